@@ -1,0 +1,16 @@
+//! Image-spec nouns: digest, platform, reference, manifest, index, config, and the places an image can
+//! be on disk (layout directory, archives). Knows no Dockerfile, no namespace and no network.
+//!
+//! Only [`layout`] writes blobs. [`validate`] re-reads everything an image promises.
+
+pub mod archive;
+pub mod digest;
+pub mod layout;
+pub mod platform;
+pub mod reference;
+pub mod spec;
+pub mod validate;
+
+pub use digest::{ChainId, DiffId, Digest};
+pub use platform::Platform;
+pub use reference::Reference;

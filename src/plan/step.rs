@@ -1,0 +1,257 @@
+//! Steps: what `build` has to do, as plain data, everything expanded.
+
+use crate::dockerfile::ast::Heredoc;
+use crate::oci::platform::Platform;
+use crate::oci::spec::ImageConfig;
+use crate::source::{SourceFile, Span};
+use std::sync::Arc;
+
+/// What a build will do for one target platform.
+#[derive(Clone, Debug)]
+pub struct BuildPlan {
+    /// The Dockerfile, for errors.
+    pub source: Arc<SourceFile>,
+    /// All stages that the target reaches, in an order in which every stage comes after those it needs.
+    pub stages: Vec<StagePlan>,
+    /// Index into `stages` of the stage that becomes the image.
+    pub target: usize,
+    /// Remarks for the user.
+    pub warnings: Vec<PlanWarning>,
+}
+
+/// A remark of the planner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanWarning {
+    /// Lowercase fragment.
+    pub message: String,
+    /// Where in the Dockerfile.
+    pub span: Option<Span>,
+}
+
+/// An image that must be at hand: the reference as expanded, and the platform wanted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BaseRef {
+    /// Reference as the user wrote it, expanded.
+    pub reference: String,
+    /// Platform.
+    pub platform: Platform,
+}
+
+/// Where a stage starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StageBase {
+    /// `FROM scratch`.
+    Scratch,
+    /// An image.
+    Image(BaseRef),
+    /// An earlier stage: index into [`BuildPlan::stages`].
+    Stage(usize),
+}
+
+/// One stage, ready to run.
+#[derive(Clone, Debug)]
+pub struct StagePlan {
+    /// Index among all FROMs of the file, from 0.
+    pub number: usize,
+    /// Name after AS.
+    pub name: Option<String>,
+    /// Where it starts.
+    pub base: StageBase,
+    /// Span of its FROM.
+    pub span: Span,
+    /// `FROM …` as shown in progress.
+    pub text: String,
+    /// Platform of its RUNs and of its image.
+    pub platform: Platform,
+    /// Steps in order, triggers of the base first.
+    pub steps: Vec<Step>,
+    /// The image config after the last step: everything but `created`, `history` and `rootfs`, which `build` fills in
+    /// (base history and layers included).
+    pub config: ImageConfig,
+}
+
+/// One instruction to carry out.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What to do.
+    pub kind: StepKind,
+    /// Place of the instruction (of the FROM, for a trigger from an image).
+    pub span: Span,
+    /// The instruction on one line, as written, for progress.
+    pub text: String,
+    /// `created_by` of the history entry; `None` for ONBUILD, which has no entry.
+    pub created_by: Option<String>,
+    /// True when the instruction makes no layer.
+    pub empty_layer: bool,
+}
+
+/// What a step does to the root file system.
+#[derive(Clone, Debug)]
+pub enum StepKind {
+    /// Only the config changes (ENV, LABEL, CMD, …; `WORKDIR /`).
+    Config,
+    /// Runs a command.
+    Run(RunStep),
+    /// Copies files in.
+    Copy(CopyStep),
+    /// Makes the working directory.
+    Workdir(WorkdirStep),
+}
+
+/// Environment variables, in order, each name once.
+pub type Env = Vec<(String, String)>;
+
+/// RUN.
+#[derive(Clone, Debug)]
+pub struct RunStep {
+    /// Program and arguments (shell included).
+    pub argv: Vec<String>,
+    /// ENV and ARG in effect, in order; PATH always there.
+    pub env: Env,
+    /// Proxy variables given as build arguments: in the environment, not in key or history.
+    pub proxy_env: Env,
+    /// Working directory, absolute.
+    pub cwd: String,
+    /// USER as expanded; empty = root.
+    pub user: String,
+    /// Network mode of this RUN, when its flag or the request says one.
+    pub network: Option<NetworkMode>,
+    /// `--security=insecure`.
+    pub insecure: bool,
+    /// `--mount=` values, parsed and expanded.
+    pub mounts: Vec<RunMount>,
+    /// Read-only scripts shown under /dev/pipes: name and body (RUN heredoc with `#!`).
+    pub scripts: Vec<(String, String)>,
+}
+
+/// Network of a RUN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NetworkMode {
+    /// The builder's choice; host for now (design §10.6).
+    Default,
+    /// Only a loopback interface.
+    None,
+    /// The host's network.
+    Host,
+}
+
+impl NetworkMode {
+    /// The flag's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::None => "none",
+            Self::Host => "host",
+        }
+    }
+}
+
+/// One `RUN --mount`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunMount {
+    /// Kind and what belongs to it.
+    pub kind: RunMountKind,
+    /// Absolute path in the rootfs.
+    pub target: String,
+    /// True for a read-only mount.
+    pub read_only: bool,
+    /// Place of the flag's value.
+    pub span: Span,
+}
+
+/// Kind of a RUN mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunMountKind {
+    /// Files of the context, a stage or an image.
+    Bind {
+        /// Where from.
+        from: CopyFrom,
+        /// Path in it.
+        source: String,
+    },
+    /// A directory that stays between builds.
+    Cache {
+        /// Name of the cache.
+        id: String,
+        /// Seed on first use.
+        from: Option<(CopyFrom, String)>,
+        /// Concurrent use.
+        sharing: CacheSharing,
+        /// Owner and mode on creation: uid, gid, mode.
+        owner: (u32, u32, u32),
+    },
+    /// Memory.
+    Tmpfs {
+        /// Limit in bytes.
+        size: Option<u64>,
+    },
+}
+
+/// Who may use a cache mount at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the flag's values")]
+pub enum CacheSharing {
+    Shared,
+    Private,
+    Locked,
+}
+
+/// Where COPY, ADD and bind mounts take files from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyFrom {
+    /// The build context.
+    Context,
+    /// An earlier stage: index into [`BuildPlan::stages`].
+    Stage(usize),
+    /// An image.
+    Image(BaseRef),
+}
+
+/// COPY or ADD.
+#[derive(Clone, Debug)]
+pub struct CopyStep {
+    /// Where from.
+    pub from: CopyFrom,
+    /// Source paths as expanded (patterns allowed), with their places.
+    pub sources: Vec<(String, Span)>,
+    /// Heredoc sources: body already expanded and chomped.
+    pub heredocs: Vec<Heredoc>,
+    /// Destination as expanded, relative ones not yet joined with `cwd`.
+    pub destination: String,
+    /// Working directory, absolute.
+    pub cwd: String,
+    /// `--chown` as expanded.
+    pub chown: Option<String>,
+    /// `--chmod` as expanded and checked.
+    pub chmod: Option<Chmod>,
+    /// `--exclude` patterns.
+    pub exclude: Vec<String>,
+    /// `--parents`.
+    pub parents: bool,
+    /// `--link`.
+    pub link: bool,
+    /// True for ADD: local archives are unpacked.
+    pub unpack: bool,
+    /// True when the instruction is ADD.
+    pub add: bool,
+    /// `--checksum`.
+    pub checksum: Option<String>,
+}
+
+/// A `--chmod` value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chmod {
+    /// Octal mode, 0 to 07777.
+    Octal(u32),
+    /// Symbolic clauses, as written and checked, for example `u=rwX,go=rX`.
+    Symbolic(String),
+}
+
+/// WORKDIR with a path other than `/`.
+#[derive(Clone, Debug)]
+pub struct WorkdirStep {
+    /// Absolute, cleaned path.
+    pub path: String,
+    /// USER in effect; owner of what is made.
+    pub user: String,
+}

@@ -1,0 +1,427 @@
+//! File system calls by descriptor and name; names are single components or relative paths that the caller
+//! already resolved. Nothing here follows a last symbolic link; see [`super::root`] for resolving inside a root.
+
+use super::{Named, SysResult};
+use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// What `lstat` says, in our terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// File type.
+    pub kind: Kind,
+    /// Permission bits (07777).
+    pub mode: u32,
+    /// Owner as seen in this user namespace.
+    pub uid: u32,
+    /// Group as seen in this user namespace.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Modification time, seconds and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Change time, seconds and nanoseconds.
+    pub ctime: (i64, u32),
+    /// Device that holds the inode.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Number of hard links.
+    pub nlink: u64,
+    /// Device number (major, minor) of a device node.
+    pub rdev: (u32, u32),
+    /// 512-byte blocks in use; fewer than `size` needs means a sparse file.
+    pub blocks: u64,
+}
+
+/// File type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Kind {
+    File,
+    Directory,
+    Symlink,
+    CharDevice,
+    BlockDevice,
+    Fifo,
+    Socket,
+}
+
+impl Stat {
+    fn from_raw(raw: &rfs::Stat) -> Self {
+        let kind = match FileType::from_raw_mode(raw.st_mode) {
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink,
+            FileType::CharacterDevice => Kind::CharDevice,
+            FileType::BlockDevice => Kind::BlockDevice,
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            _ => Kind::File,
+        };
+        Self {
+            kind,
+            mode: raw.st_mode & 0o7777,
+            uid: raw.st_uid,
+            gid: raw.st_gid,
+            size: raw.st_size as u64,
+            mtime: (raw.st_mtime as i64, raw.st_mtime_nsec as u32),
+            ctime: (raw.st_ctime as i64, raw.st_ctime_nsec as u32),
+            dev: raw.st_dev as u64,
+            ino: raw.st_ino as u64,
+            nlink: raw.st_nlink as u64,
+            rdev: (rfs::major(raw.st_rdev), rfs::minor(raw.st_rdev)),
+            blocks: raw.st_blocks as u64,
+        }
+    }
+
+    /// True for a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+}
+
+fn show(name: &[u8]) -> String {
+    format!("{:?}", OsStr::from_bytes(name))
+}
+
+/// `fstatat` without following.
+pub fn lstat(dir: impl AsFd, name: &[u8]) -> SysResult<Stat> {
+    let dir = dir.as_fd();
+    rfs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        .map(|raw| Stat::from_raw(&raw))
+        .named(|| format!("fstatat({}, {})", dir.as_raw_fd(), show(name)))
+}
+
+/// `lstat` that answers `None` for a missing name or a parent that is no directory.
+pub fn lstat_opt(dir: impl AsFd, name: &[u8]) -> SysResult<Option<Stat>> {
+    match lstat(dir, name) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(error) if error.errno == Errno::NOENT || error.errno == Errno::NOTDIR => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// `fstat` of an open descriptor.
+pub fn fstat(fd: impl AsFd) -> SysResult<Stat> {
+    let fd = fd.as_fd();
+    rfs::fstat(fd).map(|raw| Stat::from_raw(&raw)).named(|| format!("fstat({})", fd.as_raw_fd()))
+}
+
+/// Opens a regular file (or any node) for reading, without following, without blocking on a FIFO.
+pub fn open_read(dir: impl AsFd, name: &[u8]) -> SysResult<File> {
+    let dir = dir.as_fd();
+    let flags =
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rfs::openat(dir, name, flags, Mode::empty())
+        .map(File::from)
+        .named(|| format!("openat({}, {}, O_RDONLY)", dir.as_raw_fd(), show(name)))
+}
+
+/// Opens a directory for reading entries and as a base for `*at` calls, without following.
+pub fn open_dir(dir: impl AsFd, name: &[u8]) -> SysResult<OwnedFd> {
+    let dir = dir.as_fd();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
+    rfs::openat(dir, name, flags, Mode::empty())
+        .named(|| format!("openat({}, {}, O_DIRECTORY)", dir.as_raw_fd(), show(name)))
+}
+
+/// Opens a directory by a path of this process, following links (for paths that the user gave us).
+pub fn open_dir_path(path: &std::path::Path) -> SysResult<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY;
+    rfs::open(path, flags, Mode::empty()).named(|| format!("open({}, O_DIRECTORY)", path.display()))
+}
+
+/// Creates a new regular file for writing; fails when the name exists.
+pub fn create_new(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<File> {
+    let dir = dir.as_fd();
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rfs::openat(dir, name, flags, Mode::from_raw_mode(mode & 0o7777))
+        .map(File::from)
+        .named(|| format!("openat({}, {}, O_CREAT|O_EXCL)", dir.as_raw_fd(), show(name)))
+}
+
+/// `mkdirat`.
+pub fn mkdir(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<()> {
+    let dir = dir.as_fd();
+    rfs::mkdirat(dir, name, Mode::from_raw_mode(mode & 0o7777))
+        .named(|| format!("mkdirat({}, {}, {mode:o})", dir.as_raw_fd(), show(name)))
+}
+
+/// `unlinkat` of anything but a directory.
+pub fn unlink(dir: impl AsFd, name: &[u8]) -> SysResult<()> {
+    let dir = dir.as_fd();
+    rfs::unlinkat(dir, name, AtFlags::empty())
+        .named(|| format!("unlinkat({}, {})", dir.as_raw_fd(), show(name)))
+}
+
+/// `unlinkat` of an empty directory.
+pub fn rmdir(dir: impl AsFd, name: &[u8]) -> SysResult<()> {
+    let dir = dir.as_fd();
+    rfs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+        .named(|| format!("unlinkat({}, {}, AT_REMOVEDIR)", dir.as_raw_fd(), show(name)))
+}
+
+/// `symlinkat`.
+pub fn symlink(target: &[u8], dir: impl AsFd, name: &[u8]) -> SysResult<()> {
+    let dir = dir.as_fd();
+    rfs::symlinkat(target, dir, name)
+        .named(|| format!("symlinkat({}, {}, {})", show(target), dir.as_raw_fd(), show(name)))
+}
+
+/// `linkat` without following.
+pub fn link(from: impl AsFd, name: &[u8], to: impl AsFd, new_name: &[u8]) -> SysResult<()> {
+    let (from, to) = (from.as_fd(), to.as_fd());
+    rfs::linkat(from, name, to, new_name, AtFlags::empty()).named(|| {
+        format!(
+            "linkat({}, {}, {}, {})",
+            from.as_raw_fd(),
+            show(name),
+            to.as_raw_fd(),
+            show(new_name)
+        )
+    })
+}
+
+/// `renameat`.
+pub fn rename(from: impl AsFd, name: &[u8], to: impl AsFd, new_name: &[u8]) -> SysResult<()> {
+    let (from, to) = (from.as_fd(), to.as_fd());
+    rfs::renameat(from, name, to, new_name).named(|| {
+        format!(
+            "renameat({}, {}, {}, {})",
+            from.as_raw_fd(),
+            show(name),
+            to.as_raw_fd(),
+            show(new_name)
+        )
+    })
+}
+
+/// `readlinkat`.
+pub fn readlink(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<u8>> {
+    let dir = dir.as_fd();
+    rfs::readlinkat(dir, name, Vec::new())
+        .map(std::ffi::CString::into_bytes)
+        .named(|| format!("readlinkat({}, {})", dir.as_raw_fd(), show(name)))
+}
+
+/// Makes a device node or FIFO.
+pub fn mknod(
+    dir: impl AsFd,
+    name: &[u8],
+    kind: Kind,
+    mode: u32,
+    rdev: (u32, u32),
+) -> SysResult<()> {
+    let dir = dir.as_fd();
+    let file_type = match kind {
+        Kind::CharDevice => FileType::CharacterDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+        Kind::Fifo => FileType::Fifo,
+        Kind::Socket => FileType::Socket,
+        _ => FileType::RegularFile,
+    };
+    rfs::mknodat(
+        dir,
+        name,
+        file_type,
+        Mode::from_raw_mode(mode & 0o7777),
+        rfs::makedev(rdev.0, rdev.1),
+    )
+    .named(|| format!("mknodat({}, {}, {kind:?}, {rdev:?})", dir.as_raw_fd(), show(name)))
+}
+
+/// Changes the owner of a name, of a link itself.
+pub fn lchown(dir: impl AsFd, name: &[u8], uid: u32, gid: u32) -> SysResult<()> {
+    let dir = dir.as_fd();
+    rfs::chownat(
+        dir,
+        name,
+        Some(rfs::Uid::from_raw(uid)),
+        Some(rfs::Gid::from_raw(gid)),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )
+    .named(|| format!("fchownat({}, {}, {uid}, {gid})", dir.as_raw_fd(), show(name)))
+}
+
+/// `fchmod` of an open descriptor.
+pub fn fchmod(fd: impl AsFd, mode: u32) -> SysResult<()> {
+    let fd = fd.as_fd();
+    rfs::fchmod(fd, Mode::from_raw_mode(mode & 0o7777))
+        .named(|| format!("fchmod({}, {mode:o})", fd.as_raw_fd()))
+}
+
+/// `fchmodat`. Follows: only for names that the caller knows are no links (just made, or stat'ed by the only
+/// writer of the directory).
+pub fn chmod(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<()> {
+    let dir = dir.as_fd();
+    rfs::chmodat(dir, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
+        .named(|| format!("fchmodat({}, {}, {mode:o})", dir.as_raw_fd(), show(name)))
+}
+
+/// Sets the modification (and access) time of a name, of a link itself.
+pub fn set_mtime(dir: impl AsFd, name: &[u8], mtime: (i64, u32)) -> SysResult<()> {
+    let dir = dir.as_fd();
+    let time = Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rfs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .named(|| format!("utimensat({}, {})", dir.as_raw_fd(), show(name)))
+}
+
+/// Names in a directory, sorted by bytes, without `.` and `..`.
+pub fn list(dir: impl AsFd) -> SysResult<Vec<Vec<u8>>> {
+    let dir = dir.as_fd();
+    let mut names = Vec::new();
+    let named = || format!("getdents64({})", dir.as_raw_fd());
+    // A fresh description: the offset of the caller's one must not matter.
+    let own =
+        rfs::openat(dir, ".", OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty())
+            .named(named)?;
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut entries = rfs::RawDir::new(&own, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry.named(named)?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
+    // The *xattr calls take no directory descriptor; through /proc/self/fd the lookup starts at ours, and the
+    // `l` variants do not follow a last link.
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    path
+}
+
+/// All extended attributes of a name (of a link itself) that this process may read, sorted by name.
+pub fn list_xattrs(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<(Vec<u8>, Vec<u8>)>> {
+    let path = proc_path(dir.as_fd(), name);
+    let call = || format!("llistxattr({})", show(&path));
+    let mut names = vec![0_u8; 1024];
+    let len = loop {
+        match rfs::llistxattr(&path[..], &mut names[..]) {
+            Ok(len) => break len,
+            Err(Errno::RANGE) => names.resize(names.len() * 4, 0),
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(errno) => return Err(errno).named(call),
+        }
+    };
+    let mut out = Vec::new();
+    for key in names[..len].split(|b| *b == 0).filter(|key| !key.is_empty()) {
+        if let Some(value) = get_xattr_path(&path, key)? {
+            out.push((key.to_vec(), value));
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+/// One extended attribute of a name (of a link itself); `None` when it is not there.
+pub fn get_xattr(dir: impl AsFd, name: &[u8], key: &[u8]) -> SysResult<Option<Vec<u8>>> {
+    get_xattr_path(&proc_path(dir.as_fd(), name), key)
+}
+
+fn get_xattr_path(path: &[u8], key: &[u8]) -> SysResult<Option<Vec<u8>>> {
+    let mut value = vec![0_u8; 256];
+    loop {
+        match rfs::lgetxattr(path, key, &mut value[..]) {
+            Ok(len) => {
+                value.truncate(len);
+                return Ok(Some(value));
+            }
+            Err(Errno::RANGE) => value.resize(value.len() * 16, 0),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+            Err(errno) => {
+                return Err(errno).named(|| format!("lgetxattr({}, {})", show(path), show(key)));
+            }
+        }
+    }
+}
+
+/// Sets an extended attribute of a name (of a link itself).
+pub fn set_xattr(dir: impl AsFd, name: &[u8], key: &[u8], value: &[u8]) -> SysResult<()> {
+    let path = proc_path(dir.as_fd(), name);
+    rfs::lsetxattr(&path[..], key, value, rfs::XattrFlags::empty())
+        .named(|| format!("lsetxattr({}, {})", show(&path), show(key)))
+}
+
+/// Removes an extended attribute of a name (of a link itself).
+pub fn remove_xattr(dir: impl AsFd, name: &[u8], key: &[u8]) -> SysResult<()> {
+    let path = proc_path(dir.as_fd(), name);
+    rfs::lremovexattr(&path[..], key)
+        .named(|| format!("lremovexattr({}, {})", show(&path), show(key)))
+}
+
+/// Copies `length` bytes from the current offsets, by reflink or in the kernel where it can. Returns the number of
+/// bytes copied, which is less when the source ended early.
+pub fn copy_data(from: &File, to: &File, length: u64) -> SysResult<u64> {
+    let mut done = 0_u64;
+    while done < length {
+        let want = usize::try_from(length - done).unwrap_or(usize::MAX).min(1 << 30);
+        match rfs::copy_file_range(from, None, to, None, want) {
+            Ok(0) => break,
+            Ok(n) => done += n as u64,
+            Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                return copy_by_buffer(from, to, length - done).map(|n| done + n);
+            }
+            Err(errno) => return Err(errno).named(|| "copy_file_range".to_owned()),
+        }
+    }
+    Ok(done)
+}
+
+fn copy_by_buffer(mut from: &File, mut to: &File, length: u64) -> SysResult<u64> {
+    use std::io::{Read, copy};
+    copy(&mut from.take(length), &mut to).map_err(|error| super::SysError {
+        call: "read and write".to_owned(),
+        errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+    })
+}
+
+/// Removes `name` and everything below it, never following a link and never crossing into another mount.
+/// Unreadable directories are made readable first. A missing name is fine.
+pub fn remove_tree(dir: impl AsFd, name: &[u8]) -> SysResult<()> {
+    let dir = dir.as_fd();
+    let Some(stat) = lstat_opt(dir, name)? else { return Ok(()) };
+    if !stat.is_dir() {
+        return unlink(dir, name);
+    }
+    if stat.mode & 0o700 != 0o700 {
+        // Fails only where removal below fails with a clearer message.
+        let _ignored = chmod(dir, name, 0o700);
+    }
+    let inner = open_dir(dir, name)?;
+    if fstat(&inner)?.dev != stat.dev {
+        return Err(super::SysError {
+            call: format!("remove_tree({}): another mount", show(name)),
+            errno: Errno::XDEV,
+        });
+    }
+    for child in list(&inner)? {
+        remove_tree(&inner, &child)?;
+    }
+    rmdir(dir, name)
+}
+
+/// Path of an open directory, for messages only.
+pub fn path_of(fd: impl AsFd) -> String {
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    rfs::readlink(link, Vec::new()).map_or_else(
+        |_| "?".to_owned(),
+        |path| std::ffi::OsString::from_vec(path.into_bytes()).to_string_lossy().into_owned(),
+    )
+}
+
+/// Opens the current directory of a detached mount or an `O_PATH` directory so that it can be listed.
+pub fn reopen_dir(dir: impl AsFd) -> SysResult<OwnedFd> {
+    open_dir(dir, b".")
+}

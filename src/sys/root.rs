@@ -1,0 +1,132 @@
+//! Resolving paths inside a directory as if it were the root: links, absolute or with `..`, never lead out.
+//!
+//! `openat2` with `RESOLVE_IN_ROOT` does the work (kernel 5.6). Every path of an image, a context or a stage goes
+//! through here before it is opened.
+
+use super::{Named, SysResult, fs};
+use rustix::fs::{self as rfs, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+fn shown(path: &[u8]) -> String {
+    format!("{:?}", String::from_utf8_lossy(path))
+}
+
+fn open_in(root: impl AsFd, path: &[u8], flags: OFlags) -> SysResult<OwnedFd> {
+    let root = root.as_fd();
+    let path = if path.is_empty() { b"." } else { path };
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match rfs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // A rename elsewhere in the tree raced the lookup: the kernel asks to try again.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => {
+                return other
+                    .named(|| format!("openat2({}, {}, IN_ROOT)", root.as_raw_fd(), shown(path)));
+            }
+        }
+    }
+}
+
+/// Opens a directory inside `root` for listing and `*at` calls, following links inside the root.
+pub fn open_dir(root: impl AsFd, path: &[u8]) -> SysResult<OwnedFd> {
+    open_in(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// Opens a file inside `root` for reading, following links inside the root; does not block on a FIFO.
+pub fn open_read(root: impl AsFd, path: &[u8]) -> SysResult<File> {
+    open_in(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
+}
+
+/// An `O_PATH` descriptor of whatever `path` leads to, following links inside the root.
+pub fn open_path(root: impl AsFd, path: &[u8]) -> SysResult<OwnedFd> {
+    open_in(root, path, OFlags::PATH)
+}
+
+/// An `O_PATH` descriptor of `path` itself: links are followed in the parents only.
+pub fn open_path_nofollow(root: impl AsFd, path: &[u8]) -> SysResult<OwnedFd> {
+    open_in(root, path, OFlags::PATH | OFlags::NOFOLLOW)
+}
+
+/// Stat of what `path` leads to inside the root; `None` when it does not exist.
+pub fn stat_opt(root: impl AsFd, path: &[u8]) -> SysResult<Option<fs::Stat>> {
+    match open_path(root, path) {
+        Ok(fd) => fs::fstat(fd).map(Some),
+        Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Stat of `path` itself, links followed in its parents only; `None` when it does not exist.
+pub fn lstat_opt(root: impl AsFd, path: &[u8]) -> SysResult<Option<fs::Stat>> {
+    match open_path_nofollow(root, path) {
+        Ok(fd) => fs::fstat(fd).map(Some),
+        Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Splits a path into its parent and its last component; no last component for `/`, `.`, `..` or empty.
+pub fn split_last(path: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let end = path.iter().rposition(|b| *b != b'/').map_or(0, |at| at + 1);
+    let path = &path[..end];
+    let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => (&path[..=at], &path[at + 1..]),
+        None => (&path[..0], path),
+    };
+    match name {
+        b"" | b"." | b".." => (path, None),
+        name => (parent, Some(name)),
+    }
+}
+
+/// Reads a whole small file inside `root` (following links inside it), at most `limit` bytes; `None` when missing.
+pub fn read_small(root: impl AsFd, path: &[u8], limit: u64) -> SysResult<Option<Vec<u8>>> {
+    use std::io::Read;
+    let file = match open_read(root, path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = Vec::new();
+    file.take(limit).read_to_end(&mut text).map_err(|error| super::SysError {
+        call: format!("read({})", shown(path)),
+        errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+    })?;
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn split_last_gives_parent_and_name() {
+        let check = |path: &str, parent: &str, name: Option<&str>| {
+            assert_eq!(
+                split_last(path.as_bytes()),
+                (parent.as_bytes(), name.map(str::as_bytes)),
+                "{path}"
+            );
+        };
+        check("a/b", "a/", Some("b"));
+        check("/b/", "/", Some("b"));
+        check("b", "", Some("b"));
+        check("/", "", None);
+        check("a/..", "a/..", None);
+    }
+
+    #[test]
+    fn links_do_not_lead_out() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("abs")).unwrap();
+        std::os::unix::fs::symlink("../../../etc", dir.path().join("rel")).unwrap();
+        let root = fs::open_dir_path(dir.path()).unwrap();
+        assert!(stat_opt(&root, b"abs/passwd").unwrap().is_none());
+        assert!(stat_opt(&root, b"rel/passwd").unwrap().is_none());
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join("etc/passwd"), "x").unwrap();
+        assert_eq!(read_small(&root, b"/rel/passwd", 10).unwrap().unwrap(), b"x");
+    }
+}
