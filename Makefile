@@ -1,0 +1,42 @@
+# A thin index of commands: what they do is in scripts/, in tests/ and in cargo.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+export CARGO PREFIX DESTDIR
+
+# On a build machine a test whose need is absent fails instead of saying so.
+ifeq ($(CI),true)
+export NATIVEBUILD_REQUIRE ?= root,user,peers
+endif
+
+.PHONY: build demo test lint conformance bless bench install
+
+build:
+	$(CARGO) build --release --locked
+
+demo:
+	scripts/demo
+
+test:
+	scripts/setup-test-machine
+	$(CARGO) test --workspace --locked
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	scripts/lint-project
+
+conformance:
+	scripts/setup-test-machine
+	$(CARGO) test --locked --test it conformance -- --nocapture
+
+bless:
+	UPDATE_EXPECT=1 $(CARGO) test --workspace --locked
+
+bench:
+	scripts/setup-test-machine
+	$(CARGO) build --release --locked
+	bench/run
+
+install:
+	scripts/install
