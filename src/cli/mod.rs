@@ -1,1 +1,69 @@
-//! stub
+//! The command line: the only room that reads the environment and prints.
+//!
+//! Arguments as typed ([`args`]) become requests; errors and progress become text ([`report`], [`progress`]).
+//! Standard output carries data only.
+
+pub mod args;
+mod build;
+mod environment;
+mod image;
+mod output;
+mod progress;
+mod prune;
+mod report;
+mod shorthand;
+
+use crate::error::{Error, Result};
+use args::{Cli, Command};
+use clap::Parser;
+use environment::Environment;
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Runs the program with these arguments (the program's name first).
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    let environment = Environment::read();
+    let style = report::Style::for_stderr(&environment);
+    let args = match shorthand::expand(args) {
+        Ok(args) => args,
+        Err(error) => return fail(&error, style, false),
+    };
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            // A closed terminal is no reason to fail differently.
+            let _closed = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let json =
+        matches!(&cli.command, Command::Build(build) if build.progress == args::Progress::Json);
+    let result = match cli.command {
+        Command::Build(arguments) => build::run(*arguments, &environment, style),
+        Command::Image(arguments) => image::run(arguments, &environment, style),
+        Command::Prune(arguments) => prune::run(&arguments, &environment),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, style, json),
+    }
+}
+
+fn fail(error: &Error, style: report::Style, json: bool) -> ExitCode {
+    let text = if json { report::json(error) } else { report::render(error, style) };
+    let _closed = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::from(error.kind().exit_code())
+}
+
+/// Writes data to standard output; a closed pipe ends quietly, as with `head`.
+fn print_data(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::environment("cannot write to standard output").cause(error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -183,11 +183,10 @@ pub struct RunInstruction {
 }
 
 impl RunInstruction {
-    /// The text that the shell gets: the command, and its heredocs by the rules of dockerfile.md §1.4.
+    /// True when the command is one heredoc token and nothing else: its body is then the script.
     pub fn has_only_heredoc(&self) -> bool {
         matches!(&self.command, CommandLine::Shell(text)
-            if self.heredocs.len() == 1 && text.trim_start().starts_with("<<")
-                && !text.trim().trim_start_matches("<<-").trim_start_matches("<<").trim().contains([' ', '\t']))
+            if self.heredocs.len() == 1 && super::heredoc::is_single_token(text))
     }
 }
 

@@ -1,2 +1,46 @@
-//! stub
+//! The Dockerfile language: text in, syntax tree with places out, and variable expansion.
+//!
+//! In: a [`SourceFile`] (bytes). Out: [`ast::Dockerfile`], or every error found in one go, each with its
+//! exact place. The way there: [`lexer`] (directives, logical lines) → [`node`] (keyword, flags,
+//! arguments, heredocs) → one typed instruction per line. Words keep their quotes and variables;
+//! [`expand`] works on them later, when the plan knows the values. Pure: no file, no clock, no environment.
+//! Semantics are those of BuildKit (dockerfile.md §1.1–1.6, corner cases §6).
+
 pub mod ast;
+mod copy;
+mod directives;
+mod duration;
+pub mod expand;
+mod flags;
+mod glob;
+mod healthcheck;
+pub mod heredoc;
+mod instructions;
+mod json;
+mod lexer;
+mod node;
+mod parser;
+pub mod suggest;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    error::Result,
+    source::{SourceFile, Span},
+};
+use ast::{Dockerfile, Instruction};
+use std::sync::Arc;
+
+/// Parses a whole Dockerfile. All errors of the file come back as one (see [`crate::error::Error::several`]).
+pub fn parse(source: &Arc<SourceFile>) -> Result<Dockerfile> {
+    parser::parse(source)
+}
+
+/// Parses the text of one ONBUILD trigger, with the default escape character whatever its file said.
+///
+/// The text may come from an image, so it stands in no file: all places are `span` in `origin`.
+pub fn parse_trigger(text: &str, origin: &Arc<SourceFile>, span: Span) -> Result<Instruction> {
+    parser::parse_trigger(text, origin, span)
+}

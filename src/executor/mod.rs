@@ -1,1 +1,68 @@
-//! stub
+//! Carries out one step on a mounted rootfs. Knows neither Dockerfiles nor layers: it gets a directory, a list of
+//! mounts and a command ([`RunSpec`]), all plain data.
+//!
+//! [`spawner`] is a small single-threaded process forked before any thread; it clones each RUN. [`init`] is what runs in
+//! the clone: it does the mount list, pivots, and becomes process 1 of the RUN. [`sandbox`] is the builder's side:
+//! output, cancelling, waiting. [`copy`] is COPY and ADD, done by the builder itself. [`user`] reads the rootfs's own
+//! passwd and group.
+
+pub mod copy;
+pub mod init;
+pub mod mounts;
+pub mod namespace;
+pub mod sandbox;
+pub mod spawner;
+pub mod user;
+
+use crate::sys::process::Ended;
+use mounts::MountOp;
+use serde::{Deserialize, Serialize};
+
+/// Host name in a RUN (dockerfile.md §1.8).
+pub const HOSTNAME: &str = "buildkitsandbox";
+
+/// A command to run in a rootfs, as data. Descriptors travel beside it, see [`spawner`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment, in order; nothing of the host's is added.
+    pub env: Vec<(String, String)>,
+    /// Working directory in the rootfs, absolute.
+    pub cwd: String,
+    /// User id in the rootfs.
+    pub uid: u32,
+    /// Group id in the rootfs.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// What to mount, in order.
+    pub mounts: Vec<MountOp>,
+    /// A network namespace with only a loopback interface instead of the host's network.
+    pub private_network: bool,
+    /// An empty directory on which the rootfs is attached, in a mount namespace of its own.
+    pub staging: String,
+    /// All capabilities, no seccomp filter, nothing masked.
+    pub insecure: bool,
+}
+
+/// What the process in the sandbox tells the builder, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The command ended.
+    Ended(Ended),
+    /// The sandbox could not be set up: what was being done, and what the kernel said.
+    SetUp {
+        /// For example `mounting /proc`.
+        doing: String,
+        /// The failed call.
+        error: String,
+    },
+    /// The program could not be started.
+    Exec {
+        /// Shell convention: 126 found but not runnable, 127 not found.
+        code: i32,
+        /// Why.
+        error: String,
+    },
+}

@@ -9,9 +9,23 @@
 pub mod apply;
 pub mod compress;
 pub mod diff;
+pub mod snapshot;
 pub mod tar_read;
 pub mod tar_write;
 pub mod whiteout;
+
+mod beneath;
+mod decompress;
+mod node;
+mod pax;
+mod place;
+mod scan;
+mod settle;
+mod tar_header;
+mod workers;
+
+#[cfg(test)]
+mod tests;
 
 /// Version of the bytes we write for a change stream; frozen, pinned by digests in tests, part of blob keys.
 pub const LAYER_FORMAT: u32 = 1;

@@ -1,1 +1,293 @@
-//! stub
+//! The tar form of a change stream, `layer-format 1`: the same changes give the same bytes, for ever.
+//!
+//! In: changes in canonical order, and the root that holds the file bodies. Out: ustar headers; PAX records only where
+//! a header cannot say it, keys sorted; whole-second times; no names of users and groups; two zero blocks at the end.
+//! A body that is not as long as its entry says is an error: the file changed while it was read.
+//! image-spec layer.md; pax of POSIX.1-2017.
+
+use super::beneath::{self, shown};
+use super::{Change, ChangeKind, Entry, EntryKind, pax, whiteout};
+use crate::error::{Error, ErrorKind, Result, ResultExt as _};
+use crate::sys::SysResultExt as _;
+use crate::sys::fs;
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::BorrowedFd;
+
+/// Largest value of a twelve-byte octal field.
+const MAX_LONG: u64 = 0o777_7777_7777;
+/// Largest value of an eight-byte octal field.
+const MAX_SHORT: u32 = 0o777_7777;
+const BLOCK: usize = 512;
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// Which times go into a layer (design §5, Epoch).
+#[derive(Clone, Copy, Debug)]
+pub struct TimePolicy {
+    /// `SOURCE_DATE_EPOCH`.
+    pub epoch: Option<i64>,
+    /// When the step started: what has this time or a later one was made by it.
+    pub started: (i64, u32),
+}
+
+impl TimePolicy {
+    /// The whole second that is recorded for a modification time.
+    pub fn apply(&self, mtime: (i64, u32)) -> i64 {
+        match self.epoch {
+            // Nanoseconds count forward, so cutting them off floors negative times too.
+            None => mtime.0,
+            Some(epoch) if mtime >= self.started => epoch,
+            Some(epoch) => mtime.0.min(epoch),
+        }
+    }
+}
+
+/// Writes the layer of `changes`; bodies are read below `root`, no link followed.
+pub fn write_layer(
+    changes: &[Change],
+    root: BorrowedFd<'_>,
+    times: &TimePolicy,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let written = |result: std::io::Result<()>| {
+        result.or_error(ErrorKind::Environment, || "cannot write the layer".to_owned())
+    };
+    for change in changes {
+        let name = change.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        if whiteout::is_reserved_name(name) {
+            let what = shown(&change.path);
+            return Err(Error::environment(format!("{what} cannot be stored in a layer"))
+                .cause("names that start with `.wh.` mark deletions")
+                .hint("remove or rename it in the step that makes it"));
+        }
+        match &change.kind {
+            ChangeKind::Deleted => written(out.write_all(&deletion(&change.path)))?,
+            ChangeKind::Present(entry) => {
+                let head = header(&change.path, entry, times)?;
+                written(out.write_all(&head))?;
+                if let EntryKind::File { size } = entry.kind {
+                    body(root, &change.path, size, out)?;
+                }
+            }
+        }
+    }
+    written(out.write_all(&ZEROS[..2 * BLOCK]))
+}
+
+/// An empty file with nothing in its metadata; its time is 0, since a deletion has none.
+fn deletion(path: &[u8]) -> Vec<u8> {
+    let entry = Entry {
+        kind: EntryKind::File { size: 0 },
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        mtime: (0, 0),
+        xattrs: Vec::new(),
+    };
+    let mut records = Vec::new();
+    let header = ustar(&whiteout::emit(path), &entry, 0, &mut records);
+    assemble(header, records)
+}
+
+fn header(path: &[u8], entry: &Entry, times: &TimePolicy) -> Result<Vec<u8>> {
+    let mut records = Vec::new();
+    for (name, value) in &entry.xattrs {
+        if name.contains(&b'=') {
+            let (what, name) = (shown(path), shown(name));
+            return Err(Error::environment(format!(
+                "extended attribute {name} of {what} cannot be stored in a layer"
+            ))
+            .cause("its name contains `=`"));
+        }
+        records.push(([pax::XATTR, name].concat(), value.clone()));
+    }
+    let mut name = path.to_vec();
+    if entry.kind == EntryKind::Directory {
+        name.push(b'/');
+    }
+    let header = ustar(&name, entry, times.apply(entry.mtime), &mut records);
+    Ok(assemble(header, records))
+}
+
+/// The main header; what does not fit goes to `records`.
+fn ustar(name: &[u8], entry: &Entry, mtime: i64, records: &mut pax::Records) -> tar::Header {
+    let mut long =
+        |key: &str, value: &[u8]| records.push((key.as_bytes().to_vec(), value.to_vec()));
+    let mut header = tar::Header::new_ustar();
+    let fields = header.as_ustar_mut().expect("new_ustar makes a ustar header");
+    let (prefix, rest) = split_name(name).unwrap_or_else(|| {
+        long("path", name);
+        (Vec::new(), fallback_name(name))
+    });
+    fields.prefix[..prefix.len()].copy_from_slice(&prefix);
+    fields.name[..rest.len()].copy_from_slice(&rest);
+    let (kind, link, size, device) = match &entry.kind {
+        EntryKind::File { size } => (tar::EntryType::Regular, &[][..], *size, (0, 0)),
+        EntryKind::Directory => (tar::EntryType::Directory, &[][..], 0, (0, 0)),
+        EntryKind::Symlink { target } => (tar::EntryType::Symlink, &target[..], 0, (0, 0)),
+        EntryKind::Hardlink { target } => (tar::EntryType::Link, &target[..], 0, (0, 0)),
+        EntryKind::CharDevice { major, minor } => {
+            (tar::EntryType::Char, &[][..], 0, (*major, *minor))
+        }
+        EntryKind::BlockDevice { major, minor } => {
+            (tar::EntryType::Block, &[][..], 0, (*major, *minor))
+        }
+        EntryKind::Fifo => (tar::EntryType::Fifo, &[][..], 0, (0, 0)),
+    };
+    if link.len() > fields.linkname.len() || !link.is_ascii() {
+        long("linkpath", link);
+        let short = fallback_name(link);
+        fields.linkname[..short.len()].copy_from_slice(&short);
+    } else {
+        fields.linkname[..link.len()].copy_from_slice(link);
+    }
+    let mut fit = |key: &str, value: i64, max: u64| match u64::try_from(value) {
+        Ok(value) if value <= max => value,
+        _ => {
+            long(key, value.to_string().as_bytes());
+            0
+        }
+    };
+    let uid = fit("uid", entry.uid.into(), MAX_SHORT.into());
+    let gid = fit("gid", entry.gid.into(), MAX_SHORT.into());
+    let size = fit("size", i64::try_from(size).unwrap_or(i64::MAX), MAX_LONG);
+    let mtime = fit("mtime", mtime, MAX_LONG);
+    header.set_entry_type(kind);
+    header.set_mode(entry.mode & 0o7777);
+    header.set_uid(uid);
+    header.set_gid(gid);
+    header.set_size(size);
+    header.set_mtime(mtime);
+    let fields = header.as_ustar_mut().expect("still a ustar header");
+    // Linux device numbers have 12 and 20 bits, the fields 21.
+    fields.set_device_major(device.0.min(MAX_SHORT));
+    fields.set_device_minor(device.1.min(MAX_SHORT));
+    header.set_cksum();
+    header
+}
+
+/// Prefix and name fields of an ASCII name that fits into them.
+fn split_name(name: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    if !name.is_ascii() {
+        return None;
+    }
+    if name.len() <= 100 {
+        return Some((Vec::new(), name.to_vec()));
+    }
+    // The first slash that leaves a short enough rest; the final slash of a directory leaves none.
+    let from = name.len().checked_sub(101)?;
+    let at = from + name[from..name.len() - 1].iter().position(|b| *b == b'/')?;
+    (at > 0 && at <= 155).then(|| (name[..at].to_vec(), name[at + 1..].to_vec()))
+}
+
+/// What a reader without PAX gets to see: cut, ASCII, and never with a final slash, which would mean a directory.
+fn fallback_name(name: &[u8]) -> Vec<u8> {
+    let ascii = name.iter().map(|b| if b.is_ascii() { *b } else { b'_' });
+    let mut short: Vec<u8> = ascii.take(100).collect();
+    while short.last() == Some(&b'/') {
+        short.pop();
+    }
+    short
+}
+
+fn assemble(main: tar::Header, mut records: pax::Records) -> Vec<u8> {
+    let mut out = Vec::with_capacity(BLOCK);
+    if !records.is_empty() {
+        records.sort();
+        let text: Vec<u8> =
+            records.iter().flat_map(|(key, value)| pax::record(key, value)).collect();
+        let mut header = tar::Header::new_ustar();
+        let fields = header.as_ustar_mut().expect("new_ustar makes a ustar header");
+        let name = b"PaxHeaders.0/entry";
+        fields.name[..name.len()].copy_from_slice(name);
+        header.set_entry_type(tar::EntryType::XHeader);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(text.len() as u64);
+        header.set_cksum();
+        out.extend_from_slice(header.as_bytes());
+        out.extend_from_slice(&text);
+        out.resize(out.len().next_multiple_of(BLOCK), 0);
+    }
+    out.extend_from_slice(main.as_bytes());
+    out
+}
+
+fn body(root: BorrowedFd<'_>, path: &[u8], size: u64, out: &mut dyn Write) -> Result<()> {
+    let read = || format!("cannot read {}", shown(path));
+    let file = beneath::open_file(root, path).or_error(ErrorKind::Environment, read)?;
+    let stat = fs::fstat(&file).or_error(ErrorKind::Environment, read)?;
+    if stat.kind != fs::Kind::File || stat.size != size {
+        return Err(changed(path));
+    }
+    let written = |result: std::io::Result<()>| {
+        result.or_error(ErrorKind::Environment, || "cannot write the layer".to_owned())
+    };
+    let mut at = 0;
+    let sparse = stat.blocks.saturating_mul(512) < size;
+    while at < size {
+        let (start, end) = match sparse {
+            true => data_range(&file, at, size).or_error(ErrorKind::Environment, read)?,
+            false => (0, size),
+        };
+        written(zeros(start - at, out))?;
+        copy(&file, path, end - start, out)?;
+        at = end;
+    }
+    if fs::fstat(&file).or_error(ErrorKind::Environment, read)?.size != size {
+        return Err(changed(path));
+    }
+    written(out.write_all(&ZEROS[..padding(size)]))
+}
+
+fn padding(size: u64) -> usize {
+    (size.next_multiple_of(BLOCK as u64) - size) as usize
+}
+
+/// The next run of data at or after `at`, with the file's offset at its start; `(size, size)` when only a hole is left.
+fn data_range(file: &File, at: u64, size: u64) -> std::io::Result<(u64, u64)> {
+    let start = match seek(file, SeekFrom::Data(at)) {
+        Ok(start) => start.min(size),
+        Err(Errno::NXIO) => return Ok((size, size)),
+        Err(errno) => return Err(errno.into()),
+    };
+    let end = seek(file, SeekFrom::Hole(start))?.clamp(start, size);
+    let mut file = file;
+    file.seek(std::io::SeekFrom::Start(start))?;
+    Ok((start, if end == start { size } else { end }))
+}
+
+fn zeros(mut count: u64, out: &mut dyn Write) -> std::io::Result<()> {
+    while count > 0 {
+        let part = count.min(ZEROS.len() as u64) as usize;
+        out.write_all(&ZEROS[..part])?;
+        count -= part as u64;
+    }
+    Ok(())
+}
+
+fn copy(mut file: &File, path: &[u8], mut left: u64, out: &mut dyn Write) -> Result<()> {
+    let mut buffer = vec![0_u8; left.min(256 * 1024) as usize];
+    while left > 0 {
+        let want = left.min(buffer.len() as u64) as usize;
+        let n = file
+            .read(&mut buffer[..want])
+            .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(path)))?;
+        if n == 0 {
+            return Err(changed(path));
+        }
+        out.write_all(&buffer[..n])
+            .or_error(ErrorKind::Environment, || "cannot write the layer".to_owned())?;
+        left -= n as u64;
+    }
+    Ok(())
+}
+
+fn changed(path: &[u8]) -> Error {
+    Error::environment(format!("{} changed while it was read", shown(path)))
+        .hint("something outside the build writes to its files; build again when it has stopped")
+}

@@ -1,1 +1,26 @@
-//! stub
+//! Connections beyond this process tree: the http client and the registry client (distribution-spec).
+//!
+//! In: an image name and what is wanted of it; out: verified blobs in an [`crate::oci::layout::Layout`]
+//! (assemble-trust C3, C4). The way down: [`pull`] decides what is needed, [`registry`] speaks the registry's
+//! protocol, [`auth`] fetches tokens, [`http`] sends one request with redirects and retries.
+//!
+//! Invariants: nothing that a server says is believed before its digest and size were checked; memory is bounded
+//! whatever a server sends; plain http only to this machine; a token only ever goes to the registry that it is
+//! for; the environment is not read here (`cli` fills a [`NetConfig`]); a failure says which of
+//! [`Trouble`]'s kinds it is, so that a build may go on with what it has.
+
+mod auth;
+mod config;
+mod failure;
+mod http;
+mod manifest;
+mod pull;
+mod registry;
+#[cfg(test)]
+mod tests;
+mod url;
+
+pub use config::{NetConfig, Pause};
+pub use failure::{NetError, NetResult, Trouble};
+pub use pull::{Pulled, Wanted};
+pub use registry::Registry;

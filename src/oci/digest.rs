@@ -198,6 +198,33 @@ impl<W: io::Write> io::Write for HashingWriter<W> {
     }
 }
 
+/// Hashes what is read from `inner`.
+#[derive(Debug)]
+pub struct HashingReader<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R: io::Read> HashingReader<R> {
+    /// Wraps a reader.
+    pub fn new(inner: R) -> Self {
+        Self { inner, hash: Sha256::new() }
+    }
+
+    /// Digest of all that was read.
+    pub fn finish(self) -> Digest {
+        Digest::from_hash(&self.hash.finalize())
+    }
+}
+
+impl<R: io::Read> io::Read for HashingReader<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.hash.update(&buf[..n]);
+        Ok(n)
+    }
+}
+
 /// Reads `inner` and fails at its end (or as soon as it is too long) unless size and digest are as promised.
 #[derive(Debug)]
 pub struct VerifyingReader<R> {

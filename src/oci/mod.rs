@@ -4,11 +4,17 @@
 //! Only [`layout`] writes blobs. [`validate`] re-reads everything an image promises.
 
 pub mod archive;
+pub mod blobs;
+pub mod decompress;
 pub mod digest;
 pub mod layout;
+pub mod media;
+pub mod merge;
 pub mod platform;
 pub mod reference;
+pub mod resolve;
 pub mod spec;
+pub mod tar_walk;
 pub mod validate;
 
 pub use digest::{ChainId, DiffId, Digest};

@@ -1,2 +1,227 @@
-//! stub
+//! From a parsed Dockerfile and a request to the steps of a build, as plain data.
+//!
+//! In: AST, [`PlanRequest`], configs of base images. Out: a [`BuildPlan`], or the images whose configs are needed first.
+//! Pure: no file, no clock, no environment, so the same input always gives the same plan and `--print-plan` needs no
+//! privileges. Every step keeps the place of its instruction. dockerfile.md §1.3, §1.5 to §1.8, §1.10, §2.1, §2.2.
+
+mod budget;
+pub mod chmod;
+mod copy;
+mod csv;
+mod expander;
+mod graph;
+mod history;
+mod image_config;
+mod links;
+mod mounts;
+mod paths;
+mod ports;
+mod print;
+mod run;
+mod scope;
+mod stage;
+mod state;
 pub mod step;
+
+pub use print::print_plan;
+
+use crate::dockerfile::ast::{ArgInstruction, Dockerfile, FromInstruction, InstructionKind};
+use crate::error::{Error, Result};
+use crate::oci::platform::Platform;
+use crate::oci::spec::ImageConfig;
+use budget::Budget;
+use expander::Expander;
+use graph::{Base, Graph, Resolved};
+use scope::Globals;
+use std::collections::{BTreeMap, BTreeSet};
+use step::{BaseRef, BuildPlan, NetworkMode, PlanWarning, StageBase, StagePlan};
+
+/// What the user asked for, besides the Dockerfile.
+#[derive(Clone, Debug)]
+pub struct PlanRequest {
+    /// `--build-arg`, in order; the last of a name wins.
+    pub build_args: Vec<(String, String)>,
+    /// `--target`; the last stage when `None` or empty.
+    pub target: Option<String>,
+    /// `--label`, for the target's image only.
+    pub labels: Vec<(String, String)>,
+    /// Platform asked for with `--platform`.
+    pub platform: Option<Platform>,
+    /// Platform of this builder.
+    pub build_platform: Platform,
+    /// `--network`: for RUNs without a flag of their own.
+    pub network: NetworkMode,
+    /// Epoch of the build: the value of `ARG SOURCE_DATE_EPOCH`.
+    pub epoch: Option<i64>,
+}
+
+/// What planning came to.
+#[derive(Clone, Debug)]
+pub enum Planned {
+    /// The plan.
+    Ready(BuildPlan),
+    /// Configs of these images are needed; plan again with them. Each round adds at least one.
+    Needs(Vec<BaseRef>),
+}
+
+/// Plans a build. Only images that needed stages are built on have to be in `bases`; one that files are merely copied
+/// from does not.
+pub fn plan(
+    dockerfile: &Dockerfile,
+    request: &PlanRequest,
+    bases: &BTreeMap<BaseRef, ImageConfig>,
+) -> Result<Planned> {
+    let inputs = Inputs::new(dockerfile, request, bases)?;
+    let graph = match graph::resolve(&inputs)? {
+        Resolved::Ready(graph) => graph,
+        Resolved::Needs(missing) => return Ok(Planned::Needs(missing.into_iter().collect())),
+    };
+    build_plan(&inputs, &graph).map(Planned::Ready)
+}
+
+/// The epoch that a build has: the request's, else the value of SOURCE_DATE_EPOCH as build argument or as default of
+/// an ARG before the first FROM. Empty means none; so does `context`, since a local directory has no time of its own.
+pub fn epoch(dockerfile: &Dockerfile, request: &PlanRequest) -> Result<Option<i64>> {
+    let bases = BTreeMap::new();
+    let globals = Inputs::new(dockerfile, request, &bases)?.globals;
+    let given = globals.build_arg(scope::EPOCH).map(str::to_owned);
+    match given.or_else(|| globals.get(scope::EPOCH)).as_deref() {
+        None | Some("" | "context") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| {
+            Error::dockerfile(format!("invalid SOURCE_DATE_EPOCH: {text}"))
+                .hint("the epoch is a whole number of seconds since 1970")
+        }),
+    }
+}
+
+/// What all parts of the planner read.
+#[derive(Debug)]
+struct Inputs<'a> {
+    dockerfile: &'a Dockerfile,
+    request: &'a PlanRequest,
+    bases: &'a BTreeMap<BaseRef, ImageConfig>,
+    globals: Globals,
+    budget: Budget,
+}
+
+impl<'a> Inputs<'a> {
+    fn new(
+        dockerfile: &'a Dockerfile,
+        request: &'a PlanRequest,
+        bases: &'a BTreeMap<BaseRef, ImageConfig>,
+    ) -> Result<Self> {
+        let budget = Budget::default();
+        let expander = Expander {
+            source: &dockerfile.source,
+            escape: dockerfile.directives.escape,
+            budget: &budget,
+        };
+        let globals = Globals::new(dockerfile, request, &expander)?;
+        Ok(Self { dockerfile, request, bases, globals, budget })
+    }
+
+    /// Platform that is built for where a stage does not say another.
+    fn target_platform(&self) -> &Platform {
+        self.request.platform.as_ref().unwrap_or(&self.request.build_platform)
+    }
+
+    /// Triggers do not know the file's `# escape=`.
+    fn expander(&self, on_build: bool) -> Expander<'_> {
+        Expander {
+            source: &self.dockerfile.source,
+            escape: if on_build { '\\' } else { self.dockerfile.directives.escape },
+            budget: &self.budget,
+        }
+    }
+}
+
+fn build_plan(inputs: &Inputs<'_>, graph: &Graph) -> Result<BuildPlan> {
+    // Ascending numbers are an order in which every stage comes after what it needs.
+    let mut stage_index = vec![None; graph.nodes.len()];
+    let reachable = (0..graph.nodes.len()).filter(|number| graph.nodes[*number].reachable);
+    let numbers: Vec<usize> = reachable.collect();
+    for (index, number) in numbers.iter().enumerate() {
+        stage_index[*number] = Some(index);
+    }
+    let mut states = vec![None; graph.nodes.len()];
+    let mut stages = Vec::with_capacity(numbers.len());
+    let mut warnings = unused_arguments(inputs, graph);
+    for number in numbers {
+        let built = stage::build(inputs, graph, &stage_index, number, &states)?;
+        warnings.extend(built.warnings);
+        let mut config = built.state.image_config();
+        if number == graph.target {
+            finish_target(inputs, &mut config);
+        }
+        let from = &inputs.dockerfile.stages[number].from;
+        stages.push(StagePlan {
+            number,
+            name: from.name.as_ref().map(|name| name.text.clone()),
+            base: stage_base(&graph.nodes[number].base, &stage_index),
+            span: from.span,
+            text: from_text(from),
+            platform: built.state.platform.clone(),
+            steps: built.steps,
+            config,
+        });
+        states[number] = Some(built.state);
+    }
+    let target = stages.len() - 1;
+    Ok(BuildPlan { source: inputs.dockerfile.source.clone(), stages, target, warnings })
+}
+
+/// `--label` and `--platform` belong to the image that comes out.
+fn finish_target(inputs: &Inputs<'_>, config: &mut ImageConfig) {
+    config.config.labels.extend(inputs.request.labels.iter().cloned());
+    if let Some(platform) = &inputs.request.platform {
+        image_config::set_platform(config, platform);
+    }
+}
+
+fn stage_base(base: &Base, stage_index: &[Option<usize>]) -> StageBase {
+    match base {
+        Base::Scratch => StageBase::Scratch,
+        Base::Image(image) => StageBase::Image(image.clone()),
+        Base::Stage(number) => {
+            StageBase::Stage(stage_index[*number].expect("the base of a needed stage is needed"))
+        }
+    }
+}
+
+fn from_text(from: &FromInstruction) -> String {
+    let mut text = String::from("FROM ");
+    if let Some(platform) = &from.platform {
+        text.push_str(&format!("--platform={} ", platform.text));
+    }
+    text.push_str(&from.base.text);
+    if let Some(name) = &from.name {
+        text.push_str(&format!(" AS {}", name.text));
+    }
+    text
+}
+
+/// Build arguments that no ARG of the file names; they have no effect, which is rarely what was meant.
+fn unused_arguments(inputs: &Inputs<'_>, graph: &Graph) -> Vec<PlanWarning> {
+    let dockerfile = inputs.dockerfile;
+    let own = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+    let triggers = graph.nodes.iter().flat_map(|node| &node.triggers);
+    let in_stages = own.chain(triggers).filter_map(|instruction| match &instruction.kind {
+        InstructionKind::Arg(arg) => Some(arg),
+        _ => None,
+    });
+    let names = |arg: &ArgInstruction| -> Vec<String> {
+        arg.args.iter().map(|argument| argument.name.text.clone()).collect()
+    };
+    let declared: BTreeSet<String> =
+        dockerfile.meta_args.iter().chain(in_stages).flat_map(names).collect();
+    let unused = inputs.globals.unused(&declared).into_iter();
+    unused
+        .map(|name| PlanWarning {
+            message: format!("build argument `{name}` is declared by no ARG and has no effect"),
+            span: None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

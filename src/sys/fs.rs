@@ -379,7 +379,7 @@ pub fn copy_data(from: &File, to: &File, length: u64) -> SysResult<u64> {
     Ok(done)
 }
 
-fn copy_by_buffer(mut from: &File, mut to: &File, length: u64) -> SysResult<u64> {
+fn copy_by_buffer(from: &File, mut to: &File, length: u64) -> SysResult<u64> {
     use std::io::{Read, copy};
     copy(&mut from.take(length), &mut to).map_err(|error| super::SysError {
         call: "read and write".to_owned(),

@@ -3,8 +3,14 @@
 //! Every wrapper takes and gives owned or borrowed descriptors, opens close-on-exec, does not follow a last
 //! symbolic link unless its name says so, and fails with a [`SysError`] that prints the call and its arguments.
 
+pub mod caps;
 pub mod fs;
+pub mod mount;
+pub mod probe;
+pub mod process;
 pub mod root;
+pub mod seccomp;
+pub mod userns;
 
 use rustix::io::Errno;
 use std::fmt;

@@ -67,6 +67,48 @@ pub fn lstat_opt(root: impl AsFd, path: &[u8]) -> SysResult<Option<fs::Stat>> {
     }
 }
 
+/// Where `path` really is inside the root, every link in it followed, without a leading `/`; and whether it exists.
+/// Components behind a missing one are taken as they are. For trees that nobody else changes meanwhile.
+pub fn canonical(root: impl AsFd, path: &[u8]) -> SysResult<(Vec<u8>, bool)> {
+    let root = root.as_fd();
+    let mut todo: Vec<Vec<u8>> = path.split(|b| *b == b'/').rev().map(<[u8]>::to_vec).collect();
+    let mut done: Vec<Vec<u8>> = Vec::new();
+    let mut links = 0;
+    let mut exists = true;
+    while let Some(name) = todo.pop() {
+        match &name[..] {
+            b"" | b"." => continue,
+            b".." => {
+                done.pop();
+                continue;
+            }
+            _ => done.push(name),
+        }
+        if !exists {
+            continue;
+        }
+        let here = done.join(&b'/');
+        let Some(stat) = lstat_opt(root, &here)? else {
+            exists = false;
+            continue;
+        };
+        if stat.kind != fs::Kind::Symlink {
+            continue;
+        }
+        links += 1;
+        if links > 40 {
+            return Err(Errno::LOOP).named(|| format!("resolve({})", shown(path)));
+        }
+        let target = fs::readlink(open_path_nofollow(root, &here)?, b"")?;
+        done.pop();
+        if target.starts_with(b"/") {
+            done.clear();
+        }
+        todo.extend(target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec));
+    }
+    Ok((done.join(&b'/'), exists))
+}
+
 /// Splits a path into its parent and its last component; no last component for `/`, `.`, `..` or empty.
 pub fn split_last(path: &[u8]) -> (&[u8], Option<&[u8]>) {
     let end = path.iter().rposition(|b| *b != b'/').map_or(0, |at| at + 1);
@@ -115,6 +157,20 @@ mod tests {
         check("b", "", Some("b"));
         check("/", "", None);
         check("a/..", "a/..", None);
+    }
+
+    #[test]
+    fn canonical_follows_links_and_keeps_missing_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("run/x")).unwrap();
+        std::os::unix::fs::symlink("/run", dir.path().join("var")).unwrap();
+        std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
+        let root = fs::open_dir_path(dir.path()).unwrap();
+        let check = |path: &[u8]| canonical(&root, path).unwrap();
+        assert_eq!(check(b"/var/x"), (b"run/x".to_vec(), true));
+        assert_eq!(check(b"/var/../../y/z"), (b"y/z".to_vec(), false));
+        assert_eq!(check(b"/"), (Vec::new(), true));
+        assert!(canonical(&root, b"loop").is_err());
     }
 
     #[test]

@@ -1,0 +1,88 @@
+//! Step records: what a step with this key gave before.
+//!
+//! `cache/steps/<hex of the key>` is one small JSON file. A record is only written once its blob is durable, and only
+//! believed when its blob is there with the right size; anything unreadable is a miss. `cache/selections/<hex>`
+//! remembers the content digest of a selection out of a stage, so that a fully cached build needs no rootfs.
+
+use super::store::Store;
+use crate::layers::Layer;
+use crate::layers::snapshot::random_id;
+use crate::oci::Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What is remembered of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Version of this form, 1.
+    pub version: u32,
+    /// When the layer was made, nanoseconds since 1970.
+    pub created: i64,
+    /// When the step began, seconds and nanoseconds.
+    pub started: (i64, u32),
+    /// Snapshot with the step's result.
+    pub snapshot: Option<String>,
+    /// Layer by variant (format, codec, level, epoch).
+    pub layers: BTreeMap<String, Layer>,
+}
+
+/// The step cache of a store.
+#[derive(Debug)]
+pub struct StepCache {
+    steps: PathBuf,
+    selections: PathBuf,
+}
+
+impl StepCache {
+    /// The cache of `store`.
+    pub fn of(store: &Store) -> Self {
+        let cache = store.sub("cache");
+        Self { steps: cache.join("steps"), selections: cache.join("selections") }
+    }
+
+    /// The record of a step.
+    pub fn get(&self, key: &Digest) -> Option<StepRecord> {
+        let text = std::fs::read(self.steps.join(key.hex())).ok()?;
+        let record: StepRecord = serde_json::from_slice(&text).ok()?;
+        (record.version == 1).then_some(record)
+    }
+
+    /// Writes a record; layers of other variants that a present one has are kept. A cache that cannot be written
+    /// is no reason to fail a build.
+    pub fn put(&self, key: &Digest, mut record: StepRecord) {
+        if let Some(old) = self.get(key)
+            && old.created == record.created
+        {
+            for (variant, layer) in old.layers {
+                record.layers.entry(variant).or_insert(layer);
+            }
+        }
+        if let Ok(text) = serde_json::to_vec(&record) {
+            write_atomic(&self.steps, key.hex(), &text);
+        }
+    }
+
+    /// Remembered content digest of a selection.
+    pub fn selection(&self, key: &Digest) -> Option<Digest> {
+        let text = std::fs::read_to_string(self.selections.join(key.hex())).ok()?;
+        Digest::parse(text.trim()).ok()
+    }
+
+    /// Remembers the content digest of a selection.
+    pub fn remember_selection(&self, key: &Digest, digest: &Digest) {
+        write_atomic(&self.selections, key.hex(), digest.as_str().as_bytes());
+    }
+}
+
+fn write_atomic(dir: &Path, name: &str, bytes: &[u8]) {
+    let temporary = dir.join(format!(".{}", random_id()));
+    let write = || {
+        std::fs::write(&temporary, bytes)?;
+        std::fs::rename(&temporary, dir.join(name))
+    };
+    let first = write().or_else(|_| std::fs::create_dir_all(dir).and_then(|()| write()));
+    if first.is_err() {
+        let _not_there = std::fs::remove_file(&temporary);
+    }
+}

@@ -1,0 +1,85 @@
+//! Keys of steps (dockerfile.md §3): what a result depends on, length-prefixed, under a version of their own.
+//!
+//! The parent's key stands for the whole tree below; file inputs enter by their content digest. Not in any key:
+//! isolation, id mode, epoch, compression, proxies, positions in the Dockerfile, names of stages.
+
+use crate::layers::compress::Compression;
+use crate::oci::digest::FieldHasher;
+use crate::oci::{Digest, Platform};
+use crate::plan::step::{Chmod, CopyStep, NetworkMode, RunMountKind, RunStep, WorkdirStep};
+
+/// Key of a base image: digest of its manifest, or the empty tree.
+pub(super) fn base(manifest: Option<&Digest>) -> Digest {
+    let mut hasher = FieldHasher::new("nb-base-1");
+    hasher.field(manifest.map_or("scratch", Digest::as_str).as_bytes());
+    hasher.finish()
+}
+
+/// Key of a RUN. `inputs` are the content digests of its bind mounts, in order.
+pub(super) fn run(
+    parent: &Digest,
+    step: &RunStep,
+    network: NetworkMode,
+    platform: &Platform,
+    inputs: &[Digest],
+) -> Digest {
+    let mut hasher = FieldHasher::new("nb-step-1");
+    hasher.field(b"run").field(parent.as_str().as_bytes());
+    hasher.list(&step.argv);
+    hasher.list(step.env.iter().flat_map(|(name, value)| [name, value]));
+    hasher.field(step.cwd.as_bytes()).field(step.user.as_bytes());
+    hasher.field(network.as_str().as_bytes()).number(step.insecure.into());
+    hasher.field(platform.to_string().as_bytes());
+    hasher.list(step.scripts.iter().flat_map(|(name, body)| [name, body]));
+    hasher.number(step.mounts.len() as u64);
+    for mount in &step.mounts {
+        hasher.field(mount.target.as_bytes()).number(mount.read_only.into());
+        match &mount.kind {
+            RunMountKind::Bind { .. } => hasher.field(b"bind"),
+            RunMountKind::Cache { id, .. } => hasher.field(b"cache").field(id.as_bytes()),
+            RunMountKind::Tmpfs { size } => {
+                hasher.field(b"tmpfs").number(size.map_or(0, |size| size + 1))
+            }
+        };
+    }
+    hasher.list(inputs.iter().map(Digest::as_str));
+    hasher.finish()
+}
+
+/// Key of a COPY or ADD. `inputs` is the content digest of what is copied.
+pub(super) fn copy(parent: &Digest, step: &CopyStep, inputs: &Digest) -> Digest {
+    let mut hasher = FieldHasher::new("nb-step-1");
+    hasher.field(b"copy").field(parent.as_str().as_bytes());
+    hasher.field(step.destination.as_bytes()).field(step.cwd.as_bytes());
+    hasher.list(step.chown.iter());
+    match &step.chmod {
+        None => hasher.field(b""),
+        Some(Chmod::Octal(mode)) => hasher.field(format!("{mode:o}").as_bytes()),
+        Some(Chmod::Symbolic(clauses)) => hasher.field(clauses.as_bytes()),
+    };
+    hasher.list(&step.exclude);
+    hasher
+        .number(u64::from(step.parents) | u64::from(step.link) << 1 | u64::from(step.unpack) << 2);
+    hasher.list(step.heredocs.iter().flat_map(|doc| [&doc.name, &doc.body]));
+    hasher.field(inputs.as_str().as_bytes());
+    hasher.finish()
+}
+
+/// Key of a WORKDIR.
+pub(super) fn workdir(parent: &Digest, step: &WorkdirStep) -> Digest {
+    let mut hasher = FieldHasher::new("nb-step-1");
+    hasher.field(b"workdir").field(parent.as_str().as_bytes());
+    hasher.field(step.path.as_bytes()).field(step.user.as_bytes());
+    hasher.finish()
+}
+
+/// Name of a kind of layer blob of a step: format, codec, level and epoch.
+pub(super) fn variant(compression: Compression, epoch: Option<i64>) -> String {
+    let compression = match compression {
+        Compression::None => "none".to_owned(),
+        Compression::Gzip { level } => format!("gzip{level}"),
+        Compression::Zstd { level } => format!("zstd{level}"),
+    };
+    let epoch = epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
+    format!("{}-{compression}-{epoch}", crate::layers::LAYER_FORMAT)
+}

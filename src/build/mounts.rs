@@ -1,0 +1,207 @@
+//! Mount targets that the rootfs does not have, and the mounts of `RUN --mount`.
+//!
+//! A missing target is made in a directory of its own that lies between the base and the upper directory of the
+//! overlay. So it exists for the RUN, and nothing has to be taken out of the layer afterwards (design §10.10).
+
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::executor::mounts::MountOp;
+use crate::oci::Digest;
+use crate::plan::step::CacheSharing;
+use crate::sys::fs::{self, Stat};
+use crate::sys::mount::{self, MountFlags};
+use crate::sys::{SysResult, SysResultExt, root};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// Makes what is missing of `points` (path, true for a directory) below `dir`; `None` when nothing is missing.
+/// Directories that the rootfs has are repeated with their metadata, since the topmost one decides.
+pub(super) fn make_stubs(
+    lower: &OwnedFd,
+    points: &[(String, bool)],
+    dir: &Path,
+) -> Result<Option<OwnedFd>> {
+    let mut missing = Vec::new();
+    for (path, is_dir) in points {
+        let found = root::canonical(lower, path.as_bytes())
+            .or_error(ErrorKind::Image, || format!("cannot find the mount target `{path}`"))?;
+        if !found.1 {
+            missing.push((found.0, *is_dir));
+        }
+    }
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let what = || "cannot make mount targets".to_owned();
+    std::fs::create_dir(dir).or_error(ErrorKind::Environment, what)?;
+    let stubs = fs::open_dir_path(dir).or_error(ErrorKind::Environment, what)?;
+    let mut repeated = Vec::new();
+    let made = (|| -> SysResult<()> {
+        if let Some(stat) = root::stat_opt(lower, b"")? {
+            repeat(lower, &stubs, b".", &stat)?;
+            repeated.push((b".".to_vec(), stat));
+        }
+        for (path, is_dir) in &missing {
+            make_stub(lower, &stubs, path, *is_dir, &mut repeated)?;
+        }
+        // Making entries changed the times; deepest first.
+        for (path, stat) in repeated.iter().rev() {
+            fs::set_mtime(&stubs, path, stat.mtime)?;
+        }
+        Ok(())
+    })();
+    made.or_error(ErrorKind::Environment, what)?;
+    Ok(Some(stubs))
+}
+
+fn make_stub(
+    lower: &OwnedFd,
+    stubs: &OwnedFd,
+    path: &[u8],
+    is_dir: bool,
+    repeated: &mut Vec<(Vec<u8>, Stat)>,
+) -> SysResult<()> {
+    let ends: Vec<usize> =
+        (0..=path.len()).filter(|at| *at == path.len() || path[*at] == b'/').collect();
+    for end in ends {
+        let part = &path[..end];
+        if fs::lstat_opt(stubs, part)?.is_some() {
+            continue;
+        }
+        if end == path.len() && !is_dir {
+            fs::create_new(stubs, part, 0o644)?;
+            continue;
+        }
+        fs::mkdir(stubs, part, 0o755)?;
+        if let Some(stat) = root::lstat_opt(lower, part)?
+            && stat.is_dir()
+        {
+            repeat(lower, stubs, part, &stat)?;
+            repeated.push((part.to_vec(), stat));
+        }
+    }
+    Ok(())
+}
+
+fn repeat(lower: &OwnedFd, stubs: &OwnedFd, path: &[u8], stat: &Stat) -> SysResult<()> {
+    fs::lchown(stubs, path, stat.uid, stat.gid)?;
+    fs::chmod(stubs, path, stat.mode)?;
+    for (name, value) in fs::list_xattrs(lower, path)? {
+        if name.starts_with(b"user.overlay.") || name.starts_with(b"trusted.overlay.") {
+            continue;
+        }
+        fs::set_xattr(stubs, path, &name, &value)?;
+    }
+    Ok(())
+}
+
+/// The mounts of `RUN --mount`, ready to attach.
+#[derive(Debug, Default)]
+pub(super) struct Binds {
+    list: Vec<Bind>,
+    /// Held until the RUN is over.
+    locks: Vec<File>,
+    /// Copies that go away afterwards.
+    copies: Vec<tempfile::TempDir>,
+}
+
+#[derive(Debug)]
+struct Bind {
+    target: String,
+    is_dir: bool,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Mount(OwnedFd),
+    Tmpfs(Option<u64>),
+}
+
+impl Binds {
+    /// Targets that must exist: path, true for a directory.
+    pub(super) fn targets(&self) -> Vec<(String, bool)> {
+        self.list.iter().map(|bind| (bind.target.clone(), bind.is_dir)).collect()
+    }
+
+    /// Adds the mounts to the list of a sandbox. What keeps them alive stays in `self`, which the caller holds.
+    pub(super) fn append(&mut self, list: &mut Vec<MountOp>, fds: &mut Vec<OwnedFd>) {
+        for bind in self.list.drain(..) {
+            let target = bind.target;
+            match bind.source {
+                Source::Mount(mount) => {
+                    list.push(MountOp::Given { fd: fds.len(), target });
+                    fds.push(mount);
+                }
+                Source::Tmpfs(size) => {
+                    let mut options = vec![("mode".to_owned(), "755".to_owned())];
+                    options.extend(size.map(|size| ("size".to_owned(), size.to_string())));
+                    let flags = MountFlags { nosuid: true, nodev: true, ..MountFlags::default() };
+                    let kind = "tmpfs".to_owned();
+                    list.push(MountOp::Fresh { kind, options, flags, target });
+                }
+            }
+        }
+    }
+
+    /// A tmpfs of at most `size` bytes.
+    pub(super) fn add_tmpfs(&mut self, target: &str, size: Option<u64>) {
+        let source = Source::Tmpfs(size);
+        self.list.push(Bind { target: target.to_owned(), is_dir: true, source });
+    }
+
+    /// A path of the host (a private copy or a cache), without devices.
+    pub(super) fn add_path(
+        &mut self,
+        target: &str,
+        path: &Path,
+        read_only: bool,
+        copy: Option<tempfile::TempDir>,
+    ) -> Result<()> {
+        let what = || format!("cannot mount on `{target}`");
+        let clone = mount::clone_tree_path(&path.to_string_lossy(), false)
+            .or_error(ErrorKind::Environment, what)?;
+        let flags = MountFlags { read_only, nosuid: true, nodev: true, noexec: false };
+        mount::set_flags(&clone, flags, false).or_error(ErrorKind::Environment, what)?;
+        let is_dir = fs::fstat(&clone).or_error(ErrorKind::Environment, what)?.is_dir();
+        self.list.push(Bind { target: target.to_owned(), is_dir, source: Source::Mount(clone) });
+        self.copies.extend(copy);
+        Ok(())
+    }
+
+    /// Holds a lock until the RUN is over.
+    pub(super) fn hold(&mut self, lock: File) {
+        self.locks.push(lock);
+    }
+}
+
+/// The directory of a cache mount and the lock that `sharing` asks for; the directory may not exist yet.
+pub(super) fn cache_directory(
+    store: &super::store::Store,
+    id: &str,
+    sharing: CacheSharing,
+) -> Result<(std::path::PathBuf, Option<File>)> {
+    // The id is hashed: it may hold `../` or anything else.
+    let name = Digest::of(id.as_bytes()).hex()[..32].to_owned();
+    for number in 0..1000 {
+        let name = if number == 0 { name.clone() } else { format!("{name}-{number}") };
+        let path = store.sub("mounts").join(&name);
+        if sharing == CacheSharing::Shared {
+            return Ok((path, None));
+        }
+        let what = || format!("cannot lock the cache mount `{id}`");
+        let lock = File::options()
+            .create(true)
+            .append(true)
+            .open(store.sub("locks").join(format!("mount-{name}")))
+            .or_error(ErrorKind::Environment, what)?;
+        if sharing == CacheSharing::Locked {
+            lock.lock().or_error(ErrorKind::Environment, what)?;
+            return Ok((path, Some(lock)));
+        }
+        if lock.try_lock().is_ok() {
+            return Ok((path, Some(lock)));
+        }
+    }
+    Err(Error::environment(format!("1000 builds use the private cache mount `{id}`")))
+}

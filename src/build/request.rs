@@ -1,0 +1,99 @@
+//! Everything a front end may ask of a build, as data. `cli` fills it in; nothing here reads the environment.
+
+use crate::context::FileTree;
+use crate::executor::namespace::Account;
+use crate::layers::compress::Compression;
+use crate::net::NetConfig;
+use crate::oci::{Platform, Reference};
+use crate::plan::step::NetworkMode;
+use crate::source::SourceFile;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One build.
+#[derive(Debug)]
+pub struct BuildRequest {
+    /// The Dockerfile.
+    pub dockerfile: Arc<SourceFile>,
+    /// The build context, ignore rules applied.
+    pub context: FileTree,
+    /// `--build-arg`, in order.
+    pub build_args: Vec<(String, String)>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--label`, in order.
+    pub labels: Vec<(String, String)>,
+    /// `--platform`; at most one at this stage.
+    pub platform: Option<Platform>,
+    /// `--tag`.
+    pub tags: Vec<Reference>,
+    /// `--output`.
+    pub outputs: Vec<OutputSpec>,
+    /// `--no-cache`.
+    pub no_cache: bool,
+    /// `--network`: the default for RUNs without the flag.
+    pub network: NetworkMode,
+    /// `--pull`.
+    pub pull: PullPolicy,
+    /// Seconds since 1970 that file times and `created` take.
+    pub epoch: Option<i64>,
+    /// `--compression` and its level.
+    pub compression: Compression,
+    /// `--jobs`: steps at once.
+    pub jobs: usize,
+    /// Who builds.
+    pub account: Account,
+    /// Proxies and the like, for pulling.
+    pub net: NetConfig,
+}
+
+/// When a base image is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Always ask the registry.
+    Always,
+    /// Ask when it was pulled before, use what is there when the registry cannot be reached.
+    #[default]
+    Check,
+    /// Only when the store does not have it.
+    Missing,
+    /// Never.
+    Never,
+}
+
+/// Where a result goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputSpec {
+    /// What form.
+    pub kind: OutputKind,
+    /// Path; `None` is standard output.
+    pub dest: Option<PathBuf>,
+}
+
+/// Form of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// OCI layout as a tar.
+    OciArchive,
+    /// OCI layout as a directory.
+    OciDirectory,
+    /// Archive for `docker load`.
+    Docker,
+    /// Root file system as a tar.
+    Tar,
+    /// Root file system as a directory.
+    Local,
+    /// Only the store.
+    Image,
+}
+
+/// What a build made.
+#[derive(Clone, Debug)]
+pub struct BuildOutcome {
+    /// Descriptor of the manifest.
+    pub descriptor: crate::oci::spec::Descriptor,
+    /// Digest of the config.
+    pub config_digest: crate::oci::Digest,
+    /// Full names it was stored under.
+    pub names: Vec<String>,
+}

@@ -1,0 +1,258 @@
+//! One RUN: mounts, user, sandbox, log.
+
+use super::mounts::{Binds, make_stubs};
+use super::worker::Worker;
+use crate::error::{Error, ErrorKind, Result, ResultExt, RunOutput};
+use crate::executor::mounts::{self, MOUNT_POINTS, MountOp};
+use crate::executor::{HOSTNAME, Report, RunSpec, sandbox, user};
+use crate::layers::snapshot::{Draft, random_id};
+use crate::plan::step::{NetworkMode, RunStep};
+use crate::sys::mount::{self, MountFlags};
+use crate::sys::{SysResultExt, fs, probe, root};
+use std::collections::VecDeque;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Where the log and the private files of a RUN go.
+#[derive(Debug)]
+pub(super) struct RunPlaces<'a> {
+    /// `tmp` of the store.
+    pub tmp: &'a Path,
+    /// `logs` of the store.
+    pub logs: &'a Path,
+    /// Directory on which every sandbox attaches its rootfs.
+    pub staging: &'a Path,
+}
+
+/// Runs a command on a draft snapshot. Everything it wrote is in the draft's upper directory afterwards.
+pub(super) fn run(
+    worker: &Worker,
+    draft: &Draft<'_>,
+    step: &RunStep,
+    network: NetworkMode,
+    mut binds: Binds,
+    places: &RunPlaces<'_>,
+    output: &mut dyn FnMut(bool, &[u8]),
+) -> Result<()> {
+    let private = Scratch::new(places.tmp)?;
+    let lower = worker.snapshots.view(draft.parent())?;
+    let (ops, given, mut points) = own_files(step, &private, network)?;
+    points.extend(binds.targets());
+    let stubs = make_stubs(&lower, &points, &private.path.join("stubs"))?;
+    let rootfs = draft.mount(stubs.as_ref().map(AsFd::as_fd), true)?;
+    let tree = fs::reopen_dir(&rootfs)
+        .or_error(ErrorKind::Environment, || "cannot open the root file system".to_owned())?;
+    let who = user::resolve(tree.as_fd(), &step.user)?;
+    make_working_directory(&tree, &step.cwd)?;
+    drop(tree);
+    let mut list = mounts::standard(step.insecure);
+    let mut fds = given;
+    list.extend(ops);
+    binds.append(&mut list, &mut fds);
+    let spec = RunSpec {
+        argv: step.argv.clone(),
+        env: environment(step, &who.home),
+        cwd: step.cwd.clone(),
+        uid: who.uid,
+        gid: who.gid,
+        groups: who.groups,
+        mounts: list,
+        private_network: network == NetworkMode::None,
+        staging: places.staging.to_string_lossy().into_owned(),
+        insecure: step.insecure,
+    };
+    let mut log = Log::new(places.logs);
+    let report = sandbox::run(
+        &worker.spawner,
+        &spec,
+        (rootfs, fds),
+        &worker.cancel,
+        &mut |stderr, bytes| {
+            log.add(bytes);
+            output(stderr, bytes);
+        },
+    )?;
+    judge(&report, step, log)
+}
+
+/// A directory under `tmp` that goes away with the value.
+#[derive(Debug)]
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new(tmp: &Path) -> Result<Self> {
+        let path = tmp.join(format!("run-{}", random_id()));
+        std::fs::create_dir(&path)
+            .or_error(ErrorKind::Environment, || format!("cannot make {}", path.display()))?;
+        Ok(Self { path })
+    }
+
+    fn file(&self, name: &str, text: &str, mode: u32) -> Result<OwnedFd> {
+        let path = self.path.join(name);
+        let what = || format!("cannot write {}", path.display());
+        std::fs::write(&path, text).or_error(ErrorKind::Environment, what)?;
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&path, permissions).or_error(ErrorKind::Environment, what)?;
+        let path = path.to_string_lossy().into_owned();
+        let clone = mount::clone_tree_path(&path, false).or_error(ErrorKind::Environment, what)?;
+        let flags = MountFlags { read_only: true, nosuid: true, nodev: true, noexec: false };
+        mount::set_flags(&clone, flags, false).or_error(ErrorKind::Environment, what)?;
+        Ok(clone)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _prune_takes_it = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+type OwnFiles = (Vec<MountOp>, Vec<OwnedFd>, Vec<(String, bool)>);
+
+/// /etc/hosts, /etc/resolv.conf and heredoc scripts, read-only over the rootfs; never in a layer.
+fn own_files(step: &RunStep, private: &Scratch, network: NetworkMode) -> Result<OwnFiles> {
+    let (mut ops, mut fds) = (Vec::new(), Vec::new());
+    let mut points: Vec<(String, bool)> =
+        MOUNT_POINTS.iter().map(|path| ((*path).to_owned(), true)).collect();
+    let host = probe::read_host_file("/etc/resolv.conf").unwrap_or_default();
+    let resolv = mounts::resolv_conf(&host, network == NetworkMode::None);
+    for (name, target, text) in
+        [("hosts", "/etc/hosts", mounts::hosts()), ("resolv", "/etc/resolv.conf", resolv)]
+    {
+        ops.push(MountOp::Given { fd: fds.len(), target: target.to_owned() });
+        fds.push(private.file(name, &text, 0o644)?);
+        points.push((target.to_owned(), false));
+    }
+    if !step.scripts.is_empty() {
+        ops.push(MountOp::Directory { path: "/dev/pipes".to_owned(), mode: 0o755 });
+    }
+    for (index, (name, body)) in step.scripts.iter().enumerate() {
+        let target = format!("/dev/pipes/{name}");
+        ops.push(MountOp::File { path: target.clone() });
+        ops.push(MountOp::Given { fd: fds.len(), target });
+        fds.push(private.file(&format!("script-{index}"), body, 0o755)?);
+    }
+    Ok((ops, fds, points))
+}
+
+/// A base image's own working directory may be missing; runtimes make it, as root.
+fn make_working_directory(tree: &OwnedFd, cwd: &str) -> Result<()> {
+    let there = root::stat_opt(tree, cwd.as_bytes())
+        .or_error(ErrorKind::Image, || format!("cannot look at the working directory `{cwd}`"))?;
+    match there {
+        Some(stat) if stat.is_dir() => Ok(()),
+        Some(_) => Err(Error::image(format!("the working directory `{cwd}` is no directory"))),
+        None => user::make_workdir(tree.as_fd(), cwd, (0, 0)),
+    }
+}
+
+fn environment(step: &RunStep, home: &str) -> Vec<(String, String)> {
+    let mut env = step.env.clone();
+    for (name, value) in &step.proxy_env {
+        if !env.iter().any(|(known, _)| known == name) {
+            env.push((name.clone(), value.clone()));
+        }
+    }
+    if !env.iter().any(|(name, _)| name == "HOME") {
+        env.push(("HOME".to_owned(), home.to_owned()));
+    }
+    if !env.iter().any(|(name, _)| name == "HOSTNAME") {
+        env.push(("HOSTNAME".to_owned(), HOSTNAME.to_owned()));
+    }
+    env
+}
+
+fn judge(report: &Report, step: &RunStep, log: Log) -> Result<()> {
+    let code = match report {
+        Report::Ended(ended) if ended.code() == 0 => {
+            log.remove();
+            return Ok(());
+        }
+        Report::SetUp { doing, error } => {
+            return Err(Error::environment(format!("cannot set up the sandbox: {doing}"))
+                .cause(error)
+                .hint(
+                    "`nativebuild build --print-plan` needs no sandbox; see docs/run-sandbox.md",
+                ));
+        }
+        Report::Ended(ended) => ended.code(),
+        Report::Exec { code, .. } => *code,
+    };
+    let mut error = Error::new(
+        ErrorKind::RunFailed(code),
+        format!(
+            "process `{}` did not complete successfully: exit code: {code}",
+            step.argv.join(" ")
+        ),
+    );
+    if let Report::Exec { error: why, .. } = report {
+        error = error.cause(why);
+    } else if code > 128 {
+        error = error.cause(format!("it was ended by signal {}", code - 128));
+    }
+    Err(error.with_output(log.finish()))
+}
+
+/// The whole output in a file, its last lines in memory.
+struct Log {
+    path: PathBuf,
+    file: Option<std::fs::File>,
+    tail: VecDeque<Vec<u8>>,
+    line: Vec<u8>,
+}
+
+/// Lines that an error shows.
+const TAIL: usize = 20;
+/// Bytes of one line that an error shows.
+const TAIL_LINE: usize = 2000;
+
+impl Log {
+    fn new(dir: &Path) -> Self {
+        let path = dir.join(format!("run-{}.log", &random_id()[..12]));
+        Self { path, file: None, tail: VecDeque::new(), line: Vec::new() }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        if self.file.is_none() {
+            self.file = std::fs::File::create(&self.path).ok();
+        }
+        if let Some(file) = &mut self.file {
+            // The log is a service; a full disk shows up where it matters.
+            let _best_effort = file.write_all(bytes);
+        }
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.end_line();
+            } else if self.line.len() < TAIL_LINE {
+                self.line.push(*byte);
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(std::mem::take(&mut self.line));
+    }
+
+    fn remove(self) {
+        if self.file.is_some() {
+            let _gone = std::fs::remove_file(&self.path);
+        }
+    }
+
+    fn finish(mut self) -> RunOutput {
+        if !self.line.is_empty() {
+            self.end_line();
+        }
+        let text = |line: &Vec<u8>| String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
+        RunOutput {
+            tail: self.tail.iter().map(text).collect(),
+            log: self.file.as_ref().map(|_| self.path.display().to_string()),
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! One stage: for each step the key, the cache, and if need be the work.
+//!
+//! [`Builder::advance`] without a worker goes on while the cache answers and stops at the first step that needs a
+//! rootfs; with a worker it goes to the end. The same code path gives both the same keys.
+
+use super::assemble::HistoryItem;
+use super::cache::{StepCache, StepRecord};
+use super::images::BaseImage;
+use super::jobs::{Job, Jobs, Pending};
+use super::keys;
+use super::request::BuildRequest;
+use super::state::{Limit, Slot, StageState, States};
+use super::store::Store;
+use super::tree;
+use super::worker::Worker;
+use crate::context::FileDigestCache;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layers::snapshot::Snapshot;
+use crate::layers::tar_write::TimePolicy;
+use crate::layers::{Change, Layer, diff};
+use crate::oci::{DiffId, Digest};
+use crate::plan::step::{BaseRef, BuildPlan, StageBase, StagePlan, Step, StepKind};
+use crate::progress::{Emitter, Event, StepId};
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// What all stages of a build share.
+#[derive(Debug)]
+pub(super) struct Builder<'a> {
+    pub request: &'a BuildRequest,
+    pub plan: &'a BuildPlan,
+    pub store: &'a Arc<Store>,
+    pub cache: StepCache,
+    pub emitter: &'a Emitter,
+    pub images: BTreeMap<BaseRef, BaseImage>,
+    pub states: States,
+    pub limit: Limit,
+    pub variant: String,
+    pub file_digests: FileDigestCache,
+    pub next_step: AtomicU32,
+    pub made: Mutex<Vec<Made>>,
+}
+
+/// A step that was carried out, to be recorded once its blob is durable.
+#[derive(Debug)]
+pub(super) struct Made {
+    key: Digest,
+    slot: Arc<Pending>,
+    snapshot: Option<Arc<Snapshot>>,
+    created: i64,
+    started: (i64, u32),
+}
+
+/// The tools of a build that runs steps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tools<'a> {
+    pub worker: &'a Worker,
+    pub jobs: &'a Jobs,
+}
+
+/// What carrying out a step gave.
+struct Done {
+    /// The tree after the step.
+    tree: Option<Arc<Snapshot>>,
+    /// The step's own snapshot; none when it changed nothing.
+    own: Option<Arc<Snapshot>>,
+    changes: Vec<Change>,
+}
+
+impl Builder<'_> {
+    /// Goes on with a stage as far as possible; true when it is complete.
+    pub(super) fn advance(&self, stage: usize, tools: Option<Tools<'_>>) -> Result<bool> {
+        let plan = &self.plan.stages[stage];
+        let Some(mut state) = self.begin(stage, tools.is_some())? else { return Ok(false) };
+        let shown = plan.steps.iter().filter(|step| !matches!(step.kind, StepKind::Config)).count();
+        let mut position = plan.steps[..state.next]
+            .iter()
+            .filter(|step| !matches!(step.kind, StepKind::Config))
+            .count();
+        while state.next < plan.steps.len() {
+            let step = &plan.steps[state.next];
+            if let Some(tools) = tools {
+                tools.worker.cancel.check()?;
+            }
+            if matches!(step.kind, StepKind::Config) {
+                state.history.extend(history(step, None));
+                state.next += 1;
+                continue;
+            }
+            position += 1;
+            let name = StepName { plan, position, of: shown };
+            let went_on = self
+                .step(&mut state, step, &name, tools)
+                .map_err(|error| self.placed(error, step))?;
+            if !went_on {
+                self.states.set(stage, state, false);
+                return Ok(false);
+            }
+            state.next += 1;
+        }
+        self.states.set(stage, state, true);
+        Ok(true)
+    }
+
+    fn placed(&self, error: Error, step: &Step) -> Error {
+        match error.kind() {
+            ErrorKind::Interrupted(_) => error,
+            _ => error.at(&self.plan.source, step.span),
+        }
+    }
+
+    /// The state to go on from; `None` when the stage below is not complete yet.
+    fn begin(&self, stage: usize, wait: bool) -> Result<Option<StageState>> {
+        if let Some(state) = self.states.get(stage) {
+            return Ok(Some(state));
+        }
+        let fresh = |key, slots, history| Some(StageState { key, next: 0, slots, history });
+        Ok(match &self.plan.stages[stage].base {
+            StageBase::Scratch => fresh(keys::base(None), Vec::new(), Vec::new()),
+            StageBase::Image(base) => {
+                let image = self.image(base)?;
+                fresh(keys::base(Some(&image.manifest)), image.slots(), image.history())
+            }
+            StageBase::Stage(below) => {
+                let below = if wait {
+                    Some(self.states.wait(*below).ok_or_else(stopped)?)
+                } else {
+                    self.states.complete(*below)
+                };
+                below.map(|state| StageState { next: 0, ..state })
+            }
+        })
+    }
+
+    pub(super) fn image(&self, base: &BaseRef) -> Result<&BaseImage> {
+        self.images
+            .get(base)
+            .ok_or_else(|| Error::internal(format!("image `{}` was not resolved", base.reference)))
+    }
+
+    /// One step; false when it needs a worker and there is none.
+    fn step(
+        &self,
+        state: &mut StageState,
+        step: &Step,
+        name: &StepName<'_>,
+        tools: Option<Tools<'_>>,
+    ) -> Result<bool> {
+        let Some(prepared) = self.prepare(state, step, name.plan, tools.map(|t| t.worker))? else {
+            return Ok(false);
+        };
+        let key = prepared.key.clone();
+        let record = if self.request.no_cache { None } else { self.cache.get(&key) };
+        if let Some((record, layer)) = record.as_ref().and_then(|record| self.usable(record)) {
+            let id = self.announce(step, name);
+            self.emitter.emit(Event::StepCached { id });
+            self.append(state, step, key, Pending::ready(layer), None, record);
+            return Ok(true);
+        }
+        let Some(tools) = tools else { return Ok(false) };
+        if let Some(record) = record
+            && let Some(layer) = self.rewrite(&record, &key, tools)?
+        {
+            let id = self.announce(step, name);
+            self.emitter.emit(Event::StepCached { id });
+            self.append(state, step, key, layer, None, &record);
+            return Ok(true);
+        }
+        let _permit = self.limit.take();
+        let id = self.announce(step, name);
+        let began = Instant::now();
+        let started = now();
+        match self.carry_out(state, step, prepared, name, id, tools) {
+            Ok(done) => {
+                let layer = self.submit(&done, started, tools);
+                let created = nanoseconds(now());
+                let record = self.remember(&key, &layer, &done, created, started);
+                self.append(state, step, key, layer, done.tree, &record);
+                self.emitter.emit(Event::StepDone { id, took: began.elapsed() });
+                Ok(true)
+            }
+            Err(error) => {
+                let exit_code = match error.kind() {
+                    ErrorKind::RunFailed(code) => Some(code),
+                    _ => None,
+                };
+                self.emitter.emit(Event::StepFailed { id, exit_code });
+                Err(error)
+            }
+        }
+    }
+
+    fn announce(&self, step: &Step, name: &StepName<'_>) -> StepId {
+        let id = self.next_step.fetch_add(1, Ordering::Relaxed);
+        self.emitter.emit(Event::StepStarted {
+            id,
+            position: name.text(),
+            name: step.text.clone(),
+            line: self.plan.source.line(step.span.start),
+        });
+        id
+    }
+
+    /// The layer of a record in the wanted variant, when its blob is there.
+    fn usable<'r>(&self, record: &'r StepRecord) -> Option<(&'r StepRecord, Layer)> {
+        let layer = record.layers.get(&self.variant)?;
+        self.store
+            .images()
+            .blob_size(&layer.digest)
+            .is_some_and(|size| size == layer.size)
+            .then(|| (record, layer.clone()))
+    }
+
+    /// Writes the layer of a known step in another variant (epoch, compression) from its snapshot.
+    fn rewrite(
+        &self,
+        record: &StepRecord,
+        key: &Digest,
+        tools: Tools<'_>,
+    ) -> Result<Option<Arc<Pending>>> {
+        if record.layers.values().any(|layer| layer.diff_id == empty_diff_id()) {
+            let done = Done { tree: None, own: None, changes: Vec::new() };
+            return Ok(Some(self.rewritten(record, key, &done, tools)));
+        }
+        let Some(id) = &record.snapshot else { return Ok(None) };
+        let Some(snapshot) = tools.worker.snapshots.find(id) else { return Ok(None) };
+        let lower = tools.worker.snapshots.view(snapshot.parent())?;
+        let changes =
+            diff::diff_overlay(snapshot.upper(), Some(lower.as_fd()), &tools.diff_options())?;
+        let done = Done { tree: None, own: Some(snapshot), changes };
+        Ok(Some(self.rewritten(record, key, &done, tools)))
+    }
+
+    fn rewritten(
+        &self,
+        record: &StepRecord,
+        key: &Digest,
+        done: &Done,
+        tools: Tools<'_>,
+    ) -> Arc<Pending> {
+        let layer = self.submit(done, record.started, tools);
+        let _same_record = self.remember(key, &layer, done, record.created, record.started);
+        layer
+    }
+
+    fn submit(&self, done: &Done, started: (i64, u32), tools: Tools<'_>) -> Arc<Pending> {
+        let slot = Arc::new(Pending::default());
+        tools.jobs.submit(Job {
+            slot: Arc::clone(&slot),
+            changes: done.changes.clone(),
+            snapshot: done.own.clone(),
+            times: TimePolicy { epoch: self.request.epoch, started },
+        });
+        slot
+    }
+
+    fn remember(
+        &self,
+        key: &Digest,
+        slot: &Arc<Pending>,
+        done: &Done,
+        created: i64,
+        started: (i64, u32),
+    ) -> StepRecord {
+        let made = Made {
+            key: key.clone(),
+            slot: Arc::clone(slot),
+            snapshot: done.own.clone(),
+            created,
+            started,
+        };
+        let record = made.record(BTreeMap::new());
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+        record
+    }
+
+    fn append(
+        &self,
+        state: &mut StageState,
+        step: &Step,
+        key: Digest,
+        layer: Arc<Pending>,
+        snapshot: Option<Arc<Snapshot>>,
+        record: &StepRecord,
+    ) {
+        state.key = key;
+        state.slots.push(Slot { layer, snapshot, recorded: record.snapshot.clone() });
+        state.history.extend(history(step, Some(record.created)));
+    }
+
+    fn carry_out(
+        &self,
+        state: &StageState,
+        step: &Step,
+        prepared: super::work::Prepared,
+        name: &StepName<'_>,
+        id: StepId,
+        tools: Tools<'_>,
+    ) -> Result<Done> {
+        let parent = tree::materialise(self.store, state, tools.worker)?;
+        let draft = tools.worker.snapshots.prepare(parent.as_ref())?;
+        self.work(&draft, step, prepared, name.plan, id, tools.worker)?;
+        let lower = tools.worker.snapshots.view(parent.as_ref())?;
+        let changes =
+            diff::diff_overlay(draft.upper(), Some(lower.as_fd()), &tools.diff_options())?;
+        if changes.is_empty() {
+            return Ok(Done { tree: parent, own: None, changes });
+        }
+        let own = draft.commit()?;
+        Ok(Done { tree: Some(Arc::clone(&own)), own: Some(own), changes })
+    }
+
+    /// Records what was made; called when its blobs are durable. Steps whose layer failed are left out.
+    pub(super) fn record_made(&self) {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        for made in made {
+            if let Some(layer) = made.slot.get() {
+                let layers = BTreeMap::from([(self.variant.clone(), layer)]);
+                self.cache.put(&made.key, made.record(layers));
+            }
+        }
+    }
+
+    /// Ids of the snapshots that this build made.
+    pub(super) fn made_snapshots(&self) -> Vec<String> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.iter().filter_map(|made| Some(made.snapshot.as_ref()?.id().to_owned())).collect()
+    }
+}
+
+impl Made {
+    fn record(&self, layers: BTreeMap<String, Layer>) -> StepRecord {
+        StepRecord {
+            version: 1,
+            created: self.created,
+            started: self.started,
+            snapshot: self.snapshot.as_ref().map(|snapshot| snapshot.id().to_owned()),
+            layers,
+        }
+    }
+}
+
+impl Tools<'_> {
+    fn diff_options(self) -> diff::DiffOptions {
+        diff::DiffOptions {
+            flavour: self.worker.snapshots.xattr_flavour(),
+            placeholders: self.worker.isolation.user_namespace,
+        }
+    }
+}
+
+/// Name of a step in progress lines.
+pub(super) struct StepName<'a> {
+    plan: &'a StagePlan,
+    position: usize,
+    of: usize,
+}
+
+impl StepName<'_> {
+    fn text(&self) -> String {
+        let stage = self.plan.name.clone().unwrap_or_else(|| format!("stage-{}", self.plan.number));
+        format!("{stage} {}/{}", self.position, self.of)
+    }
+}
+
+fn history(step: &Step, created: Option<i64>) -> Option<HistoryItem> {
+    let created_by = step.created_by.clone()?;
+    Some(HistoryItem::Step { created_by, created: if step.empty_layer { None } else { created } })
+}
+
+/// Diff id of a layer without entries.
+pub(super) fn empty_diff_id() -> DiffId {
+    DiffId(Digest::of(&[0; 1024]))
+}
+
+/// Time now, seconds and nanoseconds, by the clock that the kernel stamps files with.
+pub(super) fn now() -> (i64, u32) {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    (time.tv_sec, time.tv_nsec as u32)
+}
+
+fn nanoseconds(time: (i64, u32)) -> i64 {
+    time.0.saturating_mul(1_000_000_000).saturating_add(time.1.into())
+}
+
+/// Another stage failed; its own error is the one to show.
+pub(super) fn stopped() -> Error {
+    Error::new(ErrorKind::Interrupted(0), "stopped because another stage failed")
+}

@@ -1,0 +1,142 @@
+//! How far each stage is: its key, its layers, its history.
+
+use super::assemble::HistoryItem;
+use super::jobs::Pending;
+use crate::layers::Layer;
+use crate::layers::snapshot::Snapshot;
+use crate::oci::{ChainId, DiffId, Digest};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// One layer of a stage.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    /// The layer, perhaps still being written.
+    pub layer: Arc<Pending>,
+    /// Its snapshot, when it was used in this build.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// Its snapshot by the step's record, which may be gone.
+    pub recorded: Option<String>,
+}
+
+/// A stage up to and without the step `next`.
+#[derive(Clone, Debug)]
+pub(super) struct StageState {
+    /// Key of all so far.
+    pub key: Digest,
+    /// Index of the next step.
+    pub next: usize,
+    /// Layers, bottom first.
+    pub slots: Vec<Slot>,
+    /// History, base's first.
+    pub history: Vec<HistoryItem>,
+}
+
+impl StageState {
+    /// Chain id of the lowest `count` layers, when all of them are known by now.
+    pub(super) fn chain(&self, count: usize) -> Option<ChainId> {
+        let known: Option<Vec<DiffId>> =
+            self.slots[..count].iter().map(|slot| Some(slot.layer.get()?.diff_id)).collect();
+        ChainId::of(&known?)
+    }
+
+    /// All layers; waits for those that are still being written.
+    pub(super) fn layers(&self) -> crate::error::Result<Vec<Layer>> {
+        self.slots.iter().map(|slot| slot.layer.wait()).collect()
+    }
+}
+
+/// The states of all stages, and waiting for one to be complete.
+#[derive(Debug)]
+pub(super) struct States {
+    states: Mutex<Vec<(Option<StageState>, Progress)>>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Open,
+    Complete,
+    Failed,
+}
+
+impl States {
+    pub(super) fn new(count: usize) -> Self {
+        let states = Mutex::new(vec![(None, Progress::Open); count]);
+        Self { states, changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Option<StageState>, Progress)>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state of a stage, if it has begun.
+    pub(super) fn get(&self, stage: usize) -> Option<StageState> {
+        self.lock()[stage].0.clone()
+    }
+
+    /// The state of a complete stage.
+    pub(super) fn complete(&self, stage: usize) -> Option<StageState> {
+        let states = self.lock();
+        (states[stage].1 == Progress::Complete).then(|| states[stage].0.clone()).flatten()
+    }
+
+    /// Stores a state.
+    pub(super) fn set(&self, stage: usize, state: StageState, complete: bool) {
+        let progress = if complete { Progress::Complete } else { Progress::Open };
+        self.lock()[stage] = (Some(state), progress);
+        self.changed.notify_all();
+    }
+
+    /// Notes that a stage will never be complete.
+    pub(super) fn fail(&self, stage: usize) {
+        self.lock()[stage].1 = Progress::Failed;
+        self.changed.notify_all();
+    }
+
+    /// Waits for a stage; `None` when it failed.
+    pub(super) fn wait(&self, stage: usize) -> Option<StageState> {
+        let mut states = self.lock();
+        loop {
+            match states[stage].1 {
+                Progress::Complete => return states[stage].0.clone(),
+                Progress::Failed => return None,
+                Progress::Open => {}
+            }
+            states = self.changed.wait(states).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// A counting limit: how many steps work at once.
+#[derive(Debug)]
+pub(super) struct Limit {
+    free: Mutex<usize>,
+    changed: Condvar,
+}
+
+/// A place under a [`Limit`].
+#[derive(Debug)]
+pub(super) struct Permit<'a>(&'a Limit);
+
+impl Limit {
+    pub(super) fn new(count: usize) -> Self {
+        Self { free: Mutex::new(count.max(1)), changed: Condvar::new() }
+    }
+
+    /// Waits for a place.
+    pub(super) fn take(&self) -> Permit<'_> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            free = self.changed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+        Permit(self)
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.changed.notify_one();
+    }
+}

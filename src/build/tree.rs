@@ -1,0 +1,148 @@
+//! From layers to a tree: finds the snapshot of a stack, or unpacks what is missing from blobs.
+
+use super::images::BaseImage;
+use super::stage::{Builder, empty_diff_id};
+use super::state::{Slot, StageState};
+use super::store::Store;
+use super::worker::Worker;
+use crate::context::FileTree;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::layers::Layer;
+use crate::layers::apply::{ApplyOptions, Devices, apply};
+use crate::layers::compress::guarded;
+use crate::layers::snapshot::Snapshot;
+use crate::layers::tar_read::Limits;
+use crate::oci::digest::HashingReader;
+use crate::oci::spec::descriptor;
+use crate::plan::step::CopyFrom;
+use std::io::{BufReader, Read};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+/// The tree of an image of the store, for `image export`.
+pub fn of_image(
+    store: &Store,
+    image: &BaseImage,
+    worker: &Worker,
+) -> Result<Option<Arc<Snapshot>>> {
+    materialise(store, &base_state(image), worker)
+}
+
+fn base_state(image: &BaseImage) -> StageState {
+    StageState {
+        key: super::keys::base(Some(&image.manifest)),
+        next: 0,
+        slots: image.slots(),
+        history: Vec::new(),
+    }
+}
+
+/// The tree of all layers of a state so far; `None` is the empty tree.
+pub(super) fn materialise(
+    store: &Store,
+    state: &StageState,
+    worker: &Worker,
+) -> Result<Option<Arc<Snapshot>>> {
+    let mut have = state.slots.len();
+    let mut tree = None;
+    while have > 0 {
+        tree = find(state, have, worker);
+        if tree.is_some() {
+            break;
+        }
+        have -= 1;
+    }
+    for (index, slot) in state.slots.iter().enumerate().skip(have) {
+        worker.cancel.check()?;
+        tree = unpack(store, slot, tree, worker)?;
+        if let (Some(tree), Some(chain)) = (&tree, state.chain(index + 1)) {
+            worker.snapshots.alias(&chain, tree)?;
+        }
+    }
+    Ok(tree)
+}
+
+fn unpack(
+    store: &Store,
+    slot: &Slot,
+    below: Option<Arc<Snapshot>>,
+    worker: &Worker,
+) -> Result<Option<Arc<Snapshot>>> {
+    let layer = slot.layer.wait()?;
+    if layer.diff_id == empty_diff_id() {
+        return Ok(below);
+    }
+    let draft = worker.snapshots.prepare(below.as_ref())?;
+    let root = draft.mount(None, false)?;
+    let root = crate::sys::fs::reopen_dir(&root)
+        .map_err(|error| Error::environment("cannot open a tree of the store").cause(error))?;
+    unpack_into(store, &layer, &root, worker)
+        .map_err(|error| error.wrap(format!("cannot unpack layer {}", layer.digest)))?;
+    draft.commit().map(Some)
+}
+
+fn unpack_into(
+    store: &Store,
+    layer: &Layer,
+    root: &std::os::fd::OwnedFd,
+    worker: &Worker,
+) -> Result<()> {
+    let limits = Limits::default();
+    let descriptor = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
+    let blob = store.images().open_blob(&descriptor)?;
+    let plain = guarded(BufReader::with_capacity(1 << 18, blob), limits.ratio)?;
+    let mut hashed = HashingReader::new(plain);
+    apply(&mut hashed, root.as_fd(), &ApplyOptions::layer(devices(worker)))?;
+    drain(&mut hashed)?;
+    let found = hashed.finish();
+    if found != layer.diff_id.0 {
+        return Err(Error::integrity(format!(
+            "its content has the wrong digest: expected {}, found {found}",
+            layer.diff_id
+        )));
+    }
+    Ok(())
+}
+
+impl Builder<'_> {
+    /// The files that a COPY or a bind mount takes from; `None` when that needs a worker and there is none.
+    pub(super) fn source(
+        &self,
+        from: &CopyFrom,
+        worker: Option<&Worker>,
+    ) -> Result<Option<FileTree>> {
+        let state = match from {
+            CopyFrom::Context => return self.request.context.try_clone().map(Some),
+            CopyFrom::Stage(stage) => match worker {
+                None => return Ok(None),
+                Some(_) => self.states.wait(*stage).ok_or_else(super::stage::stopped)?,
+            },
+            CopyFrom::Image(base) => base_state(self.image(base)?),
+        };
+        let Some(worker) = worker else { return Ok(None) };
+        let tree = materialise(self.store, &state, worker)?;
+        Ok(Some(FileTree::rootfs(worker.snapshots.view(tree.as_ref())?)))
+    }
+}
+
+fn find(state: &StageState, count: usize, worker: &Worker) -> Option<Arc<Snapshot>> {
+    let slot = &state.slots[count - 1];
+    if let Some(snapshot) = &slot.snapshot {
+        return Some(Arc::clone(snapshot));
+    }
+    if let Some(snapshot) = slot.recorded.as_ref().and_then(|id| worker.snapshots.find(id)) {
+        return Some(snapshot);
+    }
+    worker.snapshots.by_chain(&state.chain(count)?)
+}
+
+fn drain(reader: &mut dyn Read) -> Result<()> {
+    std::io::copy(reader, &mut std::io::sink())
+        .or_error(ErrorKind::Integrity, || "its end cannot be read".to_owned())
+        .map(drop)
+}
+
+/// Device nodes of layers: real ones where they can be made.
+pub(super) fn devices(worker: &Worker) -> Devices {
+    if worker.isolation.user_namespace { Devices::Placeholder } else { Devices::Real }
+}

@@ -1,0 +1,58 @@
+//! What a build needs to run steps: its isolation, a spawner, snapshots. Made once, on the first step that is not
+//! cached, while the process still has one thread.
+
+use super::store::Store;
+use crate::error::{Error, Result};
+use crate::executor::namespace::{self, Account, IdMode, Isolation};
+use crate::executor::sandbox::Cancel;
+use crate::executor::spawner::Spawner;
+use crate::layers::snapshot::Snapshots;
+use crate::layers::whiteout::XattrFlavour;
+use crate::sys::process;
+use std::sync::Arc;
+
+/// The privileged half of a build.
+#[derive(Debug)]
+pub struct Worker {
+    /// Isolation that was entered.
+    pub isolation: Isolation,
+    /// Clones RUNs.
+    pub spawner: Spawner,
+    /// Trees.
+    pub snapshots: Snapshots,
+    /// Stops everything.
+    pub cancel: Arc<Cancel>,
+}
+
+impl Worker {
+    /// Enters the namespaces, forks the spawner and starts watching for signals. Single-threaded callers only.
+    pub fn enter(store: &Store, account: &Account) -> Result<Self> {
+        process::raise_file_limit();
+        let isolation = namespace::enter(account)?;
+        let spawner = Spawner::start().map_err(|error| {
+            Error::environment("cannot start the process that runs commands").cause(error)
+        })?;
+        let xattrs =
+            if isolation.user_namespace { XattrFlavour::User } else { XattrFlavour::Trusted };
+        let flavour = match (isolation.ids, isolation.user_namespace) {
+            (IdMode::Real, false) => "real",
+            (IdMode::Real, true) => "nested",
+            (IdMode::Range, _) => "range",
+        };
+        let snapshots = Snapshots::open(store.dir(), flavour, xattrs)?;
+        let cancel = Arc::new(Cancel::new()?);
+        let watched = Arc::clone(&cancel);
+        process::watch_signals(move |signal| watched.cancel(signal))
+            .map_err(|error| Error::environment("cannot watch for signals").cause(error))?;
+        Ok(Self { isolation, spawner, snapshots, cancel })
+    }
+
+    /// Removes what a directory of the store holds under `name`, from inside the namespaces in which its owner may.
+    pub fn remove(&self, store: &Store, dir: &str, name: &str) -> Result<()> {
+        let what = |error: crate::sys::SysError| {
+            Error::environment(format!("cannot remove {dir}/{name} from the store")).cause(error)
+        };
+        let parent = crate::sys::fs::open_dir(store.dir(), dir.as_bytes()).map_err(what)?;
+        crate::sys::fs::remove_tree(&parent, name.as_bytes()).map_err(what)
+    }
+}

@@ -1,0 +1,274 @@
+//! Arguments as typed. One definition gives parsing, `-h` and `--help`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Builds OCI images from Dockerfiles, without a daemon and without asking the host for anything.
+#[derive(Debug, Parser)]
+#[command(name = "nativebuild", version, about, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "`nativebuild DIR` is short for `nativebuild build DIR` when DIR holds a Dockerfile."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Bring images in, look at them, write them out
+    Image(ImageArgs),
+    /// Remove what no image and no build needs
+    Prune(PruneArgs),
+}
+
+/// `nativebuild build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Directory whose files COPY and ADD may take
+    pub context: PathBuf,
+    /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads standard input
+    #[arg(short, long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    /// Name for the image; may be repeated
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub tags: Vec<String>,
+    /// Value of an ARG; without `=VALUE` it comes from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub build_args: Vec<String>,
+    /// Stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Label for the image; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// Platform of the image, for example `linux/arm64`
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Carry out every step, whatever the cache has
+    #[arg(long)]
+    pub no_cache: bool,
+    /// When to ask a registry for a base image (`--pull` alone means `always`)
+    #[arg(long, value_enum, default_value = "check", num_args = 0..=1, default_missing_value = "always", require_equals = true)]
+    pub pull: Pull,
+    /// Network of RUN: none, host, or default (host for now)
+    #[arg(long, value_enum, default_value = "default")]
+    pub network: Network,
+    /// Where the result goes, for example `type=oci,dest=image.tar`; may be repeated
+    #[arg(short, long = "output", value_name = "SPEC")]
+    pub outputs: Vec<String>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: Progress,
+    /// Only print the image digest (the same as `--progress quiet`)
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write the image digest to a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// Write digests and names as JSON to a file
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// Time for `created` and for files that steps make: seconds since 1970, or `git` for the time of the last commit
+    #[arg(long, value_name = "N|git")]
+    pub source_date_epoch: Option<String>,
+    /// Isolation of RUN: auto or namespaces
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub isolation: String,
+    /// Compression of new layers
+    #[arg(long, value_enum, default_value = "gzip")]
+    pub compression: CompressionName,
+    /// Level of the compression [default: 6 for gzip, 3 for zstd]
+    #[arg(long, value_name = "N")]
+    pub compression_level: Option<i32>,
+    /// Who the users of the image are on this machine [default: real for root, range otherwise]
+    #[arg(long, value_enum)]
+    pub ids: Option<Ids>,
+    /// Steps at once [default: number of processors]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub print_plan: bool,
+    /// Where images and the cache are kept
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+/// `--pull`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pull {
+    /// Always ask the registry
+    Always,
+    /// Ask about images that were pulled before; use the stored one when there is no answer
+    Check,
+    /// Only when the store does not have it
+    Missing,
+    /// Never
+    Never,
+}
+
+/// `--network`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names are the values")]
+pub enum Network {
+    Default,
+    None,
+    Host,
+}
+
+/// `--progress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// tty on a terminal, plain otherwise
+    Auto,
+    /// One line for each thing that happens
+    Plain,
+    /// Coloured, for a terminal
+    Tty,
+    /// One JSON object a line on standard error
+    Json,
+    /// Nothing but errors
+    Quiet,
+}
+
+/// `--compression`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names are the values")]
+pub enum CompressionName {
+    Gzip,
+    Zstd,
+    None,
+}
+
+/// `--ids`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Ids {
+    /// The same as on this machine (root only)
+    Real,
+    /// Subordinate ids of /etc/subuid
+    Range,
+}
+
+/// `nativebuild image`.
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ImageCommand,
+    /// Where images and the cache are kept
+    #[arg(long, value_name = "DIR", global = true)]
+    pub root: Option<PathBuf>,
+}
+
+/// The verbs of `nativebuild image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Bring in an image: OCI layout, OCI archive, docker archive, or a root file system tar
+    Import {
+        /// Name in the store
+        name: String,
+        /// Directory or file, `:TAG` behind it when it holds several names; `-` reads standard input
+        source: String,
+        /// Platform of a root file system tar [default: this machine's]
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<String>,
+        /// Merge the platforms into an image of that name instead of replacing it
+        #[arg(long)]
+        add: bool,
+    },
+    /// Bring in the images of an archive or layout under the names they have there
+    Load {
+        /// Directory or file; `-` reads standard input
+        source: String,
+        /// All names, when there are several
+        #[arg(long)]
+        all: bool,
+    },
+    /// List images
+    Ls {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print manifest and config of an image as JSON
+    Inspect {
+        /// Name
+        name: String,
+        /// Which platform of an image for several
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<String>,
+        /// Print the manifest or index as it is
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Write an image as an archive or a layout
+    Save {
+        /// Name
+        name: String,
+        /// File or directory; `-` writes to standard output
+        #[arg(short, long, value_name = "PATH")]
+        output: PathBuf,
+        /// Form
+        #[arg(long, value_enum, default_value = "oci-archive")]
+        format: Format,
+        /// Which platform of an image for several
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<String>,
+    },
+    /// Write the root file system of an image
+    Export {
+        /// Name
+        name: String,
+        /// Tar file, or a directory that does not exist yet; `-` writes a tar to standard output
+        #[arg(short, long, value_name = "PATH")]
+        output: PathBuf,
+        /// Write a directory instead of a tar
+        #[arg(long)]
+        directory: bool,
+        /// Which platform of an image for several
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<String>,
+    },
+    /// Remove a name
+    Rm {
+        /// Names
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Check every promise of an image: digests, sizes, layers, config
+    Validate {
+        /// Name in the store, or a path of a layout or archive
+        source: String,
+    },
+}
+
+/// `--format` of `image save`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// OCI layout as a directory
+    Oci,
+    /// OCI layout as a tar
+    OciArchive,
+    /// What `docker save` writes today
+    DockerArchive,
+    /// The older form with a directory for each layer
+    DockerArchiveV1,
+    /// Flat blobs, as dockerTools once wrote them
+    DockerArchiveFlat,
+}
+
+/// `nativebuild prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Also remove the step cache and all snapshots
+    #[arg(long)]
+    pub all: bool,
+    /// Where images and the cache are kept
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}

@@ -1,0 +1,185 @@
+//! Progress: build events as lines for people or programs, on standard error. docs/cli.md documents both forms.
+//!
+//! Whole lines only: output of parallel steps never mixes within a line. Nothing is clipped.
+
+use super::report::{Style, visible};
+use crate::progress::{Event, Sink, StepId};
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+
+/// How events are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Plain,
+    Tty,
+    Json,
+    Quiet,
+}
+
+/// The sink of the command line.
+pub(super) struct Printer {
+    form: Form,
+    style: Style,
+    /// Unfinished lines of each step and stream.
+    partial: Mutex<HashMap<(StepId, bool), Vec<u8>>>,
+}
+
+impl Printer {
+    pub(super) fn new(form: Form, style: Style) -> Self {
+        let style = if form == Form::Tty { style } else { Style { colour: false } };
+        Self { form, style, partial: Mutex::default() }
+    }
+
+    fn lines(&self, event: &Event, partial: &mut HashMap<(StepId, bool), Vec<u8>>) -> String {
+        let paint = |code: &str, text: &str| self.style.paint(code, text);
+        match event {
+            Event::Isolation { text } => format!("{}\n", visible(text)),
+            Event::StepStarted { id, position, name, .. } => {
+                format!("#{id} [{position}] {}\n", paint("1", &one_line(name)))
+            }
+            Event::StepCached { id } => format!("#{id} {}\n", paint("32", "CACHED")),
+            Event::StepOutput { id, bytes, stderr } => {
+                let line = partial.entry((*id, *stderr)).or_default();
+                let mut out = String::new();
+                for byte in bytes {
+                    if *byte == b'\n' {
+                        out.push_str(&output_line(*id, &std::mem::take(line)));
+                    } else {
+                        line.push(*byte);
+                    }
+                }
+                out
+            }
+            Event::StepDone { id, took } => {
+                let rest = rest(partial, *id);
+                format!("{rest}#{id} {} {:.1}s\n", paint("32", "DONE"), took.as_secs_f64())
+            }
+            Event::StepFailed { id, exit_code } => {
+                let rest = rest(partial, *id);
+                let code = exit_code.map_or_else(String::new, |code| format!(" exit code {code}"));
+                format!("{rest}#{id} {}{code}\n", paint("31", "FAILED"))
+            }
+            Event::Warning { text, place } => {
+                let place = place.as_ref().map_or_else(String::new, |at| format!(" ({at})"));
+                format!("{}: {}{place}\n", paint("33", "warning"), visible(text))
+            }
+            Event::Note { text } => format!("{}\n", visible(text)),
+            Event::Built { digest, names } => {
+                let names: String = names.iter().map(|name| format!(" as {name}")).collect();
+                format!("built {digest}{names}\n")
+            }
+            Event::Output { text } => format!("wrote {}\n", visible(text)),
+            Event::LayerDone { .. } => String::new(),
+        }
+    }
+}
+
+impl Sink for Printer {
+    fn event(&self, event: Event) {
+        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = match self.form {
+            Form::Quiet => return,
+            Form::Json => format!("{}\n", json(&event)),
+            Form::Plain | Form::Tty => self.lines(&event, &mut partial),
+        };
+        if !text.is_empty() {
+            // A closed standard error must not end the build.
+            let _closed = std::io::stderr().write_all(text.as_bytes());
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    visible(&text)
+}
+
+fn rest(partial: &mut HashMap<(StepId, bool), Vec<u8>>, id: StepId) -> String {
+    [false, true]
+        .iter()
+        .filter_map(|stderr| partial.remove(&(id, *stderr)))
+        .filter(|line| !line.is_empty())
+        .map(|line| output_line(id, &line))
+        .collect()
+}
+
+/// A line of a command's output. Colour codes stay, other control characters are shown.
+fn output_line(id: StepId, line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    // What stands before a carriage return was overwritten on a terminal.
+    let text = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default().to_owned();
+    format!("#{id} {}\n", visible(&text))
+}
+
+fn json(event: &Event) -> serde_json::Value {
+    use serde_json::json;
+    match event {
+        Event::Isolation { text } => json!({"event": "isolation", "text": text}),
+        Event::StepStarted { id, position, name, line } => {
+            json!({"event": "step-started", "step": id, "position": position, "name": name, "line": line})
+        }
+        Event::StepCached { id } => json!({"event": "step-cached", "step": id}),
+        Event::StepOutput { id, bytes, stderr } => json!({
+            "event": "step-output", "step": id, "stream": if *stderr { "stderr" } else { "stdout" },
+            "text": String::from_utf8_lossy(bytes),
+        }),
+        Event::StepDone { id, took } => {
+            json!({"event": "step-done", "step": id, "seconds": took.as_secs_f64()})
+        }
+        Event::StepFailed { id, exit_code } => {
+            json!({"event": "step-failed", "step": id, "exit_code": exit_code})
+        }
+        Event::LayerDone { digest, size } => {
+            json!({"event": "layer", "digest": digest, "size": size})
+        }
+        Event::Warning { text, place } => {
+            json!({"event": "warning", "text": text, "place": place})
+        }
+        Event::Note { text } => json!({"event": "note", "text": text}),
+        Event::Built { digest, names } => {
+            json!({"event": "built", "digest": digest, "names": names})
+        }
+        Event::Output { text } => json!({"event": "output", "text": text}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(events: &[Event]) -> String {
+        let printer = Printer::new(Form::Plain, Style { colour: false });
+        let mut partial = HashMap::new();
+        events.iter().map(|event| printer.lines(event, &mut partial)).collect()
+    }
+
+    fn output(bytes: &[u8]) -> Event {
+        Event::StepOutput { id: 1, bytes: bytes.to_vec(), stderr: false }
+    }
+
+    #[test]
+    fn output_is_shown_in_whole_lines() {
+        let done = Event::StepDone { id: 1, took: std::time::Duration::ZERO };
+        assert_eq!(
+            shown(&[output(b"a\nb"), output(b"c\n"), done.clone()]),
+            "#1 a\n#1 bc\n#1 DONE 0.0s\n"
+        );
+        assert_eq!(shown(&[output(b"no end"), done]), "#1 no end\n#1 DONE 0.0s\n");
+        assert_eq!(shown(&[output(b"10%\r20%\r\n")]), "#1 20%\n");
+    }
+
+    #[test]
+    fn every_event_is_one_json_object() {
+        let event = Event::StepStarted {
+            id: 2,
+            position: "p".to_owned(),
+            name: "RUN x".to_owned(),
+            line: 3,
+        };
+        assert_eq!(
+            json(&event).to_string(),
+            r#"{"event":"step-started","line":3,"name":"RUN x","position":"p","step":2}"#
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! Which extended attributes belong to a file's content.
+//!
+//! One rule for the digest and for the copy, so that nothing is copied that the step key does not see: everything but
+//! `security.*` (labels of this host) and `system.*` (access lists), where `security.capability` counts; never marks of
+//! overlayfs; and from a build context never our own marks, with which a file could pose as a device node. Spec:
+//! dockerfile §3.6.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs as rfs;
+use rustix::io::Errno;
+
+use crate::sys::{Named, SysResult, fs};
+
+/// Names and values, sorted by name.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Prefix of the marks that this program keeps on files of a rootfs.
+const OWN_PREFIX: &[u8] = b"user.nativebuild.";
+
+/// The attributes of `name` (of a link itself) that count. `trusted` is false for files of a build context.
+pub fn read(dir: impl AsFd, name: &[u8], trusted: bool) -> SysResult<Xattrs> {
+    let dir = dir.as_fd();
+    let mut found = Vec::new();
+    for key in names(dir, name)?.split(|b| *b == 0).filter(|key| counts(key, trusted)) {
+        match fs::get_xattr(dir, name, key) {
+            Ok(Some(value)) => found.push((key.to_vec(), value)),
+            // Gone meanwhile, or a capability of another user namespace, which has no meaning in this one.
+            Ok(None) => {}
+            Err(error) if error.errno == Errno::OVERFLOW => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn counts(key: &[u8], trusted: bool) -> bool {
+    let starts = |prefix: &[u8]| key.starts_with(prefix);
+    if key.is_empty() || starts(b"user.overlay.") || starts(b"trusted.overlay.") {
+        return false;
+    }
+    if starts(OWN_PREFIX) {
+        return trusted;
+    }
+    key == b"security.capability" || !(starts(b"security.") || starts(b"system."))
+}
+
+/// The list as the kernel gives it, names ended by NUL.
+fn names(dir: BorrowedFd<'_>, name: &[u8]) -> SysResult<Vec<u8>> {
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    let mut list = vec![0_u8; 512];
+    loop {
+        match rfs::llistxattr(&path[..], &mut list[..]) {
+            Ok(length) => {
+                list.truncate(length);
+                return Ok(list);
+            }
+            Err(Errno::RANGE) => list.resize(list.len() * 4, 0),
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(errno) => {
+                let call = || format!("llistxattr({:?})", String::from_utf8_lossy(&path));
+                return Err(errno).named(call);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_lists_and_marks_do_not_count() {
+        for (key, in_context, in_rootfs) in [
+            ("user.note", true, true),
+            ("security.capability", true, true),
+            ("security.selinux", false, false),
+            ("system.posix_acl_access", false, false),
+            ("trusted.note", true, true),
+            ("trusted.overlay.opaque", false, false),
+            ("user.overlay.opaque", false, false),
+            ("user.nativebuild.node", false, true),
+        ] {
+            assert_eq!(counts(key.as_bytes(), false), in_context, "{key}");
+            assert_eq!(counts(key.as_bytes(), true), in_rootfs, "{key}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Trees without an overlay: the record of a tree, its change since then, and a whole tree as changes.
+//!
+//! A [`Tree`] is taken before a step. Afterwards every path with the same inode and ctime is the same (ctime cannot be
+//! set back); the rest is compared in metadata and, by SHA-256, in content. The stream is the one that
+//! [`super::diff::diff_overlay`] would give.
+
+use super::beneath::{self, join, shown};
+use super::diff::DiffOptions;
+use super::node::{Node, content_hash};
+use super::settle::{Found, settle};
+use super::{Change, Entry, EntryKind, ImagePath, path_order};
+use crate::error::{ErrorKind, Result, ResultExt as _};
+use crate::sys::SysResultExt as _;
+use crate::sys::fs::{self, Kind, Stat};
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// Record of a tree at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    /// In path order.
+    paths: Vec<Recorded>,
+}
+
+#[derive(Clone, Debug)]
+struct Recorded {
+    path: ImagePath,
+    node: Node,
+    /// SHA-256 of a regular file.
+    content: Option<[u8; 32]>,
+}
+
+impl Tree {
+    /// Number of paths.
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// True when only the root is there.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    fn index(&self) -> HashMap<&[u8], &Recorded> {
+        self.paths.iter().map(|recorded| (&recorded.path[..], recorded)).collect()
+    }
+}
+
+/// Records a tree that a step is about to change. Reads every file once.
+pub fn record_tree(root: BorrowedFd<'_>) -> Result<Tree> {
+    record_again(root, &Tree::default())
+}
+
+/// Records a tree again, reading only what changed since `before`.
+pub fn record_again(root: BorrowedFd<'_>, before: &Tree) -> Result<Tree> {
+    let index = before.index();
+    let paths = walk(root, &mut |seen| {
+        if let Some(old) = index.get(&seen.path[..])
+            && untouched(&old.node.stat, &seen.stat)
+        {
+            return Ok((*old).clone());
+        }
+        let node = seen.node()?;
+        let content = match seen.stat.kind {
+            Kind::File => Some(seen.content()?),
+            _ => None,
+        };
+        Ok(Recorded { path: seen.path, node, content })
+    })?;
+    wait_for_next_tick(&paths);
+    Ok(Tree { paths })
+}
+
+/// Changes of the tree since `before` was recorded.
+pub fn diff_scan(
+    before: &Tree,
+    root: BorrowedFd<'_>,
+    options: &DiffOptions,
+) -> Result<Vec<Change>> {
+    let index = before.index();
+    let mut found = walk(root, &mut |seen| compare(seen, &index, options))?;
+    found.retain(|item| item.entry.is_some());
+    let deleted = deletions(before, &found, options);
+    if !deleted.is_empty() {
+        found.extend(deleted);
+        found.sort_by(|a, b| path_order(&a.path, &b.path));
+    }
+    Ok(settle(found))
+}
+
+/// A whole tree, each path present.
+pub fn read_tree(root: BorrowedFd<'_>, options: &DiffOptions) -> Result<Vec<Change>> {
+    let mut found = walk(root, &mut |seen| {
+        let node = seen.node()?;
+        Ok(item(seen.path, &node, node.entry(options.placeholders)))
+    })?;
+    found.retain(|item| item.entry.is_some());
+    Ok(settle(found))
+}
+
+fn item(path: ImagePath, node: &Node, entry: Option<Entry>) -> Found {
+    let shared = !node.stat.is_dir() && node.stat.nlink > 1;
+    Found { path, entry, changed: true, shared: shared.then(|| node.inode()), lower: None }
+}
+
+fn compare(
+    seen: Seen<'_>,
+    before: &HashMap<&[u8], &Recorded>,
+    options: &DiffOptions,
+) -> Result<Found> {
+    let Some(old) = before.get(&seen.path[..]) else {
+        let node = seen.node()?;
+        let entry = node.entry(options.placeholders);
+        return Ok(item(seen.path, &node, entry));
+    };
+    let old_entry = old.node.entry(options.placeholders);
+    let lower = Some(old.node.inode());
+    if untouched(&old.node.stat, &seen.stat) {
+        // The link count belongs to the inode too: no name of it came or went.
+        return Ok(Found { changed: false, lower, ..item(seen.path, &old.node, old_entry) });
+    }
+    let node = seen.node()?;
+    let entry = node.entry(options.placeholders);
+    let mut changed = entry != old_entry;
+    if !changed && matches!(&entry, Some(Entry { kind: EntryKind::File { .. }, .. })) {
+        changed = old.content != Some(seen.content()?);
+    }
+    Ok(Found { changed, lower, ..item(seen.path, &node, entry) })
+}
+
+fn untouched(old: &Stat, new: &Stat) -> bool {
+    (old.ino, old.dev, old.ctime, old.mtime, old.size, old.kind, old.mode)
+        == (new.ino, new.dev, new.ctime, new.mtime, new.size, new.kind, new.mode)
+}
+
+/// What vanished, topmost names only.
+fn deletions(before: &Tree, found: &[Found], options: &DiffOptions) -> Vec<Found> {
+    let now: HashSet<&[u8]> = found.iter().map(|item| &item.path[..]).collect();
+    let is_dir = |item: &&Found| matches!(&item.entry, Some(e) if e.kind == EntryKind::Directory);
+    let dirs: HashSet<&[u8]> = found.iter().filter(is_dir).map(|item| &item.path[..]).collect();
+    let vanished = before.paths.iter().filter(|old| {
+        let parent = old.path.iter().rposition(|b| *b == b'/').map(|at| &old.path[..at]);
+        !now.contains(&old.path[..])
+            && parent.is_none_or(|parent| dirs.contains(parent))
+            && old.node.entry(options.placeholders).is_some()
+    });
+    vanished.map(|old| Found::deleted(old.path.clone())).collect()
+}
+
+/// One path while its directory is open.
+struct Seen<'a> {
+    dir: &'a OwnedFd,
+    name: &'a [u8],
+    path: ImagePath,
+    stat: Stat,
+}
+
+impl Seen<'_> {
+    fn node(&self) -> Result<Node> {
+        Node::read(self.dir.as_fd(), self.name, self.stat, &self.path)
+    }
+
+    fn content(&self) -> Result<[u8; 32]> {
+        let message = || format!("cannot read {}", shown(&self.path));
+        let file = fs::open_read(self.dir, self.name).or_error(ErrorKind::Environment, message)?;
+        content_hash(file).or_error(ErrorKind::Environment, message)
+    }
+}
+
+/// Visits every path below the root in path order, without recursion and with one open directory at a time.
+fn walk<T>(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Seen<'_>) -> Result<T>) -> Result<Vec<T>> {
+    let mut found = Vec::new();
+    let mut stack = vec![directory(root, b"", visit)?.into_iter()];
+    while let Some(level) = stack.last_mut() {
+        let Some((item, descend)) = level.next() else {
+            stack.pop();
+            continue;
+        };
+        found.push(item);
+        if let Some(path) = descend {
+            stack.push(directory(root, &path, visit)?.into_iter());
+        }
+    }
+    Ok(found)
+}
+
+/// A visited path and, for a directory, where to go on.
+type Visited<T> = (T, Option<ImagePath>);
+
+fn directory<T>(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    visit: &mut dyn FnMut(Seen<'_>) -> Result<T>,
+) -> Result<Vec<Visited<T>>> {
+    let dir = beneath::open_dir(root, path)
+        .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(path)))?;
+    let names = fs::list(&dir)
+        .or_error(ErrorKind::Environment, || format!("cannot list {}", shown(path)))?;
+    let mut items = Vec::with_capacity(names.len());
+    for name in &names {
+        let child = join(path, name)?;
+        let stat = fs::lstat(&dir, name)
+            .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(&child)))?;
+        let descend = stat.is_dir().then(|| child.clone());
+        items.push((visit(Seen { dir: &dir, name, path: child, stat })?, descend));
+    }
+    Ok(items)
+}
+
+/// Kernels before 6.13 stamp times by the timer tick: what changes in the tick of the newest recorded ctime would
+/// look untouched. A clock that was set back must not hold us up, so this gives up after a moment.
+fn wait_for_next_tick(paths: &[Recorded]) {
+    let Some(newest) = paths.iter().map(|recorded| recorded.node.stat.ctime).max() else { return };
+    for _ in 0..50 {
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        if (now.tv_sec, now.tv_nsec as u32) > newest {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,173 @@
+//! Anonymous bearer tokens: reading the challenge of a 401 and fetching the token that it names.
+//!
+//! In: `WWW-Authenticate` values; out: a token. Credentials will come in at [`Challenge::token_url`]'s caller; without
+//! them the token service is asked as anyone.
+
+use super::failure::printable;
+use super::url::{Url, encoded};
+use crate::error::{Error, Result};
+use serde::Deserialize;
+
+/// A bearer challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Challenge {
+    realm: String,
+    service: Option<String>,
+    scope: Option<String>,
+}
+
+/// The first bearer challenge with a realm among header values.
+pub(super) fn bearer<'a>(mut values: impl Iterator<Item = &'a str>) -> Option<Challenge> {
+    values.find_map(|value| {
+        let found = challenges(value).into_iter().find(|(scheme, parameters)| {
+            scheme.eq_ignore_ascii_case("bearer") && get(parameters, "realm").is_some()
+        });
+        found.map(|(_, parameters)| Challenge {
+            realm: get(&parameters, "realm").unwrap_or_default(),
+            service: get(&parameters, "service"),
+            scope: get(&parameters, "scope"),
+        })
+    })
+}
+
+impl Challenge {
+    /// Where to ask for a token to pull from `repository`. `local`: the registry is on this machine, so its token
+    /// service may be reached by plain http here as well.
+    pub(super) fn token_url(&self, repository: &str, local: bool) -> Result<Url> {
+        let shown = printable(&self.realm, 200);
+        let realm = Url::parse(&self.realm)
+            .filter(|url| url.is_https() || (local && url.is_loopback()))
+            .ok_or_else(|| {
+                Error::registry(format!("`{shown}` is no address to get a token from"))
+                    .cause("it must be https")
+            })?;
+        let scope = self.scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
+        let mut query = format!("scope={}", encoded(&scope));
+        if let Some(service) = &self.service {
+            query = format!("service={}&{query}", encoded(service));
+        }
+        let uri = realm.uri().to_string();
+        let joint = if uri.contains('?') { '&' } else { '?' };
+        Url::parse(&format!("{uri}{joint}{query}"))
+            .ok_or_else(|| Error::registry(format!("`{shown}` is no address to get a token from")))
+    }
+}
+
+/// The token in a token service's answer.
+pub(super) fn token_of(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        token: Option<String>,
+        access_token: Option<String>,
+    }
+    let body: Body = serde_json::from_slice(body).ok()?;
+    body.token.or(body.access_token).filter(|token| !token.is_empty())
+}
+
+type Parameters = Vec<(String, String)>;
+
+fn get(parameters: &Parameters, name: &str) -> Option<String> {
+    let found = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+}
+
+/// `Scheme key=value, key="quoted", Scheme …`; what does not fit is passed over.
+fn challenges(text: &str) -> Vec<(String, Parameters)> {
+    let mut found: Vec<(String, Parameters)> = Vec::new();
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        let end = rest.find([' ', '\t', ',', '=', '"']).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let after_space = after.trim_start_matches([' ', '\t']);
+        if let Some(value) = after_space.strip_prefix('=')
+            && !word.is_empty()
+        {
+            let (value, after) = parameter_value(value.trim_start_matches([' ', '\t']));
+            if let Some((_, parameters)) = found.last_mut() {
+                parameters.push((word.to_owned(), value));
+            }
+            rest = after;
+        } else if !word.is_empty() {
+            found.push((word.to_owned(), Vec::new()));
+            rest = after;
+        } else {
+            // A stray `=` or quote.
+            let Some(stray) = rest.chars().next() else { return found };
+            rest = &rest[stray.len_utf8()..];
+        }
+    }
+}
+
+fn parameter_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([' ', '\t', ',']).unwrap_or(text.len());
+        return (text[..end].to_owned(), &text[end..]);
+    };
+    let mut value = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+            other => value.push(other),
+        }
+    }
+    (value, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> Option<Challenge> {
+        bearer([text].into_iter())
+    }
+
+    #[test]
+    fn challenges_are_read() {
+        let full = Challenge {
+            realm: "https://auth.example/token".to_owned(),
+            service: Some("r.example".to_owned()),
+            scope: Some("repository:a/b:pull,push".to_owned()),
+        };
+        for text in [
+            r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a/b:pull,push""#,
+            r#"bearer  service=r.example , scope="repository:a/b:pull,push", REALM = "https://auth.example/token""#,
+            r#"Basic realm="x", Bearer realm="https://auth.example/token",service="r.example",scope="repository:a/b:pull\,push""#,
+        ] {
+            assert_eq!(one(text).as_ref(), Some(&full), "{text}");
+        }
+        for text in
+            ["", "Basic realm=\"x\"", "Bearer", "Bearer service=x", "=,\"", "Bearer realm=\"\""]
+        {
+            assert_eq!(one(text), None, "{text}");
+        }
+        assert_eq!(one("Bearer realm=\"open").unwrap().realm, "open");
+    }
+
+    #[test]
+    fn token_addresses_are_made_and_refused() {
+        let url = |realm: &str, local| {
+            let challenge = one(&format!("Bearer realm=\"{realm}\",service=\"s x\"")).unwrap();
+            challenge.token_url("a/b", local).map(|url| url.uri().to_string())
+        };
+        assert_eq!(
+            url("https://h/token?x=1", false).unwrap(),
+            "https://h/token?x=1&service=s%20x&scope=repository%3Aa%2Fb%3Apull"
+        );
+        assert!(url("http://127.0.0.1:1/token", true).is_ok());
+        assert!(url("http://127.0.0.1:1/token", false).is_err());
+        assert!(url("http://h/token", true).is_err());
+        assert!(url("file:///etc/passwd", true).is_err());
+    }
+
+    #[test]
+    fn tokens_are_found() {
+        assert_eq!(token_of(br#"{"token":"t","access_token":"a"}"#).as_deref(), Some("t"));
+        assert_eq!(token_of(br#"{"access_token":"a"}"#).as_deref(), Some("a"));
+        for none in [&b"{}"[..], b"", b"[]", br#"{"token":""}"#, br#"{"token":1}"#] {
+            assert_eq!(token_of(none), None);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What went wrong with a registry, in kinds that a caller can act on, and as text.
+
+use super::url::Url;
+use crate::error::{Error, ErrorKind};
+use crate::oci::spec;
+use serde::Deserialize;
+use std::{fmt, io};
+
+/// Result of a registry operation.
+pub type NetResult<T> = Result<T, NetError>;
+
+/// Kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// No answer, or only "not now" (5xx, too many requests): what is stored may be used instead.
+    Unreachable,
+    /// The registry has no such name, digest or platform.
+    NotFound,
+    /// The registry wants to know who is asking, or says no.
+    Refused,
+    /// What came is not what was promised, or not the protocol.
+    Broken,
+    /// The fault is on this side: disk, settings.
+    Local,
+}
+
+/// A failure with its kind.
+#[derive(Clone)]
+pub struct NetError {
+    trouble: Trouble,
+    error: Error,
+}
+
+impl NetError {
+    pub(super) fn new(trouble: Trouble, error: Error) -> Self {
+        Self { trouble, error }
+    }
+
+    /// Content that is not as promised.
+    pub(super) fn broken(message: impl Into<String>) -> Self {
+        Self::new(Trouble::Broken, Error::integrity(message))
+    }
+
+    /// No answer to `method url` from `whom`.
+    pub(super) fn unreachable(whom: &str, method: &str, url: &Url, why: &str) -> Self {
+        let error = Error::registry(format!("{whom} cannot be reached"))
+            .cause(format!("{method} {url}: {why}"))
+            .hint(hint_for(why));
+        Self::new(Trouble::Unreachable, error)
+    }
+
+    /// A status that is not success.
+    pub(super) fn status(whom: &str, method: &str, url: &Url, status: u16, said: &str) -> Self {
+        let (trouble, kind, message, hint) = match status {
+            404 => (
+                Trouble::NotFound,
+                ErrorKind::Image,
+                format!("{whom} does not have it"),
+                Some("check the name and the tag for typing errors"),
+            ),
+            401 | 403 => (
+                Trouble::Refused,
+                ErrorKind::Registry,
+                format!("{whom} refuses access"),
+                Some(
+                    "the repository may not exist, or it may need a login; only public images can be pulled so far",
+                ),
+            ),
+            429 => (
+                Trouble::Unreachable,
+                ErrorKind::Registry,
+                format!("{whom} has had too many requests"),
+                Some("try again later, or use a mirror"),
+            ),
+            408 | 500.. => (
+                Trouble::Unreachable,
+                ErrorKind::Registry,
+                format!("{whom} has a problem of its own"),
+                Some("try again later"),
+            ),
+            _ => {
+                let message = format!("{whom} gave an answer that makes no sense here");
+                (Trouble::Broken, ErrorKind::Registry, message, None)
+            }
+        };
+        let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+        let error =
+            Error::new(kind, message).cause(format!("{method} {url}: status {status}{said}"));
+        Self::new(trouble, hint.into_iter().fold(error, Error::hint))
+    }
+
+    /// Kind.
+    pub fn trouble(&self) -> Trouble {
+        self.trouble
+    }
+
+    /// The error to show.
+    pub fn into_error(self) -> Error {
+        self.error
+    }
+
+    /// The error to show.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// Puts what was being done in front.
+    pub(super) fn wrap(self, message: impl Into<String>) -> Self {
+        Self { error: self.error.wrap(message), ..self }
+    }
+
+    /// The failure inside an `io::Error` that came through a reader of this room, while reading `url`.
+    pub(super) fn from_read(error: io::Error, whom: &str, url: &Url) -> Self {
+        match error.downcast::<NetError>() {
+            Ok(ours) => ours,
+            Err(error) => match error.downcast::<Error>() {
+                Ok(ours) => Self::new(Trouble::Broken, ours.cause(format!("GET {url}"))),
+                Err(error) => Self::unreachable(whom, "GET", url, &io_text(&error)),
+            },
+        }
+    }
+}
+
+impl From<NetError> for Error {
+    fn from(error: NetError) -> Self {
+        error.error
+    }
+}
+
+impl From<NetError> for io::Error {
+    fn from(error: NetError) -> Self {
+        io::Error::other(error)
+    }
+}
+
+impl fmt::Display for NetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl fmt::Debug for NetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {:?}", self.trouble, self.error)
+    }
+}
+
+impl std::error::Error for NetError {}
+
+/// Why a connection failed, as one lowercase fragment.
+pub(super) fn io_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    printable(text, 200).to_lowercase()
+}
+
+fn hint_for(why: &str) -> String {
+    let certificate = ["certificate", "issuer", "tls"].iter().any(|word| why.contains(word));
+    if certificate {
+        return "install the `ca-certificates` package, or name a bundle in SSL_CERT_FILE"
+            .to_owned();
+    }
+    "check the name of the registry, the network and the proxy settings".to_owned()
+}
+
+/// What a server said, fit for a terminal: no control characters, one line, not too long.
+pub(super) fn printable(text: &str, limit: usize) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let mut out: String = text.trim().chars().map(clean).take(limit).collect();
+    if text.trim().chars().nth(limit).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// The registry's own code and words out of an error body; empty when there are none.
+pub(super) fn registry_words(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Body {
+        errors: Vec<One>,
+    }
+    #[derive(Deserialize)]
+    struct One {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let Ok(body) = spec::from_json::<Body>("error", body) else { return String::new() };
+    let Some(first) = body.errors.first() else { return String::new() };
+    let (code, message) = (printable(&first.code, 60), printable(&first.message, 200));
+    match (code.is_empty(), message.is_empty()) {
+        (false, false) => format!("{code} ({message})"),
+        _ => code + &message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registry_words_are_tamed() {
+        let words = |text: &str| registry_words(text.as_bytes());
+        assert_eq!(
+            words(r#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such\u001b[2J\nname"}]}"#),
+            "NAME_UNKNOWN (no such [2J name)"
+        );
+        assert_eq!(words(r#"{"errors":[{"code":"DENIED"}]}"#), "DENIED");
+        for none in ["", "<html>", "{}", r#"{"errors":[]}"#, r#"{"errors":[1]}"#] {
+            assert_eq!(words(none), "", "{none}");
+        }
+        let long = format!(r#"{{"errors":[{{"message":"{}"}}]}}"#, "x".repeat(1000));
+        assert_eq!(words(&long).chars().count(), 201);
+    }
+}

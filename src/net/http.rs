@@ -1,0 +1,256 @@
+//! One request: proxies, timeouts, redirects that take no token along, and retries that wait.
+//!
+//! In: an [`Ask`]; out: an [`Answer`] with whatever final status the server gave, its body not yet read. Tried again:
+//! lost connections, timeouts, 408, 429 and the 5xx that pass; not tried again: a refused connection, an unknown
+//! host, a certificate that does not fit.
+
+use super::config::{NetConfig, Pause, is_direct};
+use super::failure::{NetError, NetResult, Trouble, io_text, printable, registry_words};
+use super::url::Url;
+use crate::error::{Error, Result};
+use std::io::{self, Read};
+use std::time::{Duration, SystemTime};
+use ureq::http::{HeaderMap, Request, Response};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body, BodyReader, Proxy, Timeout};
+
+/// Requests for one thing, the first one included.
+const ATTEMPTS: u32 = 4;
+const MAX_REDIRECTS: u32 = 5;
+/// Longest wait that a server can talk us into.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// Error bodies are read this far.
+const MAX_WORDS: u64 = 64 << 10;
+
+/// A request without a body.
+#[derive(Clone, Debug)]
+pub(super) struct Ask<'a> {
+    /// Who is asked, for messages: ``registry `x` ``.
+    pub(super) whom: &'a str,
+    /// `GET` or `HEAD`.
+    pub(super) method: &'static str,
+    pub(super) url: Url,
+    /// Values of Accept.
+    pub(super) accept: &'a [&'a str],
+    /// Bytes of the body that are here already.
+    pub(super) from: u64,
+    /// Bearer token, for the origin of `url` only.
+    pub(super) token: Option<&'a str>,
+    /// The registry behind this request is on this machine, so plain http to this machine is fine.
+    pub(super) local: bool,
+}
+
+/// A final answer: anything but a redirect.
+pub(super) struct Answer {
+    /// Where it came from, after redirects.
+    pub(super) url: Url,
+    pub(super) status: u16,
+    method: &'static str,
+    headers: HeaderMap,
+    body: BodyReader<'static>,
+}
+
+impl Answer {
+    fn new(url: Url, method: &'static str, response: Response<Body>) -> Self {
+        let (parts, body) = response.into_parts();
+        Self {
+            url,
+            status: parts.status.as_u16(),
+            method,
+            headers: parts.headers,
+            body: body.into_reader(),
+        }
+    }
+
+    /// A header's first value; `None` when it is missing or not text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// All values of a header that are text.
+    pub(super) fn headers<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok())
+    }
+
+    /// The body, as long as the server likes to send.
+    pub(super) fn into_body(self) -> BodyReader<'static> {
+        self.body
+    }
+
+    /// This answer as a failure, with the server's own words.
+    pub(super) fn refusal(self, whom: &str) -> NetError {
+        let mut words = Vec::new();
+        // What could be read is enough; the words are only a courtesy.
+        let _ignored = self.body.take(MAX_WORDS).read_to_end(&mut words);
+        NetError::status(whom, self.method, &self.url, self.status, &registry_words(&words))
+    }
+
+    fn is_worth_waiting_for(&self) -> bool {
+        matches!(self.status, 408 | 429 | 500 | 502 | 503 | 504)
+    }
+
+    fn retry_after(&self) -> Duration {
+        let seconds = self.header("retry-after").and_then(|text| text.trim().parse().ok());
+        Duration::from_secs(seconds.unwrap_or(0)).min(MAX_WAIT)
+    }
+}
+
+/// The client: connections are kept and used again.
+#[derive(Debug)]
+pub(super) struct Http {
+    direct: Agent,
+    proxied: Option<Agent>,
+    no_proxy: String,
+    pause: Pause,
+}
+
+impl Http {
+    pub(super) fn new(config: &NetConfig) -> Result<Self> {
+        let proxy = match config.https_proxy.as_deref().filter(|text| !text.is_empty()) {
+            None => None,
+            Some(text) => Some(Proxy::new(text).map_err(|_| {
+                // Not shown: it may hold a password.
+                Error::usage("the proxy for https is not an address that can be used")
+                    .hint("write HTTPS_PROXY as `http://host:port`")
+            })?),
+        };
+        Ok(Self {
+            direct: agent(None),
+            proxied: proxy.map(|proxy| agent(Some(proxy))),
+            no_proxy: config.no_proxy.clone(),
+            pause: config.pause.clone(),
+        })
+    }
+
+    /// Sends, again if need be; the last attempt's answer is given whatever its status.
+    pub(super) fn send(&self, ask: &Ask<'_>) -> NetResult<Answer> {
+        let mut attempt = 1;
+        loop {
+            let last = attempt == ATTEMPTS;
+            match self.follow(ask) {
+                Ok(answer) if last || !answer.is_worth_waiting_for() => return Ok(answer),
+                Ok(answer) => self.wait(attempt, answer.retry_after()),
+                Err(lost) if last || !lost.again => return Err(lost.error),
+                Err(_) => self.wait(attempt, Duration::ZERO),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Waits before the attempt after `attempt`: longer each time, with some chance in it so that many builds do
+    /// not come back at the same moment.
+    pub(super) fn wait(&self, attempt: u32, at_least: Duration) {
+        let chance = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos() % 250);
+        let base = 500_u64 << attempt.clamp(1, 6).saturating_sub(1);
+        let wait = Duration::from_millis(base + u64::from(chance)).max(at_least);
+        self.pause.wait(wait);
+    }
+
+    fn follow(&self, ask: &Ask<'_>) -> Result<Answer, Lost> {
+        let mut url = ask.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let allowed = url.is_https() || (ask.local && url.is_loopback());
+            if !allowed {
+                let error = Error::registry(format!("{} leads to plain http", ask.whom))
+                    .cause(format!("{} {url}: refused by this client", ask.method));
+                return Err(Lost::fatal(Trouble::Broken, error));
+            }
+            let token = ask.token.filter(|_| url.same_origin(&ask.url));
+            let response = self.once(ask, &url, token)?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(Answer::new(url, ask.method, response));
+            }
+            let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+            url = location.and_then(|location| url.resolve(location)).ok_or_else(|| {
+                let error = Error::registry(format!("{} redirects to no usable address", ask.whom))
+                    .cause(format!("{} {url}", ask.method));
+                Lost::fatal(Trouble::Broken, error)
+            })?;
+        }
+        let error = Error::registry(format!("{} redirects too often", ask.whom))
+            .cause(format!("{} {}: more than {MAX_REDIRECTS} redirects", ask.method, ask.url));
+        Err(Lost::fatal(Trouble::Broken, error))
+    }
+
+    fn once(&self, ask: &Ask<'_>, url: &Url, token: Option<&str>) -> Result<Response<Body>, Lost> {
+        let mut request = Request::builder().method(ask.method).uri(url.uri());
+        for accept in ask.accept {
+            request = request.header("accept", *accept);
+        }
+        if ask.from > 0 {
+            request = request.header("range", format!("bytes={}-", ask.from));
+        }
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(()).map_err(|_| {
+            let error = Error::registry(format!("{} gave a token that cannot be sent", ask.whom));
+            Lost::fatal(Trouble::Broken, error)
+        })?;
+        let agent = match &self.proxied {
+            Some(proxied) if url.is_https() && !is_direct(&self.no_proxy, url) => proxied,
+            _ => &self.direct,
+        };
+        agent.run(request).map_err(|error| lost(ask, url, &error))
+    }
+}
+
+/// A request without an answer.
+struct Lost {
+    again: bool,
+    error: NetError,
+}
+
+impl Lost {
+    fn fatal(trouble: Trouble, error: Error) -> Self {
+        Self { again: false, error: NetError::new(trouble, error) }
+    }
+}
+
+fn lost(ask: &Ask<'_>, url: &Url, error: &ureq::Error) -> Lost {
+    use ureq::Error as E;
+    let (again, why) = match error {
+        E::Io(error) => (
+            !matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NetworkUnreachable
+            ),
+            io_text(error),
+        ),
+        E::Timeout(Timeout::Resolve | Timeout::Connect) => {
+            (false, "no connection in time".to_owned())
+        }
+        E::Timeout(_) => (true, "no answer in time".to_owned()),
+        E::HostNotFound => (false, format!("there is no host `{}`", url.host())),
+        E::Protocol(_) | E::LargeResponseHeader(..) => {
+            let message = format!("{} does not speak http", ask.whom);
+            let cause = format!("{} {url}: {}", ask.method, printable(&error.to_string(), 200));
+            return Lost::fatal(Trouble::Broken, Error::registry(message).cause(cause));
+        }
+        other => (false, printable(&other.to_string(), 200).to_lowercase()),
+    };
+    Lost { again, error: NetError::unreachable(ask.whom, ask.method, url, &why) }
+}
+
+fn agent(proxy: Option<Proxy>) -> Agent {
+    let seconds = |n| Some(Duration::from_secs(n));
+    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+    Agent::config_builder()
+        .tls_config(tls)
+        // Set also when `None`: the default is taken from the environment.
+        .proxy(proxy)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("nativebuild/", env!("CARGO_PKG_VERSION")))
+        .accept("")
+        .accept_encoding("")
+        .timeout_resolve(seconds(15))
+        .timeout_connect(seconds(15))
+        .timeout_send_request(seconds(30))
+        .timeout_recv_response(seconds(60))
+        .timeout_per_read(seconds(60))
+        .max_idle_connections_per_host(4)
+        .build()
+        .new_agent()
+}

@@ -1,0 +1,391 @@
+//! Pulling an image into a layout: manifests first, then the missing blobs in parallel, then the manifests' bytes.
+//!
+//! In: a name and the wanted platforms; out: a [`Pulled`] whose descriptor and everything below it are in the layout,
+//! each checked for size and digest. Blobs that the layout has are not fetched; a download that breaks off goes on
+//! where it stopped. A failure leaves complete blobs behind and nothing else.
+
+use super::failure::{NetError, NetResult, Trouble, io_text};
+use super::http::Answer;
+use super::manifest::{self, Document, Kind};
+use super::registry::{Registry, whom};
+use super::url::Url;
+use crate::error::{Error, ErrorKind, ResultExt};
+use crate::oci::digest::VerifyingReader;
+use crate::oci::layout::Layout;
+use crate::oci::media;
+use crate::oci::spec::{self, Descriptor};
+use crate::oci::{Digest, Platform, Reference, platform};
+use crate::progress::Emitter;
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use ureq::BodyReader;
+
+const DOWNLOADS: usize = 4;
+/// Indexes in indexes.
+const MAX_DEPTH: u32 = 4;
+/// Indexes read while looking for one platform.
+const MAX_INDEXES: usize = 64;
+/// Manifests of one image together, as they are kept in memory until the blobs are there.
+const MAX_DOCUMENTS: usize = 64 << 20;
+/// New connections for one blob.
+const MAX_RESUMES: u32 = 8;
+
+/// What of an image is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Everything that the name leads to.
+    All,
+    /// The image for one platform. A name that leads to a single manifest gives that, whatever its platform.
+    One(Platform),
+}
+
+/// What a pull stored. Both descriptors' own bytes are in the layout, and everything below `image`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pulled {
+    /// What the name led to, as [`Registry::head`] gives it. An index out of which one platform was chosen is there
+    /// without the others.
+    pub root: Descriptor,
+    /// The chosen image; the same as `root` where there was nothing to choose.
+    pub image: Descriptor,
+}
+
+impl Registry {
+    /// Fetches what `wanted` asks for into `layout`.
+    pub fn pull(
+        &self,
+        reference: &Reference,
+        wanted: &Wanted,
+        layout: &Layout,
+        emitter: &Emitter,
+    ) -> NetResult<Pulled> {
+        let pull = Pull { registry: self, reference, layout };
+        let done = pull.run(wanted, emitter);
+        for text in self.take_warnings() {
+            emitter.warn(text);
+        }
+        done.map_err(|error| error.wrap(format!("cannot pull `{reference}`")))
+    }
+}
+
+struct Pull<'a> {
+    registry: &'a Registry,
+    reference: &'a Reference,
+    layout: &'a Layout,
+}
+
+/// A blob to be fetched.
+struct Blob {
+    digest: Digest,
+    size: u64,
+    /// The registry may lack it: a layer whose licence forbids copying.
+    foreign: bool,
+}
+
+/// What is to be stored: documents with the children first, and blobs.
+#[derive(Default)]
+struct Plan {
+    documents: Vec<Document>,
+    bytes: usize,
+    blobs: Vec<Blob>,
+    sizes: HashMap<Digest, u64>,
+}
+
+impl Pull<'_> {
+    fn run(&self, wanted: &Wanted, emitter: &Emitter) -> NetResult<Pulled> {
+        let top = manifest::fetch(self.registry, self.reference, None)?;
+        let root = top.descriptor();
+        let mut plan = Plan::default();
+        let image = match (wanted, &top.kind) {
+            (Wanted::One(platform), Kind::Index(children)) => {
+                let (chosen, indexes) = self.choose(platform, children)?;
+                let document = self.child(&chosen)?;
+                self.collect(document, &mut plan, 0)?;
+                plan.documents.extend(indexes);
+                plan.documents.push(top);
+                chosen
+            }
+            _ => {
+                self.collect(top, &mut plan, 0)?;
+                root.clone()
+            }
+        };
+        self.store_blobs(&plan, emitter)?;
+        for document in &plan.documents {
+            self.layout.put_blob(&document.bytes).map_err(local)?;
+        }
+        Ok(Pulled { root, image })
+    }
+
+    /// The best image for `platform` in an index, and the indexes below that were read on the way since nothing
+    /// above them fitted.
+    fn choose(
+        &self,
+        platform: &Platform,
+        children: &[Descriptor],
+    ) -> NetResult<(Descriptor, Vec<Document>)> {
+        let (mut offered, mut read) = (Vec::new(), Vec::new());
+        let mut level = children.to_vec();
+        for _ in 0..MAX_DEPTH {
+            let (indexes, images): (Vec<_>, Vec<_>) =
+                level.into_iter().partition(manifest::is_index);
+            let images: Vec<_> =
+                images.into_iter().filter(|image| !media::is_attestation(image)).collect();
+            let platforms: Vec<_> = images.iter().map(Platform::of_descriptor).collect();
+            let candidates =
+                platforms.iter().enumerate().filter_map(|(at, found)| Some((at, found.clone()?)));
+            if let Some(best) = platform::best(platform, candidates) {
+                return Ok((bare(&images[best]), read));
+            }
+            if let ([image], [None]) = (&images[..], &platforms[..]) {
+                // Nothing to choose by and nothing to choose from.
+                return Ok((bare(image), read));
+            }
+            offered.extend(platforms.into_iter().flatten());
+            level = Vec::new();
+            for index in indexes {
+                let document = self.child(&index)?;
+                if let Kind::Index(below) = &document.kind {
+                    level.extend(below.iter().cloned());
+                }
+                read.push(document);
+                if read.len() > MAX_INDEXES {
+                    return Err(NetError::broken("the index leads to too many further indexes"));
+                }
+            }
+        }
+        Err(no_platform(platform, offered))
+    }
+
+    fn child(&self, descriptor: &Descriptor) -> NetResult<Document> {
+        if self.layout.has(descriptor)
+            && let Ok(bytes) = self.layout.read_blob_small(descriptor)
+            && let Some(document) = manifest::stored(bytes, descriptor)
+        {
+            return Ok(document);
+        }
+        let reference = self.reference.with_digest(digest_of(descriptor)?);
+        manifest::fetch(self.registry, &reference, Some(descriptor))
+    }
+
+    fn collect(&self, document: Document, plan: &mut Plan, depth: u32) -> NetResult<()> {
+        if plan.documents.iter().any(|known| known.digest == document.digest) {
+            return Ok(());
+        }
+        plan.bytes += document.bytes.len();
+        if depth > MAX_DEPTH || plan.bytes > MAX_DOCUMENTS {
+            return Err(NetError::broken(format!(
+                "the index is nested deeper than {MAX_DEPTH} levels or larger than {} MiB",
+                MAX_DOCUMENTS >> 20
+            )));
+        }
+        match &document.kind {
+            Kind::Index(children) => {
+                for descriptor in children {
+                    let child = self.child(descriptor)?;
+                    self.collect(child, plan, depth + 1)?;
+                }
+            }
+            Kind::Manifest(blobs) => {
+                for descriptor in blobs {
+                    let (digest, size) = (digest_of(descriptor)?, descriptor.size());
+                    let known = plan.sizes.insert(digest.clone(), size);
+                    if known.is_some_and(|known| known != size) {
+                        let message = format!("blob {digest} is given two different sizes");
+                        return Err(NetError::broken(message));
+                    }
+                    if known.is_none() && self.layout.blob_size(&digest) != Some(size) {
+                        plan.blobs.push(Blob {
+                            digest,
+                            size,
+                            foreign: media::is_foreign(descriptor),
+                        });
+                    }
+                }
+            }
+        }
+        plan.documents.push(document);
+        Ok(())
+    }
+
+    /// Downloads in a few threads; the first failure in the order of the blobs is the one that is reported.
+    fn store_blobs(&self, plan: &Plan, emitter: &Emitter) -> NetResult<()> {
+        if plan.blobs.is_empty() {
+            return Ok(());
+        }
+        let total: u128 = plan.blobs.iter().map(|blob| u128::from(blob.size)).sum();
+        let count = plan.blobs.len();
+        emitter.note(format!("pulling {}: {count} blobs, {total} bytes", self.reference));
+        let next = AtomicUsize::new(0);
+        let failed: Mutex<Option<(usize, NetError)>> = Mutex::new(None);
+        let work = || {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(blob) = plan.blobs.get(at) else { return };
+                if let Err(error) = self.store_blob(&blob.digest, blob.size) {
+                    if blob.foreign && error.trouble() == Trouble::NotFound {
+                        emitter.note(format!(
+                            "{} is not in the registry, as its licence has it",
+                            blob.digest
+                        ));
+                        continue;
+                    }
+                    // No more downloads begin.
+                    next.store(count, Ordering::Relaxed);
+                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    if failed.as_ref().is_none_or(|(first, _)| at < *first) {
+                        *failed = Some((at, error));
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..DOWNLOADS.min(count) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failed.map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    fn store_blob(&self, digest: &Digest, size: u64) -> NetResult<()> {
+        let mut download = Download::start(self.registry, self.reference, digest, size)?;
+        // Hashed on the way in, so the writer need not do it again.
+        let mut blob = self.layout.blob_writer().map_err(local)?.trusted();
+        let mut body = VerifyingReader::new(&mut download, digest.clone(), size);
+        let mut buffer = vec![0_u8; 128 << 10];
+        loop {
+            let n = match body.read(&mut buffer) {
+                Ok(0) => return blob.commit(digest).map_err(local),
+                Ok(n) => n,
+                Err(error) => {
+                    return Err(NetError::from_read(error, &download.whom, &download.url));
+                }
+            };
+            blob.write_all(&buffer[..n])
+                .or_error(ErrorKind::Environment, || format!("cannot store blob {digest}"))
+                .map_err(local)?;
+        }
+    }
+}
+
+/// A blob's body that asks for the rest when its connection is lost.
+struct Download<'a> {
+    registry: &'a Registry,
+    reference: &'a Reference,
+    digest: &'a Digest,
+    whom: String,
+    url: Url,
+    body: BodyReader<'static>,
+    seen: u64,
+    size: u64,
+    resumes: u32,
+}
+
+impl<'a> Download<'a> {
+    fn start(
+        registry: &'a Registry,
+        reference: &'a Reference,
+        digest: &'a Digest,
+        size: u64,
+    ) -> NetResult<Self> {
+        let whom = whom(reference);
+        let answer = registry.blob(reference, digest, 0)?;
+        if answer.status != 200 {
+            return Err(answer.refusal(&whom).wrap(format!("cannot get blob {digest}")));
+        }
+        let (url, body) = (answer.url.clone(), answer.into_body());
+        Ok(Self { registry, reference, digest, whom, url, body, seen: 0, size, resumes: 0 })
+    }
+
+    /// Connects anew at the byte after the last one seen.
+    fn resume(&mut self, why: &io::Error) -> NetResult<()> {
+        let mut why = io_text(why);
+        loop {
+            self.resumes += 1;
+            if self.resumes > MAX_RESUMES {
+                return Err(NetError::unreachable(&self.whom, "GET", &self.url, &why)
+                    .wrap(format!("blob {} breaks off again and again", self.digest)));
+            }
+            self.registry.wait(self.resumes);
+            let answer = self.registry.blob(self.reference, self.digest, self.seen)?;
+            // A server without ranges starts over.
+            let skip = if answer.status == 200 { self.seen } else { 0 };
+            if answer.status == 206 && !starts_at(&answer, self.seen) {
+                let message = format!(
+                    "{} sends another part of blob {} than was asked for",
+                    self.whom, self.digest
+                );
+                return Err(NetError::broken(message));
+            }
+            if !matches!(answer.status, 200 | 206) {
+                return Err(answer.refusal(&self.whom));
+            }
+            self.url = answer.url.clone();
+            let mut body = answer.into_body();
+            match io::copy(&mut body.by_ref().take(skip), &mut io::sink()) {
+                Ok(_) => {
+                    self.body = body;
+                    return Ok(());
+                }
+                Err(error) => why = io_text(&error),
+            }
+        }
+    }
+}
+
+fn starts_at(answer: &Answer, start: u64) -> bool {
+    answer
+        .header("content-range")
+        .and_then(|text| text.trim().strip_prefix("bytes "))
+        .and_then(|text| text.split_once('-'))
+        .is_some_and(|(from, _)| from.trim().parse() == Ok(start))
+}
+
+impl Read for Download<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.body.read(buf) {
+                Ok(n) => {
+                    self.seen += n as u64;
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // All is here; only the end of the message was lost.
+                Err(_) if self.seen == self.size => return Ok(0),
+                Err(error) => self.resume(&error)?,
+            }
+        }
+    }
+}
+
+fn no_platform(wanted: &Platform, mut offered: Vec<Platform>) -> NetError {
+    offered.retain(|found| found.os != "unknown");
+    offered.sort();
+    offered.dedup();
+    let names: Vec<String> = offered.iter().take(20).map(Platform::to_string).collect();
+    let error = Error::image(format!("there is no image for {wanted} under this name"))
+        .hint(format!("it is there for: {}", names.join(", ")));
+    NetError::new(Trouble::NotFound, error)
+}
+
+/// Type, digest, size and platform; nothing else of an index's entry belongs to the image itself.
+fn bare(descriptor: &Descriptor) -> Descriptor {
+    let mut bare = Descriptor::new(
+        descriptor.media_type().clone(),
+        descriptor.size(),
+        descriptor.digest().clone(),
+    );
+    bare.set_platform(descriptor.platform().clone());
+    bare
+}
+
+fn digest_of(descriptor: &Descriptor) -> NetResult<Digest> {
+    spec::digest_of(descriptor).map_err(|error| NetError::new(Trouble::Broken, error))
+}
+
+fn local(error: Error) -> NetError {
+    NetError::new(Trouble::Local, error)
+}

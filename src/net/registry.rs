@@ -1,0 +1,269 @@
+//! The registry's protocol for reading: where a registry is, tokens, manifests and blobs by name.
+//!
+//! In: a [`Reference`]; out: answers that are authorised but not yet checked. One [`Registry`] serves all registries of
+//! a build and keeps connections and tokens.
+
+use super::auth;
+use super::config::NetConfig;
+use super::failure::{NetError, NetResult, Trouble, printable};
+use super::http::{Answer, Ask, Http};
+use super::manifest;
+use super::url::{Url, is_loopback};
+use crate::error::{Error, Result};
+use crate::oci::{Digest, Reference};
+use std::collections::{BTreeSet, HashMap};
+use std::io::Read;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Docker Hub's name and where it is.
+const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
+const MAX_TOKEN: u64 = 1 << 20;
+const MAX_WARNINGS: usize = 16;
+/// Reads of one small document that broke off, before giving up.
+const SMALL_ATTEMPTS: u32 = 3;
+
+/// A client for any number of registries.
+#[derive(Debug)]
+pub struct Registry {
+    http: Http,
+    /// `https://host` by registry name.
+    bases: Mutex<HashMap<String, String>>,
+    /// By registry and repository.
+    tokens: Mutex<HashMap<(String, String), String>>,
+    warnings: Mutex<Warnings>,
+}
+
+/// Texts of `Warning` headers: all that were seen, and those not yet given out.
+#[derive(Debug, Default)]
+struct Warnings {
+    seen: BTreeSet<String>,
+    fresh: Vec<String>,
+}
+
+/// A document read whole.
+pub(super) struct Small {
+    pub(super) url: Url,
+    pub(super) content_type: Option<String>,
+    /// `Docker-Content-Digest`.
+    pub(super) digest: Option<String>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Registry {
+    /// Fails only on settings that cannot be used.
+    pub fn new(config: &NetConfig) -> Result<Self> {
+        Ok(Self {
+            http: Http::new(config)?,
+            bases: Mutex::default(),
+            tokens: Mutex::default(),
+            warnings: Mutex::default(),
+        })
+    }
+
+    /// Digest of what the registry has under this name now; `None` when it has nothing there.
+    pub fn head(&self, reference: &Reference) -> NetResult<Option<Digest>> {
+        let whom = whom(reference);
+        let doing = |error: NetError| error.wrap(format!("cannot look up `{reference}`"));
+        let answer = self.ask(reference, "HEAD", &manifest_path(reference), manifest::ACCEPT, 0);
+        let answer = answer.map_err(doing)?;
+        match answer.status {
+            200 => {}
+            404 => return Ok(None),
+            // Some gateways have no HEAD.
+            405 | 501 => return self.digest_by_get(reference).map_err(doing),
+            _ => return Err(doing(answer.refusal(&whom))),
+        }
+        match answer.header("docker-content-digest").map(Digest::parse) {
+            Some(Ok(digest)) => Ok(Some(digest)),
+            _ => self.digest_by_get(reference).map_err(doing),
+        }
+    }
+
+    fn digest_by_get(&self, reference: &Reference) -> NetResult<Option<Digest>> {
+        match manifest::fetch(self, reference, None) {
+            Ok(document) => Ok(Some(document.digest)),
+            Err(error) if error.trouble() == Trouble::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A manifest's or index's bytes, at most `limit` of them.
+    pub(super) fn manifest(&self, reference: &Reference, limit: u64) -> NetResult<Small> {
+        let whom = whom(reference);
+        let mut attempt = 1;
+        loop {
+            let answer =
+                self.ask(reference, "GET", &manifest_path(reference), manifest::ACCEPT, 0)?;
+            if answer.status != 200 {
+                return Err(answer.refusal(&whom));
+            }
+            match small(answer, &whom, limit) {
+                Err(error)
+                    if error.trouble() == Trouble::Unreachable && attempt < SMALL_ATTEMPTS =>
+                {
+                    self.wait(attempt);
+                }
+                other => return other,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// A blob from byte `from` on; any status.
+    pub(super) fn blob(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        from: u64,
+    ) -> NetResult<Answer> {
+        self.ask(reference, "GET", &format!("blobs/{digest}"), &[], from)
+    }
+
+    /// Waits before another attempt.
+    pub(super) fn wait(&self, attempt: u32) {
+        self.http.wait(attempt, std::time::Duration::ZERO);
+    }
+
+    fn note_warnings(&self, reference: &Reference, answer: &Answer) {
+        let mut warnings = lock(&self.warnings);
+        for text in answer.headers("warning") {
+            // distribution-spec: `299 - "text"`, anything else means nothing.
+            let Some(text) = text.strip_prefix("299 - \"").and_then(|text| text.strip_suffix('"'))
+            else {
+                continue;
+            };
+            let text = format!("{} says: {}", whom(reference), printable(text, 300));
+            if warnings.seen.len() < MAX_WARNINGS && warnings.seen.insert(text.clone()) {
+                warnings.fresh.push(text);
+            }
+        }
+    }
+
+    /// What registries want users to see and what was not given out before.
+    pub(super) fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.warnings).fresh)
+    }
+
+    fn ask(
+        &self,
+        reference: &Reference,
+        method: &'static str,
+        path: &str,
+        accept: &[&str],
+        from: u64,
+    ) -> NetResult<Answer> {
+        let whom = whom(reference);
+        let base = self.base(&reference.registry)?;
+        let url = Url::parse(&format!("{base}/v2/{}/{path}", reference.repository))
+            .ok_or_else(|| bad_name(&reference.registry))?;
+        let key = (reference.registry.clone(), reference.repository.clone());
+        let token = lock(&self.tokens).get(&key).cloned();
+        let local = url.is_loopback();
+        let mut ask =
+            Ask { whom: &whom, method, url, accept, from, token: token.as_deref(), local };
+        let mut answer = self.http.send(&ask)?;
+        // A 401 from where a redirect led is not the registry's.
+        if answer.status == 401
+            && answer.url.same_origin(&ask.url)
+            && let Some(challenge) = auth::bearer(answer.headers("www-authenticate"))
+        {
+            let token = self.token(reference, &challenge, local)?;
+            ask.token = Some(&token);
+            answer = self.http.send(&ask)?;
+            lock(&self.tokens).insert(key, token);
+        }
+        self.note_warnings(reference, &answer);
+        Ok(answer)
+    }
+
+    fn token(
+        &self,
+        reference: &Reference,
+        challenge: &auth::Challenge,
+        local: bool,
+    ) -> NetResult<String> {
+        let url = challenge
+            .token_url(&reference.repository, local)
+            .map_err(|error| NetError::new(Trouble::Broken, error))?;
+        let whom = format!("the token service of {}", whom(reference));
+        let ask = Ask { whom: &whom, method: "GET", url, accept: &[], from: 0, token: None, local };
+        let answer = self.http.send(&ask)?;
+        if answer.status != 200 {
+            return Err(answer.refusal(&whom));
+        }
+        let body = small(answer, &whom, MAX_TOKEN)?;
+        auth::token_of(&body.bytes).ok_or_else(|| {
+            let error = Error::registry(format!("{whom} gave no token"));
+            NetError::new(Trouble::Broken, error.cause(format!("GET {}", body.url)))
+        })
+    }
+
+    /// `https://host`, or `http://host` for a registry on this machine that speaks it.
+    fn base(&self, registry: &str) -> NetResult<String> {
+        if let Some(base) = lock(&self.bases).get(registry) {
+            return Ok(base.clone());
+        }
+        let host = if registry == HUB.0 { HUB.1 } else { registry };
+        let mut base = format!("https://{host}");
+        let url = Url::parse(&base).ok_or_else(|| bad_name(registry))?;
+        if is_loopback(url.host()) && self.speaks_plain_http(host)? {
+            base = format!("http://{host}");
+        }
+        lock(&self.bases).insert(registry.to_owned(), base.clone());
+        Ok(base)
+    }
+
+    /// A server that wants TLS answers a plain request with 400 or with something that is not http.
+    fn speaks_plain_http(&self, host: &str) -> NetResult<bool> {
+        let url = Url::parse(&format!("http://{host}/v2/")).ok_or_else(|| bad_name(host))?;
+        let whom = format!("registry `{host}`");
+        let ask =
+            Ask { whom: &whom, method: "GET", url, accept: &[], from: 0, token: None, local: true };
+        match self.http.send(&ask) {
+            Ok(answer) => Ok(answer.status != 400),
+            Err(error) if error.trouble() == Trouble::Broken => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// How messages name the registry of a name.
+pub(super) fn whom(reference: &Reference) -> String {
+    format!("registry `{}`", reference.registry)
+}
+
+fn manifest_path(reference: &Reference) -> String {
+    match (&reference.digest, &reference.tag) {
+        (Some(digest), _) => format!("manifests/{digest}"),
+        (None, tag) => format!("manifests/{}", tag.as_deref().unwrap_or("latest")),
+    }
+}
+
+fn bad_name(registry: &str) -> NetError {
+    let error = Error::image(format!("`{registry}` is not the address of a registry"));
+    NetError::new(Trouble::Broken, error)
+}
+
+/// Reads a body of at most `limit` bytes.
+fn small(answer: Answer, whom: &str, limit: u64) -> NetResult<Small> {
+    let url = answer.url.clone();
+    let text = |name: &str| answer.header(name).map(str::to_owned);
+    let (content_type, digest) = (text("content-type"), text("docker-content-digest"));
+    let mut bytes = Vec::new();
+    answer
+        .into_body()
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| NetError::from_read(error, whom, &url))?;
+    if bytes.len() as u64 > limit {
+        let message = format!("{whom} sends a document of more than {limit} bytes");
+        let error = Error::registry(message).cause(format!("GET {url}"));
+        return Err(NetError::new(Trouble::Broken, error));
+    }
+    Ok(Small { url, content_type, digest, bytes })
+}
+
+/// The data of a lock whose holder panicked is still whole: every change is one insertion.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

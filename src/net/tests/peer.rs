@@ -1,0 +1,115 @@
+//! Against a real registry and what another tool pushed into it.
+
+use super::*;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+/// Debian's registry on a port of its choice; killed when dropped.
+struct Peer {
+    child: Child,
+    host: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Peer {
+    fn start() -> std::io::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let config = dir.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
+            dir.path().join("data").display()
+        );
+        std::fs::write(&config, text)?;
+        let mut child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut lines = log.lines();
+        let host = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                let (_, rest) = line.split_once("listening on ")?;
+                Some(rest.split('"').next()?.trim().to_owned())
+            })
+            .unwrap_or_default();
+        // The pipe must not fill up.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(Self { child, host, _dir: dir })
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "which tools must be here is told to tests this way")]
+fn peers_required() -> bool {
+    std::env::var("NATIVEBUILD_REQUIRE").is_ok_and(|all| all.contains("peers"))
+}
+
+#[test]
+fn a_real_registry_gives_what_skopeo_pushed() {
+    let skopeo = Command::new("skopeo").arg("--version").output();
+    let (Ok(peer), Ok(_)) = (Peer::start(), skopeo) else {
+        assert!(!peers_required(), "docker-registry or skopeo is missing");
+        eprintln!("SKIPPED: docker-registry or skopeo is missing");
+        return;
+    };
+    let source = tempfile::tempdir().unwrap();
+    let layout = Layout::create(source.path().join("layout")).unwrap();
+    let layer = flat_tar();
+    let put = |bytes: &[u8], media_type: &str| {
+        let digest = layout.put_blob(bytes).unwrap();
+        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+    };
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer)]}});
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": put(config.to_string().as_bytes(), OCI_CONFIG), "layers": [put(&layer, OCI_LAYER)]});
+    let manifest = on(put(manifest.to_string().as_bytes(), OCI_MANIFEST), "linux", "amd64");
+    let mut named = manifest.clone();
+    named["annotations"] = json!({"org.opencontainers.image.ref.name": "1"});
+    let index = json!({"schemaVersion": 2, "manifests": [named]}).to_string();
+    std::fs::write(layout.root().join("index.json"), index).unwrap();
+
+    let name = format!("{}/some/app:1", peer.host);
+    let pushed = Command::new("skopeo")
+        .args(["--insecure-policy", "copy", "--quiet", "--preserve-digests"])
+        .arg("--dest-tls-verify=false")
+        .arg(format!("oci:{}:1", layout.root().display()))
+        .arg(format!("docker://{name}"))
+        .output()
+        .unwrap();
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+
+    let client = Client::new();
+    let pulled = client.pull_as(&name, &amd64()).unwrap();
+    assert_eq!(pulled.image.digest().to_string(), manifest["digest"].as_str().unwrap());
+    assert_eq!(client.head(&name).unwrap().unwrap().as_str(), manifest["digest"].as_str().unwrap());
+    let stored = std::fs::read(client.layout.blob_path(&Digest::of(&layer))).unwrap();
+    assert_eq!(stored, layer);
+    let missing = format!("{}/some/app:2", peer.host);
+    assert_eq!(client.head(&missing).unwrap(), None);
+    assert_eq!(client.pull(&missing).unwrap_err().trouble(), Trouble::NotFound);
+    let digest = manifest["digest"].as_str().unwrap();
+    client.pull(&format!("{}/some/app@{digest}", peer.host)).unwrap();
+}
+
+/// A tar with one file in it.
+fn flat_tar() -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(5);
+    header.set_mode(0o644);
+    header.set_cksum();
+    tar.append_data(&mut header, "file", &b"hello"[..]).unwrap();
+    tar.into_inner().unwrap()
+}

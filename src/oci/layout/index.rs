@@ -1,0 +1,254 @@
+//! `index.json`: the names in a layout, changed under a lock and by rename.
+//!
+//! Entries that are not touched keep every member that they have, known to us or not: other tools write here, too.
+//! The lock is an advisory `flock` on `.lock` beside it, the file that linuxkit's cache uses.
+
+use super::Layout;
+use crate::{
+    error::{Error, ErrorKind, Result, ResultExt},
+    oci::{
+        reference::Reference,
+        spec::{self, Descriptor},
+    },
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::{
+    fmt, fs,
+    fs::File,
+    io::{self, Read},
+};
+
+/// Annotation that names an entry.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Annotation that holds the full name in what Docker's tools write.
+pub const IMAGE_NAME: &str = "io.containerd.image.name";
+/// Annotation that says where an image of our store came from.
+pub const ORIGIN: &str = "io.nativebuild.origin";
+
+pub(super) const EMPTY: &str =
+    r#"{"manifests":[],"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}"#;
+const LIMIT: u64 = 64 << 20;
+const LOCK: &str = ".lock";
+
+/// Where a stored image came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Made here.
+    Built,
+    /// Loaded from a file.
+    Imported,
+    /// From a registry; checked again before use (design §10.1).
+    Pulled,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Built => "built",
+            Self::Imported => "imported",
+            Self::Pulled => "pulled",
+        })
+    }
+}
+
+/// One entry of `index.json`.
+#[derive(Clone, Debug)]
+pub struct IndexEntry {
+    /// Descriptor with its annotations.
+    pub descriptor: Descriptor,
+}
+
+impl IndexEntry {
+    /// An annotation.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.descriptor.annotations().as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Value of `org.opencontainers.image.ref.name`.
+    pub fn ref_name(&self) -> Option<&str> {
+        self.annotation(REF_NAME)
+    }
+
+    /// The full name, when one is written down: a bare tag is none.
+    pub fn reference(&self) -> Option<Reference> {
+        let full = self.annotation(IMAGE_NAME).and_then(|name| Reference::parse(name).ok());
+        full.or_else(|| {
+            let name = self.ref_name()?;
+            if !name.contains(['/', ':', '@']) {
+                return None;
+            }
+            Reference::parse(name).ok()
+        })
+    }
+}
+
+/// A named image of the store.
+#[derive(Clone, Debug)]
+pub struct NamedImage {
+    /// Full canonical name.
+    pub name: Reference,
+    /// Manifest or index, with its annotations.
+    pub descriptor: Descriptor,
+    /// Where it came from; what other tools put here counts as imported.
+    pub origin: Origin,
+}
+
+/// The file as it is, entries unparsed.
+#[derive(Debug, Serialize, Deserialize)]
+struct IndexFile {
+    #[serde(default)]
+    manifests: Option<Vec<Value>>,
+    #[serde(rename = "schemaVersion")]
+    schema_version: u32,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+impl Layout {
+    /// All entries, named or not, in the order of the file.
+    pub fn entries(&self) -> Result<Vec<IndexEntry>> {
+        let file = self.read_index()?;
+        file.manifests.unwrap_or_default().into_iter().map(|value| self.entry(value)).collect()
+    }
+
+    /// The named images of a store, sorted by name.
+    pub fn names(&self) -> Result<Vec<NamedImage>> {
+        let mut all: Vec<NamedImage> = self
+            .entries()?
+            .into_iter()
+            .filter_map(|entry| {
+                let name = Reference::parse(entry.ref_name()?).ok()?;
+                let origin = match entry.annotation(ORIGIN) {
+                    Some("built") => Origin::Built,
+                    Some("pulled") => Origin::Pulled,
+                    _ => Origin::Imported,
+                };
+                Some(NamedImage { name, descriptor: entry.descriptor, origin })
+            })
+            .collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    /// The image of a name, which is compared in full.
+    pub fn find(&self, name: &Reference) -> Result<Option<NamedImage>> {
+        Ok(self.names()?.into_iter().find(|image| image.name == *name))
+    }
+
+    /// Makes everything durable, then lets `name` mean `descriptor`, whatever it meant before.
+    pub fn set_name(
+        &self,
+        name: &Reference,
+        descriptor: &Descriptor,
+        origin: Origin,
+    ) -> Result<()> {
+        self.sync()?;
+        let mut descriptor = descriptor.clone();
+        let mut annotations = descriptor.annotations().clone().unwrap_or_default();
+        annotations.remove(IMAGE_NAME);
+        annotations.insert(REF_NAME.to_owned(), name.to_string());
+        annotations.insert(ORIGIN.to_owned(), origin.to_string());
+        descriptor.set_annotations(Some(annotations));
+        let name = name.to_string();
+        self.set_entries(vec![descriptor], |entry| ref_name(entry) == Some(name.as_str()))
+    }
+
+    /// Forgets a name; false when there was none. Blobs stay: they may be in use elsewhere.
+    pub fn remove_name(&self, name: &Reference) -> Result<bool> {
+        let name = name.to_string();
+        self.change_index(|entries| {
+            let before = entries.len();
+            entries.retain(|entry| ref_name(entry) != Some(name.as_str()));
+            Ok(entries.len() != before)
+        })
+    }
+
+    /// Adds entries and removes those for which `replaced` holds (given as JSON), in one step.
+    pub fn set_entries(
+        &self,
+        new: Vec<Descriptor>,
+        replaced: impl Fn(&Value) -> bool,
+    ) -> Result<()> {
+        self.change_index(|entries| {
+            entries.retain(|entry| !replaced(entry));
+            for descriptor in &new {
+                entries.push(
+                    serde_json::to_value(descriptor)
+                        .map_err(|error| Error::internal("JSON of a descriptor").cause(error))?,
+                );
+            }
+            Ok(())
+        })
+    }
+
+    fn change_index<T>(&self, change: impl FnOnce(&mut Vec<Value>) -> Result<T>) -> Result<T> {
+        let _lock = self.lock()?;
+        let mut file = self.read_index()?;
+        let mut entries = file.manifests.take().unwrap_or_default();
+        let result = change(&mut entries)?;
+        file.manifests = Some(entries);
+        self.replace_file("index.json", &spec::to_json(&file)?)?;
+        Ok(result)
+    }
+
+    fn lock(&self) -> Result<File> {
+        let path = self.root.join(LOCK);
+        let fail = || format!("cannot lock `{}`", path.display());
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .or_error(ErrorKind::Environment, fail)?;
+        loop {
+            match rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    return Err(io::Error::from(error)).or_error(ErrorKind::Environment, fail);
+                }
+            }
+        }
+    }
+
+    fn read_index(&self) -> Result<IndexFile> {
+        let path = self.root.join("index.json");
+        let shown = format!("`{}`", path.display());
+        let mut bytes = Vec::new();
+        let read = fs::metadata(&path).and_then(|metadata| {
+            if metadata.is_file() {
+                return File::open(&path)?.take(LIMIT + 1).read_to_end(&mut bytes);
+            }
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+        });
+        read.or_error(ErrorKind::Integrity, || format!("cannot read {shown}"))?;
+        let file: Result<IndexFile> = if bytes.len() as u64 > LIMIT {
+            Err(Error::integrity(format!("{shown} is larger than {LIMIT} bytes")))
+        } else {
+            spec::from_json(&shown, &bytes)
+        };
+        let file = file.map_err(|error| {
+            error.hint(format!("the blobs are not touched; write `{EMPTY}` into {shown} to forget all names, then load or build the images again"))
+        })?;
+        if file.schema_version != 2 {
+            return Err(Error::integrity(format!(
+                "{shown} has the wrong `schemaVersion`: expected 2, found {}",
+                file.schema_version
+            )));
+        }
+        Ok(file)
+    }
+
+    fn entry(&self, value: Value) -> Result<IndexEntry> {
+        let descriptor = serde_json::from_value(value).map_err(|error| {
+            let path = self.root.join("index.json");
+            Error::integrity(format!("`{}` has an entry that is no descriptor", path.display()))
+                .cause(error)
+        })?;
+        Ok(IndexEntry { descriptor })
+    }
+}
+
+fn ref_name(entry: &Value) -> Option<&str> {
+    entry.get("annotations")?.get(REF_NAME)?.as_str()
+}

@@ -1,0 +1,306 @@
+//! OCI image layout directories (image-spec image-layout.md): the only writer of blobs.
+//!
+//! A blob is written to a temporary file beside its place and renamed, so that a name always has whole content,
+//! whoever dies when. Durability is batched: [`Layout::sync`] once before a record names new blobs (design §4).
+//! Names live in `index.json`, which [`index`] changes under a lock.
+
+pub mod index;
+
+pub use index::{IndexEntry, NamedImage, Origin};
+
+use super::{
+    blobs::{Blobs, missing},
+    digest::{Digest, VerifyingReader},
+    spec::{self, Descriptor},
+};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Prefix of unfinished blobs; what a killed program leaves behind may be removed by anyone.
+pub const UNFINISHED: &str = ".tmp-";
+
+const MARKER: &str = "oci-layout";
+const MARKER_TEXT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
+
+/// A layout directory.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// An existing layout.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        let marker = root.join(MARKER);
+        let text = fs::read(&marker).or_error(ErrorKind::Image, || {
+            format!("`{}` is not an OCI image layout", root.display())
+        })?;
+        let value: serde_json::Value = spec::from_json(&format!("`{}`", marker.display()), &text)?;
+        let version = value.get("imageLayoutVersion").and_then(serde_json::Value::as_str);
+        if version.is_none_or(|version| !version.starts_with("1.")) {
+            return Err(Error::image(format!(
+                "`{}` is an image layout of an unknown version: expected `1.0.0`, found `{}`",
+                root.display(),
+                version.unwrap_or_default()
+            )));
+        }
+        Ok(Self { root })
+    }
+
+    /// Makes a layout, or opens the one that is there. A directory with other content is refused.
+    pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        let fail = || format!("cannot make the image layout `{}`", root.display());
+        fs::create_dir_all(&root).or_error(ErrorKind::Environment, fail)?;
+        if !root.join(MARKER).is_file() {
+            let mut names = fs::read_dir(&root).or_error(ErrorKind::Environment, fail)?;
+            // Another process may be at the same work right now; its traces are not foreign content.
+            let foreign = names.find_map(|entry| {
+                let name = entry.ok()?.file_name().to_string_lossy().into_owned();
+                let ours =
+                    name.starts_with('.') || ["blobs", "index.json", MARKER].contains(&&*name);
+                (!ours).then_some(name)
+            });
+            if let Some(name) = foreign {
+                return Err(Error::image(fail())
+                    .cause(format!("the directory has other content: `{name}`"))
+                    .hint("choose a new or empty directory"));
+            }
+        }
+        fs::create_dir_all(root.join("blobs/sha256")).or_error(ErrorKind::Environment, fail)?;
+        let layout = Self { root };
+        layout.write_if_absent("index.json", index::EMPTY.as_bytes())?;
+        layout.write_if_absent(MARKER, MARKER_TEXT.as_bytes())?;
+        Layout::open(layout.root)
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a blob is or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blob_dir().join(digest.hex())
+    }
+
+    /// True when the blob is here; its content is not looked at.
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.blob_size(digest).is_some()
+    }
+
+    /// Size of a blob, `None` when it is not here.
+    pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        let metadata = fs::metadata(self.blob_path(digest)).ok()?;
+        metadata.is_file().then(|| metadata.len())
+    }
+
+    /// True when the blob is here and has the size that its descriptor says.
+    pub fn has(&self, descriptor: &Descriptor) -> bool {
+        spec::digest_of(descriptor)
+            .is_ok_and(|digest| self.blob_size(&digest) == Some(descriptor.size()))
+    }
+
+    /// Verified bytes of a small blob (at most 32 MiB).
+    pub fn read_blob_small(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        self.required(descriptor)
+    }
+
+    /// A blob as a stream that fails at its end when the content is not what the descriptor says.
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<VerifyingReader<File>> {
+        let digest = spec::digest_of(descriptor)?;
+        let Some((file, _)) = self.open_raw(&digest)? else { return Err(missing(descriptor)) };
+        Ok(VerifyingReader::new(file, digest, descriptor.size()))
+    }
+
+    /// Stores bytes; costs nothing when they are here already, heals a damaged blob.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        if self.blob_size(&digest) == Some(bytes.len() as u64)
+            && fs::read(self.blob_path(&digest)).is_ok_and(|present| present == bytes)
+        {
+            return Ok(digest);
+        }
+        let mut writer = self.blob_writer()?.trusted();
+        writer
+            .write_all(bytes)
+            .or_error(ErrorKind::Environment, || format!("cannot write blob {digest}"))?;
+        writer.commit(&digest)?;
+        Ok(digest)
+    }
+
+    /// Stores a document and gives its descriptor.
+    pub fn put_document(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
+        let digest = self.put_blob(bytes)?;
+        Ok(spec::descriptor(media_type.into(), &digest, bytes.len() as u64))
+    }
+
+    /// A new blob whose digest is known when it is finished.
+    pub fn blob_writer(&self) -> Result<BlobWriter> {
+        let dir = self.blob_dir();
+        let make = || {
+            tempfile::Builder::new()
+                .prefix(UNFINISHED)
+                .permissions(fs::Permissions::from_mode(0o644))
+                .tempfile_in(&dir)
+        };
+        let file = make()
+            .or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => fs::create_dir_all(&dir).and_then(|()| make()),
+                _ => Err(error),
+            })
+            .or_error(ErrorKind::Environment, || {
+                format!("cannot write into the image layout `{}`", self.root.display())
+            })?;
+        Ok(BlobWriter { file, hash: Some(Sha256::new()), size: 0, dir })
+    }
+
+    /// Removes a blob; fine when it is not here.
+    pub fn remove_blob(&self, digest: &Digest) -> Result<()> {
+        match fs::remove_file(self.blob_path(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error)
+                .or_error(ErrorKind::Environment, || format!("cannot remove blob {digest}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes all that was written durable, in one go.
+    pub fn sync(&self) -> Result<()> {
+        let Ok(dir) = File::open(&self.root) else { return Ok(()) };
+        match rustix::fs::syncfs(&dir) {
+            // A file system that cannot sync (or a seccomp filter that forbids it) is no reason to fail a build.
+            Err(error @ (Errno::NOSPC | Errno::IO | Errno::DQUOT)) => Err(io::Error::from(error))
+                .or_error(ErrorKind::Environment, || {
+                    format!("cannot make `{}` durable", self.root.display())
+                }),
+            _ => Ok(()),
+        }
+    }
+
+    fn blob_dir(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    fn open_raw(&self, digest: &Digest) -> Result<Option<(File, u64)>> {
+        // A blob that is a pipe or a device would hang or lie; only regular files are opened.
+        let Some(size) = self.blob_size(digest) else { return Ok(None) };
+        match File::open(self.blob_path(digest)) {
+            Ok(file) => Ok(Some((file, size))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                Err(error).or_error(ErrorKind::Environment, || format!("cannot open blob {digest}"))
+            }
+        }
+    }
+
+    fn write_if_absent(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.root.join(name);
+        if path.is_file() {
+            return Ok(());
+        }
+        self.replace_file(name, bytes)
+    }
+
+    /// Replaces a file of the layout's root in one step.
+    fn replace_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let fail = || format!("cannot write `{}`", self.root.join(name).display());
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile_in(&self.root)
+            .or_error(ErrorKind::Environment, fail)?;
+        file.write_all(bytes).or_error(ErrorKind::Environment, fail)?;
+        file.as_file().sync_data().or_error(ErrorKind::Environment, fail)?;
+        let renamed = file.persist(self.root.join(name)).map_err(|error| error.error);
+        renamed.map(drop).or_error(ErrorKind::Environment, fail)
+    }
+}
+
+impl Blobs for Layout {
+    fn open(&self, digest: &Digest) -> Result<Option<(Box<dyn Read + Send + '_>, u64)>> {
+        let opened = self.open_raw(digest)?;
+        Ok(opened.map(|(file, size)| (Box::new(file) as Box<dyn Read + Send>, size)))
+    }
+
+    fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        Ok(self.blob_size(digest))
+    }
+}
+
+/// An unfinished blob; dropped without a commit, it is gone.
+#[derive(Debug)]
+pub struct BlobWriter {
+    file: tempfile::NamedTempFile,
+    hash: Option<Sha256>,
+    size: u64,
+    dir: PathBuf,
+}
+
+impl BlobWriter {
+    /// Does not hash: the caller does, and gives the digest to [`BlobWriter::commit`].
+    pub fn trusted(mut self) -> Self {
+        self.hash = None;
+        self
+    }
+
+    /// Bytes written so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Puts the blob into place under the digest that it must have; checked unless [`BlobWriter::trusted`].
+    pub fn commit(mut self, digest: &Digest) -> Result<()> {
+        if let Some(hash) = self.hash.take() {
+            let found = Digest::from_hash(&hash.finalize());
+            if found != *digest {
+                return Err(Error::integrity(format!(
+                    "blob has the wrong content: expected {digest}, found {found}"
+                )));
+            }
+        }
+        self.place(digest)
+    }
+
+    /// Puts the blob into place under the digest that it has; gives digest and size.
+    pub fn commit_hashed(mut self) -> Result<(Digest, u64)> {
+        let hash = self
+            .hash
+            .take()
+            .ok_or_else(|| Error::internal("a blob writer that does not hash has no digest"))?;
+        let (digest, size) = (Digest::from_hash(&hash.finalize()), self.size);
+        self.place(&digest)?;
+        Ok((digest, size))
+    }
+
+    /// Renames over a blob that is there already: it may be damaged.
+    fn place(self, digest: &Digest) -> Result<()> {
+        let renamed = self.file.persist(self.dir.join(digest.hex())).map_err(|error| error.error);
+        renamed.map(drop).or_error(ErrorKind::Environment, || format!("cannot store blob {digest}"))
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(buf)?;
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buf[..count]);
+        }
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests;

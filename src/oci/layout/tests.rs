@@ -1,0 +1,157 @@
+use super::*;
+use crate::oci::{media, reference::Reference};
+
+fn layout() -> (tempfile::TempDir, Layout) {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::create(dir.path().join("l")).unwrap();
+    (dir, layout)
+}
+
+fn files(layout: &Layout) -> Vec<String> {
+    let mut all: Vec<String> = fs::read_dir(layout.blob_dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn blobs_are_whole_or_absent() {
+    let (_dir, layout) = layout();
+    let digest = layout.put_blob(b"abc").unwrap();
+    assert_eq!(layout.put_blob(b"abc").unwrap(), digest);
+    let mut dropped = layout.blob_writer().unwrap();
+    dropped.write_all(b"half").unwrap();
+    drop(dropped);
+    assert_eq!(files(&layout), [digest.hex()]);
+
+    let mut wrong = layout.blob_writer().unwrap();
+    wrong.write_all(b"other").unwrap();
+    let error = wrong.commit(&digest).unwrap_err();
+    assert!(error.message().starts_with("blob has the wrong content: expected sha256:ba78"));
+    assert_eq!(files(&layout), [digest.hex()]);
+    let mode = fs::metadata(layout.blob_path(&digest)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o444, 0o444);
+}
+
+#[test]
+fn damaged_blobs_are_found_and_healed() {
+    let (_dir, layout) = layout();
+    let descriptor = layout.put_document(media::OCI_CONFIG, b"{}").unwrap();
+    let digest = spec::digest_of(&descriptor).unwrap();
+    fs::write(layout.blob_path(&digest), b"[]").unwrap();
+    assert!(layout.read_blob_small(&descriptor).unwrap_err().to_string().contains("wrong content"));
+    fs::write(layout.blob_path(&digest), b"{").unwrap();
+    assert!(layout.read_blob_small(&descriptor).unwrap_err().to_string().contains("cut short"));
+    assert!(!layout.has(&descriptor));
+    layout.put_blob(b"{}").unwrap();
+    assert_eq!(layout.read_blob_small(&descriptor).unwrap(), b"{}");
+    layout.remove_blob(&digest).unwrap();
+    layout.remove_blob(&digest).unwrap();
+    let error = layout.read_blob_small(&descriptor).unwrap_err();
+    assert!(
+        error
+            .message()
+            .ends_with("(`application/vnd.oci.image.config.v1+json`, 2 bytes) is missing")
+    );
+}
+
+#[test]
+fn names_are_set_replaced_and_removed() {
+    let (_dir, layout) = layout();
+    let one = layout.put_document(media::OCI_MANIFEST, b"1").unwrap();
+    let two = layout.put_document(media::OCI_MANIFEST, b"2").unwrap();
+    let name = |text: &str| Reference::parse(text).unwrap();
+    layout.set_name(&name("b"), &one, Origin::Built).unwrap();
+    layout.set_name(&name("a"), &one, Origin::Pulled).unwrap();
+    layout.set_name(&name("b"), &two, Origin::Imported).unwrap();
+    let shown: Vec<String> = layout
+        .names()
+        .unwrap()
+        .iter()
+        .map(|image| format!("{} {} {}", image.name, image.descriptor.digest(), image.origin))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            format!("docker.io/library/a:latest {} pulled", one.digest()),
+            format!("docker.io/library/b:latest {} imported", two.digest()),
+        ]
+    );
+    assert!(layout.remove_name(&name("a")).unwrap());
+    assert!(!layout.remove_name(&name("a")).unwrap());
+    assert!(layout.find(&name("a")).unwrap().is_none());
+    assert!(layout.find(&name("b")).unwrap().is_some());
+}
+
+#[test]
+fn what_other_tools_wrote_into_the_index_stays() {
+    let (_dir, layout) = layout();
+    let digest = Digest::of(b"x");
+    let text = format!(
+        r#"{{"schemaVersion":2,"x":1,"manifests":[{{"mediaType":"m/t","digest":"{digest}","size":1,"data":"eA==","strange":[2],"annotations":{{"k":"v"}}}}]}}"#
+    );
+    fs::write(layout.root().join("index.json"), text).unwrap();
+    let mine = layout.put_document(media::OCI_MANIFEST, b"1").unwrap();
+    layout.set_name(&Reference::parse("n").unwrap(), &mine, Origin::Built).unwrap();
+    let after = fs::read_to_string(layout.root().join("index.json")).unwrap();
+    let expected = format!(
+        r#"{{"manifests":[{{"annotations":{{"k":"v"}},"data":"eA==","digest":"{digest}","mediaType":"m/t","size":1,"strange":[2]}},{{"annotations":{{"io.nativebuild.origin":"built","org.opencontainers.image.ref.name":"docker.io/library/n:latest"}},"digest":"{}","mediaType":"application/vnd.oci.image.manifest.v1+json","size":1}}],"schemaVersion":2,"x":1}}"#,
+        mine.digest()
+    );
+    assert_eq!(after, expected);
+}
+
+#[test]
+fn a_garbage_index_is_a_clear_error_and_stays() {
+    let (_dir, layout) = layout();
+    for garbage in ["", "{", "[]", r#"{"schemaVersion":2,"manifests":5}"#, "\0\0"] {
+        fs::write(layout.root().join("index.json"), garbage).unwrap();
+        let error = layout.names().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Integrity);
+        assert!(error.message().contains("index.json"), "{error}");
+        assert!(error.hints()[0].contains("forget all names"));
+        let descriptor = spec::descriptor("a/b".into(), &Digest::of(b""), 0);
+        assert!(
+            layout.set_name(&Reference::parse("n").unwrap(), &descriptor, Origin::Built).is_err()
+        );
+        assert_eq!(fs::read_to_string(layout.root().join("index.json")).unwrap(), garbage);
+    }
+    fs::write(layout.root().join("index.json"), r#"{"schemaVersion":2,"manifests":null}"#).unwrap();
+    assert!(layout.names().unwrap().is_empty());
+}
+
+#[test]
+fn only_layouts_are_opened_and_only_empty_directories_become_one() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(
+        Layout::open(dir.path()).unwrap_err().message().ends_with("is not an OCI image layout")
+    );
+    fs::write(dir.path().join("precious"), "").unwrap();
+    let error = Layout::create(dir.path()).unwrap_err();
+    assert_eq!(error.causes(), ["the directory has other content: `precious`"]);
+    fs::remove_file(dir.path().join("precious")).unwrap();
+    Layout::create(dir.path()).unwrap();
+    Layout::create(dir.path()).unwrap();
+    fs::write(dir.path().join("oci-layout"), r#"{"imageLayoutVersion":"7"}"#).unwrap();
+    assert!(Layout::open(dir.path()).unwrap_err().message().contains("found `7`"));
+}
+
+#[test]
+fn many_writers_lose_no_name() {
+    let (_dir, layout) = layout();
+    let one = layout.put_document(media::OCI_MANIFEST, b"1").unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let (layout, one) = (&layout, &one);
+            scope.spawn(move || {
+                for count in 0..5 {
+                    let name = Reference::parse(&format!("n{writer}:{count}")).unwrap();
+                    layout.set_name(&name, one, Origin::Built).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(layout.names().unwrap().len(), 40);
+}

@@ -1,0 +1,34 @@
+//! What this machine allows, and why not: reads of /proc and /etc that explain a refusal.
+
+use rustix::io::Errno;
+
+/// A text file of the host, if it can be read.
+pub fn read_host_file(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+/// Identity of this boot; a snapshot that was not synced is only good within one.
+pub fn boot_id() -> String {
+    read_host_file("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
+/// The one setting that most likely stands in the way of a user namespace.
+pub fn why_no_user_namespace(errno: Errno) -> String {
+    let sysctl = |name: &str| {
+        read_host_file(&format!("/proc/sys/{name}")).map(|text| text.trim().to_owned())
+    };
+    if errno == Errno::NOSPC || sysctl("user/max_user_namespaces").as_deref() == Some("0") {
+        return "`sysctl user.max_user_namespaces` is 0 or used up; raise it".to_owned();
+    }
+    if sysctl("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
+        return "AppArmor restricts user namespaces here: `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or \
+                a profile for this program"
+            .to_owned();
+    }
+    if sysctl("kernel/unprivileged_userns_clone").as_deref() == Some("0") {
+        return "`sysctl kernel.unprivileged_userns_clone=1` allows user namespaces".to_owned();
+    }
+    "the container's seccomp profile denies `unshare`; run it with one that allows user namespaces"
+        .to_owned()
+}

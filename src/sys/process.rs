@@ -1,0 +1,281 @@
+//! Processes: clone with namespaces, fork, wait, signals, exec. For single-threaded processes only.
+//!
+//! The threaded builder never forks (a fork of a big parent is slow, and only async-signal-safe code may run after it);
+//! the spawner does, see `executor::spawner`.
+#![allow(unsafe_code, reason = "clone3 and fork have no safe wrapper")]
+
+use super::{Named, SysResult};
+use nix::sched::CloneFlags;
+use nix::unistd::ForkResult;
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// What a clone returned.
+#[derive(Debug)]
+pub enum Cloned {
+    /// In the new process.
+    Child,
+    /// In the caller: the child's pid and a descriptor of it.
+    Parent {
+        /// Pid as the caller sees it.
+        pid: i32,
+        /// Becomes readable when the child ends.
+        pidfd: OwnedFd,
+    },
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+/// Clones this single-threaded process into new namespaces, like fork.
+pub fn clone_into(namespaces: CloneFlags) -> SysResult<Cloned> {
+    let mut pidfd: i32 = -1;
+    let args = CloneArgs {
+        flags: namespaces.bits() as u64 | libc::CLONE_PIDFD as u64,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: no CLONE_VM and no new stack, so this is a fork of a single-threaded process; `args` and `pidfd` are
+    // valid for the call.
+    let mut result =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    if result < 0 && last_errno() == Errno::NOSYS {
+        result = clone_old(namespaces, &mut pidfd);
+    }
+    match result {
+        0 => Ok(Cloned::Child),
+        pid if pid > 0 => {
+            // SAFETY: the kernel just stored a new descriptor there that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent { pid: pid as i32, pidfd })
+        }
+        _ => Err(last_errno()).named(|| format!("clone3({namespaces:?})")),
+    }
+}
+
+/// Docker's filter answers ENOSYS to clone3; clone(2) takes the same flags.
+fn clone_old(namespaces: CloneFlags, pidfd: &mut i32) -> libc::c_long {
+    let flags = namespaces.bits() as libc::c_ulong
+        | libc::CLONE_PIDFD as libc::c_ulong
+        | libc::SIGCHLD as libc::c_ulong;
+    // SAFETY: as above; a null stack means that the child goes on with a copy of ours.
+    unsafe {
+        libc::syscall(libc::SYS_clone, flags, 0_usize, std::ptr::from_mut(pidfd), 0_usize, 0_usize)
+    }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Forks this single-threaded process; `None` in the child.
+pub fn fork() -> SysResult<Option<i32>> {
+    // SAFETY: callers are single-threaded, so ordinary code may run in the child.
+    match unsafe { nix::unistd::fork() }.named(|| "fork()".to_owned())? {
+        ForkResult::Child => Ok(None),
+        ForkResult::Parent { child } => Ok(Some(child.as_raw())),
+    }
+}
+
+/// Ends the process at once, without running anything of this program's.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit does not touch memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// True when this process has one thread.
+pub fn is_single_threaded() -> bool {
+    rustix::fs::statat(rustix::fs::CWD, "/proc/self/task", rustix::fs::AtFlags::empty())
+        .is_ok_and(|stat| stat.st_nlink == 3)
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Ended {
+    /// With this exit code.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+impl Ended {
+    /// Shell convention: 128 + signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Killed(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Waits for one child (`pid` > 0) or any (-1). `None` when `block` is false and none has ended, or when there are no
+/// children.
+pub fn wait(pid: i32, block: bool) -> SysResult<Option<(i32, Ended)>> {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    let flags = if block { WaitPidFlag::empty() } else { WaitPidFlag::WNOHANG };
+    loop {
+        return match waitpid(nix::unistd::Pid::from_raw(pid), Some(flags | WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Exited(pid, code)) => Ok(Some((pid.as_raw(), Ended::Exited(code)))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                Ok(Some((pid.as_raw(), Ended::Killed(signal as i32))))
+            }
+            Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => Ok(None),
+            Ok(_) | Err(nix::Error::EINTR) => continue,
+            Err(errno) => Err(errno).named(|| format!("waitpid({pid})")),
+        };
+    }
+}
+
+/// Sends a signal to a pid; a vanished process is fine.
+pub fn kill(pid: i32, signal: i32) {
+    // SAFETY: kill has no memory effects.
+    let _gone = unsafe { libc::kill(pid, signal) };
+}
+
+/// Asks for SIGKILL when the parent dies. Call it last before the work: a change of credentials clears it.
+pub fn die_with_parent() -> SysResult<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .named(|| "prctl(PR_SET_PDEATHSIG)".to_owned())
+}
+
+/// Makes orphans of our descendants our children.
+pub fn become_subreaper() -> SysResult<()> {
+    // SAFETY: prctl with integer arguments only.
+    let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    if result == 0 { Ok(()) } else { Err(last_errno()).named(|| "prctl(SUBREAPER)".to_owned()) }
+}
+
+/// Marks every descriptor from `first` up close-on-exec.
+pub fn close_on_exec_from(first: u32) -> SysResult<()> {
+    // SAFETY: close_range with CLOEXEC only sets flags of descriptors of this process.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(last_errno()).named(|| "close_range".to_owned()) }
+}
+
+/// Sets all signals to their default action and unblocks them; Rust's runtime ignores SIGPIPE.
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is a valid action; signals that cannot be set answer with an error that does not matter.
+        let _kept = unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let _kept = nix::sys::signal::SigSet::all().thread_unblock();
+}
+
+/// Gives a descriptor a fixed number (0, 1, 2) that survives exec.
+pub fn place_fd(fd: &OwnedFd, number: i32) -> SysResult<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: dup2 closes whatever `number` was; callers only name the standard streams.
+    let result = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    if result >= 0 { Ok(()) } else { Err(last_errno()).named(|| format!("dup2(_, {number})")) }
+}
+
+/// Replaces this process; returns only the error.
+pub fn exec(path: &CString, argv: &[CString], env: &[CString]) -> Errno {
+    match nix::unistd::execve(path, argv, env) {
+        Err(errno) => Errno::from_raw_os_error(errno as i32),
+        Ok(never) => match never {},
+    }
+}
+
+/// Sets user, groups and group of this single-threaded process, groups first.
+pub fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> SysResult<()> {
+    let list: Vec<libc::gid_t> = groups.to_vec();
+    // SAFETY: the pointer and the length belong to `list`. The raw call: libc's version signals other threads.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, list.len(), list.as_ptr()) };
+    if result != 0 {
+        return Err(last_errno()).named(|| format!("setgroups({groups:?})"));
+    }
+    // SAFETY: integer arguments only.
+    if unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) } != 0 {
+        return Err(last_errno()).named(|| format!("setresgid({gid})"));
+    }
+    // SAFETY: integer arguments only.
+    if unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) } != 0 {
+        return Err(last_errno()).named(|| format!("setresuid({uid})"));
+    }
+    Ok(())
+}
+
+/// Brings the loopback interface of this network namespace up.
+pub fn loopback_up() -> SysResult<()> {
+    let socket =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
+            .named(|| "socket(AF_INET)".to_owned())?;
+    // SAFETY: an all-zero ifreq is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq, which `request` is.
+    let result = unsafe {
+        libc::ioctl(
+            std::os::fd::AsRawFd::as_raw_fd(&socket),
+            libc::SIOCSIFFLAGS as _,
+            &raw mut request,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_errno()).named(|| "ioctl(SIOCSIFFLAGS, lo)".to_owned())
+    }
+}
+
+/// Installs a signal handler; its function must only do what is safe in a handler.
+pub fn set_handler(
+    signal: nix::sys::signal::Signal,
+    action: &nix::sys::signal::SigAction,
+) -> SysResult<()> {
+    // SAFETY: callers pass handlers that only send signals or write to a pipe.
+    unsafe { nix::sys::signal::sigaction(signal, action) }
+        .map(|_| ())
+        .named(|| format!("sigaction({signal})"))
+}
+
+/// Raises the limit of open files as far as it goes: every layer of a deep image is one.
+pub fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _kept = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// Blocks SIGINT, SIGTERM and SIGHUP in this thread (and so in all that it starts) and calls `on_signal` from a thread
+/// of its own for the first; a second one ends the process at once.
+pub fn watch_signals(on_signal: impl FnOnce(i32) + Send + 'static) -> SysResult<()> {
+    use nix::sys::signal::{SigSet, Signal};
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block().named(|| "pthread_sigmask".to_owned())?;
+    let watch = move || {
+        if let Ok(signal) = set.wait() {
+            on_signal(signal as i32);
+        }
+        if let Ok(signal) = set.wait() {
+            exit_now(128 + signal as i32);
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(watch).map(drop).map_err(|error| {
+        super::SysError {
+            call: "clone(thread)".to_owned(),
+            errno: Errno::from_io_error(&error).unwrap_or(Errno::AGAIN),
+        }
+    })
+}
