@@ -40,8 +40,11 @@ impl ErrorKind {
     /// Exit code of the program for this kind.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Dockerfile | Self::Context | Self::Image | Self::RunFailed(_) => 1,
-            Self::Integrity => 1,
+            Self::Dockerfile
+            | Self::Context
+            | Self::Image
+            | Self::Integrity
+            | Self::RunFailed(_) => 1,
             Self::Usage => 2,
             Self::Environment | Self::Registry => 3,
             Self::Interrupted(signal) => 128 + (signal as u8 & 0x7f),

@@ -5,7 +5,7 @@ use super::jobs::Pending;
 use super::request::{BuildRequest, PullPolicy};
 use super::state::Slot;
 use super::store::Store;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::net::{Registry, Wanted};
 use crate::oci::layout::{NamedImage, Origin};
@@ -97,7 +97,7 @@ fn current(
     let policy = request.pull;
     let Some(stored) = stored else {
         if policy == PullPolicy::Never {
-            return Err(not_found(store, base)?);
+            return Err(not_found(store, base));
         }
         return pull(store, reference, base, request, emitter)
             .map_err(|error| explain_missing(store, base, error));
@@ -141,18 +141,14 @@ fn pull(
     Ok(descriptor)
 }
 
-fn not_found(store: &Store, base: &BaseRef) -> Result<Error> {
+fn not_found(store: &Store, base: &BaseRef) -> Error {
     let error = Error::image(format!("image `{}` is not in the store", base.reference));
-    Ok(with_names(store, error))
+    with_names(store, error)
 }
 
 fn explain_missing(store: &Store, base: &BaseRef, error: Error) -> Error {
-    let kind = match error.kind() {
-        ErrorKind::Image => ErrorKind::Image,
-        other => other,
-    };
     let message = format!("image `{}` is not in the store and cannot be pulled", base.reference);
-    with_names(store, error.wrap(message).with_kind(kind))
+    with_names(store, error.wrap(message))
 }
 
 fn with_names(store: &Store, error: Error) -> Error {

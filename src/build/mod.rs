@@ -35,6 +35,7 @@ use request::{BuildOutcome, BuildRequest};
 use stage::{Builder, Tools};
 use state::{Limit, States};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use store::Store;
@@ -47,19 +48,20 @@ pub fn build(
     emitter: &Emitter,
 ) -> Result<BuildOutcome> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
-    let (plan, images) = plan_with_bases(&dockerfile, request, store, emitter)?;
+    let (plan, images, epoch) = plan_with_bases(&dockerfile, request, store, emitter)?;
     warn(&plan, &dockerfile, emitter);
+    let inputs = Inputs { request, store, emitter, plan: &plan, images: &images, epoch };
     let mut worker = None;
     // A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.
     for _ in 0..2 {
-        match attempt(request, store, emitter, &plan, &images, &mut worker) {
+        match attempt(&inputs, &mut worker) {
             Err(error) if error.kind() == ErrorKind::Integrity && drop_damaged(store, &images)? => {
                 emitter.warn(format!("{}; making it again", error.message()));
             }
             other => return other,
         }
     }
-    attempt(request, store, emitter, &plan, &images, &mut worker)
+    attempt(&inputs, &mut worker)
 }
 
 /// Plan of a build without carrying it out, for `--print-plan`.
@@ -79,8 +81,8 @@ fn plan_with_bases(
     request: &BuildRequest,
     store: &Arc<Store>,
     emitter: &Emitter,
-) -> Result<(BuildPlan, Images)> {
-    let asked = PlanRequest {
+) -> Result<(BuildPlan, Images, Option<i64>)> {
+    let mut asked = PlanRequest {
         build_args: request.build_args.clone(),
         target: request.target.clone(),
         labels: request.labels.clone(),
@@ -89,6 +91,7 @@ fn plan_with_bases(
         network: request.network,
         epoch: request.epoch,
     };
+    asked.epoch = plan::epoch(dockerfile, &asked)?;
     let mut images = Images::new();
     let plan = loop {
         let configs = images.iter().map(|(base, image)| (base.clone(), image.config.clone()));
@@ -104,13 +107,13 @@ fn plan_with_bases(
         }
     };
     for (base, span) in images::copied_from(&plan) {
-        if !images.contains_key(&base) {
-            let image = images::find(store, &base, request, emitter)
+        if let Entry::Vacant(place) = images.entry(base) {
+            let image = images::find(store, place.key(), request, emitter)
                 .map_err(|error| error.at(&plan.source, span))?;
-            images.insert(base, image);
+            place.insert(image);
         }
     }
-    Ok((plan, images))
+    Ok((plan, images, asked.epoch))
 }
 
 /// Puts an error about a base image at the FROM that names it.
@@ -139,15 +142,19 @@ fn warn(plan: &BuildPlan, dockerfile: &Dockerfile, emitter: &Emitter) {
     }
 }
 
+/// What a build works with once it is planned.
+struct Inputs<'a> {
+    request: &'a BuildRequest,
+    store: &'a Arc<Store>,
+    emitter: &'a Emitter,
+    plan: &'a BuildPlan,
+    images: &'a Images,
+    epoch: Option<i64>,
+}
+
 /// One try at a build; [`build`] says when there is a second one.
-fn attempt(
-    request: &BuildRequest,
-    store: &Arc<Store>,
-    emitter: &Emitter,
-    plan: &BuildPlan,
-    images: &Images,
-    worker: &mut Option<Worker>,
-) -> Result<BuildOutcome> {
+fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutcome> {
+    let Inputs { request, store, emitter, plan, images, epoch } = *inputs;
     let digests = file_digests(store)?;
     let builder = Builder {
         request,
@@ -156,9 +163,10 @@ fn attempt(
         cache: cache::StepCache::of(store),
         emitter,
         images: images.clone(),
+        epoch,
         states: States::new(plan.stages.len()),
         limit: Limit::new(request.jobs),
-        variant: keys::variant(request.compression, request.epoch),
+        variant: keys::variant(request.compression, epoch),
         file_digests: digests,
         next_step: AtomicU32::new(1),
         made: Mutex::default(),
@@ -178,7 +186,7 @@ fn attempt(
         let worker = ensure(worker, store, request, emitter)?;
         let state = builder.states.complete(plan.target).ok_or_else(stage::stopped)?;
         let tree = tree::materialise(store, &state, worker)?;
-        output::write_trees(request, worker, tree.as_ref(), emitter)?;
+        output::write_trees(request, worker, tree.as_ref(), epoch, emitter)?;
     }
     output::write_images(request, store, &outcome.descriptor, emitter)?;
     Ok(outcome)

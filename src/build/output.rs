@@ -111,11 +111,12 @@ pub(super) fn write_trees(
     request: &BuildRequest,
     worker: &Worker,
     tree: Option<&Arc<Snapshot>>,
+    epoch: Option<i64>,
     emitter: &Emitter,
 ) -> Result<()> {
     for output in request.outputs.iter().filter(|output| needs_tree(output)) {
         let directory = output.kind == OutputKind::Local;
-        write_tree(worker, tree, output.dest.as_deref(), directory, request.epoch)?;
+        write_tree(worker, tree, output.dest.as_deref(), directory, epoch)?;
         tell(emitter, output);
     }
     Ok(())

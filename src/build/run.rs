@@ -29,8 +29,7 @@ pub(super) struct RunPlaces<'a> {
 pub(super) fn run(
     worker: &Worker,
     draft: &Draft<'_>,
-    step: &RunStep,
-    network: NetworkMode,
+    (step, network): (&RunStep, NetworkMode),
     mut binds: Binds,
     places: &RunPlaces<'_>,
     output: &mut dyn FnMut(bool, &[u8]),

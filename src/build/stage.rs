@@ -36,6 +36,7 @@ pub(super) struct Builder<'a> {
     pub cache: StepCache,
     pub emitter: &'a Emitter,
     pub images: BTreeMap<BaseRef, BaseImage>,
+    pub epoch: Option<i64>,
     pub states: States,
     pub limit: Limit,
     pub variant: String,
@@ -157,7 +158,13 @@ impl Builder<'_> {
         if let Some((record, layer)) = record.as_ref().and_then(|record| self.usable(record)) {
             let id = self.announce(step, name);
             self.emitter.emit(Event::StepCached { id });
-            self.append(state, step, key, Pending::ready(layer), None, record);
+            append(
+                state,
+                step,
+                key,
+                Slot::new(Pending::ready(layer), None, record),
+                record.created,
+            );
             return Ok(true);
         }
         let Some(tools) = tools else { return Ok(false) };
@@ -166,19 +173,19 @@ impl Builder<'_> {
         {
             let id = self.announce(step, name);
             self.emitter.emit(Event::StepCached { id });
-            self.append(state, step, key, layer, None, &record);
+            append(state, step, key, Slot::new(layer, None, &record), record.created);
             return Ok(true);
         }
         let _permit = self.limit.take();
         let id = self.announce(step, name);
         let began = Instant::now();
         let started = now();
-        match self.carry_out(state, step, prepared, name, id, tools) {
+        match self.carry_out(state, step, prepared, id, tools) {
             Ok(done) => {
                 let layer = self.submit(&done, started, tools);
                 let created = nanoseconds(now());
                 let record = self.remember(&key, &layer, &done, created, started);
-                self.append(state, step, key, layer, done.tree, &record);
+                append(state, step, key, Slot::new(layer, done.tree, &record), record.created);
                 self.emitter.emit(Event::StepDone { id, took: began.elapsed() });
                 Ok(true)
             }
@@ -252,7 +259,7 @@ impl Builder<'_> {
             slot: Arc::clone(&slot),
             changes: done.changes.clone(),
             snapshot: done.own.clone(),
-            times: TimePolicy { epoch: self.request.epoch, started },
+            times: TimePolicy { epoch: self.epoch, started },
         });
         slot
     }
@@ -277,32 +284,17 @@ impl Builder<'_> {
         record
     }
 
-    fn append(
-        &self,
-        state: &mut StageState,
-        step: &Step,
-        key: Digest,
-        layer: Arc<Pending>,
-        snapshot: Option<Arc<Snapshot>>,
-        record: &StepRecord,
-    ) {
-        state.key = key;
-        state.slots.push(Slot { layer, snapshot, recorded: record.snapshot.clone() });
-        state.history.extend(history(step, Some(record.created)));
-    }
-
     fn carry_out(
         &self,
         state: &StageState,
         step: &Step,
         prepared: super::work::Prepared,
-        name: &StepName<'_>,
         id: StepId,
         tools: Tools<'_>,
     ) -> Result<Done> {
         let parent = tree::materialise(self.store, state, tools.worker)?;
         let draft = tools.worker.snapshots.prepare(parent.as_ref())?;
-        self.work(&draft, step, prepared, name.plan, id, tools.worker)?;
+        self.work(&draft, step, prepared, id, tools.worker)?;
         let lower = tools.worker.snapshots.view(parent.as_ref())?;
         let changes =
             diff::diff_overlay(draft.upper(), Some(lower.as_fd()), &tools.diff_options())?;
@@ -364,6 +356,12 @@ impl StepName<'_> {
         let stage = self.plan.name.clone().unwrap_or_else(|| format!("stage-{}", self.plan.number));
         format!("{stage} {}/{}", self.position, self.of)
     }
+}
+
+fn append(state: &mut StageState, step: &Step, key: Digest, slot: Slot, created: i64) {
+    state.key = key;
+    state.slots.push(slot);
+    state.history.extend(history(step, Some(created)));
 }
 
 fn history(step: &Step, created: Option<i64>) -> Option<HistoryItem> {

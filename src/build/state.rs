@@ -1,6 +1,7 @@
 //! How far each stage is: its key, its layers, its history.
 
 use super::assemble::HistoryItem;
+use super::cache::StepRecord;
 use super::jobs::Pending;
 use crate::layers::Layer;
 use crate::layers::snapshot::Snapshot;
@@ -16,6 +17,16 @@ pub(super) struct Slot {
     pub snapshot: Option<Arc<Snapshot>>,
     /// Its snapshot by the step's record, which may be gone.
     pub recorded: Option<String>,
+}
+
+impl Slot {
+    pub(super) fn new(
+        layer: Arc<Pending>,
+        snapshot: Option<Arc<Snapshot>>,
+        record: &StepRecord,
+    ) -> Self {
+        Self { layer, snapshot, recorded: record.snapshot.clone() }
+    }
 }
 
 /// A stage up to and without the step `next`.

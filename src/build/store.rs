@@ -59,7 +59,7 @@ impl Store {
             return Err(Error::environment(format!("the store {} is in use", path.display()))
                 .hint("wait until the builds in it are done"));
         }
-        let images = Layout::create(&path.join("images"))?;
+        let images = Layout::create(path.join("images"))?;
         Ok(Self { path: path.to_owned(), dir, images, _lock: lock })
     }
 

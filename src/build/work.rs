@@ -160,15 +160,13 @@ impl Builder<'_> {
         draft: &Draft<'_>,
         step: &Step,
         prepared: Prepared,
-        plan: &StagePlan,
         id: StepId,
         worker: &Worker,
     ) -> Result<()> {
-        let _platform_is_native_for_now = &plan.platform;
         match &step.kind {
             StepKind::Config => Ok(()),
             StepKind::Workdir(workdir) => make_workdir(draft, workdir),
-            StepKind::Copy(copy) => self.copy(draft, copy, prepared, worker),
+            StepKind::Copy(step) => copy_in(draft, step, prepared, worker),
             StepKind::Run(step) => {
                 let binds = self.binds(step, worker)?;
                 let staging = self.store.sub("tmp").join("rootfs");
@@ -180,59 +178,12 @@ impl Builder<'_> {
                     logs: &self.store.sub("logs"),
                     staging: &staging,
                 };
-                run(
-                    worker,
-                    draft,
-                    step,
-                    self.network(step),
-                    binds,
-                    &places,
-                    &mut |stderr, bytes| {
-                        self.emitter.emit(Event::StepOutput { id, bytes: bytes.to_vec(), stderr });
-                    },
-                )
+                let network = self.network(step);
+                run(worker, draft, (step, network), binds, &places, &mut |stderr, bytes| {
+                    self.emitter.emit(Event::StepOutput { id, bytes: bytes.to_vec(), stderr });
+                })
             }
         }
-    }
-
-    fn copy(
-        &self,
-        draft: &Draft<'_>,
-        step: &CopyStep,
-        prepared: Prepared,
-        worker: &Worker,
-    ) -> Result<()> {
-        let (tree, selected) = match prepared.files {
-            Some(files) => files,
-            None => {
-                let tree = self
-                    .source(&step.from, Some(worker))?
-                    .ok_or_else(|| Error::internal("a copy has no source"))?;
-                (tree, Vec::new())
-            }
-        };
-        let root = open_draft(draft)?;
-        let chown = match &step.chown {
-            Some(spec) => Some(user::resolve_chown(root.as_fd(), spec)?),
-            None => None,
-        };
-        let chmod = step.chmod.as_ref().map(|mode| match mode {
-            Chmod::Octal(mode) => ModeChange::Octal(*mode),
-            Chmod::Symbolic(clauses) => ModeChange::Symbolic(clauses.clone()),
-        });
-        let heredocs: Vec<(String, String)> =
-            step.heredocs.iter().map(|doc| (doc.name.clone(), doc.body.clone())).collect();
-        let unpack = Unpacker { devices: devices(worker) };
-        copy::copy(&CopyRequest {
-            heredocs: &heredocs,
-            chown,
-            chmod: chmod.as_ref(),
-            link: step.link,
-            unpack: step.unpack.then_some(&unpack),
-            destination: &step.destination,
-            cwd: &step.cwd,
-            ..plain_copy(&tree, &selected, root.as_fd(), worker)
-        })
     }
 
     /// Gets the mounts of `RUN --mount` ready.
@@ -351,6 +302,33 @@ fn make_workdir(draft: &Draft<'_>, step: &WorkdirStep) -> Result<()> {
     let root = open_draft(draft)?;
     let owner = user::resolve_workdir_owner(root.as_fd(), &step.user)?;
     user::make_workdir(root.as_fd(), &step.path, owner)
+}
+
+fn copy_in(draft: &Draft<'_>, step: &CopyStep, prepared: Prepared, worker: &Worker) -> Result<()> {
+    let (tree, selected) =
+        prepared.files.ok_or_else(|| Error::internal("a copy was not looked up"))?;
+    let root = open_draft(draft)?;
+    let chown = match &step.chown {
+        Some(spec) => Some(user::resolve_chown(root.as_fd(), spec)?),
+        None => None,
+    };
+    let chmod = step.chmod.as_ref().map(|mode| match mode {
+        Chmod::Octal(mode) => ModeChange::Octal(*mode),
+        Chmod::Symbolic(clauses) => ModeChange::Symbolic(clauses.clone()),
+    });
+    let heredocs: Vec<(String, String)> =
+        step.heredocs.iter().map(|doc| (doc.name.clone(), doc.body.clone())).collect();
+    let unpack = Unpacker { devices: devices(worker) };
+    copy::copy(&CopyRequest {
+        heredocs: &heredocs,
+        chown,
+        chmod: chmod.as_ref(),
+        link: step.link,
+        unpack: step.unpack.then_some(&unpack),
+        destination: &step.destination,
+        cwd: &step.cwd,
+        ..plain_copy(&tree, &selected, root.as_fd(), worker)
+    })
 }
 
 /// A copy with nothing but sources.

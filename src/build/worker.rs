@@ -9,6 +9,7 @@ use crate::executor::spawner::Spawner;
 use crate::layers::snapshot::Snapshots;
 use crate::layers::whiteout::XattrFlavour;
 use crate::sys::process;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// The privileged half of a build.
@@ -39,7 +40,10 @@ impl Worker {
             (IdMode::Real, true) => "nested",
             (IdMode::Range, _) => "range",
         };
-        let snapshots = Snapshots::open(store.dir(), flavour, xattrs)?;
+        // A descriptor from before belongs to the mount namespace that we left; overlayfs takes none of those.
+        let dir = crate::sys::fs::open_dir_path(store.path())
+            .map_err(|error| Error::environment("cannot open the store").cause(error))?;
+        let snapshots = Snapshots::open(dir.as_fd(), flavour, xattrs)?;
         let cancel = Arc::new(Cancel::new()?);
         let watched = Arc::clone(&cancel);
         process::watch_signals(move |signal| watched.cancel(signal))

@@ -172,14 +172,10 @@ fn read_dockerfile(args: &BuildArgs) -> Result<(Arc<SourceFile>, Option<PathBuf>
         let text = read_limited(std::io::stdin().lock(), "standard input")?;
         return Ok((Arc::new(SourceFile::new("Dockerfile", text)), None));
     }
-    let path = match &args.file {
-        Some(path) => path.clone(),
-        None => {
-            let upper = args.context.join("Dockerfile");
-            let lower = args.context.join("dockerfile");
-            if !upper.exists() && lower.exists() { lower } else { upper }
-        }
-    };
+    let path = args.file.clone().unwrap_or_else(|| {
+        let (upper, lower) = (args.context.join("Dockerfile"), args.context.join("dockerfile"));
+        if !upper.exists() && lower.exists() { lower } else { upper }
+    });
     let shown = path.strip_prefix("./").unwrap_or(&path).display().to_string();
     let file = std::fs::File::open(&path).map_err(|error| {
         let made =

@@ -23,6 +23,12 @@ use std::process::ExitCode;
 
 /// Runs the program with these arguments (the program's name first).
 pub fn run(args: Vec<OsString>) -> ExitCode {
+    std::panic::set_hook(Box::new(|info| {
+        let error = Error::internal(format!("internal error: {info}"));
+        let text = report::render(&error, report::Style { colour: false });
+        let _closed = std::io::stderr().write_all(text.as_bytes());
+        crate::sys::process::exit_now(error.kind().exit_code().into());
+    }));
     let environment = Environment::read();
     let style = report::Style::for_stderr(&environment);
     let args = match shorthand::expand(args) {

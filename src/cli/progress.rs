@@ -34,7 +34,6 @@ impl Printer {
     fn lines(&self, event: &Event, partial: &mut HashMap<(StepId, bool), Vec<u8>>) -> String {
         let paint = |code: &str, text: &str| self.style.paint(code, text);
         match event {
-            Event::Isolation { text } => format!("{}\n", visible(text)),
             Event::StepStarted { id, position, name, .. } => {
                 format!("#{id} [{position}] {}\n", paint("1", &one_line(name)))
             }
@@ -64,9 +63,9 @@ impl Printer {
                 let place = place.as_ref().map_or_else(String::new, |at| format!(" ({at})"));
                 format!("{}: {}{place}\n", paint("33", "warning"), visible(text))
             }
-            Event::Note { text } => format!("{}\n", visible(text)),
+            Event::Isolation { text } | Event::Note { text } => format!("{}\n", visible(text)),
             Event::Built { digest, names } => {
-                let names: String = names.iter().map(|name| format!(" as {name}")).collect();
+                let names = names.iter().fold(String::new(), |all, name| all + " as " + name);
                 format!("built {digest}{names}\n")
             }
             Event::Output { text } => format!("wrote {}\n", visible(text)),

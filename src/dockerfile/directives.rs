@@ -41,9 +41,8 @@ pub(super) fn read(source: &Arc<SourceFile>, errors: &mut Vec<Error>) -> Directi
         let word = Word { text: line.value.clone(), span };
         let twice = match line.name.as_str() {
             "syntax" => found.syntax.replace(word).is_some(),
-            "check" if only_syntax => false,
+            "check" | "escape" if only_syntax => false,
             "check" => found.check.replace(word).is_some(),
-            "escape" if only_syntax => false,
             "escape" => {
                 match line.value.as_str() {
                     "\\" => found.escape = '\\',

@@ -113,7 +113,6 @@ impl<'a> Flags<'a> {
                 return Err(node.error(place, format!("duplicate flag specified: --{name}")));
             }
             match (takes, flag.value.as_deref()) {
-                (Takes::Bool, None) => {}
                 (Takes::Bool, Some("")) | (Takes::Text | Takes::List, None) => {
                     let message = format!("missing a value on flag: --{name}");
                     return Err(node.error(place, message).hint(format!("write `--{name}=VALUE`")));
@@ -170,6 +169,9 @@ fn unknown(node: &Node<'_>, flag: &RawFlag, known: &[(&str, Takes)]) -> Error {
     let keyword = node.keyword();
     if let Some(name) = suggest::nearest(&flag.name, &names) {
         return error.hint(format!("did you mean `--{name}`?"));
+    }
+    if keyword == "ONBUILD" {
+        return error;
     }
     if names.is_empty() {
         return error.hint(format!(

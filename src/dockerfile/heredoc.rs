@@ -90,11 +90,7 @@ pub(super) fn tokens(text: &str, range: Range<usize>) -> Vec<Token> {
             '\\' => {
                 chars.next();
             }
-            '\'' | '"' => {
-                if !chars.skip_quoted(c) {
-                    return Vec::new();
-                }
-            }
+            '\'' | '"' if !chars.skip_quoted(c) => return Vec::new(),
             '<' if chars.eat('<') => {
                 // Blanks before the name belong to the token.
                 chars.eat('-');

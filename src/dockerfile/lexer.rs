@@ -19,7 +19,7 @@ pub(super) struct Line {
     /// Joined text. Blanks at its ends are kept; nodes trim.
     pub(super) text: String,
     /// First blank line within the instruction, if any.
-    pub(super) blank_line: Option<Span>,
+    pub(super) blank: Option<Span>,
     /// First byte that is not UTF-8, if any; the text is then only good for guessing.
     pub(super) not_utf8: Option<Span>,
     segments: Vec<Segment>,
@@ -102,16 +102,9 @@ impl<'a> Reader<'a> {
             return None;
         }
         let start = self.at;
-        let end = match self.bytes[start..].iter().position(|byte| *byte == b'\n') {
-            Some(length) => {
-                self.at = start + length + 1;
-                start + length
-            }
-            None => {
-                self.at = self.bytes.len();
-                self.at
-            }
-        };
+        let length = self.bytes[start..].iter().position(|byte| *byte == b'\n');
+        let end = length.map_or(self.bytes.len(), |length| start + length);
+        self.at = (end + 1).min(self.bytes.len());
         Some(start..end)
     }
 
@@ -134,7 +127,7 @@ impl<'a> Reader<'a> {
                 match bytes.get(leading_blanks(bytes)) {
                     None => {
                         let span = self.span(range);
-                        line.blank_line.get_or_insert(span);
+                        line.blank.get_or_insert(span);
                     }
                     // A comment inside an instruction vanishes and never ends it.
                     Some(b'#') => {}
@@ -239,7 +232,7 @@ mod tests {
         assert_eq!(line.span(4..6), Span::new(4, 6));
         assert_eq!(line.span(9..11), Span::new(22, 24));
         assert_eq!(line.span(4..11), Span::new(4, 24));
-        assert_eq!(line.blank_line, Some(Span::new(19, 19)));
+        assert_eq!(line.blank, Some(Span::new(19, 19)));
     }
 
     #[test]

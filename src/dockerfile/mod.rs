@@ -1,19 +1,15 @@
 //! The Dockerfile language: text in, syntax tree with places out, and variable expansion.
 //!
 //! In: a [`SourceFile`] (bytes). Out: [`ast::Dockerfile`], or every error found in one go, each with its
-//! exact place. The way there: [`lexer`] (directives, logical lines) → [`node`] (keyword, flags,
+//! exact place. The way there: `lexer` (directives, logical lines) → `node` (keyword, flags,
 //! arguments, heredocs) → one typed instruction per line. Words keep their quotes and variables;
 //! [`expand`] works on them later, when the plan knows the values. Pure: no file, no clock, no environment.
 //! Semantics are those of BuildKit (dockerfile.md §1.1–1.6, corner cases §6).
 
 pub mod ast;
-mod copy;
 mod directives;
-mod duration;
 pub mod expand;
 mod flags;
-mod glob;
-mod healthcheck;
 pub mod heredoc;
 mod instructions;
 mod json;

@@ -4,10 +4,9 @@
 
 use super::{
     ast::{Dockerfile, Heredoc, Instruction, InstructionKind, Stage, Warning},
-    copy::Heredocs,
     directives,
     heredoc::Token,
-    instructions::{self, Typed},
+    instructions::{self, Heredocs, Typed},
     lexer::{BOM, Line, MAX_LINE, Reader},
     node::Node,
 };
@@ -75,7 +74,7 @@ struct Parser<'a> {
     file: Dockerfile,
     errors: Vec<Error>,
     instructions: usize,
-    /// A FROM was read, be it a wrong one.
+    /// A FROM was read, or something that stands where it should be.
     stage_seen: bool,
 }
 
@@ -84,7 +83,7 @@ impl Parser<'_> {
         while self.errors.len() < MAX_ERRORS {
             let Some(line) = self.reader.logical() else { break };
             self.instructions += 1;
-            if let Some(span) = line.blank_line {
+            if let Some(span) = line.blank {
                 self.file.warnings.push(Warning {
                     rule: "NoEmptyContinuation",
                     message: "empty continuation line".to_owned(),
@@ -107,23 +106,23 @@ impl Parser<'_> {
     fn line(&mut self, line: &Line) -> Result<()> {
         let node = Node::new(self.source, line, 0..line.text.len(), self.escape);
         let is_from = node.keyword() == "FROM";
-        let orphan = !self.stage_seen && !is_from && node.keyword() != "ARG";
-        self.stage_seen |= is_from;
+        let is_meta = !self.stage_seen && node.keyword() == "ARG";
+        let orphan = !self.stage_seen && !is_from && !is_meta;
+        // Orphans are told of once; and a misspelt FROM is not the fault of what follows it.
+        self.stage_seen |= !is_meta;
         let heredocs = read_heredocs(&mut self.reader, &node)?;
         let kind = match instructions::parse(&node, heredocs)? {
             Typed::From(from) => {
                 self.file.stages.push(Stage { from, instructions: Vec::new() });
                 return Ok(());
             }
-            Typed::Other(InstructionKind::Arg(arg)) if !self.stage_seen => {
+            Typed::Other(InstructionKind::Arg(arg)) if is_meta => {
                 self.file.meta_args.push(arg);
                 return Ok(());
             }
             Typed::Other(kind) => kind,
         };
         if orphan {
-            // Said once: everything up to the next FROM has the same fault.
-            self.stage_seen = true;
             return Err(node
                 .error_at(node.keyword_span(), "no build stage in current context")
                 .hint("only ARG may stand before the first FROM"));
@@ -202,7 +201,10 @@ fn read_heredocs(reader: &mut Reader<'_>, node: &Node<'_>) -> Result<Heredocs> {
 
 fn unterminated(node: &Node<'_>, token: &Token) -> Error {
     let error = node.error(token.range.clone(), "unterminated heredoc");
-    if let Some((name, _)) = token.name.split_once(['>', '|', ';', '&', ')']) {
+    if token.name.ends_with(')') {
+        return error.hint("a shift is written without blanks: `$((1<<2))`");
+    }
+    if let Some((name, _)) = token.name.split_once(['>', '|', ';', '&']) {
         return error.hint(format!(
             "the name is `{}`: put a blank behind `{name}`, or quote the `<<` if no heredoc is meant",
             token.name

@@ -258,47 +258,12 @@ impl Apply<'_> {
             let mode = entry.mode | if directory { 0o700 } else { 0 };
             fs::chmod(dir, name, mode).map_err(|e| fails(path, e))?;
         }
-        self.attributes(path, entry, place, fresh, placeholder)?;
+        attributes(path, entry, place, fresh, placeholder)?;
         if directory {
             self.late.insert(path.to_vec(), (entry.mode, entry.mtime));
             return Ok(());
         }
         fs::set_mtime(dir, name, entry.mtime).map_err(|e| fails(path, e))
-    }
-
-    fn attributes(
-        &self,
-        path: &[u8],
-        entry: &Entry,
-        place: &Place,
-        fresh: bool,
-        placeholder: bool,
-    ) -> Result<()> {
-        let (dir, name) = (place.dir.as_fd(), &place.name[..]);
-        if matches!(entry.kind, EntryKind::Symlink { .. }) {
-            return Ok(());
-        }
-        // What an older layer or an inherited ACL left behind and the entry does not say must go.
-        if !placeholder && (!fresh || place.default_acl) {
-            let old = fs::list_xattrs(dir, name).map_err(|e| fails(path, e))?;
-            for (key, _) in old {
-                let stays = entry.xattrs.iter().any(|(wanted, _)| *wanted == key)
-                    || whiteout::is_private_xattr(&key);
-                if !stays {
-                    fs::remove_xattr(dir, name, &key).map_err(|e| fails(path, e))?;
-                }
-            }
-        }
-        for (key, value) in &entry.xattrs {
-            fs::set_xattr(dir, name, key, value).map_err(|error| {
-                let key = shown(key);
-                fails(path, error)
-                    .wrap(format!("cannot set the extended attribute {key}"))
-                    .with_kind(ErrorKind::Environment)
-                    .hint("the file system of the store must support it, and this process must be root in its user namespace")
-            })?;
-        }
-        Ok(())
     }
 
     fn remove(&mut self, path: &[u8], place: &Place) -> Result<()> {
@@ -374,24 +339,15 @@ impl Apply<'_> {
 
     /// Modes and times of directories, deepest first: setting one changes no other.
     fn finish(mut self) -> Result<AppliedStats> {
-        for (path, mtime) in self.places.finish().into_iter().rev() {
-            // What it is named through a link is set right below.
-            if !self.late.contains_key(&path) {
-                self.finish_directory(&path, None, mtime)?;
-            }
-        }
+        // First: what this layer has an entry for may be among them, under the name of a link.
+        self.places.restore_times()?;
         for (path, (mode, mtime)) in std::mem::take(&mut self.late).into_iter().rev() {
-            self.finish_directory(&path, Some(mode), mtime)?;
+            self.finish_directory(&path, mode, mtime)?;
         }
         Ok(self.stats)
     }
 
-    fn finish_directory(
-        &mut self,
-        path: &[u8],
-        mode: Option<u32>,
-        mtime: (i64, u32),
-    ) -> Result<()> {
+    fn finish_directory(&mut self, path: &[u8], mode: u32, mtime: (i64, u32)) -> Result<()> {
         let place = match path {
             b"" => Some(self.places.root()?),
             path => self.places.existing(path)?,
@@ -400,7 +356,7 @@ impl Apply<'_> {
         let stat = fs::lstat_opt(&place.dir, &place.name).map_err(|e| fails(path, e))?;
         // A later whiteout or entry may have taken it away.
         let Some(stat) = stat.filter(Stat::is_dir) else { return Ok(()) };
-        if let Some(mode) = mode.filter(|mode| stat.mode != *mode) {
+        if stat.mode != mode {
             fs::chmod(&place.dir, &place.name, mode).map_err(|e| fails(path, e))?;
         }
         fs::set_mtime(&place.dir, &place.name, mtime).map_err(|e| fails(path, e))
@@ -413,6 +369,41 @@ enum Made {
     Yes { fresh: bool },
     /// Nothing, or a hard link, whose metadata belongs to its target.
     No,
+}
+
+/// Extended attributes, exactly those of the entry. A placeholder keeps its own.
+fn attributes(
+    path: &[u8],
+    entry: &Entry,
+    place: &Place,
+    fresh: bool,
+    placeholder: bool,
+) -> Result<()> {
+    let (dir, name) = (place.dir.as_fd(), &place.name[..]);
+    if matches!(entry.kind, EntryKind::Symlink { .. }) {
+        return Ok(());
+    }
+    // What an older layer or an inherited ACL left behind and the entry does not say must go.
+    if !placeholder && (!fresh || place.default_acl) {
+        let old = fs::list_xattrs(dir, name).map_err(|e| fails(path, e))?;
+        for (key, _) in old {
+            let stays = entry.xattrs.iter().any(|(wanted, _)| *wanted == key)
+                || whiteout::is_private_xattr(&key);
+            if !stays {
+                fs::remove_xattr(dir, name, &key).map_err(|e| fails(path, e))?;
+            }
+        }
+    }
+    for (key, value) in &entry.xattrs {
+        fs::set_xattr(dir, name, key, value).map_err(|error| {
+            let key = shown(key);
+            fails(path, error)
+                .wrap(format!("cannot set the extended attribute {key}"))
+                .with_kind(ErrorKind::Environment)
+                .hint("the file system of the store must support it, and this process must be root in its user namespace")
+        })?;
+    }
+    Ok(())
 }
 
 /// Copies a body; long runs of zeros become holes, so that a file of nothing needs no disk.
@@ -433,13 +424,18 @@ fn copy_body(body: &mut dyn Read, mut file: std::fs::File) -> std::io::Result<u6
             hole += filled as u64;
             continue;
         }
+        if chunk.is_empty() {
+            if hole > 0 {
+                file.set_len(total)?;
+            }
+            return Ok(total);
+        }
         if hole > 0 {
             file.seek(SeekFrom::Current(hole as i64))?;
             hole = 0;
         }
         file.write_all(chunk)?;
         if filled < buffer.len() {
-            file.set_len(total)?;
             return Ok(total);
         }
     }

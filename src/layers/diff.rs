@@ -106,29 +106,11 @@ impl Walk<'_> {
                 gone = list_lower(lower, path)?;
                 gone.retain(|name| !present.contains(name));
             }
-            self.deletions(path, lower, gone, &mut items)?;
+            deletions(path, lower, gone, &mut items)?;
         }
         // Names of one directory: bytes decide, as in path order.
         items.sort_by(|a, b| a.found.path.cmp(&b.found.path));
         Ok(items)
-    }
-
-    fn deletions(
-        &self,
-        path: &[u8],
-        lower: &OwnedFd,
-        gone: Vec<Vec<u8>>,
-        items: &mut Vec<Item>,
-    ) -> Result<()> {
-        for name in gone {
-            let child = join(path, &name)?;
-            let below = fs::lstat_opt(lower, &name)
-                .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(&child)))?;
-            if below.is_some_and(|stat| represented(&stat)) {
-                items.push(Item { found: Found::deleted(child), descend: None });
-            }
-        }
-        Ok(())
     }
 
     fn present(
@@ -177,6 +159,24 @@ impl Walk<'_> {
             Error::internal(format!("{} was taken for a part of the layer", shown(path)))
         })
     }
+}
+
+/// Deletions of the names in `gone` that the tree below has.
+fn deletions(
+    path: &[u8],
+    lower: &OwnedFd,
+    gone: Vec<Vec<u8>>,
+    items: &mut Vec<Item>,
+) -> Result<()> {
+    for name in gone {
+        let child = join(path, &name)?;
+        let below = fs::lstat_opt(lower, &name)
+            .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(&child)))?;
+        if below.is_some_and(|stat| represented(&stat)) {
+            items.push(Item { found: Found::deleted(child), descend: None });
+        }
+    }
+    Ok(())
 }
 
 fn open_lower(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {

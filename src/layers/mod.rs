@@ -21,6 +21,7 @@ mod pax;
 mod place;
 mod scan;
 mod settle;
+mod tar_blocks;
 mod tar_header;
 mod workers;
 

@@ -38,9 +38,15 @@ pub(super) struct Places<'a> {
     /// Keep the times of directories that the tar does not mention.
     keep_times: bool,
     last: Option<Parent>,
-    times: BTreeMap<ImagePath, (i64, u32)>,
+    times: BTreeMap<ImagePath, Touched>,
     /// Device and inode of the directories in `times`: a link may give one a second path.
     timed: HashSet<(u64, u64)>,
+}
+
+/// The time that a directory had, and which directory that is.
+struct Touched {
+    mtime: (i64, u32),
+    inode: (u64, u64),
 }
 
 impl<'a> Places<'a> {
@@ -103,21 +109,33 @@ impl<'a> Places<'a> {
         self.last = None;
     }
 
-    /// Times of the directories that were touched, as they were before.
-    pub(super) fn finish(&mut self) -> BTreeMap<ImagePath, (i64, u32)> {
+    /// Gives the directories that were touched the times that they had. Nothing is noted any more.
+    pub(super) fn restore_times(&mut self) -> Result<()> {
         self.keep_times = false;
         self.last = None;
-        std::mem::take(&mut self.times)
+        for (path, touched) in std::mem::take(&mut self.times).into_iter().rev() {
+            let Some(dir) = self.directory(&path)? else { continue };
+            let stat = fs::fstat(&dir).map_err(|error| fails(&path, error))?;
+            // A path may lead to something else by now.
+            if (stat.dev, stat.ino) == touched.inode {
+                fs::set_mtime(&dir, b".", touched.mtime).map_err(|error| fails(&path, error))?;
+            }
+        }
+        Ok(())
     }
 
     fn note_time(&mut self, path: &[u8], dir: &OwnedFd) -> Result<()> {
         if self.keep_times {
             let stat = fs::fstat(dir).map_err(|error| fails(path, error))?;
-            if self.timed.insert((stat.dev, stat.ino)) {
-                self.times.entry(path.to_vec()).or_insert(stat.mtime);
-            }
+            self.note(path, stat.mtime, (stat.dev, stat.ino));
         }
         Ok(())
+    }
+
+    fn note(&mut self, path: &[u8], mtime: (i64, u32), inode: (u64, u64)) {
+        if self.timed.insert(inode) {
+            self.times.insert(path.to_vec(), Touched { mtime, inode });
+        }
     }
 
     /// Makes the missing directories of `path`, behind dangling links too, with mode 0755.
@@ -165,7 +183,8 @@ impl<'a> Places<'a> {
         }
         if self.keep_times {
             // Nobody recorded a time for it; the present one would make every unpacking different.
-            self.times.insert(path.to_vec(), (0, 0));
+            let stat = fs::lstat(dir, name).map_err(|e| fails(path, e))?;
+            self.note(path, (0, 0), (stat.dev, stat.ino));
         }
         Ok(())
     }

@@ -80,9 +80,9 @@ pub fn diff_scan(
     options: &DiffOptions,
 ) -> Result<Vec<Change>> {
     let index = before.index();
-    let mut found = walk(root, &mut |seen| compare(seen, &index, options))?;
+    let mut found = walk(root, &mut |seen| compare(seen, &index, *options))?;
     found.retain(|item| item.entry.is_some());
-    let deleted = deletions(before, &found, options);
+    let deleted = deletions(before, &found, *options);
     if !deleted.is_empty() {
         found.extend(deleted);
         found.sort_by(|a, b| path_order(&a.path, &b.path));
@@ -108,7 +108,7 @@ fn item(path: ImagePath, node: &Node, entry: Option<Entry>) -> Found {
 fn compare(
     seen: Seen<'_>,
     before: &HashMap<&[u8], &Recorded>,
-    options: &DiffOptions,
+    options: DiffOptions,
 ) -> Result<Found> {
     let Some(old) = before.get(&seen.path[..]) else {
         let node = seen.node()?;
@@ -136,7 +136,7 @@ fn untouched(old: &Stat, new: &Stat) -> bool {
 }
 
 /// What vanished, topmost names only.
-fn deletions(before: &Tree, found: &[Found], options: &DiffOptions) -> Vec<Found> {
+fn deletions(before: &Tree, found: &[Found], options: DiffOptions) -> Vec<Found> {
     let now: HashSet<&[u8]> = found.iter().map(|item| &item.path[..]).collect();
     let is_dir = |item: &&Found| matches!(&item.entry, Some(e) if e.kind == EntryKind::Directory);
     let dirs: HashSet<&[u8]> = found.iter().filter(is_dir).map(|item| &item.path[..]).collect();

@@ -230,9 +230,10 @@ fn body(root: BorrowedFd<'_>, path: &[u8], size: u64, out: &mut dyn Write) -> Re
     let mut at = 0;
     let sparse = stat.blocks.saturating_mul(512) < size;
     while at < size {
-        let (start, end) = match sparse {
-            true => data_range(&file, at, size).or_error(ErrorKind::Environment, read)?,
-            false => (0, size),
+        let (start, end) = if sparse {
+            data_range(&file, at, size).or_error(ErrorKind::Environment, read)?
+        } else {
+            (0, size)
         };
         written(zeros(start - at, out))?;
         copy(&file, path, end - start, out)?;

@@ -1,12 +1,12 @@
 //! Deletions, spelled: `.wh.` names in layers, character device 0:0 and `overlay.opaque` in overlay uppers.
 //!
 //! The only file that knows either spelling, and the law of which extended attributes may enter or leave a layer.
-//! image-spec layer.md#whiteouts; `spec` of overlayfs: Documentation/filesystems/overlayfs.rst. Names are hostile
-//! input: a whiteout that names nothing, `.` or `..` is an error, never ignored.
+//! Names are hostile input: a whiteout that names nothing, `.` or `..` is an error, never ignored.
+//! image-spec layer.md#whiteouts; overlayfs.rst of the kernel.
 
 use crate::error::{Error, Result};
+use crate::sys::SysResult;
 use crate::sys::fs::{self, Kind, Stat};
-use crate::sys::{Named, SysResult};
 use std::os::fd::BorrowedFd;
 
 /// What every whiteout's name starts with.
@@ -161,11 +161,12 @@ pub fn placeholder(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Option<DeviceNode> {
     DeviceNode::from_value(value)
 }
 
-/// Makes a placeholder for a device node; the caller sets its owner.
+/// Makes a placeholder for a device node; the caller sets its owner. Its owner can read it: an attribute of a file
+/// without permissions would be out of reach for a build without privileges.
 pub fn make_placeholder(dir: BorrowedFd<'_>, name: &[u8], node: DeviceNode) -> SysResult<()> {
     let file = fs::create_new(dir, name, 0o600)?;
-    fs::set_xattr(dir, name, super::PLACEHOLDER_XATTR.as_bytes(), &node.to_value())?;
-    rustix::fs::fchmod(&file, rustix::fs::Mode::empty()).named(|| "fchmod(0)".to_owned())
+    fs::fchmod(&file, 0o600)?;
+    fs::set_xattr(dir, name, super::PLACEHOLDER_XATTR.as_bytes(), &node.to_value())
 }
 
 #[cfg(test)]

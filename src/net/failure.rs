@@ -104,6 +104,11 @@ impl NetError {
         &self.error
     }
 
+    /// The other side was reached, and its certificate is the trouble.
+    pub(super) fn is_about_certificates(&self) -> bool {
+        self.error.causes().iter().any(|cause| is_about_certificates(cause))
+    }
+
     /// Puts what was being done in front.
     pub(super) fn wrap(self, message: impl Into<String>) -> Self {
         Self { error: self.error.wrap(message), ..self }
@@ -154,9 +159,13 @@ pub(super) fn io_text(error: &io::Error) -> String {
     printable(text, 200).to_lowercase()
 }
 
+/// By the words of rustls, which come through as text.
+fn is_about_certificates(why: &str) -> bool {
+    ["certificate", "issuer"].iter().any(|word| why.contains(word))
+}
+
 fn hint_for(why: &str) -> String {
-    let certificate = ["certificate", "issuer", "tls"].iter().any(|word| why.contains(word));
-    if certificate {
+    if is_about_certificates(why) {
         return "install the `ca-certificates` package, or name a bundle in SSL_CERT_FILE"
             .to_owned();
     }

@@ -18,7 +18,7 @@ use ureq::{Agent, Body, BodyReader, Proxy, Timeout};
 const ATTEMPTS: u32 = 4;
 const MAX_REDIRECTS: u32 = 5;
 /// Longest wait that a server can talk us into.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 /// Error bodies are read this far.
 const MAX_WORDS: u64 = 64 << 10;
 
@@ -146,7 +146,8 @@ impl Http {
         self.pause.wait(wait);
     }
 
-    fn follow(&self, ask: &Ask<'_>) -> Result<Answer, Lost> {
+    /// One attempt.
+    pub(super) fn follow(&self, ask: &Ask<'_>) -> Result<Answer, Lost> {
         let mut url = ask.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let allowed = url.is_https() || (ask.local && url.is_loopback());
@@ -196,9 +197,10 @@ impl Http {
 }
 
 /// A request without an answer.
-struct Lost {
-    again: bool,
-    error: NetError,
+pub(super) struct Lost {
+    /// Another attempt may do better.
+    pub(super) again: bool,
+    pub(super) error: NetError,
 }
 
 impl Lost {

@@ -44,7 +44,7 @@ impl Document {
 
 /// Whether a descriptor's media type is that of an index.
 pub(super) fn is_index(descriptor: &Descriptor) -> bool {
-    matches!(descriptor.media_type().to_string().as_str(), OCI_INDEX | DOCKER_LIST)
+    matches!(descriptor.media_type().as_ref(), OCI_INDEX | DOCKER_LIST)
 }
 
 /// Fetches what `reference` names and checks it against its digest and, when known, the size in `promised`.
@@ -86,7 +86,7 @@ pub(super) fn fetch(
 
 /// A document that was stored before; `None` when it is not what the descriptor calls it.
 pub(super) fn stored(bytes: Vec<u8>, descriptor: &Descriptor) -> Option<Document> {
-    let (media_type, kind) = read(&bytes, Some(&descriptor.media_type().to_string())).ok()?;
+    let (media_type, kind) = read(&bytes, Some(descriptor.media_type().as_ref())).ok()?;
     Some(Document { digest: Digest::of(&bytes), media_type, bytes, kind })
 }
 

@@ -11,6 +11,7 @@
 
 mod auth;
 mod config;
+mod download;
 mod failure;
 mod http;
 mod manifest;

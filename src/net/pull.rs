@@ -4,11 +4,10 @@
 //! each checked for size and digest. Blobs that the layout has are not fetched; a download that breaks off goes on
 //! where it stopped. A failure leaves complete blobs behind and nothing else.
 
-use super::failure::{NetError, NetResult, Trouble, io_text};
-use super::http::Answer;
+use super::download::Download;
+use super::failure::{NetError, NetResult, Trouble};
 use super::manifest::{self, Document, Kind};
-use super::registry::{Registry, whom};
-use super::url::Url;
+use super::registry::Registry;
 use crate::error::{Error, ErrorKind, ResultExt};
 use crate::oci::digest::VerifyingReader;
 use crate::oci::layout::Layout;
@@ -17,10 +16,9 @@ use crate::oci::spec::{self, Descriptor};
 use crate::oci::{Digest, Platform, Reference, platform};
 use crate::progress::Emitter;
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use ureq::BodyReader;
 
 const DOWNLOADS: usize = 4;
 /// Indexes in indexes.
@@ -29,8 +27,6 @@ const MAX_DEPTH: u32 = 4;
 const MAX_INDEXES: usize = 64;
 /// Manifests of one image together, as they are kept in memory until the blobs are there.
 const MAX_DOCUMENTS: usize = 64 << 20;
-/// New connections for one blob.
-const MAX_RESUMES: u32 = 8;
 
 /// What of an image is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,19 +93,16 @@ impl Pull<'_> {
         let top = manifest::fetch(self.registry, self.reference, None)?;
         let root = top.descriptor();
         let mut plan = Plan::default();
-        let image = match (wanted, &top.kind) {
-            (Wanted::One(platform), Kind::Index(children)) => {
-                let (chosen, indexes) = self.choose(platform, children)?;
-                let document = self.child(&chosen)?;
-                self.collect(document, &mut plan, 0)?;
-                plan.documents.extend(indexes);
-                plan.documents.push(top);
-                chosen
-            }
-            _ => {
-                self.collect(top, &mut plan, 0)?;
-                root.clone()
-            }
+        let image = if let (Wanted::One(platform), Kind::Index(children)) = (wanted, &top.kind) {
+            let (chosen, indexes) = self.choose(platform, children)?;
+            let document = self.child(&chosen)?;
+            self.collect(document, &mut plan, 0)?;
+            plan.documents.extend(indexes);
+            plan.documents.push(top);
+            chosen
+        } else {
+            self.collect(top, &mut plan, 0)?;
+            root.clone()
         };
         self.store_blobs(&plan, emitter)?;
         for document in &plan.documents {
@@ -267,96 +260,6 @@ impl Pull<'_> {
             blob.write_all(&buffer[..n])
                 .or_error(ErrorKind::Environment, || format!("cannot store blob {digest}"))
                 .map_err(local)?;
-        }
-    }
-}
-
-/// A blob's body that asks for the rest when its connection is lost.
-struct Download<'a> {
-    registry: &'a Registry,
-    reference: &'a Reference,
-    digest: &'a Digest,
-    whom: String,
-    url: Url,
-    body: BodyReader<'static>,
-    seen: u64,
-    size: u64,
-    resumes: u32,
-}
-
-impl<'a> Download<'a> {
-    fn start(
-        registry: &'a Registry,
-        reference: &'a Reference,
-        digest: &'a Digest,
-        size: u64,
-    ) -> NetResult<Self> {
-        let whom = whom(reference);
-        let answer = registry.blob(reference, digest, 0)?;
-        if answer.status != 200 {
-            return Err(answer.refusal(&whom).wrap(format!("cannot get blob {digest}")));
-        }
-        let (url, body) = (answer.url.clone(), answer.into_body());
-        Ok(Self { registry, reference, digest, whom, url, body, seen: 0, size, resumes: 0 })
-    }
-
-    /// Connects anew at the byte after the last one seen.
-    fn resume(&mut self, why: &io::Error) -> NetResult<()> {
-        let mut why = io_text(why);
-        loop {
-            self.resumes += 1;
-            if self.resumes > MAX_RESUMES {
-                return Err(NetError::unreachable(&self.whom, "GET", &self.url, &why)
-                    .wrap(format!("blob {} breaks off again and again", self.digest)));
-            }
-            self.registry.wait(self.resumes);
-            let answer = self.registry.blob(self.reference, self.digest, self.seen)?;
-            // A server without ranges starts over.
-            let skip = if answer.status == 200 { self.seen } else { 0 };
-            if answer.status == 206 && !starts_at(&answer, self.seen) {
-                let message = format!(
-                    "{} sends another part of blob {} than was asked for",
-                    self.whom, self.digest
-                );
-                return Err(NetError::broken(message));
-            }
-            if !matches!(answer.status, 200 | 206) {
-                return Err(answer.refusal(&self.whom));
-            }
-            self.url = answer.url.clone();
-            let mut body = answer.into_body();
-            match io::copy(&mut body.by_ref().take(skip), &mut io::sink()) {
-                Ok(_) => {
-                    self.body = body;
-                    return Ok(());
-                }
-                Err(error) => why = io_text(&error),
-            }
-        }
-    }
-}
-
-fn starts_at(answer: &Answer, start: u64) -> bool {
-    answer
-        .header("content-range")
-        .and_then(|text| text.trim().strip_prefix("bytes "))
-        .and_then(|text| text.split_once('-'))
-        .is_some_and(|(from, _)| from.trim().parse() == Ok(start))
-}
-
-impl Read for Download<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.body.read(buf) {
-                Ok(n) => {
-                    self.seen += n as u64;
-                    return Ok(n);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // All is here; only the end of the message was lost.
-                Err(_) if self.seen == self.size => return Ok(0),
-                Err(error) => self.resume(&error)?,
-            }
         }
     }
 }

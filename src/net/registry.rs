@@ -213,16 +213,29 @@ impl Registry {
         Ok(base)
     }
 
-    /// A server that wants TLS answers a plain request with 400 or with something that is not http.
+    /// A server that wants TLS answers a plain request with 400, with something that is not http, or by hanging up.
     fn speaks_plain_http(&self, host: &str) -> NetResult<bool> {
-        let url = Url::parse(&format!("http://{host}/v2/")).ok_or_else(|| bad_name(host))?;
         let whom = format!("registry `{host}`");
-        let ask =
-            Ask { whom: &whom, method: "GET", url, accept: &[], from: 0, token: None, local: true };
-        match self.http.send(&ask) {
-            Ok(answer) => Ok(answer.status != 400),
-            Err(error) if error.trouble() == Trouble::Broken => Ok(false),
-            Err(error) => Err(error),
+        let look = |scheme: &str| {
+            let url =
+                Url::parse(&format!("{scheme}://{host}/v2/")).ok_or_else(|| bad_name(host))?;
+            let (whom, accept, from, token) = (&*whom, &[][..], 0, None);
+            Ok(Ask { whom, method: "GET", url, accept, from, token, local: true })
+        };
+        let plain = look("http")?;
+        match self.http.follow(&plain) {
+            Ok(answer) => return Ok(answer.status != 400),
+            Err(lost) if !lost.again && lost.error.trouble() == Trouble::Unreachable => {
+                return Err(lost.error);
+            }
+            Err(_) => {}
+        }
+        match self.http.follow(&look("https")?) {
+            Ok(_) => Ok(false),
+            // It does speak TLS, and the real request will say what is wrong with it.
+            Err(lost) if lost.error.is_about_certificates() => Ok(false),
+            // Plain after all, and not well.
+            Err(_) => self.http.send(&plain).map(|answer| answer.status != 400),
         }
     }
 }

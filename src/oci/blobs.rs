@@ -66,6 +66,7 @@ pub fn missing(descriptor: &Descriptor) -> Error {
 }
 
 /// A parsed manifest or index.
+#[expect(clippy::large_enum_variant, reason = "made and taken apart at once")]
 #[derive(Clone, Debug)]
 pub enum Parsed {
     /// Names other documents.
@@ -124,13 +125,19 @@ pub struct Reachable {
 }
 
 impl Reachable {
-    /// Fails unless at least one image is complete, or when documents are missing without any platform to spare.
+    /// Fails unless one image is complete; where there is no image, unless one artifact is.
     pub fn require_one_complete(&self) -> Result<()> {
-        if self.leaves.iter().any(|leaf| leaf.missing.is_empty()) || self.leaves.is_empty() {
+        let any_image = self.leaves.iter().any(|leaf| leaf.is_image);
+        let mut wanted = self.leaves.iter().filter(|leaf| leaf.is_image == any_image).peekable();
+        if wanted.peek().is_none() {
             return Ok(());
         }
-        let first = self.leaves.iter().find_map(|leaf| leaf.missing.first());
-        Err(first.map_or_else(|| Error::internal("no leaf and nothing missing"), missing))
+        let mut first_missing = None;
+        for leaf in wanted {
+            let Some(blob) = leaf.missing.first() else { return Ok(()) };
+            first_missing = first_missing.or(Some(blob));
+        }
+        first_missing.map_or(Ok(()), |blob| Err(missing(blob)))
     }
 
     /// Platforms whose content is not all here.

@@ -79,8 +79,10 @@ struct Named<'a> {
 impl Read for Named<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buf).map_err(|error| {
-            // Ours came from below the decompressor and says more than we could.
-            if error.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+            // Ours came from below the decompressor and says more than we could; an interrupted call is tried again.
+            let is_ours =
+                error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>);
+            if is_ours || error.kind() == io::ErrorKind::Interrupted {
                 return error;
             }
             let name = match self.detected {

@@ -17,6 +17,9 @@ pub mod spec;
 pub mod tar_walk;
 pub mod validate;
 
+#[cfg(test)]
+mod fixture;
+
 pub use digest::{ChainId, DiffId, Digest};
 pub use platform::Platform;
 pub use reference::Reference;

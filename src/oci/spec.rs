@@ -167,6 +167,7 @@ fn layers() -> String {
     "layers".to_owned()
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(n: &i64) -> bool {
     *n == 0
 }
@@ -196,6 +197,7 @@ pub fn from_json<'de, T: Deserialize<'de>>(what: &str, bytes: &'de [u8]) -> Resu
 }
 
 /// A descriptor of bytes at hand.
+#[expect(clippy::missing_panics_doc, reason = "it never does")]
 pub fn descriptor(media_type: MediaType, digest: &Digest, size: u64) -> Descriptor {
     let digest: oci_spec::image::Digest =
         digest.as_str().parse().expect("our digests are valid by construction");
@@ -204,7 +206,7 @@ pub fn descriptor(media_type: MediaType, digest: &Digest, size: u64) -> Descript
 
 /// Our digest of a descriptor; only sha256 is supported.
 pub fn digest_of(descriptor: &Descriptor) -> Result<Digest> {
-    Digest::parse(&descriptor.digest().to_string())
+    Digest::parse(descriptor.digest().as_ref())
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ impl<R: Skip> TarWalk<R> {
 
     fn header(&mut self) -> Result<Option<Header>> {
         let rest = std::mem::take(&mut self.rest);
-        self.inner.skip(rest).map_err(|error| cut_short(error))?;
+        self.inner.skip(rest).map_err(cut_short)?;
         self.position += rest;
         let mut header = Header::new_old();
         if !self.read_block(header.as_mut_bytes())? {

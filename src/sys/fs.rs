@@ -4,10 +4,9 @@
 use super::{Named, SysResult};
 use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 
 /// What `lstat` says, in our terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +67,11 @@ impl Stat {
             uid: raw.st_uid,
             gid: raw.st_gid,
             size: raw.st_size as u64,
-            mtime: (raw.st_mtime as i64, raw.st_mtime_nsec as u32),
-            ctime: (raw.st_ctime as i64, raw.st_ctime_nsec as u32),
-            dev: raw.st_dev as u64,
-            ino: raw.st_ino as u64,
-            nlink: raw.st_nlink as u64,
+            mtime: (raw.st_mtime, raw.st_mtime_nsec as u32),
+            ctime: (raw.st_ctime, raw.st_ctime_nsec as u32),
+            dev: raw.st_dev,
+            ino: raw.st_ino,
+            nlink: raw.st_nlink,
             rdev: (rfs::major(raw.st_rdev), rfs::minor(raw.st_rdev)),
             blocks: raw.st_blocks as u64,
         }
@@ -85,7 +84,7 @@ impl Stat {
 }
 
 fn show(name: &[u8]) -> String {
-    format!("{:?}", OsStr::from_bytes(name))
+    format!("\"{}\"", String::from_utf8_lossy(name).escape_debug())
 }
 
 /// `fstatat` without following.

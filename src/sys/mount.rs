@@ -201,5 +201,5 @@ pub fn has_magic(fd: impl AsFd, magic: u64) -> bool {
 
 /// Device and inode of a name, following links; for telling whether two names are one mount.
 pub fn identity(path: &str) -> Option<(u64, u64)> {
-    rustix::fs::statat(CWD, path, AtFlags::empty()).ok().map(|s| (s.st_dev as u64, s.st_ino as u64))
+    rustix::fs::statat(CWD, path, AtFlags::empty()).ok().map(|s| (s.st_dev, s.st_ino))
 }

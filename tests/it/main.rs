@@ -1,7 +1,14 @@
 //! All integration tests in one binary: the program as a user runs it, as root and as an ordinary user.
 //!
-//! Names begin with what a test needs: `root_`, `user_`, `peers_`. A test whose need is absent says so and passes, unless
-//! `NATIVEBUILD_REQUIRE` names the need (as CI does); then it fails.
+//! A test whose need is absent says so and passes, unless `NATIVEBUILD_REQUIRE` names the need (as CI does); then it fails.
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "a test binary has no users")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test may stop at once and reads its own environment"
+)]
 
 mod support;
 

@@ -139,7 +139,7 @@ impl Dump<'_> {
             InstructionKind::User(word) => self.named("USER", std::slice::from_ref(word)),
             InstructionKind::Workdir(word) => self.named("WORKDIR", std::slice::from_ref(word)),
             InstructionKind::StopSignal(word) => {
-                self.named("STOPSIGNAL", std::slice::from_ref(word))
+                self.named("STOPSIGNAL", std::slice::from_ref(word));
             }
             InstructionKind::Healthcheck(check) => self.healthcheck(check),
             InstructionKind::OnBuild(on_build) => self.add(format!("ONBUILD {:?}", on_build.text)),

@@ -67,7 +67,7 @@ fn without_new_times(mut changes: Vec<Change>) -> Vec<Change> {
 }
 
 /// Changes seen through an overlay mount, whose mount namespace ends with its thread.
-fn through_overlay(change: fn(&Path)) -> Vec<Change> {
+fn through_overlay(change: fn(&Path), flavour: XattrFlavour) -> Vec<Change> {
     let job = move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
         let none: Option<&str> = None;
@@ -80,16 +80,23 @@ fn through_overlay(change: fn(&Path)) -> Vec<Change> {
         }
         base(&at("lower"));
         let options = format!(
-            "lowerdir={},upperdir={},workdir={},redirect_dir=off,metacopy=off",
+            "lowerdir={},upperdir={},workdir={},{}",
             at("lower").display(),
             at("upper").display(),
-            at("work").display()
+            at("work").display(),
+            match flavour {
+                XattrFlavour::User => "userxattr",
+                XattrFlavour::Trusted => "redirect_dir=off,metacopy=off",
+            }
         );
         let flags = MsFlags::empty();
         mount(Some("o"), &at("merged"), Some("overlay"), flags, Some(&options[..])).unwrap();
         change(&at("merged"));
         let (upper, lower) = (open(&at("upper")), open(&at("lower")));
-        let changes = diff_overlay(upper.as_fd(), Some(lower.as_fd()), &OPTIONS).unwrap();
+        let changes =
+            diff_overlay(upper.as_fd(), Some(lower.as_fd()), &DiffOptions { flavour, ..OPTIONS })
+                .unwrap();
+        drop((upper, lower));
         nix::mount::umount(&at("merged")).unwrap();
         nix::mount::umount(dir.path()).unwrap();
         changes
@@ -114,8 +121,10 @@ fn check(test: &str, change: fn(&Path), expect: &[&str]) {
     if !have_root(test) {
         return;
     }
-    let overlay = without_new_times(through_overlay(change));
+    let overlay = without_new_times(through_overlay(change, XattrFlavour::Trusted));
     assert_eq!(lines(&overlay), expect, "{test}: overlay");
+    let user = without_new_times(through_overlay(change, XattrFlavour::User));
+    assert_eq!(user, overlay, "{test}: overlay with user attributes");
     let scan = without_new_times(through_scan(change));
     assert_eq!(lines(&scan), expect, "{test}: scan");
     assert_eq!(overlay, scan, "{test}");

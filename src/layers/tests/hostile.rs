@@ -7,6 +7,7 @@ use crate::layers::compress::decompressor;
 use crate::layers::pax;
 use std::io::{Cursor, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// A tar made block by block.
@@ -97,7 +98,6 @@ impl Cage {
         assert_eq!(names("out"), ["canary"]);
         let canary = self.dir.path().join("out/canary");
         assert_eq!(std::fs::read(&canary).unwrap(), b"alive");
-        use std::os::unix::fs::MetadataExt;
         assert_eq!(std::fs::metadata(&canary).unwrap().nlink(), 1);
         assert_eq!(std::fs::metadata(&canary).unwrap().mode() & 0o7777, 0o644);
         result
@@ -113,8 +113,14 @@ fn refused(tar: Vec<u8>, expect: &str) {
     let cage = Cage::new();
     match cage.apply(&tar, &options()) {
         Ok(_) => panic!("accepted, expected: {expect}"),
-        Err(error) => assert_eq!(error.to_string(), expect),
+        Err(error) => assert_eq!(without_numbers(&error.to_string()), expect),
     }
+}
+
+/// Descriptors in system calls differ from run to run.
+fn without_numbers(text: &str) -> String {
+    let Some((before, call)) = text.split_once("openat2(") else { return text.to_owned() };
+    format!("{before}openat2(ROOT{}", call.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 fn raw() -> Raw {
@@ -330,7 +336,9 @@ fn sparse_maps_must_fit() {
 #[test]
 fn ends_are_checked() {
     let whole = raw().file("a", "x").file("b", "y").end();
-    refused(whole[..512 + 100].to_vec(), "cannot unpack `a`: the archive is cut short");
+    refused(whole[..512 + 100].to_vec(), "archive entry `a` is damaged: the archive is cut short");
+    let long = raw().file("a", &"x".repeat(1000)).end();
+    refused(long[..1024].to_vec(), "cannot unpack `a`: the archive is cut short");
     refused(
         whole[..1024 + 7].to_vec(),
         "archive is damaged after 1 entries: the archive is cut short",
@@ -410,7 +418,6 @@ fn a_gzip_bomb_stops_at_the_limit() {
 
 #[test]
 fn zeros_need_no_disk() {
-    use std::os::unix::fs::MetadataExt;
     let cage = Cage::new();
     let mut body = vec![0; 1 << 20];
     body.extend_from_slice(b"x");
@@ -458,7 +465,7 @@ fn root_devices_are_made_recorded_or_left_out() {
     cage.apply(&tar, &recorded).unwrap();
     let owner = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(owner(&read(&cage, true)[0])[..2], ["b", "644"]);
-    assert_eq!(owner(&read(&cage, false)[0])[..2], ["f", "0"]);
+    assert_eq!(owner(&read(&cage, false)[0])[..2], ["f", "600"]);
     let cage = Cage::new();
     let left_out = ApplyOptions { owner: false, ..ApplyOptions::layer(Devices::Skip) };
     assert_eq!(cage.apply(&tar, &left_out).unwrap().skipped_devices, 2);

@@ -50,7 +50,7 @@ fn passing_trouble_passes() {
     client.pull(&format!("{}/app:1", fake.host())).unwrap();
     assert!(client.has(&manifest));
     let waits = client.waits.lock().unwrap().clone();
-    assert_eq!(waits[..2], [Duration::from_secs(7), Duration::from_secs(60)]);
+    assert_eq!(waits[..2], [Duration::from_secs(7), Duration::from_mins(1)]);
     assert_eq!(waits.len(), 3);
     assert!(waits[2] >= Duration::from_secs(2) && waits[2] < Duration::from_secs(3));
 }

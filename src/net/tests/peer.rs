@@ -84,6 +84,8 @@ fn a_real_registry_gives_what_skopeo_pushed() {
     let pushed = Command::new("skopeo")
         .args(["--insecure-policy", "copy", "--quiet", "--preserve-digests"])
         .arg("--dest-tls-verify=false")
+        .env("HOME", source.path())
+        .env_remove("XDG_RUNTIME_DIR")
         .arg(format!("oci:{}:1", layout.root().display()))
         .arg(format!("docker://{name}"))
         .output()
@@ -101,6 +103,54 @@ fn a_real_registry_gives_what_skopeo_pushed() {
     assert_eq!(client.pull(&missing).unwrap_err().trouble(), Trouble::NotFound);
     let digest = manifest["digest"].as_str().unwrap();
     client.pull(&format!("{}/some/app@{digest}", peer.host)).unwrap();
+}
+
+/// `openssl s_server` with a certificate that nobody vouches for.
+fn untrusted(dir: &std::path::Path) -> std::io::Result<(Child, String)> {
+    let (key, certificate) = (dir.join("key"), dir.join("cert"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-days", "2", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()?;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut child = Command::new("openssl")
+        .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-key"])
+        .arg(&key)
+        .arg("-cert")
+        .arg(&certificate)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let port = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .find_map(|line| Some(line.strip_prefix("ACCEPT ")?.rsplit_once(':')?.1.to_owned()));
+    std::thread::spawn(move || lines.for_each(drop));
+    Ok((child, format!("localhost:{}", port.unwrap_or_default())))
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let Ok((mut child, host)) = untrusted(dir.path()) else {
+        assert!(!peers_required(), "openssl is missing");
+        eprintln!("SKIPPED: openssl is missing");
+        return;
+    };
+    let error = Client::new().head(&format!("{host}/app:1"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let error = error.unwrap_err();
+    assert_eq!(error.trouble(), Trouble::Unreachable, "{error:?}");
+    let causes = error.error().causes();
+    assert!(causes[1].contains(&format!("HEAD https://{host}/")), "{error:?}");
+    assert!(error.error().hints()[0].contains("ca-certificates"), "{error:?}");
 }
 
 /// A tar with one file in it.

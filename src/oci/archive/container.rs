@@ -4,7 +4,7 @@
 //! that a packed tar, or one from a pipe, is first unpacked to an unlinked temporary file. Members are found by
 //! name only, and nothing is ever written to disk under a member's name.
 
-use super::Input;
+use super::{Input, save::BUFFER};
 use crate::{
     error::{Error, ErrorKind, Result, ResultExt},
     oci::{
@@ -29,7 +29,6 @@ use tar::EntryType;
 const MAX_MEMBERS: usize = 200_000;
 /// Longest chain of links between members.
 const MAX_LINKS: usize = 10;
-const BUFFER: usize = 128 << 10;
 
 /// Which kind of image a container holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -245,4 +245,6 @@ fn name_matches(name: &Reference, wanted: &str) -> bool {
 }
 
 #[cfg(test)]
+mod peers;
+#[cfg(test)]
 mod tests;

@@ -170,11 +170,10 @@ impl<'a> Layers<'a> {
         let (reader, _) = open()?;
         let mut writer = self.layout.blob_writer()?;
         let media_type = match detected {
-            Detected::Plain => media::OCI_LAYER,
             Detected::Gzip => media::OCI_LAYER_GZIP,
             Detected::Zstd => media::OCI_LAYER_ZSTD,
-            // No media type says so: such a layer is stored unpacked.
-            Detected::Bzip2 | Detected::Xz => media::OCI_LAYER,
+            // No media type says bzip2 or xz: such a layer is stored unpacked.
+            Detected::Plain | Detected::Bzip2 | Detected::Xz => media::OCI_LAYER,
         };
         if matches!(detected, Detected::Bzip2 | Detected::Xz) {
             let (_, mut plain) = decompress::decompressor(BufReader::new(reader))?;

@@ -1,17 +1,18 @@
 //! Reads an OCI layout (directory or archive): an index comes in whole, with all its platforms.
 
-use super::{Container, ImportedImage, Select, name_matches, selected};
+use super::{Container, ImportedImage, Select, name_matches, save::BUFFER, selected};
 use crate::{
     error::{Error, ErrorKind, Result, ResultExt},
     oci::{
         blobs::{self, Blobs, Reachable},
         digest::VerifyingReader,
         layout::{IndexEntry, Layout},
+        media,
         reference::Reference,
         spec::{self, Descriptor, ImageIndex},
     },
 };
-use std::io;
+use std::io::{self, BufReader};
 
 /// Takes the selected entries of the container's `index.json`.
 pub(super) fn read(
@@ -64,13 +65,21 @@ pub(in crate::oci) fn entries(container: &Container) -> Result<Vec<Entry>> {
 
 /// Copies everything behind a descriptor, verified; documents after what they name.
 fn copy(container: &Container, descriptor: &Descriptor, layout: &Layout) -> Result<Reachable> {
+    if media::kind_of(descriptor.media_type().as_ref()).is_none() {
+        return Err(Error::integrity(format!(
+            "{} is `{}`, neither a manifest nor an index",
+            descriptor.digest(),
+            descriptor.media_type()
+        )));
+    }
     let found = blobs::reachable(container, descriptor)?;
     found.require_one_complete()?;
     for blob in &found.blobs {
         let digest = spec::digest_of(blob)?;
         let (reader, _) =
             container.open(&digest)?.ok_or_else(|| Error::internal("a blob vanished"))?;
-        let mut reader = VerifyingReader::new(reader, digest.clone(), blob.size());
+        let reader = VerifyingReader::new(reader, digest.clone(), blob.size());
+        let mut reader = BufReader::with_capacity(BUFFER, reader);
         let mut writer = layout.blob_writer()?.trusted();
         io::copy(&mut reader, &mut writer)
             .or_error(ErrorKind::Integrity, || format!("cannot copy blob {digest}"))?;

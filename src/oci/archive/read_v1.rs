@@ -113,15 +113,16 @@ fn image(
 fn chain(container: &Container, top: &str) -> Result<Vec<(String, LayerJson)>> {
     let mut all = Vec::new();
     let mut next = Some(top.to_owned());
-    while let Some(id) = next.filter(|id| !id.is_empty()) {
+    while let Some(id) = next.take().filter(|id| !id.is_empty()) {
         if all.len() >= MAX_LAYERS {
             return Err(Error::integrity(format!(
                 "layer `{top}` has more than {MAX_LAYERS} parents, or is its own"
             )));
         }
         let json: LayerJson = container.json(&format!("{id}/json"))?;
-        next = json.parent.clone();
+        let parent = json.parent.clone();
         all.push((id, json));
+        next = parent;
     }
     all.reverse();
     Ok(all)

@@ -15,10 +15,13 @@ use crate::{
 };
 use std::{
     fmt,
-    io::{self, Read, Write},
+    io::{self, BufReader, Read, Write},
     path::Path,
 };
 use tar::{EntryType, Header};
+
+/// Of every copy: the default of 8 KiB is slow for layers.
+pub(super) const BUFFER: usize = 128 << 10;
 
 /// The form of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +176,8 @@ impl<'a> TarOut<'a> {
         header.set_mtime(self.mtime);
         header.set_size(size);
         header.set_cksum();
-        let mut exact = Exact { inner: data, left: size };
+        let exact = Exact { inner: data, left: size };
+        let mut exact = BufReader::with_capacity(BUFFER, exact);
         self.inner.append(&header, &mut exact).or_error(ErrorKind::Environment, fail)
     }
 }

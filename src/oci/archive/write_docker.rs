@@ -3,7 +3,7 @@
 //! Docker's readers want unpacked layers in the first two: a layer is unpacked twice, once to learn (and check) its
 //! size and digest for the header, once to write it; no temporary files. In the flat form gzip layers keep their bytes.
 
-use super::save::{SaveFormat, SaveImage, SaveOptions, TarOut, single};
+use super::save::{BUFFER, SaveFormat, SaveImage, SaveOptions, TarOut, single};
 use crate::{
     error::{Error, ErrorKind, Result, ResultExt},
     oci::{
@@ -20,8 +20,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, BufReader, Read, Write},
 };
-
-const BUFFER: usize = 128 << 10;
 
 /// Writes one archive of all images.
 pub(super) fn write(

@@ -1,6 +1,6 @@
 //! Writes OCI layouts, as directory or archive: indexes whole, one descriptor a name (design §10.4).
 
-use super::save::{SaveImage, SaveOptions, TarOut, single};
+use super::save::{BUFFER, SaveImage, SaveOptions, TarOut, single};
 use crate::{
     error::{Error, ErrorKind, Result, ResultExt},
     oci::{
@@ -18,7 +18,7 @@ use crate::{
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{self, Write},
+    io::{self, BufReader, Write},
     path::Path,
 };
 
@@ -68,7 +68,8 @@ pub(super) fn write_dir(
     for blob in content.blobs.values() {
         let digest = spec::digest_of(blob)?;
         let (reader, _) = layout.open(&digest)?.ok_or_else(|| blobs::missing(blob))?;
-        let mut reader = VerifyingReader::new(reader, digest.clone(), blob.size());
+        let reader = VerifyingReader::new(reader, digest.clone(), blob.size());
+        let mut reader = BufReader::with_capacity(BUFFER, reader);
         let mut writer = target.blob_writer()?.trusted();
         io::copy(&mut reader, &mut writer)
             .or_error(ErrorKind::Environment, || format!("cannot copy blob {digest}"))?;

@@ -192,7 +192,7 @@ impl Layout {
         Ok(result)
     }
 
-    fn lock(&self) -> Result<File> {
+    pub(super) fn lock(&self) -> Result<File> {
         let path = self.root.join(LOCK);
         let fail = || format!("cannot lock `{}`", path.display());
         let file = File::options()

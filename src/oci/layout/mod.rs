@@ -100,7 +100,7 @@ impl Layout {
     /// Size of a blob, `None` when it is not here.
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
         let metadata = fs::metadata(self.blob_path(digest)).ok()?;
-        metadata.is_file().then(|| metadata.len())
+        metadata.is_file().then_some(metadata.len())
     }
 
     /// True when the blob is here and has the size that its descriptor says.
@@ -203,6 +203,11 @@ impl Layout {
 
     fn write_if_absent(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.root.join(name);
+        if path.is_file() {
+            return Ok(());
+        }
+        // Under the lock, since another process may have made it and changed it meanwhile.
+        let _lock = self.lock()?;
         if path.is_file() {
             return Ok(());
         }

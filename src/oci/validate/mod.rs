@@ -8,7 +8,7 @@ mod layer;
 
 use super::{
     archive::{self, Container, Expect, Form, Import, Input, Select},
-    blobs::{Blobs, DOCUMENT_LIMIT, Parsed, parse},
+    blobs::{self, Blobs, DOCUMENT_LIMIT, Parsed, parse},
     decompress::{self, Detected},
     digest::{DiffId, Digest, HashingWriter},
     layout::Layout,
@@ -127,11 +127,13 @@ struct Check<'a> {
     problems: Vec<Problem>,
     /// Documents that were checked: several names may mean one image.
     seen: HashSet<String>,
+    /// What an absent blob of the present document is: an index may be there without all its platforms.
+    if_absent: ProblemKind,
 }
 
 impl<'a> Check<'a> {
     fn new(blobs: &'a dyn Blobs) -> Self {
-        Self { blobs, problems: Vec::new(), seen: HashSet::new() }
+        Self { blobs, problems: Vec::new(), seen: HashSet::new(), if_absent: ProblemKind::Wrong }
     }
 
     fn wrong(&mut self, place: impl Into<String>, message: impl Into<String>) {
@@ -147,8 +149,8 @@ impl<'a> Check<'a> {
         if depth > 8 {
             return self.wrong(place, "indexes are nested deeper than 8");
         }
-        let kind = if depth == 0 { ProblemKind::Wrong } else { ProblemKind::Absent };
-        let Some(bytes) = self.document(&place, descriptor, kind) else { return };
+        self.if_absent = if depth == 0 { ProblemKind::Wrong } else { ProblemKind::Absent };
+        let Some(bytes) = self.document(&place, descriptor) else { return };
         if media::kind_of(descriptor.media_type().as_ref()).is_none() {
             self.wrong(
                 place.as_str(),
@@ -156,25 +158,23 @@ impl<'a> Check<'a> {
             );
         }
         match parse(descriptor, &bytes) {
-            Ok(Parsed::Index(index)) => self.index(&place, &index, depth),
+            Ok(Parsed::Index(index)) => self.index(&place, descriptor, &index, depth),
             Ok(Parsed::Manifest(manifest)) => self.manifest(&place, descriptor, &manifest),
             Err(error) => self.wrong(place, error.to_string()),
         }
     }
 
-    fn index(&mut self, place: &str, index: &ImageIndex, depth: usize) {
+    fn index(&mut self, place: &str, descriptor: &Descriptor, index: &ImageIndex, depth: usize) {
         self.schema_version(place, index.schema_version());
         for child in index.manifests() {
             self.tree(child, depth + 1);
         }
-        let children = index.manifests();
-        let all_absent = children.iter().all(|child| {
-            let name = child.digest().to_string();
-            let absent = |problem: &Problem| problem.kind == ProblemKind::Absent;
-            self.problems.iter().any(|problem| absent(problem) && problem.place.contains(&name))
-        });
-        if all_absent && !children.is_empty() {
-            self.wrong(place, "the content of none of its platforms is here");
+        // An index without some of its platforms is normal, one without any is not.
+        if depth == 0
+            && let Ok(found) = blobs::reachable(self.blobs, descriptor)
+            && let Err(error) = found.require_one_complete()
+        {
+            self.wrong(place, format!("none of its platforms is complete: {error}"));
         }
     }
 
@@ -191,15 +191,16 @@ impl<'a> Check<'a> {
             }
             return;
         }
-        let config = self.document(&config_place, manifest.config(), ProblemKind::Absent).and_then(
-            |bytes| match spec::from_json::<ImageConfig>("it", &bytes) {
-                Ok(config) => Some(config),
-                Err(error) => {
-                    self.wrong(config_place.as_str(), error.to_string());
-                    None
-                }
-            },
-        );
+        let config =
+            self.document(&config_place, manifest.config()).and_then(
+                |bytes| match spec::from_json::<ImageConfig>("it", &bytes) {
+                    Ok(config) => Some(config),
+                    Err(error) => {
+                        self.wrong(config_place.as_str(), error.to_string());
+                        None
+                    }
+                },
+            );
         if let Some(config) = &config {
             self.config(&config_place, config, descriptor, manifest.layers().len());
         }
@@ -319,7 +320,7 @@ impl<'a> Check<'a> {
     fn blob(&mut self, place: &str, descriptor: &Descriptor) -> bool {
         let Some((mut reader, size)) = self.open(place, descriptor) else {
             if !media::is_foreign(descriptor) {
-                self.absent(place, descriptor, ProblemKind::Absent);
+                self.absent(place, descriptor);
             }
             return false;
         };
@@ -336,14 +337,9 @@ impl<'a> Check<'a> {
     }
 
     /// Bytes of a document, even when they are not the right ones.
-    fn document(
-        &mut self,
-        place: &str,
-        descriptor: &Descriptor,
-        if_absent: ProblemKind,
-    ) -> Option<Vec<u8>> {
+    fn document(&mut self, place: &str, descriptor: &Descriptor) -> Option<Vec<u8>> {
         let Some((reader, size)) = self.open(place, descriptor) else {
-            self.absent(place, descriptor, if_absent);
+            self.absent(place, descriptor);
             return None;
         };
         let mut bytes = Vec::new();
@@ -360,8 +356,9 @@ impl<'a> Check<'a> {
         Some(bytes)
     }
 
-    fn absent(&mut self, place: &str, descriptor: &Descriptor, kind: ProblemKind) {
+    fn absent(&mut self, place: &str, descriptor: &Descriptor) {
         let message = format!("blob {} is missing", descriptor.digest());
+        let kind = self.if_absent;
         self.problems.push(Problem { place: place.to_owned(), message, kind });
     }
 

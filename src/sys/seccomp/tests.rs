@@ -228,8 +228,7 @@ fn child(program: &Program) -> i32 {
     for (place, (number, first, second, wanted)) in IN_CHILD.iter().enumerate() {
         // SAFETY: none of these calls reads or writes memory of this process.
         let done = unsafe { libc::syscall(*number, *first, *second, 0, 0, 0) };
-        // SAFETY: errno of this thread.
-        let errno = if done < 0 { unsafe { *libc::__errno_location() } } else { 0 };
+        let errno = if done < 0 { nix::errno::Errno::last_raw() } else { 0 };
         if errno != *wanted {
             return place as i32 + 1;
         }

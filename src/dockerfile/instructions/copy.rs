@@ -2,22 +2,17 @@
 //!
 //! dockerfile.md §1.4, §1.6.
 
-use super::{
-    ast::{AddInstruction, CommandLine, CopyInstruction, Heredoc, RunInstruction, Word},
-    flags::{Flags, Takes},
-    heredoc::{self, RunScript, Token},
-    node::Node,
-    suggest, words,
+use super::Heredocs;
+use crate::{
+    dockerfile::{
+        ast::{AddInstruction, CommandLine, CopyInstruction, RunInstruction, Word},
+        flags::{Flags, Takes},
+        heredoc::{self, RunScript, Token},
+        node::Node,
+        suggest, words,
+    },
+    error::{Error, Result},
 };
-use crate::error::{Error, Result};
-
-/// Heredocs of an instruction: tokens of its line and, in the same order, bodies.
-pub(super) struct Heredocs {
-    /// Tokens.
-    pub(super) tokens: Vec<Token>,
-    /// Bodies.
-    pub(super) bodies: Vec<Heredoc>,
-}
 
 /// Shell form or JSON form.
 pub(super) fn command_line(node: &Node<'_>) -> Result<CommandLine> {
@@ -75,7 +70,6 @@ pub(super) fn copy(node: &Node<'_>, heredocs: Heredocs) -> Result<CopyInstructio
         ("parents", Takes::Bool),
         ("exclude", Takes::List),
     ];
-    require_destination(node)?;
     let flags = Flags::check(node, &known)?;
     let mut copy = sources_and_destination(node, heredocs)?;
     shared_flags(&flags, &mut copy);
@@ -102,7 +96,6 @@ pub(super) fn add(node: &Node<'_>, heredocs: Heredocs) -> Result<AddInstruction>
         ("unpack", Takes::Bool),
         ("exclude", Takes::List),
     ];
-    require_destination(node)?;
     let flags = Flags::check(node, &known)?;
     let mut copy = sources_and_destination(node, heredocs)?;
     shared_flags(&flags, &mut copy);
@@ -165,18 +158,8 @@ fn plain_pieces(node: &Node<'_>, tokens: &[Token]) -> Vec<Piece> {
     pieces
 }
 
-fn require_destination(node: &Node<'_>) -> Result<()> {
-    if node.args.is_empty() { Err(no_destination(node)) } else { Ok(()) }
-}
-
 fn no_destination(node: &Node<'_>) -> Error {
     let given = if node.args.is_empty() { "none" } else { "only one" };
-    // `--chown x /d`: the flag without its value is the likelier mistake.
-    if let Some(flag) = node.flags.iter().find(|flag| flag.value.is_none())
-        && !matches!(flag.name.as_str(), "link" | "parents" | "keep-git-dir" | "unpack")
-    {
-        return node.error(flag.range.clone(), format!("missing a value on flag: --{}", flag.name));
-    }
     node.error_at_args(format!(
         "{} requires at least two arguments, but {given} was provided: destination could not be \
          determined",

@@ -61,7 +61,7 @@ fn statements_1_to_3_continuation() {
          continuation line\n"
     );
     assert_eq!(file.stages[0].instructions[0].text, "RUN echo a   b");
-    assert_eq!(file.stages[0].instructions[0].span, Span::new(13, 33));
+    assert_eq!(file.stages[0].instructions[0].span, Span::new(13, 34));
     check("RUN echo a \\  \nb", &["RUN shell \"echo a b\""]);
     check("RUN echo a\\\\\nCMD b", &["RUN shell \"echo a\\\\\\\\\"", "CMD shell \"b\""]);
 }
@@ -89,7 +89,7 @@ fn statements_4_to_8_file_level() {
             "Dockerfile:3:1: unknown instruction: FNORD",
         ],
     );
-    let continued = format!("FROM a\nRUN {}", "x".repeat(60_000) + " \\\n").repeat(40);
+    let continued = format!("FROM a\nRUN {}", ("x".repeat(60_000) + " \\\n").repeat(40));
     assert_eq!(parsed(&continued).stages[0].instructions.len(), 1);
 }
 
@@ -113,6 +113,15 @@ fn statements_10_to_12_instructions_and_stages() {
     assert_eq!(error.hints(), ["did you mean `ENTRYPOINT`?"]);
     fails("RUN true\nUSER x\nFROM a", &["Dockerfile:1:1: no build stage in current context"]);
     fails("FROM a b", &["Dockerfile:1:6: FROM requires either one or three arguments"]);
+    fails("FORM a\nRUN b", &["Dockerfile:1:1: unknown instruction: FORM"]);
+    fails(
+        "ARG\nRUN b",
+        &[
+            "Dockerfile:1:1: ARG requires at least one argument",
+            "Dockerfile:2:1: no build stage in current context",
+        ],
+    );
+    fails("FROM --platform x a", &["Dockerfile:1:6: missing a value on flag: --platform"]);
     fails("FROM", &["Dockerfile:1:1: FROM requires either one or three arguments"]);
     fails("FROM a is b", &["Dockerfile:1:6: FROM requires either one or three arguments"]);
     fails(
@@ -270,10 +279,9 @@ fn triggers_are_checked_where_they_are_written() {
 fn triggers_are_parsed_with_the_default_escape_at_the_place_given() {
     let origin = source("FROM base");
     let span = Span::new(5, 9);
-    let dump = |text: &str| {
-        parse_trigger(text, &origin, span)
-            .map(|instruction| dump::instruction(&instruction, &origin))
-            .unwrap_or_else(|error| error.to_string())
+    let dump = |text: &str| match parse_trigger(text, &origin, span) {
+        Ok(instruction) => dump::instruction(&instruction, &origin),
+        Err(error) => error.to_string(),
     };
     assert_eq!(dump("USER x"), "1:6 (on build) USER \"x\"@\"base\"\n");
     assert_eq!(
@@ -318,7 +326,7 @@ const PIECES: &str = "(FROM |RUN |COPY |ADD |ENV |LABEL |ARG |ONBUILD |HEALTHCHE
 proptest! {
     #[test]
     fn parse_never_panics_on_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parse(&source(bytes));
+        drop(parse(&source(bytes)));
     }
 
     #[test]
@@ -332,11 +340,11 @@ proptest! {
         }
         let source = source(bytes);
         if let Ok(file) = parse(&source) {
-            let _ = dump::file(&file);
+            drop(dump::file(&file));
             for instruction in file.stages.iter().flat_map(|stage| &stage.instructions) {
                 prop_assert!(instruction.span.end <= source.text().len());
                 if let InstructionKind::Run(run) = &instruction.kind {
-                    let _ = run_script(run);
+                    drop(run_script(run));
                 }
                 if let InstructionKind::OnBuild(trigger) = &instruction.kind {
                     let again = parse_trigger(&trigger.text, &source, trigger.span);
@@ -348,6 +356,6 @@ proptest! {
 
     #[test]
     fn triggers_never_panic(text in "\\PC{0,60}") {
-        let _ = parse_trigger(&text, &source("FROM a"), Span::new(0, 4));
+        drop(parse_trigger(&text, &source("FROM a"), Span::new(0, 4)));
     }
 }

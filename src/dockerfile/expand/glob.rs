@@ -32,10 +32,7 @@ impl Pattern {
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
             match c {
-                '*' => {
-                    parts.push(std::mem::take(&mut part));
-                    continue;
-                }
+                '*' => parts.push(std::mem::take(&mut part)),
                 '?' => part.push(Item::Any),
                 '\\' => match chars.next() {
                     Some(c @ ('*' | '?' | '\\' | '}' | '/')) => part.push(Item::Char(c)),

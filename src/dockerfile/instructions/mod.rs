@@ -3,18 +3,29 @@
 //! Each function checks exactly what BuildKit checks before expansion; what needs the value of a variable
 //! is the plan's. dockerfile.md §1.2, §1.6.
 
+mod copy;
+mod duration;
+mod healthcheck;
+
 use super::{
     ast::{
         ArgDeclaration, ArgInstruction, FromInstruction, Heredoc, InstructionKind,
         OnBuildInstruction, Pair, Word,
     },
-    copy::{self, Heredocs},
     flags::{Flags, Takes},
-    healthcheck,
+    heredoc::Token,
     node::Node,
     suggest, words,
 };
 use crate::error::{Error, Result};
+
+/// Heredocs of an instruction: tokens of its line and, in the same order, bodies.
+pub(super) struct Heredocs {
+    /// Tokens.
+    pub(super) tokens: Vec<Token>,
+    /// Bodies.
+    pub(super) bodies: Vec<Heredoc>,
+}
 
 /// All keywords.
 const KEYWORDS: [&str; 18] = [
@@ -106,6 +117,7 @@ fn shortened(word: &str) -> String {
 }
 
 fn from(node: &Node<'_>) -> Result<FromInstruction> {
+    let flags = Flags::check(node, &[("platform", Takes::Text)])?;
     let mut words = node.plain().into_iter();
     let (base, keyword, name) = (words.next(), words.next(), words.next());
     let (base, name) = match (base, keyword, name, words.next()) {
@@ -121,7 +133,6 @@ fn from(node: &Node<'_>) -> Result<FromInstruction> {
                 .hint("write `FROM IMAGE` or `FROM IMAGE AS NAME`"));
         }
     };
-    let flags = Flags::check(node, &[("platform", Takes::Text)])?;
     Ok(FromInstruction { base, platform: flags.filled("platform"), name, span: node.whole_span() })
 }
 
@@ -178,7 +189,7 @@ fn pairs(node: &Node<'_>) -> Result<Vec<Pair>> {
         let text = &node.text()[range.clone()];
         let Some(length) = text.find('=') else {
             let message = format!(
-                "syntax error - can't find = in \"{}\", must be of the form: name=value",
+                "syntax error - can't find = in {:?}, must be of the form: name=value",
                 shortened(text)
             );
             return Err(node.error(range, message).hint("put a value with blanks into quotes"));
@@ -269,5 +280,5 @@ pub(super) fn trigger(node: &Node<'_>, heredocs: Heredocs) -> Result<Instruction
 
 /// Bodies and terminators as they follow the line in a stored trigger.
 fn heredoc_text(heredocs: &[Heredoc]) -> String {
-    heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.body, heredoc.name)).collect()
+    heredocs.iter().flat_map(|heredoc| ["\n", &heredoc.body, &heredoc.name]).collect()
 }

@@ -1,14 +1,16 @@
 //! HEALTHCHECK and its durations. dockerfile.md §1.6.
 
-use super::{
-    ast::{CommandLine, HealthcheckInstruction, Word},
-    duration,
-    flags::{Flags, Takes},
-    json::{self, Json},
-    node::Node,
-    words,
+use super::duration;
+use crate::{
+    dockerfile::{
+        ast::{CommandLine, HealthcheckInstruction, Word},
+        flags::{Flags, Takes},
+        json::{self, Json},
+        node::Node,
+        words,
+    },
+    error::Result,
 };
-use crate::error::Result;
 
 const KNOWN: [(&str, Takes); 5] = [
     ("interval", Takes::Text),

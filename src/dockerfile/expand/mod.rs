@@ -4,7 +4,9 @@
 //! wrong is an [`ExpandError`]; the caller knows the place. Nesting and size are bounded, because a few
 //! lines of `ENV A=$A$A` would otherwise fill any memory. dockerfile.md §1.3, §1.4.
 
-use super::glob::Pattern;
+mod glob;
+
+use glob::Pattern;
 use std::fmt;
 
 /// Value of a variable; `None` when it is not set.
@@ -13,8 +15,11 @@ pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 /// `${}` within `${}` deeper than this is an error.
 const MAX_DEPTH: usize = 100;
 
-/// A longer value is an error.
-const MAX_LENGTH: usize = 16 << 20;
+/// By how many bytes a value may be longer than its word. The kernel takes no longer variable than 128 KiB.
+const MAX_GROWTH: usize = 4 << 20;
+
+/// A longer value of something within `${}` is an error.
+const MAX_INNER: usize = 1 << 20;
 
 /// Why a word has no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,14 +73,13 @@ struct Built {
 
 impl Built {
     /// Adds text that no blank splits.
-    fn push_whole(&mut self, text: &str) -> Result<()> {
+    fn push_whole(&mut self, text: &str) {
         self.value.push_str(text);
         self.word.push_str(text);
-        self.check()
     }
 
     /// Adds text that blanks split.
-    fn push_split(&mut self, text: &str) -> Result<()> {
+    fn push_split(&mut self, text: &str) {
         self.value.push_str(text);
         for c in text.chars() {
             if !c.is_whitespace() {
@@ -84,14 +88,6 @@ impl Built {
                 self.words.push(std::mem::take(&mut self.word));
             }
         }
-        self.check()
-    }
-
-    fn check(&self) -> Result<()> {
-        if self.value.len() > MAX_LENGTH {
-            return error(format!("the value is longer than {} MiB", MAX_LENGTH >> 20));
-        }
-        Ok(())
     }
 
     fn into_words(mut self) -> Vec<String> {
@@ -111,11 +107,21 @@ struct Expander<'t, 'e> {
     /// Escapes stay in the text: it is a pattern, which has its own.
     raw: bool,
     depth: usize,
+    /// Longest value outside `${}`.
+    limit: usize,
 }
 
 impl<'t, 'e> Expander<'t, 'e> {
     fn new(text: &'t str, escape: char, quotes: bool, env: &'e Lookup<'e>) -> Self {
-        Self { rest: text, escape, quotes, env, raw: false, depth: 0 }
+        Self {
+            rest: text,
+            escape,
+            quotes,
+            env,
+            raw: false,
+            depth: 0,
+            limit: text.len() + MAX_GROWTH,
+        }
     }
 
     fn peek(&self) -> Option<char> {
@@ -136,6 +142,16 @@ impl<'t, 'e> Expander<'t, 'e> {
         there
     }
 
+    fn check(&self, length: usize) -> Result<()> {
+        let limit = if self.depth == 0 { self.limit } else { MAX_INNER.min(self.limit) };
+        if length > limit { self.too_long() } else { Ok(()) }
+    }
+
+    fn too_long<T>(&self) -> Result<T> {
+        let most = if self.depth == 0 { self.limit } else { MAX_INNER };
+        error(format!("the value is longer than {} MiB", most >> 20))
+    }
+
     /// Reads up to `stop`, which is used up, or to the end when there is no `stop`.
     fn until(&mut self, stop: Option<char>, raw: bool) -> Result<Built> {
         let outer = std::mem::replace(&mut self.raw, raw);
@@ -152,7 +168,7 @@ impl<'t, 'e> Expander<'t, 'e> {
                 c if Some(c) == stop => return Ok(built),
                 '$' => {
                     let value = self.dollar()?;
-                    built.push_split(&value)?;
+                    built.push_split(&value);
                 }
                 '\'' if self.quotes => {
                     let Some((text, rest)) = self.rest.split_once('\'') else {
@@ -161,23 +177,24 @@ impl<'t, 'e> Expander<'t, 'e> {
                         );
                     };
                     self.rest = rest;
-                    built.push_whole(text)?;
+                    built.push_whole(text);
                 }
                 '"' if self.quotes => {
                     let text = self.double_quoted()?;
-                    built.push_whole(&text)?;
+                    built.push_whole(&text);
                 }
                 c if c == self.escape => {
                     if self.raw {
-                        built.push_whole(c.encode_utf8(&mut buffer))?;
+                        built.push_whole(c.encode_utf8(&mut buffer));
                     }
                     // At the end of the word it vanishes.
                     if let Some(c) = self.next() {
-                        built.push_whole(c.encode_utf8(&mut buffer))?;
+                        built.push_whole(c.encode_utf8(&mut buffer));
                     }
                 }
-                c => built.push_split(c.encode_utf8(&mut buffer))?,
+                c => built.push_split(c.encode_utf8(&mut buffer)),
             }
+            self.check(built.value.len())?;
         }
         match stop {
             Some('}') => error("syntax error: missing '}'"),
@@ -208,9 +225,7 @@ impl<'t, 'e> Expander<'t, 'e> {
                 }
                 c => text.push(c),
             }
-            if text.len() > MAX_LENGTH {
-                return error(format!("the value is longer than {} MiB", MAX_LENGTH >> 20));
-            }
+            self.check(text.len())?;
         }
         error("unexpected end of statement while looking for matching double-quote")
     }
@@ -306,10 +321,7 @@ impl<'t, 'e> Expander<'t, 'e> {
         let replacement = self.until(Some('}'), true)?.value;
         let pattern = compile(&pattern)?;
         let value = (self.env)(name).unwrap_or_default();
-        match pattern.replace(&value, &replacement, all, MAX_LENGTH) {
-            Some(value) => Ok(value),
-            None => error(format!("the value is longer than {} MiB", MAX_LENGTH >> 20)),
-        }
+        pattern.replace(&value, &replacement, all, self.limit).map_or_else(|| self.too_long(), Ok)
     }
 }
 
