@@ -24,7 +24,9 @@ const MAX_FDS: usize = 250;
 /// The builder's handle to its spawner.
 #[derive(Debug)]
 pub struct Spawner {
-    requests: Mutex<OwnedFd>,
+    pid: i32,
+    /// Taken away only when the spawner is to end.
+    requests: Mutex<Option<OwnedFd>>,
 }
 
 /// What the builder sends with a spec.
@@ -52,12 +54,12 @@ impl Spawner {
             None,
         )
         .named(|| "socketpair()".to_owned())?;
-        if process::fork()?.is_none() {
+        let Some(pid) = process::fork()? else {
             drop(ours);
             Server { requests: theirs, running: Vec::new() }.serve();
             process::exit_now(0);
-        }
-        Ok(Self { requests: Mutex::new(ours) })
+        };
+        Ok(Self { pid, requests: Mutex::new(Some(ours)) })
     }
 
     /// Starts a RUN; returns the builder's end of its channel.
@@ -86,9 +88,19 @@ impl Spawner {
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(rnet::SendAncillaryMessage::ScmRights(&list));
         let socket = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        rnet::sendmsg(&*socket, &[IoSlice::new(b"r")], &mut control, rnet::SendFlags::NOSIGNAL)
+        let socket = socket.as_ref().ok_or(Errno::BADF).named(|| "sendmsg(spawner)".to_owned())?;
+        rnet::sendmsg(socket, &[IoSlice::new(b"r")], &mut control, rnet::SendFlags::NOSIGNAL)
             .named(|| "sendmsg(spawner)".to_owned())?;
         Ok(ours)
+    }
+}
+
+impl Drop for Spawner {
+    /// Ends the spawner and waits for it, so that nothing runs any more and its time counts as ours.
+    fn drop(&mut self) {
+        let socket = self.requests.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        drop(socket.take());
+        let _gone_already = process::wait(self.pid, true);
     }
 }
 
