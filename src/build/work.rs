@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::copy::{self, CopyRequest, ModeChange, Unpack, UnpackPlace};
 use crate::executor::user;
 use crate::layers::PLACEHOLDER_XATTR;
-use crate::layers::apply::{ApplyOptions, Devices, apply};
+use crate::layers::apply::{ApplyOptions, Devices, apply_below};
 use crate::layers::compress::{decompressor, guarded};
 use crate::layers::snapshot::{Draft, random_id};
 use crate::layers::tar_read::looks_like_tar;
@@ -34,7 +34,15 @@ use std::path::Path;
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) key: Digest,
-    files: Option<(FileTree, Vec<Selected>)>,
+    files: Option<Files>,
+}
+
+/// The files of a COPY and their content digest.
+#[derive(Debug)]
+struct Files {
+    tree: FileTree,
+    selected: Vec<Selected>,
+    digest: Digest,
 }
 
 /// What of a tree a step takes.
@@ -74,7 +82,8 @@ impl Builder<'_> {
                 let Some((digest, files)) = self.select(&selection, worker)? else {
                     return Ok(None);
                 };
-                (keys::copy(&state.key, copy, &digest), files)
+                let key = keys::copy(&state.key, copy, &digest);
+                (key, files.map(|(tree, selected)| Files { tree, selected, digest }))
             }
         };
         Ok(Some(Prepared { key, files }))
@@ -166,7 +175,12 @@ impl Builder<'_> {
         match &step.kind {
             StepKind::Config => Ok(()),
             StepKind::Workdir(workdir) => make_workdir(draft, workdir),
-            StepKind::Copy(step) => copy_in(draft, step, prepared, worker),
+            StepKind::Copy(step) => {
+                let files =
+                    prepared.files.ok_or_else(|| Error::internal("a copy was not looked up"))?;
+                copy_in(draft, step, &files, worker)?;
+                self.check_unchanged(&files)
+            }
             StepKind::Run(step) => {
                 let binds = self.binds(step, worker)?;
                 let staging = self.store.sub("tmp").join("rootfs");
@@ -184,6 +198,19 @@ impl Builder<'_> {
                 })
             }
         }
+    }
+
+    /// A context that was edited between looking and copying must not get into the cache under the old key.
+    fn check_unchanged(&self, files: &Files) -> Result<()> {
+        if !files.tree.is_context() {
+            return Ok(());
+        }
+        let now = context::digest(&files.tree, &files.selected, &self.file_digests)?;
+        if now == files.digest {
+            return Ok(());
+        }
+        Err(Error::context("the build context changed while it was copied")
+            .hint("build again when nothing writes to it any more"))
     }
 
     /// Gets the mounts of `RUN --mount` ready.
@@ -304,9 +331,7 @@ fn make_workdir(draft: &Draft<'_>, step: &WorkdirStep) -> Result<()> {
     user::make_workdir(root.as_fd(), &step.path, owner)
 }
 
-fn copy_in(draft: &Draft<'_>, step: &CopyStep, prepared: Prepared, worker: &Worker) -> Result<()> {
-    let (tree, selected) =
-        prepared.files.ok_or_else(|| Error::internal("a copy was not looked up"))?;
+fn copy_in(draft: &Draft<'_>, step: &CopyStep, files: &Files, worker: &Worker) -> Result<()> {
     let root = open_draft(draft)?;
     let chown = match &step.chown {
         Some(spec) => Some(user::resolve_chown(root.as_fd(), spec)?),
@@ -327,7 +352,7 @@ fn copy_in(draft: &Draft<'_>, step: &CopyStep, prepared: Prepared, worker: &Work
         unpack: step.unpack.then_some(&unpack),
         destination: &step.destination,
         cwd: &step.cwd,
-        ..plain_copy(&tree, &selected, root.as_fd(), worker)
+        ..plain_copy(&files.tree, &files.selected, root.as_fd(), worker)
     })
 }
 
@@ -378,7 +403,7 @@ impl Unpack for Unpacker {
             ApplyOptions { override_owner: place.chown, ..ApplyOptions::archive(self.devices) };
         let file = BufReader::with_capacity(1 << 18, File::from(archive));
         let plain = guarded(file, options.limits.ratio)?;
-        apply(plain, place.dir, &options).map(drop)
+        apply_below(plain, place.rootfs, place.path, &options).map(drop)
     }
 }
 

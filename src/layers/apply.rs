@@ -84,6 +84,17 @@ pub struct AppliedStats {
 
 /// Applies an uncompressed tar.
 pub fn apply(tar: impl Read, root: BorrowedFd<'_>, options: &ApplyOptions) -> Result<AppliedStats> {
+    apply_below(tar, root, b"", options)
+}
+
+/// Applies a tar whose paths and hard link targets count from the directory `prefix` (relative, without links). Links on
+/// the way still count from `root`.
+pub fn apply_below(
+    tar: impl Read,
+    root: BorrowedFd<'_>,
+    prefix: &[u8],
+    options: &ApplyOptions,
+) -> Result<AppliedStats> {
     let mut job = Apply {
         places: Places::new(root, options.owner, options.whiteouts),
         options,
@@ -92,7 +103,10 @@ pub fn apply(tar: impl Read, root: BorrowedFd<'_>, options: &ApplyOptions) -> Re
         late: BTreeMap::new(),
         stats: AppliedStats::default(),
     };
-    for_each(tar, &options.limits, |entry, body| job.entry(entry, body))?;
+    for_each(tar, &options.limits, |entry, body| match prefix {
+        b"" => job.entry(entry, body),
+        prefix => job.entry(&moved(entry, prefix), body),
+    })?;
     job.finish()
 }
 
@@ -106,6 +120,20 @@ struct Apply<'a> {
     /// Directories whose final mode and time are set at the end, when nothing is made in them any more.
     late: BTreeMap<ImagePath, (u32, (i64, u32))>,
     stats: AppliedStats,
+}
+
+fn moved(entry: &TarEntry, prefix: &[u8]) -> TarEntry {
+    let mut entry = entry.clone();
+    let below = |path: &mut ImagePath| {
+        if !path.is_empty() {
+            *path = [prefix, path].join(&b'/');
+        }
+    };
+    below(&mut entry.path);
+    if let EntryKind::Hardlink { target } = &mut entry.entry.kind {
+        below(target);
+    }
+    entry
 }
 
 impl Apply<'_> {
