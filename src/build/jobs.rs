@@ -5,6 +5,7 @@
 
 use super::store::Store;
 use crate::error::{Error, Result};
+use crate::executor::sandbox::Cancel;
 use crate::layers::compress::{Compression, Workers, compress_layer};
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::{TimePolicy, write_layer};
@@ -73,7 +74,12 @@ pub(super) struct Jobs {
 
 impl Jobs {
     /// Starts them.
-    pub(super) fn start(store: &Arc<Store>, compression: Compression, emitter: &Emitter) -> Self {
+    pub(super) fn start(
+        store: &Arc<Store>,
+        compression: Compression,
+        emitter: &Emitter,
+        cancel: &Arc<Cancel>,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (queue, jobs) = sync_channel::<Job>(64);
         let jobs = Arc::new(Mutex::new(jobs));
@@ -82,7 +88,20 @@ impl Jobs {
             .map(|_| {
                 let (jobs, store) = (Arc::clone(&jobs), Arc::clone(store));
                 let (workers, emitter) = (Arc::clone(&workers), emitter.clone());
-                std::thread::spawn(move || work(&jobs, &store, compression, &workers, &emitter))
+                let cancel = Arc::clone(cancel);
+                std::thread::spawn(move || {
+                    while let Some(job) = next(&jobs) {
+                        let result = match cancel.interrupted() {
+                            Some(error) => Err(error),
+                            None => write(&job, &store, compression, &workers),
+                        };
+                        if let Ok(layer) = &result {
+                            let digest = layer.digest.to_string();
+                            emitter.emit(Event::LayerDone { digest, size: layer.size });
+                        }
+                        job.slot.set(result);
+                    }
+                })
             })
             .collect();
         Self { queue: Some(queue), threads }
@@ -107,22 +126,8 @@ impl Jobs {
     }
 }
 
-fn work(
-    jobs: &Mutex<Receiver<Job>>,
-    store: &Store,
-    compression: Compression,
-    workers: &Workers,
-    emitter: &Emitter,
-) {
-    loop {
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
-        let result = write(&job, store, compression, workers);
-        if let Ok(layer) = &result {
-            emitter.emit(Event::LayerDone { digest: layer.digest.to_string(), size: layer.size });
-        }
-        job.slot.set(result);
-    }
+fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
+    jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
 fn write(job: &Job, store: &Store, compression: Compression, workers: &Workers) -> Result<Layer> {

@@ -215,7 +215,8 @@ fn ensure<'w>(
 
 /// Runs what the cache did not have, one thread a stage, layers in the background.
 fn run_stages(builder: &Builder<'_>, worker: &Worker) -> Result<()> {
-    let jobs = Jobs::start(builder.store, builder.request.compression, builder.emitter);
+    let compression = builder.request.compression;
+    let jobs = Jobs::start(builder.store, compression, builder.emitter, &worker.cancel);
     let tools = Tools { worker, jobs: &jobs };
     let errors = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -234,7 +235,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker) -> Result<()> {
         }
     });
     jobs.finish();
-    let made = builder.made_snapshots();
+    let made = worker.snapshots.unsynced();
     builder.store.images().sync()?;
     builder.record_made();
     worker.snapshots.mark_synced(made);

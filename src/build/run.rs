@@ -4,7 +4,7 @@ use super::mounts::{Binds, make_stubs};
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt, RunOutput};
 use crate::executor::mounts::{self, MOUNT_POINTS, MountOp};
-use crate::executor::{HOSTNAME, Report, RunSpec, sandbox, user};
+use crate::executor::{Report, RunSpec, sandbox, user};
 use crate::layers::snapshot::{Draft, random_id};
 use crate::plan::step::{NetworkMode, RunStep};
 use crate::sys::mount::{self, MountFlags};
@@ -157,9 +157,6 @@ fn environment(step: &RunStep, home: &str) -> Vec<(String, String)> {
     }
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push(("HOME".to_owned(), home.to_owned()));
-    }
-    if !env.iter().any(|(name, _)| name == "HOSTNAME") {
-        env.push(("HOSTNAME".to_owned(), HOSTNAME.to_owned()));
     }
     env
 }

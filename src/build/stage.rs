@@ -315,12 +315,6 @@ impl Builder<'_> {
             }
         }
     }
-
-    /// Ids of the snapshots that this build made.
-    pub(super) fn made_snapshots(&self) -> Vec<String> {
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.iter().filter_map(|made| Some(made.snapshot.as_ref()?.id().to_owned())).collect()
-    }
 }
 
 impl Made {

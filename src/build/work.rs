@@ -100,7 +100,17 @@ impl Builder<'_> {
     fn run_inputs(&self, run: &RunStep, worker: Option<&Worker>) -> Result<Option<Vec<Digest>>> {
         let mut inputs = Vec::new();
         for mount in &run.mounts {
-            let RunMountKind::Bind { from, source } = &mount.kind else { continue };
+            let (from, source) = match &mount.kind {
+                RunMountKind::Bind { from, source } => (from, source),
+                // Only waited for: what seeds a cache is in no key, and later there is no waiting.
+                RunMountKind::Cache { from: Some((from, _)), .. } => {
+                    if self.source(from, worker)?.is_none() {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                RunMountKind::Cache { .. } | RunMountKind::Tmpfs { .. } => continue,
+            };
             let sources = [(source.clone(), mount.span)];
             let selection = Selection {
                 from,

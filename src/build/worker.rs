@@ -28,11 +28,12 @@ pub struct Worker {
 impl Worker {
     /// Enters the namespaces, forks the spawner and starts watching for signals. Single-threaded callers only.
     pub fn enter(store: &Store, account: &Account) -> Result<Self> {
-        process::raise_file_limit();
         let isolation = namespace::enter(account)?;
         let spawner = Spawner::start().map_err(|error| {
             Error::environment("cannot start the process that runs commands").cause(error)
         })?;
+        // Only now: commands inherit the limits of the spawner.
+        process::raise_file_limit();
         let xattrs =
             if isolation.user_namespace { XattrFlavour::User } else { XattrFlavour::Trusted };
         let flavour = match (isolation.ids, isolation.user_namespace) {

@@ -187,7 +187,8 @@ fn read_dockerfile(args: &BuildArgs) -> Result<(Arc<SourceFile>, Option<PathBuf>
         }
     })?;
     let text = read_limited(file, &shown)?;
-    let name = path.file_name().map_or(shown, |name| name.to_string_lossy().into_owned());
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = if args.file.is_some() { shown } else { name.unwrap_or(shown) };
     Ok((Arc::new(SourceFile::new(name, text)), Some(path)))
 }
 

@@ -15,12 +15,20 @@ pub(super) fn run(args: &PruneArgs, environment: &Environment) -> Result<()> {
     for dir in ["tmp", "trash", "logs"] {
         doomed.extend(names(&store, dir)?.into_iter().map(|name| (dir, name)));
     }
-    let mut freed = 0;
+    for name in names(&store, "snapshots")? {
+        let own = store.sub("snapshots").join(&name);
+        // Without its description a snapshot was never finished.
+        if name.bytes().all(|b| b.is_ascii_hexdigit()) && !own.join("meta.json").exists() {
+            doomed.push(("snapshots", name));
+        }
+    }
+    let mut freed = blobs::remove_unfinished(&store)?;
     if args.all {
+        doomed.retain(|(dir, _)| *dir != "snapshots");
         for dir in ["snapshots", "cache", "mounts"] {
             doomed.extend(names(&store, dir)?.into_iter().map(|name| (dir, name)));
         }
-        freed = blobs::remove_unreferenced(&store)?;
+        freed += blobs::remove_unreferenced(&store)?;
     }
     // Files of snapshots belong to subordinate ids: only inside their namespace may we remove them.
     let worker = Worker::enter(&store, &environment.account(None))?;

@@ -53,6 +53,11 @@ impl Cancel {
         }
     }
 
+    /// The error of a build that a signal ended; none when it goes on or failed by itself.
+    pub fn interrupted(&self) -> Option<Error> {
+        (self.signal.load(Ordering::SeqCst) != 0).then(|| self.error())
+    }
+
     /// Fails once cancelled.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(self.error()) } else { Ok(()) }

@@ -13,7 +13,7 @@ use crate::sys::{SysResultExt, fs, probe, root};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Most lower directories in one overlay (the kernel takes 500).
 const FLAT: usize = 450;
@@ -28,6 +28,8 @@ pub struct Snapshots {
     flavour: String,
     xattrs: XattrFlavour,
     boot: String,
+    /// Ids of what was made here and is not known to be on the disk.
+    unsynced: Mutex<Vec<String>>,
 }
 
 /// A finished snapshot and, through its parents, a whole tree.
@@ -89,6 +91,7 @@ impl Snapshots {
             flavour: flavour.to_owned(),
             xattrs,
             boot: probe::boot_id(),
+            unsynced: Mutex::default(),
         })
     }
 
@@ -182,6 +185,11 @@ impl Snapshots {
         reopen(overlay_made(made)?.as_fd())
     }
 
+    /// Takes the ids of the snapshots that were made since the last call.
+    pub fn unsynced(&self) -> Vec<String> {
+        std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn userxattr(&self) -> bool {
         self.xattrs == XattrFlavour::User
     }
@@ -232,9 +240,10 @@ impl Snapshots {
         Ok(())
     }
 
-    /// After the store was synced: the snapshots survive a reboot.
-    pub fn mark_synced(&self, ids: impl IntoIterator<Item = String>) {
-        for id in ids {
+    /// After the store was synced: what was made so far survives a reboot. Call with `before` from [`Self::unsynced`],
+    /// taken before the sync.
+    pub fn mark_synced(&self, before: Vec<String>) {
+        for id in before {
             let mark = || -> Option<()> {
                 let own = fs::open_dir(&self.dir, id.as_bytes()).ok()?;
                 let text = root::read_small(&own, b"meta.json", 4096).ok()??;
@@ -347,6 +356,8 @@ impl Draft<'_> {
         )?;
         write_meta(&own, &meta)?;
         self.kept = true;
+        let unsynced = &self.snapshots.unsynced;
+        unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(self.id.clone());
         let upper = reopen(self.fs.as_fd())?;
         Ok(Arc::new(Snapshot::new(self.id.clone(), self.parent.clone(), upper)))
     }
