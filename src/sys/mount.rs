@@ -81,15 +81,53 @@ pub struct Overlay<'a> {
 
 /// Makes a detached overlay, without device nodes, `volatile` when it can be written.
 pub fn overlay(parts: &Overlay<'_>) -> SysResult<OwnedFd> {
-    // Descriptors by their /proc names: values of options are limited to 255 bytes, paths are not.
-    let name = |fd: &BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let mut options: Vec<(&str, String)> = vec![("source", "overlay".to_owned())];
-    for lower in &parts.lowers {
-        options.push(("lowerdir+", name(lower)));
+    match overlay_by_one(parts) {
+        // QUIRK(kernel 6.7): before it there was no `lowerdir+`.
+        Err(error) if error.errno == Errno::INVAL && error.call.contains("lowerdir+") => {
+            overlay_at_once(parts)
+        }
+        other => other,
     }
+}
+
+fn overlay_by_one(parts: &Overlay<'_>) -> SysResult<OwnedFd> {
+    // Descriptors by their /proc names: values of options are limited to 255 bytes, paths are not.
+    let name = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let lowers = parts.lowers.iter().map(|lower| ("lowerdir+", name(*lower)));
+    overlay_with(parts, lowers.collect(), name)
+}
+
+/// All lowers in one value of at most 255 bytes: their numbers, seen from /proc/self/fd. The working directory belongs to
+/// all threads unless one leaves that bond, so this is done in a thread of its own.
+fn overlay_at_once(parts: &Overlay<'_>) -> SysResult<OwnedFd> {
+    let number = |fd: BorrowedFd<'_>| fd.as_raw_fd().to_string();
+    let lowers: Vec<String> = parts.lowers.iter().map(|lower| number(*lower)).collect();
+    let lowers = lowers.join(":");
+    if lowers.len() > 255 {
+        return Err(Errno::TOOBIG)
+            .named(|| format!("{} layers on a kernel before 6.7", parts.lowers.len()));
+    }
+    let make = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)
+            .named(|| "unshare(CLONE_FS)".to_owned())?;
+        rustix::process::chdir("/proc/self/fd").named(|| "chdir(\"/proc/self/fd\")".to_owned())?;
+        overlay_with(parts, vec![("lowerdir", lowers)], number)
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(make).join().unwrap_or_else(|_| Err(Errno::IO).named(|| "thread".to_owned()))
+    })
+}
+
+fn overlay_with(
+    parts: &Overlay<'_>,
+    lowers: Vec<(&str, String)>,
+    name: impl Fn(BorrowedFd<'_>) -> String,
+) -> SysResult<OwnedFd> {
+    let mut options: Vec<(&str, String)> = vec![("source", "overlay".to_owned())];
+    options.extend(lowers);
     if let Some((upper, work)) = &parts.upper {
-        options.push(("upperdir", name(upper)));
-        options.push(("workdir", name(work)));
+        options.push(("upperdir", name(*upper)));
+        options.push(("workdir", name(*work)));
         options.push(("volatile", String::new()));
     }
     if parts.userxattr {
@@ -202,4 +240,42 @@ pub fn has_magic(fd: impl AsFd, magic: u64) -> bool {
 /// Device and inode of a name, following links; for telling whether two names are one mount.
 pub fn identity(path: &str) -> Option<(u64, u64)> {
     rustix::fs::statat(CWD, path, AtFlags::empty()).ok().map(|s| (s.st_dev, s.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fs;
+
+    #[test]
+    fn both_ways_of_naming_lowers_give_the_same_tree() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: mounting needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["a", "b", "upper", "work"];
+        let open = |name: &&str| {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            fs::open_dir_path(&dir.path().join(name)).unwrap()
+        };
+        let [a, b, upper, work]: [OwnedFd; 4] =
+            names.iter().map(open).collect::<Vec<_>>().try_into().unwrap();
+        std::fs::write(dir.path().join("a/x"), "top").unwrap();
+        std::fs::write(dir.path().join("b/x"), "bottom").unwrap();
+        std::fs::write(dir.path().join("b/y"), "only").unwrap();
+        for make in [overlay_by_one, overlay_at_once] {
+            let parts = Overlay {
+                lowers: vec![a.as_fd(), b.as_fd()],
+                upper: Some((upper.as_fd(), work.as_fd())),
+                userxattr: false,
+            };
+            let tree = fs::reopen_dir(make(&parts).unwrap()).unwrap();
+            assert_eq!(fs::list(&tree).unwrap(), [b"x".to_vec(), b"y".to_vec()]);
+            let text = crate::sys::root::read_small(&tree, b"x", 10).unwrap().unwrap();
+            assert_eq!(text, b"top");
+            drop(tree);
+            fs::remove_tree(&work, b"work").unwrap();
+        }
+    }
 }
