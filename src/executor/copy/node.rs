@@ -144,19 +144,24 @@ impl Copier<'_> {
         while let Some((start, end)) =
             data_range(&from, &before, at).map_err(|error| unreadable(&error))?
         {
-            let copied = seek_to(&from, start)
-                .and_then(|()| seek_to(&to, start))
-                .and_then(|()| fs::copy_data(&from, &to, end - start))
-                .or_error(ErrorKind::Environment, failed)?;
+            if start != at {
+                seek_to(&from, start)
+                    .and_then(|()| seek_to(&to, start))
+                    .or_error(ErrorKind::Environment, failed)?;
+            }
+            let copied =
+                fs::copy_data(&from, &to, end - start).or_error(ErrorKind::Environment, failed)?;
             if copied < end - start {
                 break;
             }
             at = end;
         }
-        // Sets the size where the file ends with a hole.
-        ftruncate(&to, before.size)
-            .named(|| format!("ftruncate({})", before.size))
-            .or_error(ErrorKind::Environment, failed)?;
+        if at < before.size {
+            // It ends with a hole.
+            ftruncate(&to, before.size)
+                .named(|| format!("ftruncate({})", before.size))
+                .or_error(ErrorKind::Environment, failed)?;
+        }
         let after = fs::fstat(&from).map_err(|error| unreadable(&error))?;
         if after.size != before.size {
             let sizes = format!("it had {} bytes and now has {}", before.size, after.size);
