@@ -5,6 +5,7 @@
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::mounts::MountOp;
+use crate::layers::whiteout;
 use crate::oci::Digest;
 use crate::plan::step::CacheSharing;
 use crate::sys::fs::{self, Stat};
@@ -87,7 +88,7 @@ fn repeat(lower: &OwnedFd, stubs: &OwnedFd, path: &[u8], stat: &Stat) -> SysResu
     fs::lchown(stubs, path, stat.uid, stat.gid)?;
     fs::chmod(stubs, path, stat.mode)?;
     for (name, value) in fs::list_xattrs(lower, path)? {
-        if name.starts_with(b"user.overlay.") || name.starts_with(b"trusted.overlay.") {
+        if whiteout::is_private_xattr(&name) {
             continue;
         }
         fs::set_xattr(stubs, path, &name, &value)?;
