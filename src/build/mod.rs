@@ -26,7 +26,7 @@ use crate::dockerfile::{self, ast::Dockerfile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::layout::Origin;
 use crate::oci::{Digest, Platform};
-use crate::plan::step::{BaseRef, BuildPlan};
+use crate::plan::step::{BaseRef, BuildPlan, StepKind};
 use crate::plan::{self, PlanRequest, Planned};
 use crate::progress::{Emitter, Event};
 use images::BaseImage;
@@ -50,6 +50,7 @@ pub fn build(
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
     let (plan, images, epoch) = plan_with_bases(&dockerfile, request, store, emitter)?;
     warn(&plan, &dockerfile, emitter);
+    refuse_insecure(&plan)?;
     let inputs = Inputs { request, store, emitter, plan: &plan, images: &images, epoch };
     let mut worker = None;
     // A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.
@@ -142,6 +143,18 @@ fn warn(plan: &BuildPlan, dockerfile: &Dockerfile, emitter: &Emitter) {
     }
 }
 
+/// A RUN with all capabilities and no filter could take over the machine of a root user; nobody can allow it yet.
+fn refuse_insecure(plan: &BuildPlan) -> Result<()> {
+    for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
+        if matches!(&step.kind, StepKind::Run(run) if run.insecure) {
+            return Err(Error::dockerfile("security.insecure is not allowed")
+                .cause("not yet supported: RUN --security=insecure")
+                .at(&plan.source, step.span));
+        }
+    }
+    Ok(())
+}
+
 /// What a build works with once it is planned.
 struct Inputs<'a> {
     request: &'a BuildRequest,
@@ -228,7 +241,10 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker) -> Result<()> {
             scope.spawn(move || {
                 if let Err(error) = builder.advance(stage, Some(tools)) {
                     builder.states.fail(stage);
-                    worker.cancel.cancel(0);
+                    // A damaged blob is made again in a second attempt, which a cancelled worker could not do.
+                    if error.kind() != ErrorKind::Integrity {
+                        worker.cancel.cancel(0);
+                    }
                     errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
                 }
             });
@@ -236,9 +252,11 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker) -> Result<()> {
     });
     jobs.finish();
     let made = worker.snapshots.unsynced();
-    builder.store.images().sync()?;
-    builder.record_made();
-    worker.snapshots.mark_synced(made);
+    let synced = builder.store.images().sync();
+    if synced.is_ok() {
+        builder.record_made();
+        worker.snapshots.mark_synced(made);
+    }
     let errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
     // The first cause, not those that stopped because of it.
     let (stopped, mut real): (Vec<Error>, Vec<Error>) =
@@ -246,7 +264,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker) -> Result<()> {
     match (real.is_empty(), stopped.into_iter().next()) {
         (false, _) => Err(real.remove(0)),
         (true, Some(error)) => Err(error),
-        (true, None) => Ok(()),
+        (true, None) => synced,
     }
 }
 
@@ -263,8 +281,7 @@ fn finish(builder: &Builder<'_>) -> Result<BuildOutcome> {
     }
     let mut config = plan.stages[plan.target].config.clone();
     config.created = builder.base_created(plan.target)?;
-    let made =
-        assemble::assemble(builder.store, config, &state.history, &layers, builder.request.epoch)?;
+    let made = assemble::assemble(builder.store, config, &state.history, &layers, builder.epoch)?;
     builder.store.images().sync()?;
     let names: Vec<String> = builder.request.tags.iter().map(ToString::to_string).collect();
     for tag in &builder.request.tags {

@@ -3,16 +3,20 @@
 //! A missing target is made in a directory of its own that lies between the base and the upper directory of the
 //! overlay. So it exists for the RUN, and nothing has to be taken out of the layer afterwards (design §10.10).
 
+use super::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::mounts::MountOp;
+use crate::executor::sandbox::Cancel;
+use crate::layers::whiteout;
 use crate::oci::Digest;
-use crate::plan::step::CacheSharing;
+use crate::plan::step::{CacheSharing, RunMount, RunMountKind};
 use crate::sys::fs::{self, Stat};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::{SysResult, SysResultExt, root};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Makes what is missing of `points` (path, true for a directory) below `dir`; `None` when nothing is missing.
 /// Directories that the rootfs has are repeated with their metadata, since the topmost one decides.
@@ -87,7 +91,7 @@ fn repeat(lower: &OwnedFd, stubs: &OwnedFd, path: &[u8], stat: &Stat) -> SysResu
     fs::lchown(stubs, path, stat.uid, stat.gid)?;
     fs::chmod(stubs, path, stat.mode)?;
     for (name, value) in fs::list_xattrs(lower, path)? {
-        if name.starts_with(b"user.overlay.") || name.starts_with(b"trusted.overlay.") {
+        if whiteout::is_private_xattr(&name) {
             continue;
         }
         fs::set_xattr(stubs, path, &name, &value)?;
@@ -100,7 +104,7 @@ fn repeat(lower: &OwnedFd, stubs: &OwnedFd, path: &[u8], stat: &Stat) -> SysResu
 pub(super) struct Binds {
     list: Vec<Bind>,
     /// Held until the RUN is over.
-    locks: Vec<File>,
+    caches: CacheMounts,
     /// Copies that go away afterwards.
     copies: Vec<tempfile::TempDir>,
 }
@@ -169,18 +173,65 @@ impl Binds {
         Ok(())
     }
 
-    /// Holds a lock until the RUN is over.
-    pub(super) fn hold(&mut self, lock: File) {
-        self.locks.push(lock);
+    /// Holds the locks of cache mounts until the RUN is over.
+    pub(super) fn hold(&mut self, caches: CacheMounts) {
+        self.caches = caches;
     }
 }
 
-/// The directory of a cache mount and the lock that `sharing` asks for; the directory may not exist yet.
-pub(super) fn cache_directory(
-    store: &super::store::Store,
+/// The cache directories of one RUN, with the locks that their `sharing` asks for.
+#[derive(Debug, Default)]
+pub(super) struct CacheMounts {
+    list: Vec<CacheMount>,
+}
+
+#[derive(Debug)]
+struct CacheMount {
+    id: String,
+    sharing: CacheSharing,
+    /// The directory may not exist yet.
+    path: PathBuf,
+    /// Held as long as the value lives.
+    _lock: Option<File>,
+}
+
+impl CacheMounts {
+    /// Takes the locks, in the order of the ids, so that two RUNs never wait for each other; each one once, so that a
+    /// RUN never waits for itself.
+    pub(super) fn take(store: &Store, mounts: &[RunMount], cancel: &Cancel) -> Result<Self> {
+        let mut wanted: Vec<(&str, CacheSharing)> = mounts
+            .iter()
+            .filter_map(|mount| match &mount.kind {
+                RunMountKind::Cache { id, sharing, .. } => Some((id.as_str(), *sharing)),
+                _ => None,
+            })
+            .collect();
+        wanted.sort_by_key(|(id, sharing)| (*id, *sharing as u8));
+        wanted.dedup();
+        let mut list = Vec::new();
+        for (id, sharing) in wanted {
+            let (path, lock) = cache_directory(store, id, sharing, cancel)?;
+            list.push(CacheMount { id: id.to_owned(), sharing, path, _lock: lock });
+        }
+        Ok(Self { list })
+    }
+
+    /// The directory of a mount.
+    pub(super) fn path(&self, id: &str, sharing: CacheSharing) -> Result<&Path> {
+        self.list
+            .iter()
+            .find(|cache| cache.id == id && cache.sharing == sharing)
+            .map(|cache| cache.path.as_path())
+            .ok_or_else(|| Error::internal("a cache mount was not looked up"))
+    }
+}
+
+fn cache_directory(
+    store: &Store,
     id: &str,
     sharing: CacheSharing,
-) -> Result<(std::path::PathBuf, Option<File>)> {
+    cancel: &Cancel,
+) -> Result<(PathBuf, Option<File>)> {
     // The id is hashed: it may hold `../` or anything else.
     let name = Digest::of(id.as_bytes()).hex()[..32].to_owned();
     for number in 0..1000 {
@@ -195,12 +246,18 @@ pub(super) fn cache_directory(
             .append(true)
             .open(store.sub("locks").join(format!("mount-{name}")))
             .or_error(ErrorKind::Environment, what)?;
-        if sharing == CacheSharing::Locked {
-            lock.lock().or_error(ErrorKind::Environment, what)?;
-            return Ok((path, Some(lock)));
-        }
-        if lock.try_lock().is_ok() {
-            return Ok((path, Some(lock)));
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok((path, Some(lock))),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).or_error(ErrorKind::Environment, what);
+                }
+                Err(TryLockError::WouldBlock) if sharing == CacheSharing::Private => break,
+                Err(TryLockError::WouldBlock) => {}
+            }
+            // No call that blocks: Ctrl-C must end the waiting.
+            cancel.check()?;
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
     Err(Error::environment(format!("1000 builds use the private cache mount `{id}`")))

@@ -25,20 +25,27 @@ pub fn needs_tree(output: &OutputSpec) -> bool {
     matches!(output.kind, OutputKind::Tar | OutputKind::Local)
 }
 
-/// A file that gets its name when it is whole; or standard output.
+/// A file that gets its name when it is whole; or something that only takes bytes: a pipe, a device.
 enum Target {
     File { file: BufWriter<File>, temporary: PathBuf, path: PathBuf },
+    Special { file: File, path: PathBuf },
     Stdout,
 }
 
 impl Target {
     fn open(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(Self::Stdout) };
+        let what = || format!("cannot write {}", path.display());
+        // A rename would put a file in the place of /dev/null or of a pipe somebody reads from.
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            let file = File::options().write(true).open(path);
+            let file = file.or_error(ErrorKind::Environment, what)?;
+            return Ok(Self::Special { file, path: path.to_owned() });
+        }
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".part-{}", &random_id()[..8]));
         let temporary = PathBuf::from(name);
-        let file = File::create_new(&temporary)
-            .or_error(ErrorKind::Environment, || format!("cannot write {}", path.display()))?;
+        let file = File::create_new(&temporary).or_error(ErrorKind::Environment, what)?;
         let file = BufWriter::with_capacity(1 << 18, file);
         Ok(Self::File { file, temporary, path: path.to_owned() })
     }
@@ -52,6 +59,12 @@ impl Target {
                 out.flush().or_error(ErrorKind::Environment, || {
                     "cannot write to standard output".to_owned()
                 })
+            }
+            Self::Special { file, path } => {
+                let mut file = BufWriter::with_capacity(1 << 18, file);
+                produce(&mut file)?;
+                file.flush()
+                    .or_error(ErrorKind::Environment, || format!("cannot write {}", path.display()))
             }
             Self::File { mut file, temporary, path } => {
                 let what = || format!("cannot write {}", path.display());

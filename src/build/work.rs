@@ -1,7 +1,7 @@
 //! What a step needs and what it does: keys from its inputs, then RUN, COPY or WORKDIR on a draft snapshot.
 
 use super::keys;
-use super::mounts::{Binds, cache_directory};
+use super::mounts::{Binds, CacheMounts};
 use super::run::{RunPlaces, run};
 use super::stage::Builder;
 use super::state::StageState;
@@ -100,17 +100,13 @@ impl Builder<'_> {
     fn run_inputs(&self, run: &RunStep, worker: Option<&Worker>) -> Result<Option<Vec<Digest>>> {
         let mut inputs = Vec::new();
         for mount in &run.mounts {
-            let (from, source) = match &mount.kind {
-                RunMountKind::Bind { from, source } => (from, source),
-                // Only waited for: what seeds a cache is in no key, and later there is no waiting.
-                RunMountKind::Cache { from: Some((from, _)), .. } => {
-                    if self.source(from, worker)?.is_none() {
-                        return Ok(None);
-                    }
-                    continue;
-                }
-                RunMountKind::Cache { .. } | RunMountKind::Tmpfs { .. } => continue,
-            };
+            // Later, with a place among the running steps taken, waiting for that stage could be for ever.
+            if let RunMountKind::Cache { from: Some((CopyFrom::Stage(seed), _)), .. } = &mount.kind
+                && worker.is_some()
+            {
+                self.states.wait(*seed).ok_or_else(super::stage::stopped)?;
+            }
+            let RunMountKind::Bind { from, source } = &mount.kind else { continue };
             let sources = [(source.clone(), mount.span)];
             let selection = Selection {
                 from,
@@ -226,6 +222,7 @@ impl Builder<'_> {
     /// Gets the mounts of `RUN --mount` ready.
     fn binds(&self, step: &RunStep, worker: &Worker) -> Result<Binds> {
         let mut binds = Binds::default();
+        let caches = CacheMounts::take(self.store, &step.mounts, &worker.cancel)?;
         for mount in &step.mounts {
             match &mount.kind {
                 RunMountKind::Tmpfs { size } => binds.add_tmpfs(&mount.target, *size),
@@ -235,17 +232,15 @@ impl Builder<'_> {
                     binds.add_path(&mount.target, &path, mount.read_only, Some(copy))?;
                 }
                 RunMountKind::Cache { id, from, sharing, owner } => {
-                    let (path, lock) = cache_directory(self.store, id, *sharing)?;
+                    let path = caches.path(id, *sharing)?;
                     if !path.exists() {
-                        self.seed(&path, from.as_ref(), *owner, mount.span, worker)?;
+                        self.seed(path, from.as_ref(), *owner, mount.span, worker)?;
                     }
-                    if let Some(lock) = lock {
-                        binds.hold(lock);
-                    }
-                    binds.add_path(&mount.target, &path, mount.read_only, None)?;
+                    binds.add_path(&mount.target, path, mount.read_only, None)?;
                 }
             }
         }
+        binds.hold(caches);
         Ok(binds)
     }
 

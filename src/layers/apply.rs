@@ -142,7 +142,7 @@ impl Apply<'_> {
             if !self.options.whiteouts {
                 let what = shown(&entry.original);
                 return Err(Error::context(format!("archive entry {what} cannot be unpacked"))
-                    .cause("names that start with `.wh.` mark deletions in image layers"));
+                    .cause(whiteout::RESERVED_NAMES));
             }
             return self.whiteout(&entry.path, mark);
         }

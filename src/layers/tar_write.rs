@@ -59,7 +59,7 @@ pub fn write_layer(
         if whiteout::is_reserved_name(name) {
             let what = shown(&change.path);
             return Err(Error::environment(format!("{what} cannot be stored in a layer"))
-                .cause("names that start with `.wh.` mark deletions")
+                .cause(whiteout::RESERVED_NAMES)
                 .hint("remove or rename it in the step that makes it"));
         }
         match &change.kind {

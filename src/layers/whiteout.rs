@@ -18,6 +18,9 @@ pub const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Start of aufs's own records; kept in some old layers, mean nothing.
 const RESERVED: &[u8] = b".wh..wh.";
 
+/// Why no file may have such a name, for messages.
+pub const RESERVED_NAMES: &str = "names that start with `.wh.` mark deletions in image layers";
+
 /// Which private attributes overlayfs uses for its marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum XattrFlavour {

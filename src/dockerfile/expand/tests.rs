@@ -1,3 +1,5 @@
+//! Tests of word expansion: every operator, quoting, escapes, and what is refused.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Tests of the archive forms: what each reads and writes, and other tools that must read ours.
+
 use super::*;
 use crate::oci::{
     Digest,

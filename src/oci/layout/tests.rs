@@ -1,3 +1,5 @@
+//! Tests of the layout: blobs, names, the index, and damage done by hand.
+
 use super::*;
 use crate::oci::{media, reference::Reference};
 

@@ -1,3 +1,5 @@
+//! Tests of the validator: images that hold, and one test for each promise that can be broken.
+
 use super::*;
 use crate::oci::{
     archive::{Output, SaveFormat, SaveImage, SaveOptions, save},
