@@ -25,10 +25,11 @@ use crate::context::FileDigestCache;
 use crate::dockerfile::{self, ast::Dockerfile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::layout::Origin;
-use crate::oci::{Digest, Platform};
+use crate::oci::{Digest, Platform, platform};
 use crate::plan::step::{BaseRef, BuildPlan, StepKind};
 use crate::plan::{self, PlanRequest, Planned};
 use crate::progress::{Emitter, Event};
+use crate::source::Span;
 use images::BaseImage;
 use jobs::Jobs;
 use request::{BuildOutcome, BuildRequest};
@@ -102,6 +103,7 @@ fn plan_with_bases(
                 for base in bases {
                     let image = images::find(store, &base, request, emitter)
                         .map_err(|error| at_from(error, dockerfile, &base))?;
+                    warn_of_platform(&image, &base, dockerfile, emitter);
                     images.insert(base, image);
                 }
             }
@@ -119,14 +121,34 @@ fn plan_with_bases(
 
 /// Puts an error about a base image at the FROM that names it.
 fn at_from(error: Error, dockerfile: &Dockerfile, base: &BaseRef) -> Error {
-    let froms = || dockerfile.stages.iter().map(|stage| &stage.from.base);
-    let found = froms()
-        .find(|word| word.text == base.reference)
-        .or_else(|| froms().find(|word| word.text.contains('$')));
-    match found {
-        Some(word) => error.at(&dockerfile.source, word.span),
+    match from_of(dockerfile, base) {
+        Some(span) => error.at(&dockerfile.source, span),
         None => error,
     }
+}
+
+/// Where a FROM names this base.
+fn from_of(dockerfile: &Dockerfile, base: &BaseRef) -> Option<Span> {
+    let froms = || dockerfile.stages.iter().map(|stage| &stage.from.base);
+    froms()
+        .find(|word| word.text == base.reference)
+        .or_else(|| froms().find(|word| word.text.contains('$')))
+        .map(|word| word.span)
+}
+
+/// An image that is no index is taken whatever it is made for (dockerfile.md §1.10), but not in silence.
+fn warn_of_platform(image: &BaseImage, base: &BaseRef, dockerfile: &Dockerfile, emitter: &Emitter) {
+    let found = Platform::of_config(&image.config);
+    if platform::best(&base.platform, std::iter::once((0, found.clone()))).is_some() {
+        return;
+    }
+    let text = format!(
+        "InvalidBaseImagePlatform: the base image `{}` is made for `{found}`, expected `{}`",
+        base.reference, base.platform
+    );
+    let place = from_of(dockerfile, base)
+        .map(|span| format!("{}:{}", dockerfile.source.name(), dockerfile.source.line(span.start)));
+    emitter.emit(Event::Warning { text, place });
 }
 
 fn warn(plan: &BuildPlan, dockerfile: &Dockerfile, emitter: &Emitter) {

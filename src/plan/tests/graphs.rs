@@ -115,7 +115,7 @@ fn targets_ignore_capitals_and_misspelt_ones_are_guessed() {
     );
     let far = try_plan(text, &for_target("release"), &BTreeMap::new()).unwrap_err();
     assert_eq!(far.message(), "target stage \"release\" could not be found");
-    assert_eq!(far.hints(), ["the stages are build, test"]);
+    assert_eq!(far.hints(), ["the stages are `build`, `test`"]);
     assert_eq!(error_for(text, &for_target("0")), "target stage \"0\" could not be found");
 }
 
