@@ -275,6 +275,11 @@ pub(super) fn filter() -> &'static seccomp::Program {
 }
 
 fn start(spec: &RunSpec) -> Report {
+    let env_words = spec.env.iter().flat_map(|(name, value)| [name, value]);
+    if spec.argv.iter().chain(env_words).any(|word| word.contains('\0')) {
+        let error = "an argument or a variable holds a NUL byte".to_owned();
+        return Report::Exec { code: 126, error };
+    }
     let bytes = |text: &str| CString::new(text).unwrap_or_default();
     let argv: Vec<CString> = spec.argv.iter().map(|arg| bytes(arg)).collect();
     let env: Vec<CString> = spec.env.iter().map(|(k, v)| bytes(&format!("{k}={v}"))).collect();
