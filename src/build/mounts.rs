@@ -14,14 +14,14 @@ use crate::sys::fs::{self, Stat};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::{SysResult, SysResultExt, root};
 use std::fs::{File, TryLockError};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Makes what is missing of `points` (path, true for a directory) below `dir`; `None` when nothing is missing.
 /// Directories that the rootfs has are repeated with their metadata, since the topmost one decides.
 pub(super) fn make_stubs(
-    lower: &OwnedFd,
+    lower: BorrowedFd<'_>,
     points: &[(String, bool)],
     dir: &Path,
 ) -> Result<Option<OwnedFd>> {
@@ -59,7 +59,7 @@ pub(super) fn make_stubs(
 }
 
 fn make_stub(
-    lower: &OwnedFd,
+    lower: BorrowedFd<'_>,
     stubs: &OwnedFd,
     path: &[u8],
     is_dir: bool,
@@ -87,7 +87,7 @@ fn make_stub(
     Ok(())
 }
 
-fn repeat(lower: &OwnedFd, stubs: &OwnedFd, path: &[u8], stat: &Stat) -> SysResult<()> {
+fn repeat(lower: BorrowedFd<'_>, stubs: &OwnedFd, path: &[u8], stat: &Stat) -> SysResult<()> {
     fs::lchown(stubs, path, stat.uid, stat.gid)?;
     fs::chmod(stubs, path, stat.mode)?;
     for (name, value) in fs::list_xattrs(lower, path)? {

@@ -35,10 +35,9 @@ pub(super) fn run(
     output: &mut dyn FnMut(bool, &[u8]),
 ) -> Result<()> {
     let private = Scratch::new(places.tmp)?;
-    let lower = worker.snapshots.view(draft.parent())?;
     let (ops, given, mut points) = own_files(step, &private, network)?;
     points.extend(binds.targets());
-    let stubs = make_stubs(&lower, &points, &private.path.join("stubs"))?;
+    let stubs = make_stubs(draft.below()?, &points, &private.path.join("stubs"))?;
     let rootfs = draft.mount(stubs.as_ref().map(AsFd::as_fd), true)?;
     let tree = fs::reopen_dir(&rootfs)
         .or_error(ErrorKind::Environment, || "cannot open the root file system".to_owned())?;

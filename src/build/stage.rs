@@ -295,9 +295,8 @@ impl Builder<'_> {
         let parent = tree::materialise(self.store, state, tools.worker)?;
         let draft = tools.worker.snapshots.prepare(parent.as_ref())?;
         self.work(&draft, step, prepared, id, tools.worker)?;
-        let lower = tools.worker.snapshots.view(parent.as_ref())?;
         let changes =
-            diff::diff_overlay(draft.upper(), Some(lower.as_fd()), &tools.diff_options())?;
+            diff::diff_overlay(draft.upper(), Some(draft.below()?), &tools.diff_options())?;
         if changes.is_empty() {
             return Ok(Done { tree: parent, own: None, changes });
         }

@@ -52,6 +52,7 @@ pub struct Draft<'a> {
     parent: Option<Arc<Snapshot>>,
     fs: OwnedFd,
     work: OwnedFd,
+    below: OnceLock<OwnedFd>,
     kept: bool,
 }
 
@@ -112,7 +113,8 @@ impl Snapshots {
         })();
         let (upper, work) = environment(made, "make a snapshot")?;
         environment(inherit_root(&upper, parent), "make a snapshot")?;
-        Ok(Draft { snapshots: self, id, parent: parent.cloned(), fs: upper, work, kept: false })
+        let (parent, below) = (parent.cloned(), OnceLock::new());
+        Ok(Draft { snapshots: self, id, parent, fs: upper, work, below, kept: false })
     }
 
     /// The snapshot of this id, when it and all its parents are whole and usable here.
@@ -334,6 +336,15 @@ impl Draft<'_> {
     /// The upper directory.
     pub fn upper(&self) -> BorrowedFd<'_> {
         self.fs.as_fd()
+    }
+
+    /// The tree that the draft stands on, as one read-only directory; mounted once.
+    pub fn below(&self) -> Result<BorrowedFd<'_>> {
+        if let Some(view) = self.below.get() {
+            return Ok(view.as_fd());
+        }
+        let view = self.snapshots.view(self.parent.as_ref())?;
+        Ok(self.below.get_or_init(|| view).as_fd())
     }
 
     /// What the draft stands on.
