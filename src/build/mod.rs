@@ -223,6 +223,9 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         let tree = tree::materialise(store, &state, worker)?;
         output::write_trees(request, worker, tree.as_ref(), epoch, emitter)?;
     }
+    if let Some(error) = worker.as_ref().and_then(|worker| worker.cancel.interrupted()) {
+        return Err(error);
+    }
     output::write_images(request, store, &outcome.descriptor, emitter)?;
     Ok(outcome)
 }
