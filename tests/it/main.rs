@@ -13,4 +13,5 @@
 mod support;
 
 mod basics;
+mod conformance;
 mod reproducible;

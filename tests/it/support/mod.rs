@@ -1,6 +1,7 @@
 //! A store, a context and the program, for one test.
 
 pub mod base;
+pub mod bases;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -218,7 +219,7 @@ impl Drop for World {
 }
 
 impl Said {
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
