@@ -13,3 +13,6 @@
 mod support;
 
 mod basics;
+mod errors;
+mod hostile;
+mod sandbox;
