@@ -110,9 +110,10 @@ fn plan_with_bases(
         }
     };
     for (base, span) in images::copied_from(&plan) {
+        let wanted = base.reference.clone();
         if let Entry::Vacant(place) = images.entry(base) {
             let image = images::find(store, place.key(), request, emitter)
-                .map_err(|error| error.at(&plan.source, span))?;
+                .map_err(|error| meant_stage(error, dockerfile, &wanted).at(&plan.source, span))?;
             place.insert(image);
         }
     }
@@ -123,6 +124,16 @@ fn plan_with_bases(
 fn at_from(error: Error, dockerfile: &Dockerfile, base: &BaseRef) -> Error {
     match from_of(dockerfile, base) {
         Some(span) => error.at(&dockerfile.source, span),
+        None => error,
+    }
+}
+
+/// A source of `COPY --from` that is no image may be a misspelt stage.
+fn meant_stage(error: Error, dockerfile: &Dockerfile, wanted: &str) -> Error {
+    let names = dockerfile.stages.iter().filter_map(|stage| stage.from.name.as_ref());
+    let names: Vec<&str> = names.map(|name| name.text.as_str()).collect();
+    match dockerfile::suggest::nearest(wanted, &names) {
+        Some(name) => error.hint(format!("did you mean the stage `{name}`?")),
         None => error,
     }
 }

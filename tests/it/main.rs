@@ -14,4 +14,7 @@ mod support;
 
 mod basics;
 mod conformance;
+mod errors;
+mod hostile;
 mod reproducible;
+mod sandbox;

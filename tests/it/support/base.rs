@@ -62,6 +62,21 @@ fn make() -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// The tar of a root file system with nothing in it but busybox: no directory to mount anything on.
+pub fn bare_tar() -> Vec<u8> {
+    let busybox = std::fs::read(BUSYBOX).expect("the package busybox-static is installed");
+    let mut header = Header::new_ustar();
+    header.set_entry_type(EntryType::Regular);
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1_600_000_000);
+    header.set_size(busybox.len() as u64);
+    let mut tar = Builder::new(Vec::new());
+    tar.append_data(&mut header, "busybox", &busybox[..]).unwrap();
+    tar.into_inner().unwrap()
+}
+
 /// What a tar holds, sorted: `path type mode uid:gid target-or-size`.
 pub fn list_tar(bytes: &[u8]) -> Vec<String> {
     let mut archive = tar::Archive::new(bytes);

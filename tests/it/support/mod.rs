@@ -2,10 +2,12 @@
 
 pub mod base;
 pub mod bases;
+pub mod processes;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -64,6 +66,14 @@ fn user_exists() -> bool {
         .is_ok_and(|text| text.lines().any(|line| line.starts_with(&format!("{USER}:"))))
 }
 
+/// Numbers of the ordinary user and of its group.
+pub fn user_ids() -> (u32, u32) {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd.lines().find(|line| line.starts_with(&format!("{USER}:"))).unwrap();
+    let numbers: Vec<u32> = line.split(':').skip(2).take(2).map(|n| n.parse().unwrap()).collect();
+    (numbers[0], numbers[1])
+}
+
 /// The program, at a path that every user can reach.
 pub fn program() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
@@ -111,7 +121,7 @@ impl World {
     }
 
     /// Gives what the test made to the user who runs the program.
-    fn give(&self) {
+    pub fn give(&self) {
         if self.who == Who::User && is_root() {
             let owner = format!("{USER}:");
             let done = Command::new("chown").args(["-R", &owner]).arg(self.dir.path()).status();
@@ -151,13 +161,12 @@ impl World {
 
     /// Any program as the user of this world, with a clean environment.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = if self.who == Who::User && is_root() {
-            let mut command = Command::new("runuser");
-            command.args(["-u", USER, "--"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
+        let mut command = Command::new(program);
+        if self.who == Who::User && is_root() {
+            // No helper program in between: signals of a test go to the program itself.
+            let (uid, gid) = user_ids();
+            command.uid(uid).gid(gid);
+        }
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
