@@ -95,6 +95,7 @@ fn attack(world: &World, members: &[Member<'_>]) -> String {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of attacks")]
 fn no_layer_reaches_outside_of_the_root() {
     for world in World::each() {
         let outside = world.path("outside");
