@@ -77,6 +77,8 @@ fn make_stub(
             continue;
         }
         fs::mkdir(stubs, part, 0o755)?;
+        // The mode again: mkdir's is cut by the umask of whoever builds.
+        fs::chmod(stubs, part, 0o755)?;
         if let Some(stat) = root::lstat_opt(lower, part)?
             && stat.is_dir()
         {

@@ -238,7 +238,8 @@ fn open_context(context: &Path, dockerfile: Option<&Path>) -> Result<FileTree> {
     Ok(FileTree::context(dir, None))
 }
 
-/// `--source-date-epoch`, the build argument, or the environment, in this order; empty means none.
+/// `--source-date-epoch`, the build argument, or the environment, in this order; empty means none, and so does
+/// BuildKit's `context`, since a local directory has no time of its own.
 fn epoch(
     args: &BuildArgs,
     environment: &Environment,
@@ -251,7 +252,7 @@ fn epoch(
         .or_else(|| given.map(|(_, value)| value.clone()))
         .or_else(|| environment.text("SOURCE_DATE_EPOCH"));
     match text.as_deref().map(str::trim) {
-        None | Some("") => Ok(None),
+        None | Some("" | "context") => Ok(None),
         Some("git") => commit_time(&args.context).map(Some),
         Some(text) => text.parse().map(Some).map_err(|_| {
             Error::usage(format!("invalid SOURCE_DATE_EPOCH: `{text}`"))

@@ -16,5 +16,7 @@ mod basics;
 mod conformance;
 mod errors;
 mod hostile;
+mod mounts;
 mod reproducible;
+mod results;
 mod sandbox;

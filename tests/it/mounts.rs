@@ -1,0 +1,67 @@
+//! `RUN --mount` and the places that mounts need: who waits for whom, and what others may see.
+
+use crate::support::{World, program};
+
+/// The same locked cache twice in one RUN waited for its own lock, and two RUNs with two caches could wait for each
+/// other: each mount took its lock when its turn came. Found in review.
+#[test]
+fn locked_caches_never_wait_for_themselves() {
+    for world in World::each() {
+        let world = world.with_base();
+        let twice = "--mount=type=cache,id=c,target=/x,sharing=locked \
+                     --mount=type=cache,id=c,target=/y,sharing=locked";
+        let said = world.build(&format!("FROM base\nRUN {twice} echo 1 > /x/f; cat /y/f\n"), &[]);
+        assert!(said.stderr.contains("#1 1\n"), "{}", said.stderr);
+        said.ok();
+    }
+}
+
+/// A RUN held the only place among the running steps while it waited for the stage that fills its cache. Found in
+/// review.
+#[test]
+fn a_cache_that_a_stage_fills_is_waited_for_before_running() {
+    for world in World::each() {
+        let world = world.with_base();
+        let said = world.build(
+            "FROM base AS seed\nRUN mkdir /q && echo seeded > /q/f\n\
+             FROM base\nRUN --mount=type=cache,target=/c,from=seed,source=/q cat /c/f\n",
+            &["--jobs", "1"],
+        );
+        assert!(said.stderr.contains("#2 seeded\n"), "{}", said.stderr);
+        said.ok();
+    }
+}
+
+/// Directories made for a mount's target took the umask of whoever builds, so that USER could not pass through them.
+/// Found in review.
+#[test]
+fn the_callers_umask_does_not_reach_mount_targets() {
+    for world in World::each() {
+        let world = world.with_base();
+        world.file(
+            "Dockerfile",
+            "FROM base\nUSER 1\nRUN --mount=type=tmpfs,target=/q/r ls -ld /q/r/.\n",
+        );
+        let script = "umask 077; exec \"$0\" build --progress plain context";
+        let said = world.command("sh").args(["-c", script]).arg(program()).output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    }
+}
+
+/// Without anybody to allow it, a Dockerfile could ask for all capabilities. Found in review.
+#[test]
+fn a_run_cannot_ask_for_all_capabilities() {
+    let world = World::new().with_base();
+    let said = world.build("FROM base\nRUN true\nRUN --security=insecure id\n", &[]);
+    assert_eq!(
+        said.failed(1),
+        "\
+error: security.insecure is not allowed
+  --> Dockerfile:3:1
+   |
+ 3 | RUN --security=insecure id
+   | ^^^^^^^^^^^^^^^^^^^^^^^^^^
+ cause: not yet supported: RUN --security=insecure
+"
+    );
+}
