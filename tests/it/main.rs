@@ -14,5 +14,6 @@ mod support;
 
 mod basics;
 mod errors;
+mod faults;
 mod hostile;
 mod sandbox;
