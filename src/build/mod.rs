@@ -147,12 +147,7 @@ fn from_of(dockerfile: &Dockerfile, base: &BaseRef) -> Option<Span> {
 }
 
 /// An image that is no index is taken whatever it is made for (dockerfile.md §1.10), but not in silence.
-fn warn_of_platform(
-    image: &BaseImage,
-    base: &BaseRef,
-    dockerfile: &Dockerfile,
-    emitter: &Emitter,
-) {
+fn warn_of_platform(image: &BaseImage, base: &BaseRef, dockerfile: &Dockerfile, emitter: &Emitter) {
     let found = Platform::of_config(&image.config);
     if platform::best(&base.platform, std::iter::once((0, found.clone()))).is_some() {
         return;

@@ -133,8 +133,7 @@ fn find_target(inputs: &Inputs<'_>, names: &Names, count: usize) -> Result<usize
         Some(near) => Error::dockerfile(format!("{message} (did you mean {near}?)")),
         None if known.is_empty() => Error::dockerfile(message)
             .hint("no stage has a name; name one with `FROM image AS name`"),
-        None => Error::dockerfile(message)
-            .hint(format!("the stages are `{}`", known.join("`, `"))),
+        None => Error::dockerfile(message).hint(format!("the stages are `{}`", known.join("`, `"))),
     })
 }
 

@@ -79,10 +79,11 @@ fn faults_of_the_input_are_told_with_place_reason_and_remedy() {
             let args = fs::read_to_string(case.join("args")).unwrap_or_default();
             let context = world.context();
             let said = world.run(
-                ["build", "--progress", "plain"]
-                    .into_iter()
-                    .chain(args.lines())
-                    .chain(["-t", "result", context.to_str().unwrap()]),
+                ["build", "--progress", "plain"].into_iter().chain(args.lines()).chain([
+                    "-t",
+                    "result",
+                    context.to_str().unwrap(),
+                ]),
             );
             let found = normal(&world, &said);
             let path = case.join("stderr.txt");
@@ -92,7 +93,10 @@ fn faults_of_the_input_are_told_with_place_reason_and_remedy() {
             let expected = fs::read_to_string(&path).unwrap_or_default();
             if found != expected {
                 let name = case.file_name().unwrap().to_string_lossy();
-                wrong += &format!("== {name} ({:?})\n-- expected\n{expected}-- found\n{found}", world.who());
+                wrong += &format!(
+                    "== {name} ({:?})\n-- expected\n{expected}-- found\n{found}",
+                    world.who()
+                );
             }
             assert_eq!(said.code != 0, !found.contains("\nbuilt "), "{found}");
         }
@@ -268,10 +272,11 @@ fn wrong_usage_is_told_with_exit_code_2() {
 fn the_log_of_a_failed_command_is_complete() {
     for world in World::each() {
         let world = world.with_base();
-        let said = world.build("FROM base\nRUN printf 'a\\rb\\n\\377'; seq 3000 >&2; exit 3\n", &[]);
+        let said =
+            world.build("FROM base\nRUN printf 'a\\rb\\n\\377'; seq 3000 >&2; exit 3\n", &[]);
         let log = said.stderr.lines().find_map(|line| line.strip_prefix("  log: ")).unwrap();
         let log = fs::read(log).unwrap();
-        let numbers: String = (1..=3000).map(|n| format!("{n}\n")).collect();
+        let numbers = (1..=3000).fold(String::new(), |text, n| text + &n.to_string() + "\n");
         // Two pipes: their order among each other is not kept, each of them is.
         let rest: Vec<u8> = remove_once(&log, b"a\rb\n\xff");
         assert_eq!(String::from_utf8(rest).unwrap(), numbers);

@@ -109,10 +109,19 @@ fn a_build_killed_at_any_new_file_leaves_a_store_that_is_good() {
         build(&world).ok();
         for events in 1..16 {
             let watch = inotify::init(CreateFlags::CLOEXEC).unwrap();
-            for dir in ["snapshots", "cache/steps", "images/blobs/sha256", "images", "tmp", "locks", "cache"] {
+            for dir in [
+                "snapshots",
+                "cache/steps",
+                "images/blobs/sha256",
+                "images",
+                "tmp",
+                "locks",
+                "cache",
+            ] {
                 let path = world.store().join(dir);
                 fs::create_dir_all(&path).unwrap();
-                inotify::add_watch(&watch, &path, WatchFlags::CREATE | WatchFlags::MOVED_TO).unwrap();
+                inotify::add_watch(&watch, &path, WatchFlags::CREATE | WatchFlags::MOVED_TO)
+                    .unwrap();
             }
             world.give();
             let mut child = start(&world, &[&["--no-cache"], &ARGS[..]].concat());
@@ -121,7 +130,8 @@ fn a_build_killed_at_any_new_file_leaves_a_store_that_is_good() {
             let pid = rustix::process::Pid::from_child(&child);
             let ended = pidfd_open(pid, PidfdFlags::empty()).unwrap();
             for _ in 0..3 * events {
-                let mut ready = [PollFd::new(&watch, PollFlags::IN), PollFd::new(&ended, PollFlags::IN)];
+                let mut ready =
+                    [PollFd::new(&watch, PollFlags::IN), PollFd::new(&ended, PollFlags::IN)];
                 poll(&mut ready, None).unwrap();
                 if ready[0].revents().is_empty() {
                     break;
@@ -146,7 +156,8 @@ fn builds_side_by_side_in_one_store_do_not_disturb_each_other() {
         fs::write(world.context().join("Another"), &another).unwrap();
         let file = world.context().join("Another");
         let file = file.to_str().unwrap();
-        let other_args = ["-f", file, "--source-date-epoch", "1", "--network", "none", "-t", "other"];
+        let other_args =
+            ["-f", file, "--source-date-epoch", "1", "--network", "none", "-t", "other"];
         let children: Vec<Child> = (0..6)
             .map(|n| if n % 3 == 2 { start(&world, &other_args) } else { start(&world, &ARGS) })
             .collect();
@@ -272,7 +283,9 @@ fn own_layers(world: &World) -> Vec<PathBuf> {
 const DAMAGES: [(&str, Damage); 12] = [
     ("a layer is missing", |world| fs::remove_file(&own_layers(world)[1]).unwrap()),
     ("all layers are missing", |world| {
-        own_layers(world).iter().for_each(|path| fs::remove_file(path).unwrap());
+        for path in own_layers(world) {
+            fs::remove_file(path).unwrap();
+        }
     }),
     ("a layer is cut short", |world| fs::write(&own_layers(world)[0], "cut").unwrap()),
     ("a layer is empty", |world| fs::write(own_layers(world).last().unwrap(), "").unwrap()),
@@ -311,7 +324,10 @@ const DAMAGES: [(&str, Damage); 12] = [
             value["boot"] = "x".into();
             value["synced"] = false.into();
             fs::write(meta, value.to_string()).unwrap();
-            let emptied = Command::new("find").arg(path.join("fs")).args(["-mindepth", "1", "-delete"]).status();
+            let emptied = Command::new("find")
+                .arg(path.join("fs"))
+                .args(["-mindepth", "1", "-delete"])
+                .status();
             assert!(emptied.unwrap().success());
         });
     }),
@@ -319,7 +335,8 @@ const DAMAGES: [(&str, Damage); 12] = [
         let text = world.run(["image", "inspect", "app"]).ok();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         for digest in [&value["manifest_digest"], &value["manifest"]["config"]["digest"]] {
-            let path = world.store().join("images/blobs/sha256").join(&digest.as_str().unwrap()[7..]);
+            let path =
+                world.store().join("images/blobs/sha256").join(&digest.as_str().unwrap()[7..]);
             fs::remove_file(path).unwrap();
         }
     }),
@@ -345,7 +362,8 @@ fn a_damaged_store_heals() {
             world.validate(layout.to_str().unwrap());
             fs::remove_dir_all(layout).unwrap();
             damage(&world);
-            let later = format!("{DOCKERFILE}RUN : {number}; cat /all/numbers | wc -l; ls /all/b\n");
+            let later =
+                format!("{DOCKERFILE}RUN : {number}; cat /all/numbers | wc -l; ls /all/b\n");
             let said = world.build(&later, &ARGS[..4]);
             assert_eq!(said.code, 0, "{name} ({:?}):\n{}", world.who(), said.stderr);
             assert!(said.stderr.contains(" 2000\n"), "{name}: {}", said.stderr);
@@ -408,7 +426,10 @@ fn a_store_in_use_is_not_pruned() {
     child.wait().unwrap();
     assert!(ready);
     let text = normal(&world, &said);
-    assert_eq!(text, "exit 3\nerror: the store DIR/store is in use\nhelp: wait until the builds in it are done\n");
+    assert_eq!(
+        text,
+        "exit 3\nerror: the store DIR/store is in use\nhelp: wait until the builds in it are done\n"
+    );
     processes::wait_until_gone(&marker);
     world.run(["prune", "--all"]).ok();
     world.validate("app");

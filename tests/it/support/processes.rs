@@ -62,7 +62,9 @@ pub fn mounts_below(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for pid in all() {
         let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        found.extend(text.lines().filter(|line| line.contains(dir)).map(|line| format!("{pid} {line}")));
+        found.extend(
+            text.lines().filter(|line| line.contains(dir)).map(|line| format!("{pid} {line}")),
+        );
     }
     found
 }
