@@ -349,13 +349,17 @@ fn file_digests(store: &Store) -> Result<FileDigestCache> {
 
 /// Removes blobs whose content is not what their name says; true when there was one that can be made again.
 fn drop_damaged(store: &Store, images: &Images) -> Result<bool> {
-    let of_bases: Vec<&Digest> =
-        images.values().flat_map(|image| image.layers.iter().map(|layer| &layer.digest)).collect();
+    let is_of = |image: &BaseImage, digest: &Digest| {
+        image.layers.iter().any(|layer| layer.digest == *digest)
+    };
     let mut found = false;
     for digest in blobs::damaged(store)? {
-        if of_bases.contains(&&digest) {
-            return Err(Error::integrity(format!("layer {digest} of a base image is damaged"))
-                .hint("import or pull the image again; nothing else is lost"));
+        if let Some((base, _)) = images.iter().find(|(_, image)| is_of(image, &digest)) {
+            let name = &base.reference;
+            return Err(Error::integrity(format!(
+                "layer {digest} of the base image `{name}` is damaged"
+            ))
+            .hint("import or pull the image again; nothing else is lost"));
         }
         store.images().remove_blob(&digest)?;
         found = true;

@@ -14,6 +14,9 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// A file system with less than this many free bytes counts as full.
+const NEARLY_FULL: u64 = 1 << 20;
+
 /// Where the log and the private files of a RUN go.
 #[derive(Debug)]
 pub(super) struct RunPlaces<'a> {
@@ -71,7 +74,17 @@ pub(super) fn run(
             output(stderr, bytes);
         },
     )?;
-    judge(&report, step, log)
+    judge(&report, step, log).map_err(|error| explain_full_disk(error, places.tmp))
+}
+
+/// A command that fails on a full disk seldom says so.
+fn explain_full_disk(error: Error, store: &Path) -> Error {
+    match rustix::fs::statvfs(store) {
+        Ok(stat) if stat.f_bavail.saturating_mul(stat.f_frsize) < NEARLY_FULL => error.hint(
+            "the file system of the store has no space left: free some, or choose another store with `--root`",
+        ),
+        _ => error,
+    }
 }
 
 /// A directory under `tmp` that goes away with the value.

@@ -276,7 +276,7 @@ fn the_log_of_a_failed_command_is_complete() {
             world.build("FROM base\nRUN printf 'a\\rb\\n\\377'; seq 3000 >&2; exit 3\n", &[]);
         let log = said.stderr.lines().find_map(|line| line.strip_prefix("  log: ")).unwrap();
         let log = fs::read(log).unwrap();
-        let numbers = (1..=3000).fold(String::new(), |all, n| format!("{all}{n}\n"));
+        let numbers = (1..=3000).fold(String::new(), |text, n| text + &n.to_string() + "\n");
         // Two pipes: their order among each other is not kept, each of them is.
         let rest: Vec<u8> = remove_once(&log, b"a\rb\n\xff");
         assert_eq!(String::from_utf8(rest).unwrap(), numbers);

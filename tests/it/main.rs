@@ -15,6 +15,7 @@ mod support;
 mod basics;
 mod conformance;
 mod errors;
+mod faults;
 mod hostile;
 mod mounts;
 mod reproducible;

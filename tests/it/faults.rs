@@ -1,0 +1,437 @@
+//! Faults of the machine: killed builds, full disks, damaged stores, builds side by side. Nothing is lost and no wrong image is
+//! made: afterwards the same build gives the same digest as in a store that nothing happened to.
+
+use crate::errors::{normal, transcript};
+use crate::support::processes::{self, Marker};
+use crate::support::{Said, World, program};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// Several kinds of steps; with the epoch its digest is always the same.
+const DOCKERFILE: &str = "FROM base AS one\n\
+     RUN echo 1 > /one; seq 2000 > /numbers\n\
+     RUN rm -r /usr/share/doc; mkdir -p /a/b; echo deep > /a/b/file\n\
+     FROM base\n\
+     WORKDIR /work\n\
+     COPY file /work/\n\
+     RUN --mount=type=tmpfs,target=/t echo x > /t/x; ln /work/file /work/other\n\
+     COPY --from=one /numbers /a /all/\n\
+     RUN rm /work/file && for i in 1 2 3; do echo line $i; done\n";
+
+const ARGS: [&str; 6] = ["--source-date-epoch", "1700000000", "--network", "none", "-t", "app"];
+
+fn world(world: World) -> World {
+    let world = world.with_base();
+    world.file("file", "content").file("Dockerfile", DOCKERFILE);
+    world
+}
+
+fn build(world: &World) -> Said {
+    world.build(DOCKERFILE, &ARGS)
+}
+
+/// The digest that every build of the Dockerfile must have.
+fn undisturbed(user: World) -> String {
+    build(&world(user)).ok()
+}
+
+fn start(world: &World, args: &[&str]) -> Child {
+    world
+        .command(program())
+        .args(["build", "--progress", "plain"])
+        .args(args)
+        .arg(world.context())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// True for names of blobs that are whole; unfinished ones are dotted.
+fn blobs(world: &World) -> Vec<PathBuf> {
+    let dir = world.store().join("images/blobs/sha256");
+    let mut found: Vec<PathBuf> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'))
+        .collect();
+    found.sort();
+    found
+}
+
+fn hashed(path: &PathBuf) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_build_killed_at_any_line_leaves_a_store_that_is_good() {
+    for (reference, other) in World::each().into_iter().zip(World::each()) {
+        let expected = undisturbed(reference);
+        let world = world(other);
+        let mut line = 0;
+        loop {
+            let mut child = start(&world, &ARGS);
+            let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+            let seen = lines.by_ref().take(line).count();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            drop(lines);
+            for blob in blobs(&world) {
+                assert_eq!(blob.file_name().unwrap().to_str().unwrap(), hashed(&blob));
+            }
+            if seen < line {
+                break;
+            }
+            line += 1;
+        }
+        assert!(line > 5, "{line}");
+        let said = build(&world);
+        assert_eq!(said.ok(), expected, "{:?}", world.who());
+        world.validate("app");
+        assert_eq!(world.build(DOCKERFILE, &[&["--no-cache"], &ARGS[..]].concat()).ok(), expected);
+        assert_eq!(processes::mounts_below(&world.path("")), Vec::<String>::new());
+    }
+}
+
+/// Kills on events of the store's directories: finer than lines.
+#[test]
+fn a_build_killed_at_any_new_file_leaves_a_store_that_is_good() {
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+    use rustix::process::{PidfdFlags, pidfd_open};
+    for (reference, other) in World::each().into_iter().zip(World::each()) {
+        let expected = undisturbed(reference);
+        let world = world(other);
+        build(&world).ok();
+        for events in 1..16 {
+            let watch = inotify::init(CreateFlags::CLOEXEC).unwrap();
+            for dir in [
+                "snapshots",
+                "cache/steps",
+                "images/blobs/sha256",
+                "images",
+                "tmp",
+                "locks",
+                "cache",
+            ] {
+                let path = world.store().join(dir);
+                fs::create_dir_all(&path).unwrap();
+                inotify::add_watch(&watch, &path, WatchFlags::CREATE | WatchFlags::MOVED_TO)
+                    .unwrap();
+            }
+            world.give();
+            let mut child = start(&world, &[&["--no-cache"], &ARGS[..]].concat());
+            let mut space = [std::mem::MaybeUninit::uninit(); 4096];
+            let mut reader = inotify::Reader::new(&watch, &mut space);
+            let pid = rustix::process::Pid::from_child(&child);
+            let ended = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+            for _ in 0..3 * events {
+                let mut ready =
+                    [PollFd::new(&watch, PollFlags::IN), PollFd::new(&ended, PollFlags::IN)];
+                poll(&mut ready, None).unwrap();
+                if ready[0].revents().is_empty() {
+                    break;
+                }
+                reader.next().unwrap();
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        world.run(["image", "rm", "app"]).ok();
+        assert_eq!(build(&world).ok(), expected, "{:?}", world.who());
+        world.validate("app");
+    }
+}
+
+#[test]
+fn builds_side_by_side_in_one_store_do_not_disturb_each_other() {
+    for (reference, other) in World::each().into_iter().zip(World::each()) {
+        let expected = undisturbed(reference);
+        let world = world(other);
+        let another = DOCKERFILE.replace("echo 1 > /one", "echo 2 > /one");
+        fs::write(world.context().join("Another"), &another).unwrap();
+        let file = world.context().join("Another");
+        let file = file.to_str().unwrap();
+        let other_args =
+            ["-f", file, "--source-date-epoch", "1", "--network", "none", "-t", "other"];
+        let children: Vec<Child> = (0..6)
+            .map(|n| if n % 3 == 2 { start(&world, &other_args) } else { start(&world, &ARGS) })
+            .collect();
+        let said: Vec<(String, String)> = children
+            .into_iter()
+            .map(|child| {
+                let output = child.wait_with_output().unwrap();
+                let text = String::from_utf8(output.stderr).unwrap();
+                assert!(output.status.success(), "{text}");
+                (String::from_utf8(output.stdout).unwrap(), text)
+            })
+            .collect();
+        for n in [0, 1, 3, 4] {
+            assert_eq!(said[n].0, expected, "{}", said[n].1);
+        }
+        assert_eq!(said[2].0, said[5].0);
+        assert_ne!(said[2].0, expected);
+        for name in ["app", "other"] {
+            world.validate(name);
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_store_stays_good() {
+    let Some(world) = World::root() else { return };
+    let world = world_in_small_store(world);
+    let script = format!(
+        "set -e; mount -t tmpfs -o size=12m tmpfs {store}; chmod 755 {store}\n\
+         {program} image import base base.tar\n\
+         for name in run layer copy; do\n\
+         echo \"== $name\" >&2; {program} build --progress plain -t $name context-$name && exit 99; echo \"exit $?\" >&2\n\
+         done\n\
+         echo == afterwards >&2; {program} build --progress plain -t small context-small\n\
+         {program} image validate small; {program} image ls | cut -d' ' -f1\n",
+        store = world.store().display(),
+        program = program().display()
+    );
+    let args = ["-m", "--propagation", "private", "sh", "-c", &script];
+    let output = world.command("unshare").args(args).output().unwrap();
+    let said = Said {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    let names: Vec<&str> = said.stdout.lines().skip(2).collect();
+    assert_eq!(names, ["valid", "NAME", "base:latest", "small:latest"], "{}", said.stderr);
+    transcript("full-disk", &normal(&world, &said));
+}
+
+fn world_in_small_store(world: World) -> World {
+    fs::write(world.path("base.tar"), crate::support::base::busybox_tar()).unwrap();
+    for (name, dockerfile) in [
+        ("run", "FROM base\nRUN head -c 20m /dev/urandom > /big 2>/dev/null\n"),
+        ("layer", "FROM base\nRUN head -c 5m /dev/urandom > /big\n"),
+        ("copy", "FROM base\nCOPY big /\n"),
+        ("small", "FROM base\nRUN echo small > /small\n"),
+    ] {
+        let context = world.path(&format!("context-{name}"));
+        fs::create_dir(&context).unwrap();
+        fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    }
+    fs::write(world.path("context-copy/big"), vec![b'x'; 20 << 20]).unwrap();
+    world
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_named() {
+    let Some(world) = World::user() else { return };
+    world.file("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let mut found = String::new();
+    let mut fails = |what: &str| {
+        let said = world.run(["build", world.context().to_str().unwrap()]);
+        found += &format!("== {what}\n{}\n", normal(&world, &said));
+        assert_eq!(said.code, 3, "{what}");
+    };
+    let mode = |bits: u32| {
+        fs::set_permissions(world.store(), fs::Permissions::from_mode(bits)).unwrap();
+    };
+    mode(0o555);
+    fails("an empty directory that may not be written");
+    mode(0o000);
+    fails("a directory that may not be entered");
+    mode(0o755);
+    fs::remove_dir(world.store()).unwrap();
+    fs::write(world.store(), "a file").unwrap();
+    fails("a file");
+    fs::remove_file(world.store()).unwrap();
+    fs::create_dir(world.store()).unwrap();
+    fs::write(world.store().join("version"), "2\n").unwrap();
+    world.give();
+    fails("a newer store");
+    fs::remove_file(world.store().join("version")).unwrap();
+    world.run(["build", world.context().to_str().unwrap()]).ok();
+    transcript("unusable-stores", &found);
+}
+
+/// Some damage done by hand.
+type Damage = fn(&World);
+
+fn each_file(world: &World, dir: &str, change: impl Fn(&PathBuf)) {
+    let entries = fs::read_dir(world.store().join(dir)).unwrap();
+    let paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    assert!(!paths.is_empty(), "{dir} is empty");
+    for path in paths {
+        change(&path);
+    }
+}
+
+/// Layers that the build made, by path: not those of the base image.
+fn own_layers(world: &World) -> Vec<PathBuf> {
+    let layers = |name: &str| -> Vec<String> {
+        let text = world.run(["image", "inspect", name]).ok();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let layers = value["manifest"]["layers"].as_array().unwrap().clone();
+        layers.iter().map(|layer| layer["digest"].as_str().unwrap()[7..].to_owned()).collect()
+    };
+    let base = layers("base");
+    let own = layers("app").into_iter().filter(|layer| !base.contains(layer));
+    own.map(|layer| world.store().join("images/blobs/sha256").join(layer)).collect()
+}
+
+const DAMAGES: [(&str, Damage); 12] = [
+    ("a layer is missing", |world| fs::remove_file(&own_layers(world)[1]).unwrap()),
+    ("all layers are missing", |world| {
+        for path in own_layers(world) {
+            fs::remove_file(path).unwrap();
+        }
+    }),
+    ("a layer is cut short", |world| fs::write(&own_layers(world)[0], "cut").unwrap()),
+    ("a layer is empty", |world| fs::write(own_layers(world).last().unwrap(), "").unwrap()),
+    ("a layer is garbage of the same size", |world| {
+        let path = own_layers(world).pop().unwrap();
+        let size = fs::metadata(&path).unwrap().len() as usize;
+        fs::write(path, vec![0x5a; size]).unwrap();
+    }),
+    ("step records are garbage", |world| {
+        each_file(world, "cache/steps", |path| fs::write(path, "{\"version\":1,").unwrap());
+    }),
+    ("step records are of another version", |world| {
+        each_file(world, "cache/steps", |path| {
+            let text = fs::read_to_string(path).unwrap();
+            fs::write(path, text.replacen("\"version\":1", "\"version\":9", 1)).unwrap();
+        });
+    }),
+    ("the cache is gone", |world| fs::remove_dir_all(world.store().join("cache")).unwrap()),
+    ("snapshots are gone", |world| {
+        let removed = Command::new("rm").arg("-rf").arg(world.store().join("snapshots")).status();
+        assert!(removed.unwrap().success());
+    }),
+    ("descriptions of snapshots are garbage", |world| {
+        each_file(world, "snapshots", |path| {
+            if path.join("meta.json").exists() {
+                fs::write(path.join("meta.json"), "\0\0\0").unwrap();
+            }
+        });
+    }),
+    ("snapshots are of another boot and not synced, and their files are gone", |world| {
+        each_file(world, "snapshots", |path| {
+            let meta = path.join("meta.json");
+            let Ok(text) = fs::read_to_string(&meta) else { return };
+            // Garbage of the damage before stays where it is.
+            let Ok(mut value) = serde_json::from_str::<serde_json::Value>(&text) else { return };
+            value["boot"] = "x".into();
+            value["synced"] = false.into();
+            fs::write(meta, value.to_string()).unwrap();
+            let emptied = Command::new("find")
+                .arg(path.join("fs"))
+                .args(["-mindepth", "1", "-delete"])
+                .status();
+            assert!(emptied.unwrap().success());
+        });
+    }),
+    ("config and manifest are missing", |world| {
+        let text = world.run(["image", "inspect", "app"]).ok();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for digest in [&value["manifest_digest"], &value["manifest"]["config"]["digest"]] {
+            let path =
+                world.store().join("images/blobs/sha256").join(&digest.as_str().unwrap()[7..]);
+            fs::remove_file(path).unwrap();
+        }
+    }),
+];
+
+#[test]
+fn a_damaged_store_heals() {
+    for (reference, other) in World::each().into_iter().zip(World::each()) {
+        let expected = undisturbed(reference);
+        let world = world(other);
+        for (number, (name, damage)) in DAMAGES.into_iter().enumerate() {
+            assert_eq!(build(&world).ok(), expected);
+            damage(&world);
+            let layout = world.path("out/layout");
+            let spec = format!("type=oci,tar=false,dest={}", layout.display());
+            // An output reads every blob; later steps need the trees of the earlier ones.
+            let mut args = ARGS.to_vec();
+            args.extend(["-o", &spec]);
+            let said = world.build(DOCKERFILE, &args);
+            assert_eq!(said.code, 0, "{name} ({:?}):\n{}", world.who(), said.stderr);
+            assert_eq!(said.ok(), expected, "{name} ({:?})", world.who());
+            world.validate("app");
+            world.validate(layout.to_str().unwrap());
+            fs::remove_dir_all(layout).unwrap();
+            damage(&world);
+            let later =
+                format!("{DOCKERFILE}RUN : {number}; cat /all/numbers | wc -l; ls /all/b\n");
+            let said = world.build(&later, &ARGS[..4]);
+            assert_eq!(said.code, 0, "{name} ({:?}):\n{}", world.who(), said.stderr);
+            assert!(said.stderr.contains(" 2000\n"), "{name}: {}", said.stderr);
+        }
+    }
+}
+
+#[test]
+fn damage_that_cannot_be_healed_is_told() {
+    let world = world(World::new());
+    build(&world).ok();
+    let mut found = String::new();
+    let index = world.store().join("images/index.json");
+    let good = fs::read(&index).unwrap();
+    let mut fails = |what: &str, args: &[&str]| {
+        let said = world.run(args);
+        found += &format!("== {what}\n{}\n", normal(&world, &said));
+        assert_eq!(said.code, 1, "{what}");
+    };
+    let context = world.context();
+    let again = ["build", "--no-cache", "--progress", "quiet", context.to_str().unwrap()];
+    fs::write(&index, "garbage").unwrap();
+    fails("index.json is garbage", &again);
+    fails("index.json is garbage, and images are listed", &["image", "ls"]);
+    fs::write(&index, &good[..good.len() / 2]).unwrap();
+    fails("index.json is cut short", &again);
+    fs::write(&index, good).unwrap();
+    world.run(again).ok();
+    let text = world.run(["image", "inspect", "base"]).ok();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let layer = value["manifest"]["layers"][0]["digest"].as_str().unwrap();
+    let layer = world.store().join("images/blobs/sha256").join(&layer[7..]);
+    let bytes = fs::read(&layer).unwrap();
+    fs::write(&layer, vec![0x5a; bytes.len()]).unwrap();
+    fs::remove_dir_all(world.store().join("snapshots")).unwrap();
+    fails("the layer of the base image is garbage", &again);
+    fs::write(&layer, &bytes[..bytes.len() / 2]).unwrap();
+    fails("the layer of the base image is cut short", &again);
+    fs::remove_file(&layer).unwrap();
+    fails("the layer of the base image is missing", &again);
+    fs::write(&layer, bytes).unwrap();
+    world.run(again).ok();
+    transcript("damaged-store", &found);
+}
+
+/// A store in use is not pruned; when its build is gone, it is, and the images stay.
+#[test]
+fn a_store_in_use_is_not_pruned() {
+    let world = world(World::new());
+    let expected = build(&world).ok();
+    let marker = Marker::new();
+    let waiting = format!("FROM base\nRUN echo ready; sleep {marker}\n");
+    fs::write(world.context().join("Waiting"), waiting).unwrap();
+    let file = world.context().join("Waiting");
+    let mut child = start(&world, &["-f", file.to_str().unwrap()]);
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let ready = lines.any(|line| line.unwrap().ends_with(" ready"));
+    let said = world.run(["prune", "--all"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(ready);
+    let text = normal(&world, &said);
+    assert_eq!(
+        text,
+        "exit 3\nerror: the store DIR/store is in use\nhelp: wait until the builds in it are done\n"
+    );
+    processes::wait_until_gone(&marker);
+    world.run(["prune", "--all"]).ok();
+    world.validate("app");
+    assert_eq!(build(&world).ok(), expected);
+}
