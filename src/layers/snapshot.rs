@@ -347,6 +347,9 @@ impl Draft<'_> {
         )?;
         write_meta(&own, &meta)?;
         self.kept = true;
+        // Only a writer needs it, and overlayfs leaves a directory in it that its owner may not enter: with it an
+        // ordinary user could not remove the store.
+        let _prune_takes_it = fs::remove_tree(&own, b"work");
         let upper = reopen(self.fs.as_fd())?;
         Ok(Arc::new(Snapshot::new(self.id.clone(), self.parent.clone(), upper)))
     }
