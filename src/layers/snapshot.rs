@@ -369,6 +369,9 @@ impl Draft<'_> {
         self.kept = true;
         let unsynced = &self.snapshots.unsynced;
         unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(self.id.clone());
+        // Only a writer needs it, and overlayfs leaves a directory in it that its owner may not enter: with it an
+        // ordinary user could not remove the store.
+        let _prune_takes_it = fs::remove_tree(&own, b"work");
         let upper = reopen(self.fs.as_fd())?;
         Ok(Arc::new(Snapshot::new(self.id.clone(), self.parent.clone(), upper)))
     }
