@@ -165,8 +165,7 @@ impl Binds {
         copy: Option<tempfile::TempDir>,
     ) -> Result<()> {
         let what = || format!("cannot mount on `{target}`");
-        let clone = mount::clone_tree_path(&path.to_string_lossy(), false)
-            .or_error(ErrorKind::Environment, what)?;
+        let clone = mount::clone_tree_path(path, false).or_error(ErrorKind::Environment, what)?;
         let flags = MountFlags { read_only, nosuid: true, nodev: true, noexec: false };
         mount::set_flags(&clone, flags, false).or_error(ErrorKind::Environment, what)?;
         let is_dir = fs::fstat(&clone).or_error(ErrorKind::Environment, what)?.is_dir();

@@ -60,7 +60,7 @@ pub(super) fn run(
         groups: who.groups,
         mounts: list,
         private_network: network == NetworkMode::None,
-        staging: places.staging.to_string_lossy().into_owned(),
+        staging: places.staging.to_owned(),
         insecure: step.insecure,
     };
     let mut log = Log::new(places.logs);
@@ -107,7 +107,6 @@ impl Scratch {
         std::fs::write(&path, text).or_error(ErrorKind::Environment, what)?;
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(&path, permissions).or_error(ErrorKind::Environment, what)?;
-        let path = path.to_string_lossy().into_owned();
         let clone = mount::clone_tree_path(&path, false).or_error(ErrorKind::Environment, what)?;
         let flags = MountFlags { read_only: true, nosuid: true, nodev: true, noexec: false };
         mount::set_flags(&clone, flags, false).or_error(ErrorKind::Environment, what)?;

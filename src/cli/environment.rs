@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::executor::namespace::{Account, IdMode};
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// What the program takes from its environment.
@@ -30,31 +31,40 @@ impl Environment {
 
     /// The store: `--root`, else the environment, else the usual places (design §4).
     pub(super) fn store(&self, flag: Option<&PathBuf>) -> Result<PathBuf> {
-        let path = self.store_as_given(flag);
+        let path = self.store_as_given(flag)?;
         std::path::absolute(&path)
             .map_err(|error| Error::usage(format!("bad store {}", path.display())).cause(error))
     }
 
-    fn store_as_given(&self, flag: Option<&PathBuf>) -> PathBuf {
+    fn store_as_given(&self, flag: Option<&PathBuf>) -> Result<PathBuf> {
         if let Some(flag) = flag {
-            return flag.clone();
+            return Ok(flag.clone());
         }
         if let Some(root) = self.get("NATIVEBUILD_ROOT") {
-            return root.into();
+            return Ok(root.into());
         }
         if rustix::process::geteuid().is_root() {
-            return "/var/lib/nativebuild".into();
+            return Ok("/var/lib/nativebuild".into());
         }
         let data = self.get("XDG_DATA_HOME").map(PathBuf::from);
         let home = self.get("HOME").map(|home| PathBuf::from(home).join(".local/share"));
         for base in data.into_iter().chain(home) {
             let store = base.join("nativebuild");
             if std::fs::create_dir_all(&store).is_ok() {
-                return store;
+                return Ok(store);
             }
         }
         let tmp = self.get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
-        tmp.join(format!("nativebuild-{}", rustix::process::getuid().as_raw()))
+        let uid = rustix::process::getuid().as_raw();
+        let store = tmp.join(format!("nativebuild-{uid}"));
+        // Everybody can make names there; what another user made is not ours to trust.
+        match std::fs::symlink_metadata(&store) {
+            Ok(found) if !found.is_dir() || found.uid() != uid => {
+                Err(Error::environment(format!("{} belongs to somebody else", store.display()))
+                    .hint("choose a store with `--root` or NATIVEBUILD_ROOT"))
+            }
+            _ => Ok(store),
+        }
     }
 
     /// Who builds.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use std::ffi::CString;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
 /// Descriptors that travel with a spec.
@@ -66,13 +67,14 @@ fn set_up(spec: &RunSpec, rootfs: &OwnedFd, given: &[OwnedFd]) -> Step {
     if spec.private_network {
         process::loopback_up().doing("bringing up the loopback interface")?;
     }
-    mount::attach(rootfs, CWD, spec.staging.as_bytes()).doing("attaching the root file system")?;
+    mount::attach(rootfs, CWD, spec.staging.as_os_str().as_bytes())
+        .doing("attaching the root file system")?;
     let base = rustix::fs::open(
-        spec.staging.as_str(),
+        spec.staging.as_path(),
         rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
         rustix::fs::Mode::empty(),
     )
-    .named(|| format!("open({:?})", spec.staging))
+    .named(|| format!("open({})", spec.staging.display()))
     .doing("opening the root file system")?;
     for op in &spec.mounts {
         carry_out(op, &base, given)?;

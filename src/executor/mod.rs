@@ -17,6 +17,7 @@ pub mod user;
 use crate::sys::process::Ended;
 use mounts::MountOp;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Host name in a RUN (dockerfile.md §1.8).
 pub const HOSTNAME: &str = "buildkitsandbox";
@@ -41,7 +42,7 @@ pub struct RunSpec {
     /// A network namespace with only a loopback interface instead of the host's network.
     pub private_network: bool,
     /// An empty directory on which the rootfs is attached, in a mount namespace of its own.
-    pub staging: String,
+    pub staging: PathBuf,
     /// All capabilities, no seccomp filter, nothing masked.
     pub insecure: bool,
 }

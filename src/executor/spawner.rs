@@ -133,6 +133,7 @@ impl Server {
         let _own_session = rustix::process::setsid();
         let _best_effort = process::become_subreaper();
         let _best_effort = process::die_with_parent();
+        process::hide_arguments();
         init::filter();
         while self.turn() {}
         for running in &self.running {

@@ -12,6 +12,8 @@ use rustix::mount::{
     self as rmount, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
 };
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Attributes of a mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -158,8 +160,8 @@ pub fn clone_tree(dir: impl AsFd, path: &[u8], recursive: bool) -> SysResult<Own
 }
 
 /// The same by a path of this process.
-pub fn clone_tree_path(path: &str, recursive: bool) -> SysResult<OwnedFd> {
-    clone_tree(CWD, path.as_bytes(), recursive)
+pub fn clone_tree_path(path: impl AsRef<Path>, recursive: bool) -> SysResult<OwnedFd> {
+    clone_tree(CWD, path.as_ref().as_os_str().as_bytes(), recursive)
 }
 
 /// Sets attributes of a detached mount (of all below it when `recursive`); never clears any.

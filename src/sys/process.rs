@@ -279,3 +279,23 @@ pub fn watch_signals(on_signal: impl FnOnce(i32) + Send + 'static) -> SysResult<
         }
     })
 }
+
+/// Overwrites this process's arguments and environment, which /proc shows to others: build arguments are nobody's
+/// business in a RUN. Nothing in this process may read them afterwards.
+pub fn hide_arguments() {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
+    // The name in parentheses may hold blanks; behind it the third field begins.
+    let Some((_, fields)) = stat.rsplit_once(')') else { return };
+    let fields: Vec<usize> = fields.split_whitespace().map(|f| f.parse().unwrap_or(0)).collect();
+    // arg_start, arg_end, env_start, env_end are fields 48 to 51 (proc(5)).
+    for pair in [45, 47] {
+        if let (Some(start), Some(end)) = (fields.get(pair), fields.get(pair + 1))
+            && *start != 0
+            && end > start
+        {
+            // SAFETY: the kernel gave this writable part of our own stack for the strings that it copied there, and this
+            // single-threaded process reads none of them any more.
+            unsafe { std::ptr::write_bytes(*start as *mut u8, 0, end - start) };
+        }
+    }
+}

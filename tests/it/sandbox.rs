@@ -448,3 +448,14 @@ fn mounts_of_a_command_are_there_and_gone() {
         world.validate("app");
     }
 }
+
+#[test]
+fn process_1_does_not_show_the_builders_command_line() {
+    for world in each() {
+        let dockerfile =
+            "FROM base\nRUN tr '\\0' ' ' < /proc/1/cmdline | grep -c -e build -e secret || true\n";
+        let said = world.build(dockerfile, &["--build-arg", "TOKEN=secret"]);
+        assert!(said.stderr.contains("#1 0\n"), "{}", said.stderr);
+        said.ok();
+    }
+}
