@@ -10,6 +10,7 @@ use crate::layers::snapshot::random_id;
 use crate::oci::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What is remembered of a step.
@@ -25,6 +26,18 @@ pub struct StepRecord {
     pub snapshot: Option<String>,
     /// Layer by variant (format, codec, level, epoch).
     pub layers: BTreeMap<String, Layer>,
+    /// How the file of each of these blobs looked when it was whole, by variant.
+    #[serde(default)]
+    pub stamps: BTreeMap<String, Stamp>,
+}
+
+/// Size, inode and time of a blob's file: whoever writes to it changes them.
+pub type Stamp = (u64, u64, i64, i64);
+
+/// The stamp of a file; none when it is not there.
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.len(), found.ino(), found.mtime(), found.mtime_nsec()))
 }
 
 /// The step cache of a store.
@@ -56,6 +69,9 @@ impl StepCache {
         {
             for (variant, layer) in old.layers {
                 record.layers.entry(variant).or_insert(layer);
+            }
+            for (variant, stamp) in old.stamps {
+                record.stamps.entry(variant).or_insert(stamp);
             }
         }
         if let Ok(text) = serde_json::to_vec(&record) {

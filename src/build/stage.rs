@@ -4,7 +4,7 @@
 //! rootfs; with a worker it goes to the end. The same code path gives both the same keys.
 
 use super::assemble::HistoryItem;
-use super::cache::{StepCache, StepRecord};
+use super::cache::{self, StepCache, StepRecord};
 use super::images::BaseImage;
 use super::jobs::{Job, Jobs, Pending};
 use super::keys;
@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::TimePolicy;
 use crate::layers::{Change, Layer, diff};
+use crate::oci::spec::descriptor;
 use crate::oci::{DiffId, Digest};
 use crate::plan::step::{BaseRef, BuildPlan, StageBase, StagePlan, Step, StepKind};
 use crate::progress::{Emitter, Event, StepId};
@@ -155,7 +156,8 @@ impl Builder<'_> {
         };
         let key = prepared.key.clone();
         let record = if self.request.no_cache { None } else { self.cache.get(&key) };
-        if let Some((record, layer)) = record.as_ref().and_then(|record| self.usable(record)) {
+        if let Some((record, layer)) = record.as_ref().and_then(|record| self.usable(&key, record))
+        {
             let id = self.announce(step, name);
             self.emitter.emit(Event::StepCached { id });
             append(
@@ -212,13 +214,28 @@ impl Builder<'_> {
     }
 
     /// The layer of a record in the wanted variant, when its blob is there.
-    fn usable<'r>(&self, record: &'r StepRecord) -> Option<(&'r StepRecord, Layer)> {
+    fn usable<'r>(&self, key: &Digest, record: &'r StepRecord) -> Option<(&'r StepRecord, Layer)> {
         let layer = record.layers.get(&self.variant)?;
-        self.store
-            .images()
-            .blob_size(&layer.digest)
-            .is_some_and(|size| size == layer.size)
-            .then(|| (record, layer.clone()))
+        let found = cache::stamp(&self.store.images().blob_path(&layer.digest))?;
+        if found.0 != layer.size {
+            return None;
+        }
+        // A blob that was touched since is read once more before it is believed.
+        if record.stamps.get(&self.variant) != Some(&found) {
+            if !self.is_whole(layer) {
+                return None;
+            }
+            let mut seen = record.clone();
+            seen.stamps.insert(self.variant.clone(), found);
+            self.cache.put(key, seen);
+        }
+        Some((record, layer.clone()))
+    }
+
+    fn is_whole(&self, layer: &Layer) -> bool {
+        let descriptor = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
+        let blob = self.store.images().open_blob(&descriptor);
+        blob.is_ok_and(|mut blob| std::io::copy(&mut blob, &mut std::io::sink()).is_ok())
     }
 
     /// Writes the layer of a known step in another variant (epoch, compression) from its snapshot.
@@ -309,8 +326,11 @@ impl Builder<'_> {
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
         for made in made {
             if let Some(layer) = made.slot.get() {
-                let layers = BTreeMap::from([(self.variant.clone(), layer)]);
-                self.cache.put(&made.key, made.record(layers));
+                let stamp = cache::stamp(&self.store.images().blob_path(&layer.digest));
+                let variant = || self.variant.clone();
+                let stamps = stamp.map(|stamp| (variant(), stamp)).into_iter().collect();
+                let layers = BTreeMap::from([(variant(), layer)]);
+                self.cache.put(&made.key, StepRecord { stamps, ..made.record(layers) });
             }
         }
     }
@@ -324,6 +344,7 @@ impl Made {
             started: self.started,
             snapshot: self.snapshot.as_ref().map(|snapshot| snapshot.id().to_owned()),
             layers,
+            stamps: BTreeMap::new(),
         }
     }
 }

@@ -25,3 +25,21 @@ fn an_image_is_built_cached_and_valid() {
         }
     }
 }
+
+#[test]
+fn a_cached_build_does_not_believe_a_layer_that_was_written_to() {
+    let world = World::new().with_base();
+    let build =
+        || world.build("FROM base\nRUN echo 1 > /a\n", &["-t", "app", "--source-date-epoch", "1"]);
+    let digest = build().ok();
+    let text = world.run(["image", "inspect", "app"]).ok();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let layer = value["manifest"]["layers"][1]["digest"].as_str().unwrap()[7..].to_owned();
+    let path = world.store().join("images/blobs/sha256").join(layer);
+    let size = std::fs::metadata(&path).unwrap().len() as usize;
+    std::fs::write(&path, vec![7; size]).unwrap();
+    let again = build();
+    assert_eq!((again.cached(), again.done()), (0, 1), "{}", again.stderr);
+    assert_eq!(again.ok(), digest);
+    world.validate("app");
+}
