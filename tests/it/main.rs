@@ -14,3 +14,4 @@ mod support;
 
 mod basics;
 mod conformance;
+mod peers;
