@@ -18,6 +18,7 @@ mod errors;
 mod faults;
 mod hostile;
 mod mounts;
+mod peers;
 mod reproducible;
 mod results;
 mod sandbox;
