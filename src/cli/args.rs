@@ -26,8 +26,9 @@ pub enum Command {
     Prune(PruneArgs),
 }
 
-/// `nativebuild build`.
+/// `nativebuild build`. A flag that is given twice counts as it was given last.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct BuildArgs {
     /// Directory whose files COPY and ADD may take
     pub context: PathBuf,

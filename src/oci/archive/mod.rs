@@ -221,9 +221,12 @@ fn selected<T>(
         Select::All => Ok(all),
         Select::Only if all.len() == 1 => Ok(all),
         Select::Only if all.is_empty() => Err(Error::image("there is no image in it")),
-        Select::Only => Err(Error::usage(format!("there are {} images in it", all.len())).hint(
-            format!("choose one with `SOURCE:NAME`, or take them with `--all`: {}", listed(&all)),
-        )),
+        Select::Only => {
+            Err(Error::usage(format!("there are {} images in it", all.len())).hint(format!(
+                "choose one with `SOURCE:NAME`, or take all with `image load --all`: {}",
+                listed(&all)
+            )))
+        }
         Select::Named(wanted) => {
             let shown = listed(&all);
             let found: Vec<T> = all.into_iter().filter(|one| is_named(one, wanted)).collect();

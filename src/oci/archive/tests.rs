@@ -327,7 +327,7 @@ fn several_images_need_a_choice() {
         let error = import(Select::Only).unwrap_err();
         assert_eq!(
             error.hints(),
-            ["choose one with `SOURCE:NAME`, or take them with `--all`: x/a:1, b:2"]
+            ["choose one with `SOURCE:NAME`, or take all with `image load --all`: x/a:1, b:2"]
         );
         let error = import(Select::Named("c".to_owned())).unwrap_err();
         assert_eq!(error.hints(), ["there are: x/a:1, b:2"]);
