@@ -54,6 +54,13 @@ struct Selection<'a> {
     instruction: &'static str,
 }
 
+impl<'a> Selection<'a> {
+    /// The one source of a mount.
+    fn of_mount(from: &'a CopyFrom, sources: &'a [(String, Span)]) -> Self {
+        Self { from, sources, exclude: &[], parents: false, instruction: "RUN --mount" }
+    }
+}
+
 impl Builder<'_> {
     /// Key of a step; `None` when a rootfs is needed to know it and there is no worker.
     pub(super) fn prepare(
@@ -108,13 +115,7 @@ impl Builder<'_> {
             }
             let RunMountKind::Bind { from, source } = &mount.kind else { continue };
             let sources = [(source.clone(), mount.span)];
-            let selection = Selection {
-                from,
-                sources: &sources,
-                exclude: &[],
-                parents: false,
-                instruction: "RUN --mount",
-            };
+            let selection = Selection::of_mount(from, &sources);
             let Some((digest, _)) = self.select(&selection, worker)? else { return Ok(None) };
             inputs.push(digest);
         }
@@ -274,13 +275,7 @@ impl Builder<'_> {
             .source(from, Some(worker))?
             .ok_or_else(|| Error::internal("a mount has no source"))?;
         let sources = [(source.to_owned(), span)];
-        let selection = Selection {
-            from,
-            sources: &sources,
-            exclude: &[],
-            parents: false,
-            instruction: "RUN --mount",
-        };
+        let selection = Selection::of_mount(from, &sources);
         let selected = tree.select(&sources, self.options(&selection))?;
         let root = fs::open_dir_path(to)
             .or_error(ErrorKind::Environment, || format!("cannot open {}", to.display()))?;

@@ -1,68 +1,17 @@
-//! Undoing whatever compression a file has, recognised by its first bytes and never by its name.
-//!
-//! All members or frames of a file are read; what follows them must be nothing. Memory is bounded: zstd windows and xz
-//! dictionaries beyond 128 MiB are refused.
+//! Undoing whatever compression a layer or archive has, by [`crate::oci::decompress`], and ending bombs by their ratio.
 
-use crate::error::{Error, ErrorKind, Result, ResultExt as _};
-use std::io::{self, BufRead, Cursor, Read};
+use crate::error::{Error, Result};
+use crate::oci::decompress;
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Memory for one xz stream, in KiB.
-const XZ_MEMORY: u32 = 160 * 1024;
 /// What may come out before the ratio is looked at.
 const RATIO_FLOOR: u64 = 4 << 30;
 
-/// How a file is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detected {
-    /// Not at all, or not in a way that we know.
-    Plain,
-    /// RFC 1952.
-    Gzip,
-    /// RFC 8878.
-    Zstd,
-    /// bzip2.
-    Bzip2,
-    /// The .xz format.
-    Xz,
-}
-
-impl Detected {
-    /// Looks at the first bytes (six are enough).
-    pub fn of(start: &[u8]) -> Self {
-        match start {
-            [0x1f, 0x8b, 8, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            // A skippable frame may come first.
-            [first, 0x2a, 0x4d, 0x18, ..] if first & 0xf0 == 0x50 => Self::Zstd,
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
-            _ => Self::Plain,
-        }
-    }
-}
-
 /// The bytes behind the compression of `reader`.
-pub fn decompressor(mut reader: impl BufRead + Send + 'static) -> Result<Box<dyn Read + Send>> {
-    let mut start = Vec::with_capacity(6);
-    reader
-        .by_ref()
-        .take(6)
-        .read_to_end(&mut start)
-        .or_error(ErrorKind::Integrity, || "cannot read the archive".to_owned())?;
-    let detected = Detected::of(&start);
-    let whole = Cursor::new(start).chain(reader);
-    Ok(match detected {
-        Detected::Plain => Box::new(whole),
-        Detected::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
-        Detected::Zstd => Box::new(
-            zstd::stream::read::Decoder::with_buffer(whole)
-                .or_error(ErrorKind::Environment, || "cannot start zstd".to_owned())?,
-        ),
-        Detected::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
-        Detected::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, XZ_MEMORY)),
-    })
+pub fn decompressor(reader: impl BufRead + Send + 'static) -> Result<Box<dyn Read + Send>> {
+    decompress::decompressor(reader).map(|(_, plain)| plain)
 }
 
 /// Like [`decompressor`], and fails when more than `ratio` bytes come out for each byte that goes in (once 4 GiB are

@@ -3,8 +3,9 @@
 use super::open;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
-use crate::layers::compress::{Compression, Detected, Workers, compress_layer, decompressor};
+use crate::layers::compress::{Compression, Workers, compress_layer, decompressor};
 use crate::oci::Digest;
+use crate::oci::decompress::{Detected, detect};
 use std::io::{self, BufReader, Cursor, Read, Write};
 
 /// 3.5 MiB that compress neither to nothing nor not at all.
@@ -110,11 +111,11 @@ fn gzip_members_have_a_bare_header() {
 fn foreign_compressions_are_recognised_and_damage_is_noticed() {
     let text = b"hello, layers\n";
     let bzip2 = [0x42, 0x5a, 0x68, 0x39, 0x31, 0x41, 0x59, 0x26, 0x53, 0x59];
-    assert_eq!(Detected::of(&bzip2), Detected::Bzip2);
-    assert_eq!(Detected::of(b"\xfd7zXZ\0"), Detected::Xz);
-    assert_eq!(Detected::of(b"\x50\x2a\x4d\x18"), Detected::Zstd);
-    assert_eq!(Detected::of(b"BZh"), Detected::Plain);
-    assert_eq!(Detected::of(b""), Detected::Plain);
+    assert_eq!(detect(&bzip2), Detected::Bzip2);
+    assert_eq!(detect(b"\xfd7zXZ\0"), Detected::Xz);
+    assert_eq!(detect(b"\x50\x2a\x4d\x18"), Detected::Zstd);
+    assert_eq!(detect(b"BZh"), Detected::Plain);
+    assert_eq!(detect(b""), Detected::Plain);
     let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
     encoder.write_all(text).unwrap();
     let packed = encoder.finish().unwrap();
