@@ -92,7 +92,7 @@ pub fn lstat(dir: impl AsFd, name: &[u8]) -> SysResult<Stat> {
     let dir = dir.as_fd();
     rfs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
         .map(|raw| Stat::from_raw(&raw))
-        .named(|| format!("fstatat({}, {})", dir.as_raw_fd(), show(name)))
+        .named(|| format!("fstatat({})", show(name)))
 }
 
 /// `lstat` that answers `None` for a missing name or a parent that is no directory.
@@ -117,7 +117,7 @@ pub fn open_read(dir: impl AsFd, name: &[u8]) -> SysResult<File> {
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     rfs::openat(dir, name, flags, Mode::empty())
         .map(File::from)
-        .named(|| format!("openat({}, {}, O_RDONLY)", dir.as_raw_fd(), show(name)))
+        .named(|| format!("openat({}, O_RDONLY)", show(name)))
 }
 
 /// Opens a directory for reading entries and as a base for `*at` calls, without following.
@@ -125,7 +125,7 @@ pub fn open_dir(dir: impl AsFd, name: &[u8]) -> SysResult<OwnedFd> {
     let dir = dir.as_fd();
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
     rfs::openat(dir, name, flags, Mode::empty())
-        .named(|| format!("openat({}, {}, O_DIRECTORY)", dir.as_raw_fd(), show(name)))
+        .named(|| format!("openat({}, O_DIRECTORY)", show(name)))
 }
 
 /// Opens a directory by a path of this process, following links (for paths that the user gave us).
@@ -140,63 +140,48 @@ pub fn create_new(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     rfs::openat(dir, name, flags, Mode::from_raw_mode(mode & 0o7777))
         .map(File::from)
-        .named(|| format!("openat({}, {}, O_CREAT|O_EXCL)", dir.as_raw_fd(), show(name)))
+        .named(|| format!("openat({}, O_CREAT|O_EXCL)", show(name)))
 }
 
 /// `mkdirat`.
 pub fn mkdir(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<()> {
     let dir = dir.as_fd();
     rfs::mkdirat(dir, name, Mode::from_raw_mode(mode & 0o7777))
-        .named(|| format!("mkdirat({}, {}, {mode:o})", dir.as_raw_fd(), show(name)))
+        .named(|| format!("mkdirat({}, {mode:o})", show(name)))
 }
 
 /// `unlinkat` of anything but a directory.
 pub fn unlink(dir: impl AsFd, name: &[u8]) -> SysResult<()> {
     let dir = dir.as_fd();
-    rfs::unlinkat(dir, name, AtFlags::empty())
-        .named(|| format!("unlinkat({}, {})", dir.as_raw_fd(), show(name)))
+    rfs::unlinkat(dir, name, AtFlags::empty()).named(|| format!("unlinkat({})", show(name)))
 }
 
 /// `unlinkat` of an empty directory.
 pub fn rmdir(dir: impl AsFd, name: &[u8]) -> SysResult<()> {
     let dir = dir.as_fd();
     rfs::unlinkat(dir, name, AtFlags::REMOVEDIR)
-        .named(|| format!("unlinkat({}, {}, AT_REMOVEDIR)", dir.as_raw_fd(), show(name)))
+        .named(|| format!("unlinkat({}, AT_REMOVEDIR)", show(name)))
 }
 
 /// `symlinkat`.
 pub fn symlink(target: &[u8], dir: impl AsFd, name: &[u8]) -> SysResult<()> {
     let dir = dir.as_fd();
     rfs::symlinkat(target, dir, name)
-        .named(|| format!("symlinkat({}, {}, {})", show(target), dir.as_raw_fd(), show(name)))
+        .named(|| format!("symlinkat({}, {})", show(target), show(name)))
 }
 
 /// `linkat` without following.
 pub fn link(from: impl AsFd, name: &[u8], to: impl AsFd, new_name: &[u8]) -> SysResult<()> {
     let (from, to) = (from.as_fd(), to.as_fd());
-    rfs::linkat(from, name, to, new_name, AtFlags::empty()).named(|| {
-        format!(
-            "linkat({}, {}, {}, {})",
-            from.as_raw_fd(),
-            show(name),
-            to.as_raw_fd(),
-            show(new_name)
-        )
-    })
+    rfs::linkat(from, name, to, new_name, AtFlags::empty())
+        .named(|| format!("linkat({}, {})", show(name), show(new_name)))
 }
 
 /// `renameat`.
 pub fn rename(from: impl AsFd, name: &[u8], to: impl AsFd, new_name: &[u8]) -> SysResult<()> {
     let (from, to) = (from.as_fd(), to.as_fd());
-    rfs::renameat(from, name, to, new_name).named(|| {
-        format!(
-            "renameat({}, {}, {}, {})",
-            from.as_raw_fd(),
-            show(name),
-            to.as_raw_fd(),
-            show(new_name)
-        )
-    })
+    rfs::renameat(from, name, to, new_name)
+        .named(|| format!("renameat({}, {})", show(name), show(new_name)))
 }
 
 /// `readlinkat`.
@@ -204,7 +189,7 @@ pub fn readlink(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<u8>> {
     let dir = dir.as_fd();
     rfs::readlinkat(dir, name, Vec::new())
         .map(std::ffi::CString::into_bytes)
-        .named(|| format!("readlinkat({}, {})", dir.as_raw_fd(), show(name)))
+        .named(|| format!("readlinkat({})", show(name)))
 }
 
 /// Makes a device node or FIFO.
@@ -230,7 +215,7 @@ pub fn mknod(
         Mode::from_raw_mode(mode & 0o7777),
         rfs::makedev(rdev.0, rdev.1),
     )
-    .named(|| format!("mknodat({}, {}, {kind:?}, {rdev:?})", dir.as_raw_fd(), show(name)))
+    .named(|| format!("mknodat({}, {kind:?}, {rdev:?})", show(name)))
 }
 
 /// Changes the owner of a name, of a link itself.
@@ -243,7 +228,7 @@ pub fn lchown(dir: impl AsFd, name: &[u8], uid: u32, gid: u32) -> SysResult<()> 
         Some(rfs::Gid::from_raw(gid)),
         AtFlags::SYMLINK_NOFOLLOW,
     )
-    .named(|| format!("fchownat({}, {}, {uid}, {gid})", dir.as_raw_fd(), show(name)))
+    .named(|| format!("fchownat({}, {uid}, {gid})", show(name)))
 }
 
 /// `fchmod` of an open descriptor.
@@ -258,7 +243,7 @@ pub fn fchmod(fd: impl AsFd, mode: u32) -> SysResult<()> {
 pub fn chmod(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<()> {
     let dir = dir.as_fd();
     rfs::chmodat(dir, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
-        .named(|| format!("fchmodat({}, {}, {mode:o})", dir.as_raw_fd(), show(name)))
+        .named(|| format!("fchmodat({}, {mode:o})", show(name)))
 }
 
 /// Sets the modification (and access) time of a name, of a link itself.
@@ -267,7 +252,7 @@ pub fn set_mtime(dir: impl AsFd, name: &[u8], mtime: (i64, u32)) -> SysResult<()
     let time = Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() };
     let times = Timestamps { last_access: time, last_modification: time };
     rfs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .named(|| format!("utimensat({}, {})", dir.as_raw_fd(), show(name)))
+        .named(|| format!("utimensat({})", show(name)))
 }
 
 /// Names in a directory, sorted by bytes, without `.` and `..`.

@@ -1,7 +1,8 @@
 //! Linux as safe functions: the only room with `unsafe`. Knows no image, no Dockerfile.
 //!
 //! Every wrapper takes and gives owned or borrowed descriptors, opens close-on-exec, does not follow a last
-//! symbolic link unless its name says so, and fails with a [`SysError`] that prints the call and its arguments.
+//! symbolic link unless its name says so, and fails with a [`SysError`] that prints the call and its arguments (names, not
+//! numbers of descriptors, which mean nothing to a user).
 
 pub mod caps;
 pub mod fs;
@@ -18,7 +19,7 @@ use std::fmt;
 /// A failed system call: the call as text, and the error number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SysError {
-    /// For example `openat2(5, "etc/passwd")`.
+    /// For example `openat2("etc/passwd", IN_ROOT)`.
     pub call: String,
     /// What the kernel said.
     pub errno: Errno,

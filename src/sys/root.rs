@@ -7,7 +7,7 @@ use super::{Named, SysResult, fs};
 use rustix::fs::{self as rfs, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 fn shown(path: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(path))
@@ -22,8 +22,7 @@ fn open_in(root: impl AsFd, path: &[u8], flags: OFlags) -> SysResult<OwnedFd> {
             // A rename elsewhere in the tree raced the lookup: the kernel asks to try again.
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => {
-                return other
-                    .named(|| format!("openat2({}, {}, IN_ROOT)", root.as_raw_fd(), shown(path)));
+                return other.named(|| format!("openat2({}, IN_ROOT)", shown(path)));
             }
         }
     }

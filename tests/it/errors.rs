@@ -19,9 +19,6 @@ pub fn normal(world: &World, said: &Said) -> String {
         for (before, fixed) in [("ids: ", "ID"), ("DONE ", "TIME"), ("/logs/run-", "ID.log")] {
             replace_word(&mut line, before, fixed, |c| c == ',' || c == ' ');
         }
-        for call in ["openat(", "openat2("] {
-            replace_word(&mut line, call, "FD", |c| !c.is_ascii_digit());
-        }
         replace_word(&mut line, "sha256:", "HEX", |c| !c.is_ascii_hexdigit());
         out.push_str(&line);
         out.push('\n');

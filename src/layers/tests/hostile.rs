@@ -113,14 +113,8 @@ fn refused(tar: Vec<u8>, expect: &str) {
     let cage = Cage::new();
     match cage.apply(&tar, &options()) {
         Ok(_) => panic!("accepted, expected: {expect}"),
-        Err(error) => assert_eq!(without_numbers(&error.to_string()), expect),
+        Err(error) => assert_eq!(error.to_string(), expect),
     }
-}
-
-/// Descriptors in system calls differ from run to run.
-fn without_numbers(text: &str) -> String {
-    let Some((before, call)) = text.split_once("openat2(") else { return text.to_owned() };
-    format!("{before}openat2(ROOT{}", call.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 fn raw() -> Raw {
@@ -195,11 +189,11 @@ fn links_planted_by_the_archive_do_not_lead_out() {
 fn link_loops_and_files_as_directories_are_refused() {
     refused(
         raw().link("a", "b").link("b", "a").file("a/f", "").end(),
-        "cannot unpack `a/f`: openat2(ROOT, \"a\", IN_ROOT): too many levels of symbolic links",
+        "cannot unpack `a/f`: openat2(\"a\", IN_ROOT): too many levels of symbolic links",
     );
     refused(
         raw().file("f", "").file("f/g", "").end(),
-        "cannot unpack `f/g`: openat2(ROOT, \"f\", IN_ROOT): not a directory",
+        "cannot unpack `f/g`: openat2(\"f\", IN_ROOT): not a directory",
     );
 }
 
