@@ -318,7 +318,6 @@ fn finish(builder: &Builder<'_>) -> Result<BuildOutcome> {
     let mut config = plan.stages[plan.target].config.clone();
     config.created = builder.base_created(plan.target)?;
     let made = assemble::assemble(builder.store, config, &state.history, &layers, builder.epoch)?;
-    builder.store.images().sync()?;
     let names: Vec<String> = builder.request.tags.iter().map(ToString::to_string).collect();
     for tag in &builder.request.tags {
         builder.store.images().set_name(tag, &made.descriptor, Origin::Built)?;

@@ -174,7 +174,7 @@ impl Snapshots {
         environment(made, "name a snapshot")
     }
 
-    /// The tree of a snapshot as one read-only directory, with `stubs` (if any) on top. The directory belongs to a
+    /// The tree of a snapshot as one read-only directory. The directory belongs to a
     /// detached mount and lives as long as the descriptor.
     pub fn view(&self, top: Option<&Arc<Snapshot>>) -> Result<OwnedFd> {
         let Some(top) = top else { return reopen(self.empty.as_fd()) };

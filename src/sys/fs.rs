@@ -6,7 +6,6 @@ use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags, Timespec, Timesta
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 
 /// What `lstat` says, in our terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -413,15 +412,6 @@ pub fn remove_tree(dir: impl AsFd, name: &[u8]) -> SysResult<()> {
         remove_tree(&inner, &child)?;
     }
     rmdir(dir, name)
-}
-
-/// Path of an open directory, for messages only.
-pub fn path_of(fd: impl AsFd) -> String {
-    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    rfs::readlink(link, Vec::new()).map_or_else(
-        |_| "?".to_owned(),
-        |path| std::ffi::OsString::from_vec(path.into_bytes()).to_string_lossy().into_owned(),
-    )
 }
 
 /// Opens the current directory of a detached mount or an `O_PATH` directory so that it can be listed.

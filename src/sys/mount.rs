@@ -6,7 +6,7 @@
 #![allow(unsafe_code, reason = "mount_setattr has no safe wrapper")]
 
 use super::{Named, SysError, SysResult};
-use rustix::fs::{AtFlags, CWD};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     self as rmount, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
@@ -232,16 +232,6 @@ pub fn pivot_here() -> SysResult<()> {
         Err(errno) => return Err(errno).named(|| "pivot_root(\".\", \".\")".to_owned()),
     }
     rustix::process::chdir("/").named(|| "chdir(\"/\")".to_owned())
-}
-
-/// True when `fd` is on a file system of this magic number.
-pub fn has_magic(fd: impl AsFd, magic: u64) -> bool {
-    rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type as u64 == magic)
-}
-
-/// Device and inode of a name, following links; for telling whether two names are one mount.
-pub fn identity(path: &str) -> Option<(u64, u64)> {
-    rustix::fs::statat(CWD, path, AtFlags::empty()).ok().map(|s| (s.st_dev, s.st_ino))
 }
 
 #[cfg(test)]

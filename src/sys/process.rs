@@ -95,12 +95,6 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// True when this process has one thread.
-pub fn is_single_threaded() -> bool {
-    rustix::fs::statat(rustix::fs::CWD, "/proc/self/task", rustix::fs::AtFlags::empty())
-        .is_ok_and(|stat| stat.st_nlink == 3)
-}
-
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Ended {

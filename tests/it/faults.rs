@@ -17,11 +17,11 @@ const DOCKERFILE: &str = "FROM base AS one\n\
      RUN echo 1 > /one; seq 2000 > /numbers\n\
      RUN rm -r /usr/share/doc; mkdir -p /a/b; echo deep > /a/b/file\n\
      FROM base\n\
-     WORKDIR /work\n\
-     COPY file /work/\n\
-     RUN --mount=type=tmpfs,target=/t echo x > /t/x; ln /work/file /work/other\n\
+     WORKDIR /app\n\
+     COPY file /app/\n\
+     RUN --mount=type=tmpfs,target=/t echo x > /t/x; ln /app/file /app/other\n\
      COPY --from=one /numbers /a /all/\n\
-     RUN rm /work/file && for i in 1 2 3; do echo line $i; done\n";
+     RUN rm /app/file && for i in 1 2 3; do echo line $i; done\n";
 
 const ARGS: [&str; 6] = ["--source-date-epoch", "1700000000", "--network", "none", "-t", "app"];
 
