@@ -9,6 +9,7 @@ use super::images::BaseImage;
 use super::jobs::{Job, Jobs, Pending};
 use super::keys;
 use super::request::BuildRequest;
+use super::running::{Claim, Running, Shared};
 use super::state::{Limit, Slot, StageState, States};
 use super::store::Store;
 use super::tree;
@@ -44,6 +45,7 @@ pub(super) struct Builder<'a> {
     pub file_digests: FileDigestCache,
     pub next_step: AtomicU32,
     pub made: Mutex<Vec<Made>>,
+    pub running: Running,
 }
 
 /// A step that was carried out, to be recorded once its blob is durable.
@@ -93,10 +95,10 @@ impl Builder<'_> {
                 continue;
             }
             position += 1;
-            let name = StepName { plan, position, of: shown };
+            let name = StepName { plan, platform: self.shown_platform(stage), position, of: shown };
             let went_on = self
                 .step(&mut state, step, &name, tools)
-                .map_err(|error| self.placed(error, step))?;
+                .map_err(|error| self.placed(error, step, stage))?;
             if !went_on {
                 self.states.set(stage, state, false);
                 return Ok(false);
@@ -107,11 +109,22 @@ impl Builder<'_> {
         Ok(true)
     }
 
-    fn placed(&self, error: Error, step: &Step) -> Error {
-        match error.kind() {
-            ErrorKind::Interrupted(_) => error,
-            _ => error.at(&self.plan.source, step.span),
+    /// Points at the instruction, and says for which platform it was when there are several.
+    fn placed(&self, error: Error, step: &Step, stage: usize) -> Error {
+        if matches!(error.kind(), ErrorKind::Interrupted(_)) {
+            return error;
         }
+        let error = error.at(&self.plan.source, step.span);
+        match self.shown_platform(stage) {
+            Some(platform) => error.cause(format!("this was for the platform {platform}")),
+            None => error,
+        }
+    }
+
+    /// Platform of a stage as shown, in a build that has several.
+    fn shown_platform(&self, stage: usize) -> Option<String> {
+        let several = self.plan.targets.len() > 1;
+        several.then(|| self.plan.shown_platform(stage))
     }
 
     /// The state to go on from; `None` when the stage below is not complete yet.
@@ -170,15 +183,28 @@ impl Builder<'_> {
             return Ok(true);
         }
         let Some(tools) = tools else { return Ok(false) };
+        let doing = match self.running.claim(&key) {
+            Claim::Mine(doing) => doing,
+            Claim::Done(Shared { slot, created }) => {
+                let id = self.announce(step, name);
+                self.emitter.emit(Event::StepCached { id });
+                append(state, step, key, slot, created);
+                return Ok(true);
+            }
+        };
         if let Some(record) = record
             && let Some(layer) = self.rewrite(&record, &key, tools)?
         {
             let id = self.announce(step, name);
             self.emitter.emit(Event::StepCached { id });
-            append(state, step, key, Slot::new(layer, None, &record), record.created);
+            let slot = Slot::new(layer, None, &record);
+            doing.done(Shared { slot: slot.clone(), created: record.created });
+            append(state, step, key, slot, record.created);
             return Ok(true);
         }
         let _permit = self.limit.take();
+        // The wait for a place, and for the stage that does the same, may have been long.
+        tools.worker.cancel.check()?;
         let id = self.announce(step, name);
         let began = Instant::now();
         let started = now();
@@ -187,7 +213,9 @@ impl Builder<'_> {
                 let layer = self.submit(&done, started, tools);
                 let created = nanoseconds(now());
                 let record = self.remember(&key, &layer, &done, created, started);
-                append(state, step, key, Slot::new(layer, done.tree, &record), record.created);
+                let slot = Slot::new(layer, done.tree, &record);
+                doing.done(Shared { slot: slot.clone(), created: record.created });
+                append(state, step, key, slot, record.created);
                 self.emitter.emit(Event::StepDone { id, took: began.elapsed() });
                 Ok(true)
             }
@@ -207,6 +235,7 @@ impl Builder<'_> {
         self.emitter.emit(Event::StepStarted {
             id,
             position: name.text(),
+            platform: name.platform.clone(),
             name: step.text.clone(),
             line: self.plan.source.line(step.span.start),
         });
@@ -361,6 +390,7 @@ impl Tools<'_> {
 /// Name of a step in progress lines.
 pub(super) struct StepName<'a> {
     plan: &'a StagePlan,
+    platform: Option<String>,
     position: usize,
     of: usize,
 }

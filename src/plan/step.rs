@@ -6,17 +6,91 @@ use crate::oci::spec::ImageConfig;
 use crate::source::{SourceFile, Span};
 use std::sync::Arc;
 
-/// What a build will do for one target platform.
+/// What a build will do: for one target platform, or for several after [`super::join`].
 #[derive(Clone, Debug)]
 pub struct BuildPlan {
     /// The Dockerfile, for errors.
     pub source: Arc<SourceFile>,
-    /// All stages that the target reaches, in an order in which every stage comes after those it needs.
+    /// All stages that the targets reach, in an order in which every stage comes after those it needs.
     pub stages: Vec<StagePlan>,
-    /// Index into `stages` of the stage that becomes the image.
-    pub target: usize,
+    /// Indexes into `stages` of those that become images, one for each platform that was asked for.
+    pub targets: Vec<usize>,
     /// Remarks for the user.
     pub warnings: Vec<PlanWarning>,
+}
+
+impl BuildPlan {
+    /// The platform that a stage is for: that of the image, where it becomes one.
+    pub fn platform_of(&self, stage: usize) -> Platform {
+        let stage_plan = &self.stages[stage];
+        match self.targets.contains(&stage) {
+            true => Platform::of_config(&stage_plan.config),
+            false => stage_plan.platform.clone(),
+        }
+    }
+
+    /// The platform of a stage for people; `linux/amd64->s390x` when only one image, of another platform, needs it.
+    pub fn shown_platform(&self, stage: usize) -> String {
+        let own = self.platform_of(stage);
+        let mut users = self.targets.iter().filter(|target| self.needs(**target, stage));
+        let (Some(user), None) = (users.next(), users.next()) else { return own.to_string() };
+        let target = self.platform_of(*user);
+        if target == own {
+            return own.to_string();
+        }
+        let target = target.to_string();
+        let short = target.strip_prefix(&format!("{}/", own.os)).unwrap_or(&target);
+        format!("{own}->{short}")
+    }
+
+    /// True when `stage` is, or is below, `target`.
+    fn needs(&self, target: usize, stage: usize) -> bool {
+        let mut waiting = vec![target];
+        let mut seen = vec![false; self.stages.len()];
+        while let Some(next) = waiting.pop() {
+            if !std::mem::replace(&mut seen[next], true) {
+                waiting.extend(self.stages[next].needed());
+            }
+        }
+        seen[stage]
+    }
+}
+
+impl StagePlan {
+    /// The stages that this one starts from, copies from or mounts.
+    pub fn needed(&self) -> Vec<usize> {
+        let base = match self.base {
+            StageBase::Stage(below) => Some(below),
+            StageBase::Scratch | StageBase::Image(_) => None,
+        };
+        let from = |from: &CopyFrom| match from {
+            CopyFrom::Stage(stage) => Some(*stage),
+            CopyFrom::Context | CopyFrom::Image(_) => None,
+        };
+        let sources = self.steps.iter().flat_map(|step| step.kind.sources());
+        base.into_iter().chain(sources.filter_map(from)).collect()
+    }
+}
+
+impl StepKind {
+    /// Everything that a step takes files from.
+    pub fn sources(&self) -> Vec<&CopyFrom> {
+        match self {
+            Self::Config | Self::Workdir(_) => Vec::new(),
+            Self::Copy(copy) => vec![&copy.from],
+            Self::Run(run) => run.mounts.iter().filter_map(|mount| mount.kind.source()).collect(),
+        }
+    }
+}
+
+impl RunMountKind {
+    /// What a mount shows, or is filled from at first.
+    pub fn source(&self) -> Option<&CopyFrom> {
+        match self {
+            Self::Bind { from, .. } | Self::Cache { from: Some((from, _)), .. } => Some(from),
+            Self::Cache { from: None, .. } | Self::Tmpfs { .. } => None,
+        }
+    }
 }
 
 /// A remark of the planner.
@@ -49,7 +123,7 @@ pub enum StageBase {
 }
 
 /// One stage, ready to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StagePlan {
     /// Index among all FROMs of the file, from 0.
     pub number: usize,
@@ -71,7 +145,7 @@ pub struct StagePlan {
 }
 
 /// One instruction to carry out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// What to do.
     pub kind: StepKind,
@@ -86,7 +160,7 @@ pub struct Step {
 }
 
 /// What a step does to the root file system.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StepKind {
     /// Only the config changes (ENV, LABEL, CMD, …; `WORKDIR /`).
     Config,
@@ -102,7 +176,7 @@ pub enum StepKind {
 pub type Env = Vec<(String, String)>;
 
 /// RUN.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RunStep {
     /// Program and arguments (shell included).
     pub argv: Vec<String>,
@@ -208,7 +282,7 @@ pub enum CopyFrom {
 }
 
 /// COPY or ADD.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CopyStep {
     /// Where from.
     pub from: CopyFrom,
@@ -248,7 +322,7 @@ pub enum Chmod {
 }
 
 /// WORKDIR with a path other than `/`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WorkdirStep {
     /// Absolute, cleaned path.
     pub path: String,
