@@ -4,9 +4,10 @@
 //! [`spawner`] is a small single-threaded process forked before any thread; it clones each RUN. [`init`] is what runs in
 //! the clone: it does the mount list, pivots, and becomes process 1 of the RUN. [`sandbox`] is the builder's side:
 //! output, cancelling, waiting. [`copy`] is COPY and ADD, done by the builder itself. [`user`] reads the rootfs's own
-//! passwd and group.
+//! passwd and group. [`emulation`] is about programs of other architectures.
 
 pub mod copy;
+pub mod emulation;
 pub mod init;
 pub mod mounts;
 pub mod namespace;
