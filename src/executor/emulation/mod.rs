@@ -1,10 +1,14 @@
 //! Programs of other architectures: the parts from which a RUN for a foreign platform is made.
 //!
 //! [`arch`] is the table of architectures. [`probe_elf`] makes a tiny program of each, from [`machine_code`], whose
-//! exit code proves how the kernel runs them. Nothing here mounts, registers or starts anything.
+//! exit code proves how the kernel runs them. [`handlers`] reads what binfmt_misc has registered and words what we
+//! register.
+//!
+//! Nothing here mounts, registers or starts anything.
 //!
 //! Follows the kernel's `Documentation/admin-guide/binfmt-misc.rst` and the ELF supplements of the processors.
 
 pub mod arch;
+pub mod handlers;
 pub mod machine_code;
 pub mod probe_elf;
