@@ -6,6 +6,7 @@
 
 pub mod caps;
 pub mod fs;
+pub mod memory;
 pub mod mount;
 pub mod probe;
 pub mod process;

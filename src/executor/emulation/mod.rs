@@ -2,7 +2,7 @@
 //!
 //! [`arch`] is the table of architectures. [`probe_elf`] makes a tiny program of each, from [`machine_code`], whose
 //! exit code proves how the kernel runs them. [`handlers`] reads what binfmt_misc has registered and words what we
-//! register.
+//! register. [`interpreter`] finds a static qemu and copies it into memory.
 //!
 //! Nothing here mounts, registers or starts anything.
 //!
@@ -10,5 +10,6 @@
 
 pub mod arch;
 pub mod handlers;
+pub mod interpreter;
 pub mod machine_code;
 pub mod probe_elf;
