@@ -1,7 +1,7 @@
 //! The probe program of each architecture, assembled by hand.
 //!
 //! All are the same program: `exit((first byte of argv[0]) + geteuid())`. At entry the stack pointer of every
-//! architecture points to argc, and the pointer to argv[0] is the next word. The system call clobbers no register
+//! architecture points to argc, and the pointer to `argv[0]` is the next word. The system call clobbers no register
 //! that is used after it. [`super::probe_elf`] wraps it into an executable and says what the exit codes mean.
 
 /// Machine code, as it is usually written down.

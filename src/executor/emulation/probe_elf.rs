@@ -1,13 +1,13 @@
 //! A tiny executable of any architecture, and what its exit code says about how this machine runs such programs.
 //!
 //! Tables of handlers only promise; a program that ran is proof. The file is to be mode 4755, owned by uid 1, and
-//! started by uid 0 with [`ARGV0`] as argv[0]; it exits with `argv[0][0] + geteuid()`. So one code tells three things:
-//! that it ran, that argv[0] arrived (busybox needs it), that set-uid programs get their owner's rights (sudo and su
+//! started by uid 0 with [`ARGV0`] as `argv[0]`; it exits with `argv[0][0] + geteuid()`. So one code tells three things:
+//! that it ran, that `argv[0]` arrived (busybox needs it), that set-uid programs get their owner's rights (sudo and su
 //! need it). The kernel sees an ordinary static program: aligned for pages up to 64 KiB, no executable stack.
 
 use super::arch::{Architecture, Class};
 
-/// The argv[0] to start the probe with; its first byte is 42.
+/// The `argv[0]` to start the probe with; its first byte is 42.
 pub const ARGV0: &str = "*";
 
 /// Owner of the probe's file.
@@ -78,7 +78,7 @@ fn segment(arch: &Architecture, segment: &Segment) -> Vec<u8> {
 pub struct Verdict {
     /// They run.
     pub runs: bool,
-    /// They get the argv[0] that they were started with.
+    /// They get the `argv[0]` that they were started with.
     pub argv0: bool,
     /// Set-uid programs get the rights of their owner.
     pub setuid: bool,

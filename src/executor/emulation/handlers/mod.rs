@@ -57,7 +57,7 @@ pub struct Handler {
 /// Flags of a handler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// `P`: argv[0] is passed on.
+    /// `P`: `argv[0]` is passed on.
     pub argv0: bool,
     /// `O`: the program is passed as an open file.
     pub open_program: bool,
@@ -170,7 +170,7 @@ const MAX_LINE: usize = 1920;
 const MAX_INTERPRETER: usize = 127;
 
 /// The line to write into `register`, so that an emulator runs the programs of an architecture: flags `F` (it works in
-/// every rootfs), `P` (argv[0] arrives) and `C` (set-uid works). `None` when the path cannot be said in such a line.
+/// every rootfs), `P` (`argv[0]` arrives) and `C` (set-uid works). `None` when the path cannot be said in such a line.
 pub fn registration(arch: &Architecture, interpreter: &str) -> Option<String> {
     if interpreter.is_empty()
         || interpreter.len() > MAX_INTERPRETER
