@@ -7,6 +7,7 @@ pub mod annotations;
 mod assemble;
 pub mod blobs;
 pub mod cache;
+mod emulate;
 mod finish;
 pub mod images;
 mod jobs;
@@ -109,6 +110,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         next_step: AtomicU32::new(1),
         made: Mutex::default(),
         running: Running::default(),
+        missing: Mutex::default(),
     };
     let mut complete = true;
     for stage in 0..plan.stages.len() {
@@ -116,6 +118,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
     }
     if !complete {
         let worker = ensure(worker, store, request, emitter)?;
+        builder.prepare_ways(worker)?;
         run_stages(&builder, worker)?;
     }
     let outcome = finish::finish(&builder)?;
@@ -153,7 +156,7 @@ fn ensure<'w>(
     emitter: &Emitter,
 ) -> Result<&'w Worker> {
     if worker.is_none() {
-        let entered = Worker::enter(store, &request.account)?;
+        let entered = Worker::enter(store, &request.account, &request.emulators)?;
         let network = match request.network {
             crate::plan::step::NetworkMode::Default => "host",
             other => other.as_str(),

@@ -2,6 +2,7 @@
 
 use super::annotations::Annotation;
 use crate::context::FileTree;
+use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
 use crate::layers::compress::Compression;
 use crate::net::NetConfig;
@@ -47,6 +48,10 @@ pub struct BuildRequest {
     pub jobs: usize,
     /// Who builds.
     pub account: Account,
+    /// Where emulators for foreign platforms are looked for.
+    pub emulators: Places,
+    /// `--qemu-image`: an image with emulators.
+    pub qemu_image: Option<String>,
     /// Proxies and the like, for pulling.
     pub net: NetConfig,
 }

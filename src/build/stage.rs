@@ -23,7 +23,7 @@ use crate::oci::spec::descriptor;
 use crate::oci::{DiffId, Digest};
 use crate::plan::step::{BaseRef, BuildPlan, StageBase, StagePlan, Step, StepKind};
 use crate::progress::{Emitter, Event, StepId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +46,8 @@ pub(super) struct Builder<'a> {
     pub next_step: AtomicU32,
     pub made: Mutex<Vec<Made>>,
     pub running: Running,
+    /// Stages whose next step the cache does not have.
+    pub missing: Mutex<BTreeSet<usize>>,
 }
 
 /// A step that was carried out, to be recorded once its blob is durable.
@@ -95,7 +97,8 @@ impl Builder<'_> {
                 continue;
             }
             position += 1;
-            let name = StepName { plan, platform: self.shown_platform(stage), position, of: shown };
+            let name =
+                StepName { stage, plan, platform: self.shown_platform(stage), position, of: shown };
             let went_on = self
                 .step(&mut state, step, &name, tools)
                 .map_err(|error| self.placed(error, step, stage))?;
@@ -110,7 +113,7 @@ impl Builder<'_> {
     }
 
     /// Points at the instruction, and says for which platform it was when there are several.
-    fn placed(&self, error: Error, step: &Step, stage: usize) -> Error {
+    pub(super) fn placed(&self, error: Error, step: &Step, stage: usize) -> Error {
         if matches!(error.kind(), ErrorKind::Interrupted(_)) {
             return error;
         }
@@ -182,7 +185,12 @@ impl Builder<'_> {
             );
             return Ok(true);
         }
-        let Some(tools) = tools else { return Ok(false) };
+        let Some(tools) = tools else {
+            if record.is_none() {
+                self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(name.stage);
+            }
+            return Ok(false);
+        };
         let doing = match self.running.claim(&key) {
             Claim::Mine(doing) => doing,
             Claim::Done(Shared { slot, created }) => {
@@ -208,7 +216,7 @@ impl Builder<'_> {
         let id = self.announce(step, name);
         let began = Instant::now();
         let started = now();
-        match self.carry_out(state, step, prepared, id, tools) {
+        match self.carry_out((state, name.stage), step, prepared, id, tools) {
             Ok(done) => {
                 let layer = self.submit(&done, started, tools);
                 let created = nanoseconds(now());
@@ -332,7 +340,7 @@ impl Builder<'_> {
 
     fn carry_out(
         &self,
-        state: &StageState,
+        (state, stage): (&StageState, usize),
         step: &Step,
         prepared: super::work::Prepared,
         id: StepId,
@@ -340,7 +348,7 @@ impl Builder<'_> {
     ) -> Result<Done> {
         let parent = tree::materialise(self.store, state, tools.worker)?;
         let draft = tools.worker.snapshots.prepare(parent.as_ref())?;
-        self.work(&draft, step, prepared, id, tools.worker)?;
+        self.work((&draft, stage), step, prepared, id, tools.worker)?;
         let changes =
             diff::diff_overlay(draft.upper(), Some(draft.below()?), &tools.diff_options())?;
         if changes.is_empty() {
@@ -389,6 +397,7 @@ impl Tools<'_> {
 
 /// Name of a step in progress lines.
 pub(super) struct StepName<'a> {
+    stage: usize,
     plan: &'a StagePlan,
     platform: Option<String>,
     position: usize,

@@ -11,6 +11,7 @@ use crate::build::store::Store;
 use crate::build::{self};
 use crate::context::{FileTree, IgnoreRules};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::executor::emulation::Places;
 use crate::executor::namespace::IdMode;
 use crate::layers::compress::Compression;
 use crate::net::NetConfig;
@@ -87,6 +88,8 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
             Ids::Real => IdMode::Real,
             Ids::Range => IdMode::Range,
         })),
+        emulators: Places { given: args.qemu_dirs.clone(), path: environment.path() },
+        qemu_image: args.qemu_image.clone(),
         net: net_config(environment),
         build_args,
     })

@@ -11,6 +11,7 @@ use crate::build::store::Store;
 use crate::build::tree;
 use crate::build::worker::Worker;
 use crate::error::{Error, ErrorKind, Result};
+use crate::executor::emulation::Places;
 use crate::oci::archive::{self, Expect, Import, Imported, Input, RootFs, SaveFormat, Select};
 use crate::oci::layout::{NamedImage, Origin};
 use crate::oci::{Platform, Reference, merge, resolve, validate};
@@ -246,7 +247,7 @@ fn export(
     environment: &Environment,
 ) -> Result<()> {
     let base = images::open(store, &image.descriptor, platform)?;
-    let worker = Worker::enter(store, &environment.account(None))?;
+    let worker = Worker::enter(store, &environment.account(None), &Places::default())?;
     let tree = tree::of_image(store, &base, &worker)?;
     let path = (path != Path::new("-")).then_some(path);
     output::write_tree(&worker, tree.as_ref(), path, directory, None)

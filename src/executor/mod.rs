@@ -46,6 +46,8 @@ pub struct RunSpec {
     pub staging: PathBuf,
     /// All capabilities, no seccomp filter, nothing masked.
     pub insecure: bool,
+    /// `uname -m` says the 32-bit machine, for 32-bit programs on a 64-bit kernel.
+    pub personality32: bool,
 }
 
 /// What the process in the sandbox tells the builder, once.

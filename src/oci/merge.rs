@@ -22,6 +22,7 @@ pub fn platforms(layout: &Layout, old: &Descriptor, new: &Descriptor) -> Result<
 
 /// Writes an index over these images, in the order of their platforms, so that the order in which they came does not
 /// matter.
+#[expect(clippy::implicit_hasher, reason = "oci-spec keeps annotations in this type")]
 pub fn write_index(
     layout: &Layout,
     mut images: Vec<Descriptor>,

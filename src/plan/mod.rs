@@ -15,6 +15,7 @@ mod image_config;
 mod join;
 mod links;
 mod mounts;
+mod needs;
 mod paths;
 mod ports;
 mod print;

@@ -4,6 +4,7 @@
 //! symbolic link unless its name says so, and fails with a [`SysError`] that prints the call and its arguments (names, not
 //! numbers of descriptors, which mean nothing to a user).
 
+pub mod binfmt;
 pub mod caps;
 pub mod fs;
 pub mod memory;

@@ -186,7 +186,12 @@ pub fn of(platform: &Platform) -> Option<&'static Architecture> {
     if platform.os != "linux" {
         return None;
     }
-    ARCHITECTURES.iter().find(|arch| arch.goarch == platform.architecture)
+    by_name(&platform.architecture)
+}
+
+/// The architecture of this GOARCH.
+pub fn by_name(goarch: &str) -> Option<&'static Architecture> {
+    ARCHITECTURES.iter().find(|arch| arch.goarch == goarch)
 }
 
 impl Architecture {

@@ -8,6 +8,7 @@
 use super::arch::Architecture;
 use crate::sys::fs::{self, Kind};
 use crate::sys::{SysError, SysResult, memory};
+use memchr::memmem;
 use rustix::io::Errno;
 use std::fmt;
 use std::fs::File;
@@ -64,8 +65,6 @@ pub enum Unfit {
     Dynamic,
     /// Cannot be read, and what the kernel says.
     Unreadable(String),
-    /// Cannot be copied into memory, and what the kernel says.
-    NoMemory(String),
 }
 
 impl fmt::Display for Unfit {
@@ -77,7 +76,6 @@ impl fmt::Display for Unfit {
             Self::Foreign(machine) => write!(f, "is a program for {machine}, not for this machine"),
             Self::Dynamic => write!(f, "is dynamically linked"),
             Self::Unreadable(error) => write!(f, "is not readable: {error}"),
-            Self::NoMemory(error) => write!(f, "cannot be copied into memory: {error}"),
         }
     }
 }
@@ -169,15 +167,16 @@ fn is_static(file: &File, header: &[u8]) -> Result<Option<bool>, Unfit> {
 
 /// The version as the emulator itself would print it, for example `7.2.22 (Debian 1:7.2+dfsg-7)`.
 pub fn version(arch: &Architecture, file: &File) -> Option<String> {
-    const BLOCK: usize = 256 * 1024;
+    const BLOCK: usize = 1 << 20;
     // Longer than the text that is looked for, so that it is whole in one of two blocks.
     const OVERLAP: usize = 256;
     let before = format!("qemu-{} version ", arch.qemu).into_bytes();
-    for at in (0..MAX_SIZE).step_by(BLOCK) {
-        let block = read_at(file, at, BLOCK + OVERLAP).ok()?;
-        let found = block.windows(before.len()).enumerate().filter(|(_, text)| *text == before);
+    let finder = memmem::Finder::new(&before);
+    let mut block = vec![0; BLOCK + OVERLAP];
+    for offset in (0..MAX_SIZE).step_by(BLOCK) {
+        let size = fill_block(&mut AtOffset { file, offset }, &mut block).ok()?;
         let text = |start: usize| {
-            let text = &block[start + before.len()..];
+            let text = &block[start + before.len()..size];
             let text = text.iter().take(OVERLAP).take_while(|byte| **byte != b'\n');
             String::from_utf8(text.copied().collect()).ok()
         };
@@ -185,12 +184,26 @@ pub fn version(arch: &Architecture, file: &File) -> Option<String> {
             let plain = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
             plain && !text.is_empty() && before.len() + text.len() < OVERLAP
         };
-        let version = found.filter_map(|(start, _)| text(start)).find(printable);
-        if version.is_some() || block.len() < BLOCK + OVERLAP {
+        let version = finder.find_iter(&block[..size]).filter_map(text).find(printable);
+        if version.is_some() || size < block.len() {
             return version;
         }
     }
     None
+}
+
+/// Reads until a block is full or the file ends.
+fn fill_block(reader: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
+    let mut size = 0;
+    while size < block.len() {
+        match reader.read(&mut block[size..]) {
+            Ok(0) => break,
+            Ok(count) => size += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(size)
 }
 
 /// A sealed copy in memory that can be executed, mode 0755, close-on-exec. The file's offset does not matter.
@@ -201,18 +214,6 @@ pub fn into_memory(file: &File) -> SysResult<OwnedFd> {
         errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
     })?;
     memory::seal(&copy)?;
-    Ok(copy.into())
-}
-
-/// Like [`into_memory`] for a program that is no file yet, with the checks that [`search`] makes.
-pub fn from_reader(reader: impl Read) -> Result<OwnedFd, Unfit> {
-    let no_memory = |error: SysError| Unfit::NoMemory(said(&error.into()));
-    let copy = memory::program(NAME).map_err(no_memory)?;
-    if fill(&copy, reader.take(MAX_SIZE + 1)).map_err(unreadable)? > MAX_SIZE {
-        return Err(Unfit::TooLarge);
-    }
-    check(&copy)?;
-    memory::seal(&copy).map_err(no_memory)?;
     Ok(copy.into())
 }
 
