@@ -51,6 +51,11 @@ pub enum Event {
         /// Time it took.
         took: Duration,
     },
+    /// The step was stopped because the build ends; it did nothing wrong itself.
+    StepStopped {
+        /// The step.
+        id: StepId,
+    },
     /// The step failed; the error follows from `build`.
     StepFailed {
         /// The step.

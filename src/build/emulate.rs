@@ -62,9 +62,19 @@ impl Builder<'_> {
         let said = worker.ways.prepare(&wanted, &bench(worker, &staging, &from_image))?;
         self.tell(&said);
         for stage in 0..self.plan.stages.len() {
-            if let Some(step) = self.open_run(stage).filter(|_| self.surely_open(stage)) {
-                self.way(stage, worker).map_err(|error| self.placed(error, step, stage))?;
+            let Some(step) = self.open_run(stage) else { continue };
+            let Err(error) = self.way(stage, worker) else { continue };
+            if self.surely_open(stage) {
+                return Err(self.placed(error, step, stage));
             }
+            // What it copies decides whether the cache has it, and that is not known yet.
+            let text = format!(
+                "{}; the build fails if the cache does not have this step",
+                error.message()
+            );
+            let place =
+                format!("{}:{}", self.plan.source.name(), self.plan.source.line(step.span.start));
+            self.emitter.emit(Event::Warning { text, place: Some(place) });
         }
         Ok(())
     }
@@ -81,6 +91,9 @@ impl Builder<'_> {
 
     /// True when the cache is known not to have the next step of the stage, or one of a stage below it.
     fn surely_open(&self, stage: usize) -> bool {
+        if self.request.no_cache {
+            return true;
+        }
         let missing = self.missing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut stage = stage;
         loop {

@@ -232,7 +232,10 @@ impl Builder<'_> {
                     ErrorKind::RunFailed(code) => Some(code),
                     _ => None,
                 };
-                self.emitter.emit(Event::StepFailed { id, exit_code });
+                self.emitter.emit(match error.kind() {
+                    ErrorKind::Interrupted(_) => Event::StepStopped { id },
+                    _ => Event::StepFailed { id, exit_code },
+                });
                 Err(error)
             }
         }

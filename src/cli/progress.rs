@@ -71,6 +71,7 @@ impl Printer {
                 let rest = steps.end(*id);
                 format!("{rest}#{id} {} {:.1}s\n", paint("32", "DONE"), took.as_secs_f64())
             }
+            Event::StepStopped { id } => format!("{}#{id} STOPPED\n", steps.end(*id)),
             Event::StepFailed { id, exit_code } => {
                 let rest = steps.end(*id);
                 let code = exit_code.map_or_else(String::new, |code| format!(" exit code {code}"));
@@ -160,6 +161,7 @@ fn json(event: &Event) -> serde_json::Value {
         Event::StepDone { id, took } => {
             json!({"event": "step-done", "step": id, "seconds": took.as_secs_f64()})
         }
+        Event::StepStopped { id } => json!({"event": "step-stopped", "step": id}),
         Event::StepFailed { id, exit_code } => {
             json!({"event": "step-failed", "step": id, "exit_code": exit_code})
         }

@@ -43,7 +43,7 @@ pub(super) enum Own {
     /// Not looked for: the host does all.
     Unneeded,
     /// There is one.
-    Ready { emulator: Emulator, program: Option<OwnedFd> },
+    Ready { emulator: Emulator, path: PathBuf, program: Option<OwnedFd> },
     /// There is none in these directories.
     Missing { looked: Vec<PathBuf>, rejected: Vec<Rejected> },
     /// The user's image gave none.
@@ -80,7 +80,7 @@ impl Facts {
     pub(super) fn advice(&self) -> Error {
         let kernel = probe::kernel_version();
         let mut error = Error::environment(format!(
-            "{} cannot run commands for linux/{}",
+            "this machine ({}) cannot run commands for linux/{}",
             Platform::host(),
             self.arch.goarch
         ));
@@ -97,8 +97,11 @@ impl Facts {
         let mut causes = vec![self.hosts_fault()];
         match &self.own {
             Own::Unneeded => {}
-            Own::Ready { emulator, .. } => causes
-                .push(format!("{} does not run a program of that architecture", emulator.shown())),
+            Own::Ready { path, .. } => causes.push(format!(
+                "{} does not run a program for linux/{}",
+                path.display(),
+                self.arch.goarch
+            )),
             Own::Missing { looked, rejected } => {
                 let names = self.arch.program_names().join(" or ");
                 let dirs: Vec<String> =
@@ -192,8 +195,10 @@ impl Facts {
 
 /// For a platform that the table does not have.
 pub(super) fn unknown(platform: &Platform) -> Error {
-    let error =
-        Error::environment(format!("{} cannot run commands for {platform}", Platform::host()));
+    let error = Error::environment(format!(
+        "this machine ({}) cannot run commands for {platform}",
+        Platform::host()
+    ));
     if platform.os == "linux" {
         return error.cause("no emulator for this architecture is known here");
     }

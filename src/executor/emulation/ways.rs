@@ -166,7 +166,7 @@ fn loaded(arch: &Architecture, path: PathBuf, file: File) -> Own {
     // Where programs in memory are forbidden the file itself is registered; it is open, and needs no name either.
     let program = interpreter::into_memory(&file).unwrap_or_else(|_| file.into());
     let emulator = Emulator { name, version, shortcomings: Vec::new() };
-    Own::Ready { emulator, program: Some(program) }
+    Own::Ready { emulator, path, program: Some(program) }
 }
 
 /// Does something for each item, in a thread each; the first error counts.
