@@ -12,12 +12,14 @@ use crate::executor::emulation::arch::{self, Architecture};
 use crate::executor::emulation::interpreter;
 use crate::executor::emulation::way::Way;
 use crate::executor::emulation::ways::{Bench, FromImage, Said};
+use crate::layers::snapshot::Snapshot;
 use crate::oci::{Platform, resolve};
 use crate::plan::step::{BaseRef, StageBase, Step, StepKind};
 use crate::progress::Event;
 use crate::sys::root;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
 
 /// Where images keep programs.
 const PLACES: [&str; 4] = ["usr/bin/", "usr/local/bin/", "bin/", ""];
@@ -94,7 +96,7 @@ impl Builder<'_> {
         if self.request.no_cache {
             return true;
         }
-        let missing = self.missing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stage = stage;
         loop {
             if missing.contains(&stage) {
@@ -147,10 +149,13 @@ impl Builder<'_> {
     fn emulator_in_image(&self, arch: &Architecture, worker: &Worker) -> Result<Option<File>> {
         let Some(name) = &self.request.qemu_image else { return Ok(None) };
         let lost = || format!("cannot use the image `{name}` of `--qemu-image`");
-        let base = BaseRef { reference: name.clone(), platform: Platform::host() };
-        let mut finder = Finder::new(self.store, self.request, self.emitter);
-        let image = finder.find(&base).map_err(|error| error.wrap(lost()))?;
-        let tree = tree::of_image(self.store, &image, worker)?;
+        let mut known = self.qemu_tree.lock().unwrap_or_else(PoisonError::into_inner);
+        // All architectures ask at the same time; the first one fetches and unpacks it for all.
+        let tree = known
+            .get_or_insert_with(|| self.emulators_image(name, worker))
+            .clone()
+            .map_err(|error| error.wrap(lost()))?;
+        drop(known);
         let root = worker.snapshots.view(tree.as_ref())?;
         let names = arch.program_names();
         for path in names.iter().flat_map(|name| PLACES.map(|dir| format!("{dir}{name}"))) {
@@ -161,6 +166,12 @@ impl Builder<'_> {
             };
         }
         Err(Error::image(lost()).cause(format!("it has no {}", names.join(" and no "))))
+    }
+
+    fn emulators_image(&self, name: &str, worker: &Worker) -> Result<Option<Arc<Snapshot>>> {
+        let base = BaseRef { reference: name.to_owned(), platform: Platform::host() };
+        let image = Finder::new(self.store, self.request, self.emitter).find(&base)?;
+        tree::of_image(self.store, &image, worker)
     }
 
     /// The directory on which sandboxes attach their rootfs.

@@ -111,6 +111,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         made: Mutex::default(),
         running: Running::default(),
         missing: Mutex::default(),
+        qemu_tree: Mutex::default(),
     };
     let mut complete = true;
     for stage in 0..plan.stages.len() {

@@ -48,6 +48,8 @@ pub(super) struct Builder<'a> {
     pub running: Running,
     /// Stages whose next step the cache does not have.
     pub missing: Mutex<BTreeSet<usize>>,
+    /// The tree of `--qemu-image`, once it was asked for.
+    pub qemu_tree: Mutex<Option<Result<Option<Arc<Snapshot>>>>>,
 }
 
 /// A step that was carried out, to be recorded once its blob is durable.

@@ -46,13 +46,21 @@ impl Way {
         match self {
             Self::Native => "by this machine".to_owned(),
             Self::Compatible => "by this machine's kernel".to_owned(),
-            Self::Handler(emulator) => format!("by {} (a handler of the host)", emulator.shown()),
-            Self::Own(emulator, _) => format!("by {} (own binfmt_misc)", emulator.shown()),
+            Self::Handler(emulator) => format!("by {} (a handler of the host)", emulator.short()),
+            Self::Own(emulator, _) => format!("by {} (own binfmt_misc)", emulator.short()),
         }
     }
 }
 
 impl Emulator {
+    /// Name and number of the version, without what a distribution adds.
+    fn short(&self) -> String {
+        match self.version.as_ref().and_then(|version| version.split(' ').next()) {
+            Some(number) => format!("{} {number}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     /// Name and version.
     pub fn shown(&self) -> String {
         match &self.version {
