@@ -111,7 +111,10 @@ impl Facts {
                     causes.push(format!("{} {}", file.path.display(), file.why));
                 }
             }
-            Own::Image(error) => causes.push(error.message().to_owned()),
+            Own::Image(error) => {
+                causes.push(error.message().to_owned());
+                causes.extend_from_slice(error.causes());
+            }
             Own::Refused { doing, error } => match kernel {
                 Some(kernel) if kernel < NEEDED_KERNEL => causes.push(format!(
                     "the kernel is {}.{}; a user namespace has handlers of its own from {}.{} on",
@@ -150,6 +153,9 @@ impl Facts {
         let arch = self.arch;
         let old = kernel.is_some_and(|kernel| kernel < NEEDED_KERNEL);
         let mut hints = Vec::new();
+        if let Own::Image(error) = &self.own {
+            hints.extend_from_slice(error.hints());
+        }
         match &self.own {
             Own::Missing { .. } | Own::Image(_) | Own::Ready { .. } => hints.push(format!(
                 "install a static qemu (Debian, Ubuntu: `apt-get install {DEBIAN_PACKAGE}`; Fedora: `dnf install {}`), or name one with `--qemu-dir DIR` or `--qemu-image NAME`",
