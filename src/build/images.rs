@@ -2,7 +2,7 @@
 
 use super::assemble::HistoryItem;
 use super::jobs::Pending;
-use super::request::{BuildRequest, PullPolicy};
+use super::request::{BuildRequest, ImageSource, PullPolicy};
 use super::state::Slot;
 use super::store::Store;
 use crate::error::{Error, Result};
@@ -90,6 +90,11 @@ impl<'a> Finder<'a> {
     /// Finds an image, pulling it when the policy says so.
     pub(super) fn find(&mut self, base: &BaseRef) -> Result<BaseImage> {
         let reference = Reference::parse(&base.reference)?;
+        if let Some(ImageSource(find)) = &self.request.images
+            && let Some(descriptor) = find(&reference, &base.platform)?
+        {
+            return open(self.store, &descriptor, &base.platform);
+        }
         let (descriptor, pulled) = match self.known.get(&reference) {
             Some(known) => known.clone(),
             None => self.current(&reference, base)?,

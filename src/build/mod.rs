@@ -51,6 +51,34 @@ pub fn build(
     store: &Arc<Store>,
     emitter: &Emitter,
 ) -> Result<BuildOutcome> {
+    Session::default().build(request, store, emitter)
+}
+
+/// Several builds one after the other, which share the isolation and what was found out about emulators. The first one
+/// must be started while the process has one thread. After one that failed there must be no other.
+#[derive(Debug, Default)]
+pub struct Session {
+    worker: Option<Worker>,
+}
+
+impl Session {
+    /// Carries out the next build.
+    pub fn build(
+        &mut self,
+        request: &BuildRequest,
+        store: &Arc<Store>,
+        emitter: &Emitter,
+    ) -> Result<BuildOutcome> {
+        build_with(&mut self.worker, request, store, emitter)
+    }
+}
+
+fn build_with(
+    worker: &mut Option<Worker>,
+    request: &BuildRequest,
+    store: &Arc<Store>,
+    emitter: &Emitter,
+) -> Result<BuildOutcome> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
     let planned = planning::plan_all(&dockerfile, request, store, emitter)?;
     planning::warn(&planned.plan, &dockerfile, emitter);
@@ -58,17 +86,16 @@ pub fn build(
     finish::check(request, &planned.plan)?;
     let PlannedBuild { plan, images, epoch } = &planned;
     let inputs = Inputs { request, store, emitter, plan, images, epoch: *epoch };
-    let mut worker = None;
     // A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.
     for _ in 0..2 {
-        match attempt(&inputs, &mut worker) {
+        match attempt(&inputs, worker) {
             Err(error) if error.kind() == ErrorKind::Integrity && drop_damaged(store, images)? => {
                 emitter.warn(format!("{}; making it again", error.message()));
             }
             other => return other,
         }
     }
-    attempt(&inputs, &mut worker)
+    attempt(&inputs, worker)
 }
 
 /// Plan of a build without carrying it out, for `--print-plan`.

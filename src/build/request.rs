@@ -2,6 +2,7 @@
 
 use super::annotations::Annotation;
 use crate::context::FileTree;
+use crate::error::Result;
 use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
 use crate::layers::compress::Compression;
@@ -10,6 +11,7 @@ use crate::oci::spec::Descriptor;
 use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
 use crate::source::SourceFile;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -52,8 +54,23 @@ pub struct BuildRequest {
     pub emulators: Places,
     /// `--qemu-image`: an image with emulators.
     pub qemu_image: Option<String>,
+    /// Images that win over those of the store, for FROM and `--from`.
+    pub images: Option<ImageSource>,
     /// Proxies and the like, for pulling.
     pub net: NetConfig,
+}
+
+/// What [`ImageSource`] asks: an image of this name for this platform, with its blobs put into the store.
+pub type FindImage = dyn Fn(&Reference, &Platform) -> Result<Option<Descriptor>> + Send + Sync;
+
+/// A place besides the store where images are looked up by name.
+#[derive(Clone)]
+pub struct ImageSource(pub Arc<FindImage>);
+
+impl fmt::Debug for ImageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ImageSource")
+    }
 }
 
 /// When a base image is fetched.

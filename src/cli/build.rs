@@ -90,6 +90,7 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
         })),
         emulators: Places { given: args.qemu_dirs.clone(), path: environment.path() },
         qemu_image: args.qemu_image.clone(),
+        images: None,
         net: net_config(environment),
         build_args,
     })
