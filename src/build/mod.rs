@@ -9,6 +9,7 @@ pub mod cache;
 pub mod images;
 mod jobs;
 mod keys;
+mod load;
 mod mounts;
 pub mod output;
 pub mod packer;
@@ -24,6 +25,7 @@ pub mod worker;
 use crate::context::FileDigestCache;
 use crate::dockerfile::{self, ast::Dockerfile};
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::Engine;
 use crate::oci::layout::Origin;
 use crate::oci::{Digest, Platform, platform};
 use crate::plan::step::{BaseRef, BuildPlan, StepKind};
@@ -49,10 +51,12 @@ pub fn build(
     emitter: &Emitter,
 ) -> Result<BuildOutcome> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
+    let engine = load::find_engine(request)?;
     let (plan, images, epoch) = plan_with_bases(&dockerfile, request, store, emitter)?;
     warn(&plan, &dockerfile, emitter);
     refuse_insecure(&plan)?;
-    let inputs = Inputs { request, store, emitter, plan: &plan, images: &images, epoch };
+    let engine = engine.as_ref();
+    let inputs = Inputs { request, store, emitter, plan: &plan, images: &images, epoch, engine };
     let mut worker = None;
     // A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.
     for _ in 0..2 {
@@ -196,11 +200,12 @@ struct Inputs<'a> {
     plan: &'a BuildPlan,
     images: &'a Images,
     epoch: Option<i64>,
+    engine: Option<&'a Engine>,
 }
 
 /// One try at a build; [`build`] says when there is a second one.
 fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutcome> {
-    let Inputs { request, store, emitter, plan, images, epoch } = *inputs;
+    let Inputs { request, store, emitter, plan, images, epoch, engine } = *inputs;
     let digests = file_digests(store)?;
     let builder = Builder {
         request,
@@ -238,6 +243,9 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         return Err(error);
     }
     output::write_images(request, store, &outcome.descriptor, emitter)?;
+    if let Some(engine) = engine {
+        load::load(engine, request, store, &outcome.descriptor, worker.as_ref(), emitter)?;
+    }
     Ok(outcome)
 }
 

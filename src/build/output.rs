@@ -93,7 +93,8 @@ pub(super) fn write_images(
             OutputKind::OciArchive => SaveFormat::OciArchive,
             OutputKind::OciDirectory => SaveFormat::OciDir,
             OutputKind::Docker => SaveFormat::DockerArchive,
-            OutputKind::Tar | OutputKind::Local | OutputKind::Image => continue,
+            // `load` does the last one.
+            OutputKind::Tar | OutputKind::Local | OutputKind::Image | OutputKind::Load => continue,
         };
         save(store, descriptor, &request.tags, format, output.dest.as_deref())?;
         tell(emitter, output);
@@ -187,7 +188,7 @@ fn tell(emitter: &Emitter, output: &OutputSpec) {
         OutputKind::Docker => "docker archive",
         OutputKind::Tar => "root file system tar",
         OutputKind::Local => "root file system",
-        OutputKind::Image => "image",
+        OutputKind::Image | OutputKind::Load => "image",
     };
     let place = output
         .dest

@@ -3,7 +3,7 @@
 use crate::context::FileTree;
 use crate::executor::namespace::Account;
 use crate::layers::compress::Compression;
-use crate::net::NetConfig;
+use crate::net::{EngineConfig, NetConfig};
 use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
 use crate::source::SourceFile;
@@ -45,6 +45,8 @@ pub struct BuildRequest {
     pub account: Account,
     /// Proxies and the like, for pulling.
     pub net: NetConfig,
+    /// Engines that [`OutputKind::Load`] may use.
+    pub engine: EngineConfig,
 }
 
 /// When a base image is fetched.
@@ -66,8 +68,15 @@ pub enum PullPolicy {
 pub struct OutputSpec {
     /// What form.
     pub kind: OutputKind,
-    /// Path; `None` is standard output.
+    /// Path; `None` is standard output, or no place at all where the kind needs none.
     pub dest: Option<PathBuf>,
+}
+
+impl OutputSpec {
+    /// True for an output that goes to standard output.
+    pub fn is_stdout(&self) -> bool {
+        self.dest.is_none() && !matches!(self.kind, OutputKind::Image | OutputKind::Load)
+    }
 }
 
 /// Form of a result.
@@ -85,6 +94,8 @@ pub enum OutputKind {
     Local,
     /// Only the store.
     Image,
+    /// A running docker or podman.
+    Load,
 }
 
 /// What a build made.
