@@ -205,12 +205,16 @@ fn words(response: Response<Body>) -> String {
 fn reason(error: &ureq::Error) -> String {
     use ureq::Error as E;
     match error {
-        E::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the connection was closed without an answer".to_owned()
-        }
-        E::Io(error) => io_text(error),
+        E::Io(error) => match error.kind() {
+            // Which of them depends on how far both sides were.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                "the connection was closed without an answer".to_owned()
+            }
+            _ => io_text(error),
+        },
         E::Timeout(_) => "no answer in time".to_owned(),
-        other => format!("no http: {}", printable(&other.to_string(), 200)),
+        E::Protocol(_) | E::LargeResponseHeader(..) => "the answer is not http".to_owned(),
+        other => printable(&other.to_string(), 200).to_lowercase(),
     }
 }
 
