@@ -225,7 +225,7 @@ fn the_first_engine_that_answers_is_taken() {
     let docker = Fake::start([Turn::Answer(answer("200 OK", "OK"))]);
     let unasked = dir.path().join("unasked");
     let sockets = [&missing, &stale, &stranger.path(), &garbage.path(), &docker.path(), &unasked];
-    let found = Engine::find(&config(&sockets.map(|path| path.as_path()))).unwrap();
+    let found = Engine::find(&config(&sockets.map(PathBuf::as_path))).unwrap();
     assert_eq!(found.to_string(), format!("docker (unix://{})", docker.path().display()));
     assert_eq!(docker.seen(), [(ping(), Some(Vec::new()))]);
 }
@@ -242,7 +242,7 @@ fn what_was_tried_is_listed() {
         Fake::start([Turn::Answer(answer("404 What", "{\"message\":\"page not found\"}"))]);
     let closed = Fake::start([Turn::Answer(String::new())]);
     let sockets = [&missing, &stale, &long, &moved.path(), &stranger.path(), &closed.path()];
-    let error = Engine::find(&config(&sockets.map(|path| path.as_path()))).unwrap_err();
+    let error = Engine::find(&config(&sockets.map(PathBuf::as_path))).unwrap_err();
     assert_eq!(error.message(), "no container engine answers");
     assert_eq!(error.kind().exit_code(), 3);
     let reasons = [
