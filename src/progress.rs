@@ -23,6 +23,8 @@ pub enum Event {
         id: StepId,
         /// Stage name or number and position, for example `build 2/7`.
         position: String,
+        /// Platform of the stage, in a build for several.
+        platform: Option<String>,
         /// The instruction as the user wrote it, on one line.
         name: String,
         /// Line in the Dockerfile, from 1; 0 when there is none.
@@ -48,6 +50,11 @@ pub enum Event {
         id: StepId,
         /// Time it took.
         took: Duration,
+    },
+    /// The step was stopped because the build ends; it did nothing wrong itself.
+    StepStopped {
+        /// The step.
+        id: StepId,
     },
     /// The step failed; the error follows from `build`.
     StepFailed {

@@ -1,5 +1,6 @@
 //! Layers and config of a finished stage → config blob, manifest, descriptor.
 
+use super::annotations::{self, Annotation, Place};
 use super::store::Store;
 use crate::error::Result;
 use crate::layers::Layer;
@@ -42,7 +43,7 @@ pub(super) fn assemble(
     mut config: ImageConfig,
     history: &[HistoryItem],
     layers: &[Layer],
-    epoch: Option<i64>,
+    (epoch, annotations): (Option<i64>, &[Annotation]),
 ) -> Result<Assembled> {
     let base_created = config.created.take();
     config.history = dated(history, epoch, base_created.as_deref());
@@ -61,12 +62,15 @@ pub(super) fn assemble(
         architecture: config.architecture.clone(),
         variant: config.variant.clone().unwrap_or_default(),
     };
+    let noted = |place| annotations::of(annotations, place, Some(&platform));
     let config_bytes = spec::to_json(&config)?;
     let config_digest = store.images().put_blob(&config_bytes)?;
-    let manifest = manifest(&config_digest, config_bytes.len() as u64, layers)?;
+    let mut manifest = manifest(&config_digest, config_bytes.len() as u64, layers)?;
+    manifest.set_annotations(noted(Place::Manifest));
     let bytes = spec::to_json(&manifest)?;
     let digest = store.images().put_blob(&bytes)?;
     let mut made = descriptor(MediaType::ImageManifest, &digest, bytes.len() as u64);
+    made.set_annotations(noted(Place::ManifestDescriptor));
     made.set_platform(Some(platform.to_oci()));
     Ok(Assembled { descriptor: made, config_digest })
 }

@@ -8,12 +8,13 @@ use super::store::Store;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::net::{Registry, Wanted};
-use crate::oci::layout::{NamedImage, Origin};
+use crate::oci::layout::Origin;
 use crate::oci::spec::{Descriptor, ImageConfig, digest_of};
-use crate::oci::{Digest, Platform, Reference, resolve};
+use crate::oci::{Digest, Platform, Reference, platform, resolve};
 use crate::plan::step::{BaseRef, BuildPlan, CopyFrom, RunMountKind, StepKind};
 use crate::progress::Emitter;
 use crate::source::Span;
+use std::collections::BTreeMap;
 
 /// An image to start from.
 #[derive(Clone, Debug)]
@@ -71,74 +72,101 @@ pub(super) fn copied_from(plan: &BuildPlan) -> Vec<(BaseRef, Span)> {
     found
 }
 
-/// Finds an image, pulling it when the policy says so.
-pub fn find(
-    store: &Store,
-    base: &BaseRef,
-    request: &BuildRequest,
-    emitter: &Emitter,
-) -> Result<BaseImage> {
-    let reference = Reference::parse(&base.reference)?;
-    let stored = store.images().find(&reference)?;
-    let descriptor = current(store, &reference, stored, base, request, emitter)?;
-    open(store, &descriptor, &base.platform)
-        .map_err(|error| error.wrap(format!("cannot use the image `{}`", base.reference)))
+/// Finds the images of one build. A name means the same image for every platform: the registry is asked once.
+#[derive(Debug)]
+pub(super) struct Finder<'a> {
+    store: &'a Store,
+    request: &'a BuildRequest,
+    emitter: &'a Emitter,
+    /// What names were found to be, and whether that came from a registry.
+    known: BTreeMap<Reference, (Descriptor, bool)>,
 }
 
-/// The descriptor to use: what is stored, or what the registry has now.
-fn current(
-    store: &Store,
-    reference: &Reference,
-    stored: Option<NamedImage>,
-    base: &BaseRef,
-    request: &BuildRequest,
-    emitter: &Emitter,
-) -> Result<Descriptor> {
-    let policy = request.pull;
-    let Some(stored) = stored else {
-        if policy == PullPolicy::Never {
-            return Err(not_found(store, base));
-        }
-        return pull(store, reference, base, request, emitter)
-            .map_err(|error| explain_missing(store, base, error));
-    };
-    let ours = stored.origin != Origin::Pulled || reference.digest.is_some();
-    let ask = match policy {
-        PullPolicy::Always => true,
-        PullPolicy::Check => !ours,
-        PullPolicy::Missing | PullPolicy::Never => false,
-    };
-    if !ask {
-        return Ok(stored.descriptor);
+impl<'a> Finder<'a> {
+    pub(super) fn new(store: &'a Store, request: &'a BuildRequest, emitter: &'a Emitter) -> Self {
+        Self { store, request, emitter, known: BTreeMap::new() }
     }
-    match Registry::new(&request.net)?.head(reference).map_err(Error::from) {
-        Ok(Some(digest)) if digest == digest_of(&stored.descriptor)? => Ok(stored.descriptor),
-        Ok(_) => pull(store, reference, base, request, emitter),
-        Err(error) if policy == PullPolicy::Check => {
-            emitter.warn(format!(
-                "cannot ask for a newer `{}` ({}); the stored one is used",
-                base.reference,
-                error.message()
-            ));
-            Ok(stored.descriptor)
-        }
-        Err(error) => Err(error),
-    }
-}
 
-fn pull(
-    store: &Store,
-    reference: &Reference,
-    base: &BaseRef,
-    request: &BuildRequest,
-    emitter: &Emitter,
-) -> Result<Descriptor> {
-    emitter.note(format!("pulling {reference}"));
-    let wanted = Wanted::One(base.platform.clone());
-    let registry = Registry::new(&request.net)?;
-    let descriptor = registry.pull(reference, &wanted, store.images(), emitter)?.root;
-    store.images().set_name(reference, &descriptor, Origin::Pulled)?;
-    Ok(descriptor)
+    /// Finds an image, pulling it when the policy says so.
+    pub(super) fn find(&mut self, base: &BaseRef) -> Result<BaseImage> {
+        let reference = Reference::parse(&base.reference)?;
+        let (descriptor, pulled) = match self.known.get(&reference) {
+            Some(known) => known.clone(),
+            None => self.current(&reference, base)?,
+        };
+        self.known.insert(reference.clone(), (descriptor.clone(), pulled));
+        let mut opened = open(self.store, &descriptor, &base.platform);
+        if pulled && opened.is_err() && self.lacks(&descriptor, &base.platform) {
+            self.pull(&reference, base, Some(&descriptor))?;
+            opened = open(self.store, &descriptor, &base.platform);
+        }
+        opened.map_err(|error| error.wrap(format!("cannot use the image `{}`", base.reference)))
+    }
+
+    /// True when a pulled image has the platform by its index, and the build may fetch what is not here.
+    fn lacks(&self, descriptor: &Descriptor, wanted: &Platform) -> bool {
+        let listed = resolve::platforms(self.store.images(), descriptor).unwrap_or_default();
+        let found = platform::best(wanted, listed.into_iter().enumerate());
+        found.is_some() && self.request.pull != PullPolicy::Never
+    }
+
+    /// The descriptor to use: what is stored, or what the registry has now; true when it came from a registry.
+    fn current(&self, reference: &Reference, base: &BaseRef) -> Result<(Descriptor, bool)> {
+        let policy = self.request.pull;
+        let Some(stored) = self.store.images().find(reference)? else {
+            if policy == PullPolicy::Never {
+                return Err(not_found(self.store, base));
+            }
+            return self
+                .pull(reference, base, None)
+                .map(|descriptor| (descriptor, true))
+                .map_err(|error| explain_missing(self.store, base, error));
+        };
+        let pulled = stored.origin == Origin::Pulled;
+        let ask = match policy {
+            PullPolicy::Always => true,
+            PullPolicy::Check => pulled && reference.digest.is_none(),
+            PullPolicy::Missing | PullPolicy::Never => false,
+        };
+        if !ask {
+            return Ok((stored.descriptor, pulled));
+        }
+        match Registry::new(&self.request.net)?.head(reference).map_err(Error::from) {
+            Ok(Some(digest)) if digest == digest_of(&stored.descriptor)? => {
+                Ok((stored.descriptor, true))
+            }
+            Ok(_) => Ok((self.pull(reference, base, None)?, true)),
+            Err(error) if policy == PullPolicy::Check => {
+                self.emitter.warn(format!(
+                    "cannot ask for a newer `{}` ({}); the stored one is used",
+                    base.reference,
+                    error.message()
+                ));
+                Ok((stored.descriptor, true))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches one platform of what a name means now, or of `known` when the name was looked up before.
+    fn pull(
+        &self,
+        reference: &Reference,
+        base: &BaseRef,
+        known: Option<&Descriptor>,
+    ) -> Result<Descriptor> {
+        let of = if known.is_some() { format!(" for {}", base.platform) } else { String::new() };
+        self.emitter.note(format!("pulling {reference}{of}"));
+        let wanted = Wanted::One(base.platform.clone());
+        let registry = Registry::new(&self.request.net)?;
+        let mut exact = reference.clone();
+        if let Some(known) = known {
+            exact.digest = Some(digest_of(known)?);
+        }
+        let descriptor = registry.pull(&exact, &wanted, self.store.images(), self.emitter)?.root;
+        self.store.images().set_name(reference, &descriptor, Origin::Pulled)?;
+        Ok(descriptor)
+    }
 }
 
 fn not_found(store: &Store, base: &BaseRef) -> Error {

@@ -3,9 +3,12 @@
 //! Plan, look into the cache with one thread and no privileges; only when something is missing enter the isolation,
 //! run what is missing, write layers in the background; then config, manifest, names and outputs.
 
+pub mod annotations;
 mod assemble;
 pub mod blobs;
 pub mod cache;
+mod emulate;
+mod finish;
 pub mod images;
 mod jobs;
 mod keys;
@@ -13,8 +16,10 @@ mod load;
 mod mounts;
 pub mod output;
 pub mod packer;
+mod planning;
 pub mod request;
 mod run;
+mod running;
 mod stage;
 mod state;
 pub mod store;
@@ -23,22 +28,20 @@ mod work;
 pub mod worker;
 
 use crate::context::FileDigestCache;
-use crate::dockerfile::{self, ast::Dockerfile};
+use crate::dockerfile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::Engine;
-use crate::oci::layout::Origin;
-use crate::oci::{Digest, Platform, platform};
-use crate::plan::step::{BaseRef, BuildPlan, StepKind};
-use crate::plan::{self, PlanRequest, Planned};
+use crate::oci::Digest;
+use crate::plan::step::BuildPlan;
 use crate::progress::{Emitter, Event};
-use crate::source::Span;
 use images::BaseImage;
 use jobs::Jobs;
+use output::Tree;
+use planning::{Images, PlannedBuild};
 use request::{BuildOutcome, BuildRequest};
+use running::Running;
 use stage::{Builder, Tools};
 use state::{Limit, States};
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use store::Store;
@@ -52,16 +55,18 @@ pub fn build(
 ) -> Result<BuildOutcome> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
     let engine = load::find_engine(request)?;
-    let (plan, images, epoch) = plan_with_bases(&dockerfile, request, store, emitter)?;
-    warn(&plan, &dockerfile, emitter);
-    refuse_insecure(&plan)?;
-    let engine = engine.as_ref();
-    let inputs = Inputs { request, store, emitter, plan: &plan, images: &images, epoch, engine };
+    let planned = planning::plan_all(&dockerfile, request, store, emitter)?;
+    planning::warn(&planned.plan, &dockerfile, emitter);
+    planning::refuse_insecure(&planned.plan)?;
+    finish::check(request, &planned.plan)?;
+    let PlannedBuild { plan, images, epoch } = &planned;
+    let (epoch, engine) = (*epoch, engine.as_ref());
+    let inputs = Inputs { request, store, emitter, plan, images, epoch, engine };
     let mut worker = None;
     // A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.
     for _ in 0..2 {
         match attempt(&inputs, &mut worker) {
-            Err(error) if error.kind() == ErrorKind::Integrity && drop_damaged(store, &images)? => {
+            Err(error) if error.kind() == ErrorKind::Integrity && drop_damaged(store, images)? => {
                 emitter.warn(format!("{}; making it again", error.message()));
             }
             other => return other,
@@ -77,119 +82,7 @@ pub fn plan_only(
     emitter: &Emitter,
 ) -> Result<BuildPlan> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
-    Ok(plan_with_bases(&dockerfile, request, store, emitter)?.0)
-}
-
-type Images = BTreeMap<BaseRef, BaseImage>;
-
-fn plan_with_bases(
-    dockerfile: &Dockerfile,
-    request: &BuildRequest,
-    store: &Arc<Store>,
-    emitter: &Emitter,
-) -> Result<(BuildPlan, Images, Option<i64>)> {
-    let mut asked = PlanRequest {
-        build_args: request.build_args.clone(),
-        target: request.target.clone(),
-        labels: request.labels.clone(),
-        platform: request.platform.clone(),
-        build_platform: Platform::host(),
-        network: request.network,
-        epoch: request.epoch,
-    };
-    asked.epoch = plan::epoch(dockerfile, &asked)?;
-    let mut images = Images::new();
-    let plan = loop {
-        let configs = images.iter().map(|(base, image)| (base.clone(), image.config.clone()));
-        match plan::plan(dockerfile, &asked, &configs.collect())? {
-            Planned::Ready(plan) => break plan,
-            Planned::Needs(bases) => {
-                for base in bases {
-                    let image = images::find(store, &base, request, emitter)
-                        .map_err(|error| at_from(error, dockerfile, &base))?;
-                    warn_of_platform(&image, &base, dockerfile, emitter);
-                    images.insert(base, image);
-                }
-            }
-        }
-    };
-    for (base, span) in images::copied_from(&plan) {
-        let wanted = base.reference.clone();
-        if let Entry::Vacant(place) = images.entry(base) {
-            let image = images::find(store, place.key(), request, emitter)
-                .map_err(|error| meant_stage(error, dockerfile, &wanted).at(&plan.source, span))?;
-            place.insert(image);
-        }
-    }
-    Ok((plan, images, asked.epoch))
-}
-
-/// Puts an error about a base image at the FROM that names it.
-fn at_from(error: Error, dockerfile: &Dockerfile, base: &BaseRef) -> Error {
-    match from_of(dockerfile, base) {
-        Some(span) => error.at(&dockerfile.source, span),
-        None => error,
-    }
-}
-
-/// A source of `COPY --from` that is no image may be a misspelt stage.
-fn meant_stage(error: Error, dockerfile: &Dockerfile, wanted: &str) -> Error {
-    let names = dockerfile.stages.iter().filter_map(|stage| stage.from.name.as_ref());
-    let names: Vec<&str> = names.map(|name| name.text.as_str()).collect();
-    match dockerfile::suggest::nearest(wanted, &names) {
-        Some(name) => error.hint(format!("did you mean the stage `{name}`?")),
-        None => error,
-    }
-}
-
-/// Where a FROM names this base.
-fn from_of(dockerfile: &Dockerfile, base: &BaseRef) -> Option<Span> {
-    let froms = || dockerfile.stages.iter().map(|stage| &stage.from.base);
-    froms()
-        .find(|word| word.text == base.reference)
-        .or_else(|| froms().find(|word| word.text.contains('$')))
-        .map(|word| word.span)
-}
-
-/// An image that is no index is taken whatever it is made for (dockerfile.md §1.10), but not in silence.
-fn warn_of_platform(image: &BaseImage, base: &BaseRef, dockerfile: &Dockerfile, emitter: &Emitter) {
-    let found = Platform::of_config(&image.config);
-    if platform::best(&base.platform, std::iter::once((0, found.clone()))).is_some() {
-        return;
-    }
-    let text = format!(
-        "InvalidBaseImagePlatform: the base image `{}` is made for `{found}`, expected `{}`",
-        base.reference, base.platform
-    );
-    let place = from_of(dockerfile, base)
-        .map(|span| format!("{}:{}", dockerfile.source.name(), dockerfile.source.line(span.start)));
-    emitter.emit(Event::Warning { text, place });
-}
-
-fn warn(plan: &BuildPlan, dockerfile: &Dockerfile, emitter: &Emitter) {
-    let place = |span: crate::source::Span| {
-        Some(format!("{}:{}", plan.source.name(), plan.source.line(span.start)))
-    };
-    for warning in &dockerfile.warnings {
-        let text = format!("{}: {}", warning.rule, warning.message);
-        emitter.emit(Event::Warning { text, place: place(warning.span) });
-    }
-    for warning in &plan.warnings {
-        let text = warning.message.clone();
-        emitter.emit(Event::Warning { text, place: warning.span.and_then(place) });
-    }
-}
-
-/// A RUN with all capabilities and no filter could take over the machine of a root user; nobody can allow it yet.
-fn refuse_insecure(plan: &BuildPlan) -> Result<()> {
-    for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
-        if matches!(&step.kind, StepKind::Run(run) if run.insecure) {
-            return Err(Error::dockerfile("security.insecure is not allowed")
-                .cause("not yet supported: RUN --security=insecure")
-                .at(&plan.source, step.span));
-        }
-    }
-    Ok(())
+    Ok(planning::plan_all(&dockerfile, request, store, emitter)?.plan)
 }
 
 /// What a build works with once it is planned.
@@ -221,6 +114,9 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         file_digests: digests,
         next_step: AtomicU32::new(1),
         made: Mutex::default(),
+        running: Running::default(),
+        missing: Mutex::default(),
+        qemu_tree: Mutex::default(),
     };
     let mut complete = true;
     for stage in 0..plan.stages.len() {
@@ -228,25 +124,38 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
     }
     if !complete {
         let worker = ensure(worker, store, request, emitter)?;
+        builder.prepare_ways(worker)?;
         run_stages(&builder, worker)?;
     }
-    let outcome = finish(&builder)?;
+    let outcome = finish::finish(&builder)?;
     // Without it the next build reads the files again.
     let _best_effort = builder.file_digests.save();
     if request.outputs.iter().any(output::needs_tree) {
         let worker = ensure(worker, store, request, emitter)?;
-        let state = builder.states.complete(plan.target).ok_or_else(stage::stopped)?;
-        let tree = tree::materialise(store, &state, worker)?;
-        output::write_trees(request, worker, tree.as_ref(), epoch, emitter)?;
+        output::write_trees(request, worker, &trees(&builder, worker)?, epoch, emitter)?;
     }
     if let Some(error) = worker.as_ref().and_then(|worker| worker.cancel.interrupted()) {
         return Err(error);
     }
-    output::write_images(request, store, &outcome.descriptor, emitter)?;
+    output::write_images(request, store, &outcome, emitter)?;
     if let Some(engine) = engine {
-        load::load(engine, request, store, &outcome.descriptor, worker.as_ref(), emitter)?;
+        load::load(engine, request, store, &outcome, worker.as_ref(), emitter)?;
     }
     Ok(outcome)
+}
+
+/// The root file systems of all targets.
+fn trees(builder: &Builder<'_>, worker: &Worker) -> Result<Vec<Tree>> {
+    let plan = builder.plan;
+    let several = plan.targets.len() > 1;
+    let tree = |target: &usize| {
+        let state = builder.states.complete(*target).ok_or_else(stage::stopped)?;
+        Ok(Tree {
+            snapshot: tree::materialise(builder.store, &state, worker)?,
+            below: several.then(|| output::directory_of(&plan.platform_of(*target))),
+        })
+    };
+    plan.targets.iter().map(tree).collect()
 }
 
 fn ensure<'w>(
@@ -256,7 +165,7 @@ fn ensure<'w>(
     emitter: &Emitter,
 ) -> Result<&'w Worker> {
     if worker.is_none() {
-        let entered = Worker::enter(store, &request.account)?;
+        let entered = Worker::enter(store, &request.account, &request.emulators)?;
         let network = match request.network {
             crate::plan::step::NetworkMode::Default => "host",
             other => other.as_str(),
@@ -309,41 +218,6 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker) -> Result<()> {
         (false, _) => Err(real.remove(0)),
         (true, Some(error)) => Err(error),
         (true, None) => synced,
-    }
-}
-
-/// Config, manifest and names of the finished target.
-fn finish(builder: &Builder<'_>) -> Result<BuildOutcome> {
-    let plan = builder.plan;
-    let state = builder.states.complete(plan.target).ok_or_else(stage::stopped)?;
-    let layers = state.layers()?;
-    if layers.len() > 125 {
-        builder.emitter.warn(format!(
-            "the image has {} layers; Docker and containerd take at most 125 to 127",
-            layers.len()
-        ));
-    }
-    let mut config = plan.stages[plan.target].config.clone();
-    config.created = builder.base_created(plan.target)?;
-    let made = assemble::assemble(builder.store, config, &state.history, &layers, builder.epoch)?;
-    let names: Vec<String> = builder.request.tags.iter().map(ToString::to_string).collect();
-    for tag in &builder.request.tags {
-        builder.store.images().set_name(tag, &made.descriptor, Origin::Built)?;
-    }
-    let digest = made.descriptor.digest().to_string();
-    builder.emitter.emit(Event::Built { digest, names: names.clone() });
-    Ok(BuildOutcome { descriptor: made.descriptor, config_digest: made.config_digest, names })
-}
-
-impl Builder<'_> {
-    /// `created` of the image on which a stage finally stands.
-    fn base_created(&self, stage: usize) -> Result<Option<String>> {
-        use crate::plan::step::StageBase;
-        Ok(match &self.plan.stages[stage].base {
-            StageBase::Scratch => None,
-            StageBase::Image(base) => self.image(base)?.config.created.clone(),
-            StageBase::Stage(below) => self.base_created(*below)?,
-        })
     }
 }
 

@@ -2,21 +2,23 @@
 //!
 //! Files appear under their name only when they are whole. Nothing shares an inode with the store.
 
-use super::request::{BuildRequest, OutputKind, OutputSpec};
+use super::request::{BuildOutcome, BuildRequest, OutputKind, OutputSpec};
 use super::store::Store;
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::layers::Change;
 use crate::layers::apply::{ApplyOptions, Devices, apply};
 use crate::layers::diff::{DiffOptions, read_tree};
 use crate::layers::snapshot::{Snapshot, random_id};
-use crate::layers::tar_write::{TimePolicy, write_layer};
+use crate::layers::tar_write::{TimePolicy, write_layer, write_trees as write_trees_below};
 use crate::oci::archive::{self, Output, SaveFormat, SaveImage, SaveOptions};
+use crate::oci::platform::{self, Platform};
 use crate::oci::spec::Descriptor;
 use crate::progress::{Emitter, Event};
 use crate::sys::{SysResultExt, fs};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,7 +87,7 @@ impl Target {
 pub(super) fn write_images(
     request: &BuildRequest,
     store: &Store,
-    descriptor: &Descriptor,
+    outcome: &BuildOutcome,
     emitter: &Emitter,
 ) -> Result<()> {
     for output in &request.outputs {
@@ -96,10 +98,31 @@ pub(super) fn write_images(
             // `load` does the last one.
             OutputKind::Tar | OutputKind::Local | OutputKind::Image | OutputKind::Load => continue,
         };
+        let descriptor = match format {
+            SaveFormat::DockerArchive => of_this_machine(outcome)?,
+            _ => &outcome.descriptor,
+        };
         save(store, descriptor, &request.tags, format, output.dest.as_deref())?;
         tell(emitter, output);
     }
     Ok(())
+}
+
+/// The one image that a form without indexes can hold: of several, the one that runs here.
+pub(super) fn of_this_machine(outcome: &BuildOutcome) -> Result<&Descriptor> {
+    if let [one] = &outcome.images[..] {
+        return Ok(one);
+    }
+    let host = Platform::host();
+    let platforms: Vec<Platform> =
+        outcome.images.iter().filter_map(Platform::of_descriptor).collect();
+    let found = platform::best(&host, platforms.iter().cloned().enumerate());
+    found.map(|at| &outcome.images[at]).ok_or_else(|| {
+        let built: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        Error::image("a docker archive holds one platform, and none that was built is this machine's")
+            .cause(format!("this machine is {host}, built were {}", built.join(", ")))
+            .hint("`type=oci` holds all of them; `nativebuild image save --platform` writes any one of them")
+    })
 }
 
 /// Writes an image of the store in a form, to a path or to standard output.
@@ -120,17 +143,40 @@ pub fn save(
         .fill(|out| archive::save(store.images(), &images, &options, Output::Stream(out)))
 }
 
+/// Root file systems of one or several platforms, for the outputs that want those.
+#[derive(Debug)]
+pub(super) struct Tree {
+    /// The tree; `None` is the empty one.
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    /// Directory in the output, in a build for several platforms.
+    pub(super) below: Option<String>,
+}
+
+/// Name of the directory that buildx gives a platform: `linux_arm_v7`.
+pub(super) fn directory_of(platform: &Platform) -> String {
+    platform.to_string().replace('/', "_")
+}
+
 /// Writes all outputs that are root file systems.
 pub(super) fn write_trees(
     request: &BuildRequest,
     worker: &Worker,
-    tree: Option<&Arc<Snapshot>>,
+    trees: &[Tree],
     epoch: Option<i64>,
     emitter: &Emitter,
 ) -> Result<()> {
     for output in request.outputs.iter().filter(|output| needs_tree(output)) {
-        let directory = output.kind == OutputKind::Local;
-        write_tree(worker, tree, output.dest.as_deref(), directory, epoch)?;
+        let path = output.dest.as_deref();
+        match (output.kind == OutputKind::Local, path) {
+            (true, Some(path)) => {
+                for tree in trees {
+                    let below = tree.below.as_ref().map(|name| path.join(name));
+                    let path = below.as_deref().unwrap_or(path);
+                    write_tree(worker, tree.snapshot.as_ref(), Some(path), true, epoch)?;
+                }
+            }
+            _ => write_tar(worker, trees, path, epoch)?,
+        }
         tell(emitter, output);
     }
     Ok(())
@@ -144,17 +190,12 @@ pub fn write_tree(
     directory: bool,
     epoch: Option<i64>,
 ) -> Result<()> {
-    let view = worker.snapshots.view(tree)?;
-    let options = DiffOptions {
-        flavour: worker.snapshots.xattr_flavour(),
-        placeholders: worker.isolation.user_namespace,
-    };
-    let entries = read_tree(view.as_fd(), &options)?;
-    // Times of a root file system are those of its files; an epoch only limits them.
-    let times = TimePolicy { epoch, started: (i64::MAX, 0) };
     if !directory {
-        return Target::open(path)?.fill(|out| write_layer(&entries, view.as_fd(), &times, out));
+        let tree = Tree { snapshot: tree.cloned(), below: None };
+        return write_tar(worker, &[tree], path, epoch);
     }
+    let (view, entries) = read(worker, tree)?;
+    let times = limited(epoch);
     let path = path.ok_or_else(|| Error::usage("a directory needs a path"))?;
     let what = || format!("cannot write {}", path.display());
     std::fs::create_dir_all(path).or_error(ErrorKind::Environment, what)?;
@@ -172,6 +213,43 @@ pub fn write_tree(
             producer.join().unwrap_or_else(|_| Err(Error::internal("the writing thread stopped")));
         applied.and(produced)
     })
+}
+
+fn write_tar(
+    worker: &Worker,
+    trees: &[Tree],
+    path: Option<&Path>,
+    epoch: Option<i64>,
+) -> Result<()> {
+    let read = trees
+        .iter()
+        .map(|tree| Ok((tree.below.as_deref(), read(worker, tree.snapshot.as_ref())?)))
+        .collect::<Result<Vec<_>>>()?;
+    let times = limited(epoch);
+    if let [(None, (view, entries))] = &read[..] {
+        return Target::open(path)?.fill(|out| write_layer(entries, view.as_fd(), &times, out));
+    }
+    let named: Vec<_> = read
+        .iter()
+        .map(|(below, (view, entries))| (below.unwrap_or("."), &entries[..], view.as_fd()))
+        .collect();
+    Target::open(path)?.fill(|out| write_trees_below(&named, &times, out))
+}
+
+/// A view of a tree, and everything in it.
+fn read(worker: &Worker, tree: Option<&Arc<Snapshot>>) -> Result<(OwnedFd, Vec<Change>)> {
+    let view = worker.snapshots.view(tree)?;
+    let options = DiffOptions {
+        flavour: worker.snapshots.xattr_flavour(),
+        placeholders: worker.isolation.user_namespace,
+    };
+    let entries = read_tree(view.as_fd(), &options)?;
+    Ok((view, entries))
+}
+
+/// Times of a root file system are those of its files; an epoch only limits them.
+fn limited(epoch: Option<i64>) -> TimePolicy {
+    TimePolicy { epoch, started: (i64::MAX, 0) }
 }
 
 /// An ordinary user gets files that are its own; root gets the image's owners.

@@ -1,9 +1,12 @@
 //! Everything a front end may ask of a build, as data. `cli` fills it in; nothing here reads the environment.
 
+use super::annotations::Annotation;
 use crate::context::FileTree;
+use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
 use crate::layers::compress::Compression;
 use crate::net::{EngineConfig, NetConfig};
+use crate::oci::spec::Descriptor;
 use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
 use crate::source::SourceFile;
@@ -23,8 +26,10 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// `--label`, in order.
     pub labels: Vec<(String, String)>,
-    /// `--platform`; at most one at this stage.
-    pub platform: Option<Platform>,
+    /// `--platform`, each once; none means this machine's, or that of a base image made for one other.
+    pub platforms: Vec<Platform>,
+    /// `--annotation`.
+    pub annotations: Vec<Annotation>,
     /// `--tag`.
     pub tags: Vec<Reference>,
     /// `--output`.
@@ -43,6 +48,10 @@ pub struct BuildRequest {
     pub jobs: usize,
     /// Who builds.
     pub account: Account,
+    /// Where emulators for foreign platforms are looked for.
+    pub emulators: Places,
+    /// `--qemu-image`: an image with emulators.
+    pub qemu_image: Option<String>,
     /// Proxies and the like, for pulling.
     pub net: NetConfig,
     /// Engines that [`OutputKind::Load`] may use.
@@ -101,10 +110,12 @@ pub enum OutputKind {
 /// What a build made.
 #[derive(Clone, Debug)]
 pub struct BuildOutcome {
-    /// Descriptor of the manifest.
-    pub descriptor: crate::oci::spec::Descriptor,
-    /// Digest of the config.
-    pub config_digest: crate::oci::Digest,
+    /// Descriptor of the manifest, or of the index over `images`.
+    pub descriptor: Descriptor,
+    /// The manifests, each with its platform, in the order of the index.
+    pub images: Vec<Descriptor>,
+    /// Digest of the config, when there is one image.
+    pub config_digest: Option<crate::oci::Digest>,
     /// Full names it was stored under.
     pub names: Vec<String>,
 }

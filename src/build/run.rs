@@ -1,11 +1,15 @@
 //! One RUN: mounts, user, sandbox, log.
 
+use super::emulate::is_32_bit;
 use super::mounts::{Binds, make_stubs};
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt, RunOutput};
+use crate::executor::emulation::way::{Emulator, Way};
+use crate::executor::emulation::{arch, cpuinfo};
 use crate::executor::mounts::{self, MOUNT_POINTS, MountOp};
 use crate::executor::{Report, RunSpec, sandbox, user};
 use crate::layers::snapshot::{Draft, random_id};
+use crate::oci::Platform;
 use crate::plan::step::{NetworkMode, RunStep};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::{SysResultExt, fs, probe, root};
@@ -17,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// A file system with less than this many free bytes counts as full.
 const NEARLY_FULL: u64 = 1 << 20;
 
-/// Where the log and the private files of a RUN go.
+/// Where the log and the private files of a RUN go, and what runs its programs.
 #[derive(Debug)]
 pub(super) struct RunPlaces<'a> {
     /// `tmp` of the store.
@@ -26,6 +30,10 @@ pub(super) struct RunPlaces<'a> {
     pub logs: &'a Path,
     /// Directory on which every sandbox attaches its rootfs.
     pub staging: &'a Path,
+    /// What its programs are made for.
+    pub machine: &'a Platform,
+    /// What runs them.
+    pub way: &'a Way,
 }
 
 /// Runs a command on a draft snapshot. Everything it wrote is in the draft's upper directory afterwards.
@@ -38,7 +46,11 @@ pub(super) fn run(
     output: &mut dyn FnMut(bool, &[u8]),
 ) -> Result<()> {
     let private = Scratch::new(places.tmp)?;
-    let (ops, given, mut points) = own_files(step, &private, network)?;
+    let (mut ops, mut given, mut points) = own_files(step, &private, network)?;
+    if let Some(text) = cpuinfo(places) {
+        ops.push(MountOp::Given { fd: given.len(), target: "/proc/cpuinfo".to_owned() });
+        given.push(private.file("cpuinfo", &text, 0o444)?);
+    }
     points.extend(binds.targets());
     let stubs = make_stubs(draft.below()?, &points, &private.path.join("stubs"))?;
     let rootfs = draft.mount(stubs.as_ref().map(AsFd::as_fd), true)?;
@@ -62,19 +74,50 @@ pub(super) fn run(
         private_network: network == NetworkMode::None,
         staging: places.staging.to_owned(),
         insecure: step.insecure,
+        personality32: matches!(places.way, Way::Compatible) && is_32_bit(places.machine),
+    };
+    let spawner = match places.way {
+        Way::Own(_, spawner) => spawner,
+        Way::Native | Way::Compatible | Way::Handler(_) => &worker.spawner,
     };
     let mut log = Log::new(places.logs);
-    let report = sandbox::run(
-        &worker.spawner,
-        &spec,
-        (rootfs, fds),
-        &worker.cancel,
-        &mut |stderr, bytes| {
+    let report =
+        sandbox::run(spawner, &spec, (rootfs, fds), &worker.cancel, &mut |stderr, bytes| {
             log.add(bytes);
             output(stderr, bytes);
-        },
-    )?;
-    judge(&report, step, log).map_err(|error| explain_full_disk(error, places.tmp))
+        })?;
+    judge(&report, step, log)
+        .map_err(|error| explain_full_disk(error, places.tmp))
+        .map_err(|error| explain_emulator(error, places.way.emulator()))
+}
+
+/// The /proc/cpuinfo that programs of the emulated machine expect.
+fn cpuinfo(places: &RunPlaces<'_>) -> Option<String> {
+    places.way.emulator()?;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    cpuinfo::text(arch::of(places.machine)?, processors)
+}
+
+/// A signal that a program gets for its own faults may as well be the emulator's fault.
+fn explain_emulator(error: Error, emulator: Option<&Emulator>) -> Error {
+    let (Some(emulator), ErrorKind::RunFailed(code)) = (emulator, error.kind()) else {
+        return error;
+    };
+    let faults = [
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGSEGV,
+        libc::SIGSYS,
+    ];
+    if !faults.iter().any(|signal| code == 128 + signal) {
+        return error;
+    }
+    error
+        .cause(format!("it ran under {}, which may have crashed rather than the program", emulator.shown()))
+        .hint("try a newer qemu (`--qemu-dir`, `--qemu-image`), or do this step in a stage on the build platform: `FROM --platform=$BUILDPLATFORM`")
 }
 
 /// A command that fails on a full disk seldom says so.

@@ -9,6 +9,7 @@ use super::images::BaseImage;
 use super::jobs::{Job, Jobs, Pending};
 use super::keys;
 use super::request::BuildRequest;
+use super::running::{Claim, Running, Shared};
 use super::state::{Limit, Slot, StageState, States};
 use super::store::Store;
 use super::tree;
@@ -22,7 +23,7 @@ use crate::oci::spec::descriptor;
 use crate::oci::{DiffId, Digest};
 use crate::plan::step::{BaseRef, BuildPlan, StageBase, StagePlan, Step, StepKind};
 use crate::progress::{Emitter, Event, StepId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +45,11 @@ pub(super) struct Builder<'a> {
     pub file_digests: FileDigestCache,
     pub next_step: AtomicU32,
     pub made: Mutex<Vec<Made>>,
+    pub running: Running,
+    /// Stages whose next step the cache does not have.
+    pub missing: Mutex<BTreeSet<usize>>,
+    /// The tree of `--qemu-image`, once it was asked for.
+    pub qemu_tree: Mutex<Option<Result<Option<Arc<Snapshot>>>>>,
 }
 
 /// A step that was carried out, to be recorded once its blob is durable.
@@ -93,10 +99,11 @@ impl Builder<'_> {
                 continue;
             }
             position += 1;
-            let name = StepName { plan, position, of: shown };
+            let name =
+                StepName { stage, plan, platform: self.shown_platform(stage), position, of: shown };
             let went_on = self
                 .step(&mut state, step, &name, tools)
-                .map_err(|error| self.placed(error, step))?;
+                .map_err(|error| self.placed(error, step, stage))?;
             if !went_on {
                 self.states.set(stage, state, false);
                 return Ok(false);
@@ -107,11 +114,22 @@ impl Builder<'_> {
         Ok(true)
     }
 
-    fn placed(&self, error: Error, step: &Step) -> Error {
-        match error.kind() {
-            ErrorKind::Interrupted(_) => error,
-            _ => error.at(&self.plan.source, step.span),
+    /// Points at the instruction, and says for which platform it was when there are several.
+    pub(super) fn placed(&self, error: Error, step: &Step, stage: usize) -> Error {
+        if matches!(error.kind(), ErrorKind::Interrupted(_)) {
+            return error;
         }
+        let error = error.at(&self.plan.source, step.span);
+        match self.shown_platform(stage) {
+            Some(platform) => error.cause(format!("this was for the platform {platform}")),
+            None => error,
+        }
+    }
+
+    /// Platform of a stage as shown, in a build that has several.
+    fn shown_platform(&self, stage: usize) -> Option<String> {
+        let several = self.plan.targets.len() > 1;
+        several.then(|| self.plan.shown_platform(stage))
     }
 
     /// The state to go on from; `None` when the stage below is not complete yet.
@@ -169,25 +187,45 @@ impl Builder<'_> {
             );
             return Ok(true);
         }
-        let Some(tools) = tools else { return Ok(false) };
+        let Some(tools) = tools else {
+            if record.is_none() {
+                self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(name.stage);
+            }
+            return Ok(false);
+        };
+        let doing = match self.running.claim(&key) {
+            Claim::Mine(doing) => doing,
+            Claim::Done(Shared { slot, created }) => {
+                let id = self.announce(step, name);
+                self.emitter.emit(Event::StepCached { id });
+                append(state, step, key, slot, created);
+                return Ok(true);
+            }
+        };
         if let Some(record) = record
             && let Some(layer) = self.rewrite(&record, &key, tools)?
         {
             let id = self.announce(step, name);
             self.emitter.emit(Event::StepCached { id });
-            append(state, step, key, Slot::new(layer, None, &record), record.created);
+            let slot = Slot::new(layer, None, &record);
+            doing.done(Shared { slot: slot.clone(), created: record.created });
+            append(state, step, key, slot, record.created);
             return Ok(true);
         }
         let _permit = self.limit.take();
+        // The wait for a place, and for the stage that does the same, may have been long.
+        tools.worker.cancel.check()?;
         let id = self.announce(step, name);
         let began = Instant::now();
         let started = now();
-        match self.carry_out(state, step, prepared, id, tools) {
+        match self.carry_out((state, name.stage), step, prepared, id, tools) {
             Ok(done) => {
                 let layer = self.submit(&done, started, tools);
                 let created = nanoseconds(now());
                 let record = self.remember(&key, &layer, &done, created, started);
-                append(state, step, key, Slot::new(layer, done.tree, &record), record.created);
+                let slot = Slot::new(layer, done.tree, &record);
+                doing.done(Shared { slot: slot.clone(), created: record.created });
+                append(state, step, key, slot, record.created);
                 self.emitter.emit(Event::StepDone { id, took: began.elapsed() });
                 Ok(true)
             }
@@ -196,7 +234,10 @@ impl Builder<'_> {
                     ErrorKind::RunFailed(code) => Some(code),
                     _ => None,
                 };
-                self.emitter.emit(Event::StepFailed { id, exit_code });
+                self.emitter.emit(match error.kind() {
+                    ErrorKind::Interrupted(_) => Event::StepStopped { id },
+                    _ => Event::StepFailed { id, exit_code },
+                });
                 Err(error)
             }
         }
@@ -207,6 +248,7 @@ impl Builder<'_> {
         self.emitter.emit(Event::StepStarted {
             id,
             position: name.text(),
+            platform: name.platform.clone(),
             name: step.text.clone(),
             line: self.plan.source.line(step.span.start),
         });
@@ -303,7 +345,7 @@ impl Builder<'_> {
 
     fn carry_out(
         &self,
-        state: &StageState,
+        (state, stage): (&StageState, usize),
         step: &Step,
         prepared: super::work::Prepared,
         id: StepId,
@@ -311,7 +353,7 @@ impl Builder<'_> {
     ) -> Result<Done> {
         let parent = tree::materialise(self.store, state, tools.worker)?;
         let draft = tools.worker.snapshots.prepare(parent.as_ref())?;
-        self.work(&draft, step, prepared, id, tools.worker)?;
+        self.work((&draft, stage), step, prepared, id, tools.worker)?;
         let changes =
             diff::diff_overlay(draft.upper(), Some(draft.below()?), &tools.diff_options())?;
         if changes.is_empty() {
@@ -360,7 +402,9 @@ impl Tools<'_> {
 
 /// Name of a step in progress lines.
 pub(super) struct StepName<'a> {
+    stage: usize,
     plan: &'a StagePlan,
+    platform: Option<String>,
     position: usize,
     of: usize,
 }

@@ -173,7 +173,7 @@ impl Builder<'_> {
     /// Does a step on a draft.
     pub(super) fn work(
         &self,
-        draft: &Draft<'_>,
+        (draft, stage): (&Draft<'_>, usize),
         step: &Step,
         prepared: Prepared,
         id: StepId,
@@ -190,14 +190,13 @@ impl Builder<'_> {
             }
             StepKind::Run(step) => {
                 let binds = self.binds(step, worker)?;
-                let staging = self.store.sub("tmp").join("rootfs");
-                std::fs::create_dir_all(&staging).or_error(ErrorKind::Environment, || {
-                    format!("cannot make {}", staging.display())
-                })?;
+                let way = self.way(stage, worker)?;
                 let places = RunPlaces {
                     tmp: &self.store.sub("tmp"),
                     logs: &self.store.sub("logs"),
-                    staging: &staging,
+                    staging: &self.staging()?,
+                    machine: &self.machine(stage)?,
+                    way: &way,
                 };
                 let network = self.network(step);
                 run(worker, draft, (step, network), binds, &places, &mut |stderr, bytes| {

@@ -3,6 +3,8 @@
 
 use super::store::Store;
 use crate::error::{Error, Result};
+use crate::executor::emulation::Places;
+use crate::executor::emulation::ways::Ways;
 use crate::executor::namespace::{self, Account, IdMode, Isolation};
 use crate::executor::sandbox::Cancel;
 use crate::executor::spawner::Spawner;
@@ -17,6 +19,8 @@ use std::sync::Arc;
 pub struct Worker {
     /// Isolation that was entered.
     pub isolation: Isolation,
+    /// How foreign programs run. Before the spawner, which waits for those that were made through it.
+    pub ways: Ways,
     /// Clones RUNs.
     pub spawner: Spawner,
     /// Trees.
@@ -27,7 +31,7 @@ pub struct Worker {
 
 impl Worker {
     /// Enters the namespaces, forks the spawner and starts watching for signals. Single-threaded callers only.
-    pub fn enter(store: &Store, account: &Account) -> Result<Self> {
+    pub fn enter(store: &Store, account: &Account, emulators: &Places) -> Result<Self> {
         let isolation = namespace::enter(account)?;
         let spawner = Spawner::start().map_err(|error| {
             Error::environment("cannot start the process that runs commands").cause(error)
@@ -49,7 +53,8 @@ impl Worker {
         let watched = Arc::clone(&cancel);
         process::watch_signals(move |signal| watched.cancel(signal))
             .map_err(|error| Error::environment("cannot watch for signals").cause(error))?;
-        Ok(Self { isolation, spawner, snapshots, cancel })
+        let ways = Ways::new(emulators.clone());
+        Ok(Self { isolation, ways, spawner, snapshots, cancel })
     }
 
     /// Removes what a directory of the store holds under `name`, from inside the namespaces in which its owner may.

@@ -47,9 +47,19 @@ pub struct BuildArgs {
     /// Label for the image; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
-    /// Platform of the image, for example `linux/arm64`
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub platform: Option<String>,
+    /// Platforms of the image, for example `linux/amd64,linux/arm64`: several make an index; may be repeated
+    /// [default: this machine's]
+    #[arg(long, alias = "platforms", value_name = "OS/ARCH[/VARIANT],…")]
+    pub platform: Vec<String>,
+    /// Directory with qemu-user programs, for platforms that this machine cannot run; may be repeated [default: PATH]
+    #[arg(long = "qemu-dir", value_name = "DIR")]
+    pub qemu_dirs: Vec<PathBuf>,
+    /// Image with qemu-user programs, for the same
+    #[arg(long, value_name = "NAME")]
+    pub qemu_image: Option<String>,
+    /// Annotation: `[manifest|index|manifest-descriptor|index-descriptor[PLATFORM]:]KEY=VALUE`; may be repeated
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub annotations: Vec<String>,
     /// Carry out every step, whatever the cache has
     #[arg(long)]
     pub no_cache: bool,

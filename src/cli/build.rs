@@ -5,11 +5,13 @@ use super::environment::Environment;
 use super::progress::{Form, Printer};
 use super::report::Style;
 use super::{output, print_data};
+use crate::build::annotations::Annotation;
 use crate::build::request::{BuildOutcome, BuildRequest, OutputSpec, PullPolicy};
 use crate::build::store::Store;
 use crate::build::{self};
 use crate::context::{FileTree, IgnoreRules};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::executor::emulation::Places;
 use crate::executor::namespace::IdMode;
 use crate::layers::compress::Compression;
 use crate::net::NetConfig;
@@ -62,7 +64,8 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
         dockerfile,
         target: args.target.clone().filter(|target| !target.is_empty()),
         labels: labels(&args.labels)?,
-        platform: args.platform.as_deref().map(one_platform).transpose()?,
+        platforms: platforms(&args.platform)?,
+        annotations: annotations(&args.annotations)?,
         tags: args.tags.iter().map(|tag| tag_reference(tag)).collect::<Result<_>>()?,
         engine: output::engine(&outputs, environment)?,
         outputs,
@@ -85,6 +88,8 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
             Ids::Real => IdMode::Real,
             Ids::Range => IdMode::Range,
         })),
+        emulators: Places { given: args.qemu_dirs.clone(), path: environment.path() },
+        qemu_image: args.qemu_image.clone(),
         net: net_config(environment),
         build_args,
     })
@@ -107,12 +112,33 @@ fn check_isolation(name: &str, emitter: &Emitter) -> Result<()> {
     }
 }
 
-fn one_platform(text: &str) -> Result<Platform> {
-    if text.contains(',') {
-        return Err(Error::usage("not yet supported: several platforms in one build")
-            .hint("build them one after the other with `--platform`"));
+/// The platforms of comma lists, each once, in the order given.
+fn platforms(lists: &[String]) -> Result<Vec<Platform>> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for word in lists.iter().flat_map(|list| list.split(',')) {
+        let platform = Platform::parse(word).map_err(|error| error.with_kind(ErrorKind::Usage))?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
     }
-    Platform::parse(text).map_err(|error| error.with_kind(ErrorKind::Usage))
+    if let Some(other) = platforms.iter().find(|platform| platform.os != platforms[0].os) {
+        return Err(Error::usage(format!(
+            "one build cannot be for two operating systems: `{}` and `{other}`",
+            platforms[0]
+        ))
+        .hint(
+            "build one after the other; `nativebuild image import --add` joins their platforms",
+        ));
+    }
+    Ok(platforms)
+}
+
+fn annotations(texts: &[String]) -> Result<Vec<Annotation>> {
+    let mut all = Vec::new();
+    for text in texts {
+        all.extend(Annotation::parse(text).map_err(|error| error.with_kind(ErrorKind::Usage))?);
+    }
+    Ok(all)
 }
 
 fn tag_reference(text: &str) -> Result<Reference> {
@@ -293,10 +319,12 @@ fn write_results(args: &BuildArgs, request: &BuildRequest, outcome: &BuildOutcom
     }
     if let Some(path) = &args.metadata_file {
         let mut value = serde_json::json!({
-            "containerimage.config.digest": outcome.config_digest.as_str(),
             "containerimage.descriptor": outcome.descriptor,
             "containerimage.digest": digest,
         });
+        if let Some(config) = &outcome.config_digest {
+            value["containerimage.config.digest"] = config.as_str().into();
+        }
         if !outcome.names.is_empty() {
             value["image.name"] = outcome.names.join(",").into();
         }

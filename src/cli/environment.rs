@@ -31,6 +31,12 @@ impl Environment {
         self.get(name)?.into_string().ok()
     }
 
+    /// The directories of PATH that are absolute.
+    pub(super) fn path(&self) -> Vec<PathBuf> {
+        let path = self.get("PATH").unwrap_or_default();
+        std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect()
+    }
+
     /// The store: `--root`, else the environment, else the usual places (design §4).
     pub(super) fn store(&self, flag: Option<&PathBuf>) -> Result<PathBuf> {
         let path = self.store_as_given(flag)?;

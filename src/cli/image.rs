@@ -11,9 +11,11 @@ use crate::build::store::Store;
 use crate::build::tree;
 use crate::build::worker::Worker;
 use crate::error::{Error, ErrorKind, Result};
+use crate::executor::emulation::Places;
 use crate::oci::archive::{self, Expect, Import, Imported, Input, RootFs, SaveFormat, Select};
 use crate::oci::layout::{NamedImage, Origin};
-use crate::oci::{Platform, Reference, merge, resolve, validate};
+use crate::oci::resolve::{self, ResolvedImage};
+use crate::oci::{Platform, Reference, merge, validate};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,9 +35,8 @@ pub(super) fn run(args: ImageArgs, environment: &Environment, _style: Style) -> 
         }
         ImageCommand::Export { name, output, directory, platform } => {
             let image = find(&store, &name)?;
-            let platform =
-                platform.as_deref().map_or_else(|| Ok(Platform::host()), parse_platform)?;
-            export(&store, &image, &platform, &output, directory, environment)
+            let chosen = choose(&store, &image, platform.as_deref())?.platform;
+            export(&store, &image, &chosen, &output, directory, environment)
         }
         ImageCommand::Rm { names } => {
             for name in names {
@@ -181,13 +182,22 @@ fn aligned(table: &[[String; 4]]) -> String {
     out
 }
 
+/// The image of a platform: of the one that the user named, else this machine's; a manifest without an index is taken as it is then.
+fn choose(store: &Store, image: &NamedImage, platform: Option<&str>) -> Result<ResolvedImage> {
+    match platform {
+        Some(text) => {
+            resolve::resolve_exactly(store.images(), &image.descriptor, &parse_platform(text)?)
+        }
+        None => resolve::resolve(store.images(), &image.descriptor, &Platform::host()),
+    }
+}
+
 fn inspect(store: &Store, name: &str, platform: Option<&str>, raw: bool) -> Result<()> {
     let image = find(store, name)?;
     if raw {
         return print_data(&store.images().read_blob_small(&image.descriptor)?);
     }
-    let platform = platform.map_or_else(|| Ok(Platform::host()), parse_platform)?;
-    let found = resolve::resolve(store.images(), &image.descriptor, &platform)?;
+    let found = choose(store, &image, platform)?;
     let value = serde_json::json!({
         "name": image.name.to_string(),
         "origin": image.origin.to_string(),
@@ -222,16 +232,10 @@ fn save(
         format,
         SaveFormat::DockerArchive | SaveFormat::DockerArchiveV1 | SaveFormat::DockerArchiveFlat
     );
-    let descriptor = match platform {
-        Some(platform) => {
-            resolve::resolve(store.images(), &image.descriptor, &parse_platform(platform)?)?
-                .manifest_descriptor
-        }
-        None if one => {
-            resolve::resolve(store.images(), &image.descriptor, &Platform::host())?
-                .manifest_descriptor
-        }
-        None => image.descriptor.clone(),
+    let descriptor = if platform.is_some() || one {
+        choose(store, &image, platform)?.manifest_descriptor
+    } else {
+        image.descriptor.clone()
     };
     let path = (path != Path::new("-")).then_some(path);
     output::save(store, &descriptor, std::slice::from_ref(&image.name), format, path)
@@ -246,7 +250,7 @@ fn export(
     environment: &Environment,
 ) -> Result<()> {
     let base = images::open(store, &image.descriptor, platform)?;
-    let worker = Worker::enter(store, &environment.account(None))?;
+    let worker = Worker::enter(store, &environment.account(None), &Places::default())?;
     let tree = tree::of_image(store, &base, &worker)?;
     let path = (path != Path::new("-")).then_some(path);
     output::write_tree(&worker, tree.as_ref(), path, directory, None)

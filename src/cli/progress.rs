@@ -21,29 +21,46 @@ pub(super) enum Form {
 pub(super) struct Printer {
     form: Form,
     style: Style,
+    steps: Mutex<Steps>,
+}
+
+/// What is remembered of steps that are not done.
+#[derive(Default)]
+struct Steps {
     /// Unfinished lines of each step and stream.
-    partial: Mutex<HashMap<(StepId, bool), Vec<u8>>>,
+    partial: HashMap<(StepId, bool), Vec<u8>>,
+    /// Platforms, in a build for several.
+    platforms: HashMap<StepId, String>,
 }
 
 impl Printer {
     pub(super) fn new(form: Form, style: Style) -> Self {
         let style = if form == Form::Tty { style } else { Style { colour: false } };
-        Self { form, style, partial: Mutex::default() }
+        Self { form, style, steps: Mutex::default() }
     }
 
-    fn lines(&self, event: &Event, partial: &mut HashMap<(StepId, bool), Vec<u8>>) -> String {
+    fn lines(&self, event: &Event, steps: &mut Steps) -> String {
         let paint = |code: &str, text: &str| self.style.paint(code, text);
         match event {
-            Event::StepStarted { id, position, name, .. } => {
-                format!("#{id} [{position}] {}\n", paint("1", &one_line(name)))
+            Event::StepStarted { id, position, platform, name, .. } => {
+                let mut place = position.clone();
+                if let Some(platform) = platform {
+                    place = format!("{platform} {position}");
+                    steps.platforms.insert(*id, platform.clone());
+                }
+                format!("#{id} [{place}] {}\n", paint("1", &one_line(name)))
             }
-            Event::StepCached { id } => format!("#{id} {}\n", paint("32", "CACHED")),
+            Event::StepCached { id } => {
+                steps.platforms.remove(id);
+                format!("#{id} {}\n", paint("32", "CACHED"))
+            }
             Event::StepOutput { id, bytes, stderr } => {
-                let line = partial.entry((*id, *stderr)).or_default();
+                let prefix = steps.prefix(*id);
+                let line = steps.partial.entry((*id, *stderr)).or_default();
                 let mut out = String::new();
                 for byte in bytes {
                     if *byte == b'\n' {
-                        out.push_str(&output_line(*id, &std::mem::take(line)));
+                        out.push_str(&output_line(&prefix, &std::mem::take(line)));
                     } else {
                         line.push(*byte);
                     }
@@ -51,11 +68,12 @@ impl Printer {
                 out
             }
             Event::StepDone { id, took } => {
-                let rest = rest(partial, *id);
+                let rest = steps.end(*id);
                 format!("{rest}#{id} {} {:.1}s\n", paint("32", "DONE"), took.as_secs_f64())
             }
+            Event::StepStopped { id } => format!("{}#{id} STOPPED\n", steps.end(*id)),
             Event::StepFailed { id, exit_code } => {
-                let rest = rest(partial, *id);
+                let rest = steps.end(*id);
                 let code = exit_code.map_or_else(String::new, |code| format!(" exit code {code}"));
                 format!("{rest}#{id} {}{code}\n", paint("31", "FAILED"))
             }
@@ -76,11 +94,11 @@ impl Printer {
 
 impl Sink for Printer {
     fn event(&self, event: Event) {
-        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         let text = match self.form {
             Form::Quiet => return,
             Form::Json => format!("{}\n", json(&event)),
-            Form::Plain | Form::Tty => self.lines(&event, &mut partial),
+            Form::Plain | Form::Tty => self.lines(&event, &mut steps),
         };
         if !text.is_empty() {
             // A closed standard error must not end the build.
@@ -94,29 +112,46 @@ fn one_line(text: &str) -> String {
     visible(&text)
 }
 
-fn rest(partial: &mut HashMap<(StepId, bool), Vec<u8>>, id: StepId) -> String {
-    [false, true]
-        .iter()
-        .filter_map(|stderr| partial.remove(&(id, *stderr)))
-        .filter(|line| !line.is_empty())
-        .map(|line| output_line(id, &line))
-        .collect()
+impl Steps {
+    /// What stands before every line of a step's output.
+    fn prefix(&self, id: StepId) -> String {
+        match self.platforms.get(&id) {
+            Some(platform) => format!("#{id} [{platform}] "),
+            None => format!("#{id} "),
+        }
+    }
+
+    /// The lines that a step left unfinished; the step is forgotten.
+    fn end(&mut self, id: StepId) -> String {
+        let prefix = self.prefix(id);
+        self.platforms.remove(&id);
+        [false, true]
+            .iter()
+            .filter_map(|stderr| self.partial.remove(&(id, *stderr)))
+            .filter(|line| !line.is_empty())
+            .map(|line| output_line(&prefix, &line))
+            .collect()
+    }
 }
 
 /// A line of a command's output. Colour codes stay, other control characters are shown.
-fn output_line(id: StepId, line: &[u8]) -> String {
+fn output_line(prefix: &str, line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     // What stands before a carriage return was overwritten on a terminal.
     let text = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default().to_owned();
-    format!("#{id} {}\n", visible(&text))
+    format!("{prefix}{}\n", visible(&text))
 }
 
 fn json(event: &Event) -> serde_json::Value {
     use serde_json::json;
     match event {
         Event::Isolation { text } => json!({"event": "isolation", "text": text}),
-        Event::StepStarted { id, position, name, line } => {
-            json!({"event": "step-started", "step": id, "position": position, "name": name, "line": line})
+        Event::StepStarted { id, position, platform, name, line } => {
+            let mut value = json!({"event": "step-started", "step": id, "position": position, "name": name, "line": line});
+            if let Some(platform) = platform {
+                value["platform"] = platform.as_str().into();
+            }
+            value
         }
         Event::StepCached { id } => json!({"event": "step-cached", "step": id}),
         Event::StepOutput { id, bytes, stderr } => json!({
@@ -126,6 +161,7 @@ fn json(event: &Event) -> serde_json::Value {
         Event::StepDone { id, took } => {
             json!({"event": "step-done", "step": id, "seconds": took.as_secs_f64()})
         }
+        Event::StepStopped { id } => json!({"event": "step-stopped", "step": id}),
         Event::StepFailed { id, exit_code } => {
             json!({"event": "step-failed", "step": id, "exit_code": exit_code})
         }
@@ -149,8 +185,8 @@ mod tests {
 
     fn shown(events: &[Event]) -> String {
         let printer = Printer::new(Form::Plain, Style { colour: false });
-        let mut partial = HashMap::new();
-        events.iter().map(|event| printer.lines(event, &mut partial)).collect()
+        let mut steps = Steps::default();
+        events.iter().map(|event| printer.lines(event, &mut steps)).collect()
     }
 
     fn output(bytes: &[u8]) -> Event {
@@ -169,10 +205,27 @@ mod tests {
     }
 
     #[test]
+    fn output_of_several_platforms_says_which() {
+        let started = Event::StepStarted {
+            id: 1,
+            position: "build 1/2".to_owned(),
+            platform: Some("linux/s390x".to_owned()),
+            name: "RUN x".to_owned(),
+            line: 3,
+        };
+        let failed = Event::StepFailed { id: 1, exit_code: Some(2) };
+        assert_eq!(
+            shown(&[started, output(b"a\nb"), failed]),
+            "#1 [linux/s390x build 1/2] RUN x\n#1 [linux/s390x] a\n#1 [linux/s390x] b\n#1 FAILED exit code 2\n"
+        );
+    }
+
+    #[test]
     fn every_event_is_one_json_object() {
         let event = Event::StepStarted {
             id: 2,
             position: "p".to_owned(),
+            platform: None,
             name: "RUN x".to_owned(),
             line: 3,
         };

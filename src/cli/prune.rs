@@ -6,6 +6,7 @@ use crate::build::blobs;
 use crate::build::store::Store;
 use crate::build::worker::Worker;
 use crate::error::{ErrorKind, Result, ResultExt};
+use crate::executor::emulation::Places;
 use std::sync::Arc;
 
 pub(super) fn run(args: &PruneArgs, environment: &Environment) -> Result<()> {
@@ -31,7 +32,7 @@ pub(super) fn run(args: &PruneArgs, environment: &Environment) -> Result<()> {
         freed += blobs::remove_unreferenced(&store)?;
     }
     // Files of snapshots belong to subordinate ids: only inside their namespace may we remove them.
-    let worker = Worker::enter(&store, &environment.account(None))?;
+    let worker = Worker::enter(&store, &environment.account(None), &Places::default())?;
     for (dir, name) in &doomed {
         worker.remove(&store, dir, name)?;
     }

@@ -252,6 +252,9 @@ fn prepare(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Step {
     }
     process::close_on_exec_from(3).doing("closing descriptors")?;
     process::reset_signals();
+    if spec.personality32 {
+        process::become_32_bit().doing("changing the personality")?;
+    }
     if !spec.insecure {
         // Loading a filter needs SYS_ADMIN, which the next line gives up for good.
         seccomp::install(filter()).doing("loading the seccomp filter")?;

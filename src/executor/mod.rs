@@ -4,9 +4,10 @@
 //! [`spawner`] is a small single-threaded process forked before any thread; it clones each RUN. [`init`] is what runs in
 //! the clone: it does the mount list, pivots, and becomes process 1 of the RUN. [`sandbox`] is the builder's side:
 //! output, cancelling, waiting. [`copy`] is COPY and ADD, done by the builder itself. [`user`] reads the rootfs's own
-//! passwd and group.
+//! passwd and group. [`emulation`] is about programs of other architectures.
 
 pub mod copy;
+pub mod emulation;
 pub mod init;
 pub mod mounts;
 pub mod namespace;
@@ -45,6 +46,8 @@ pub struct RunSpec {
     pub staging: PathBuf,
     /// All capabilities, no seccomp filter, nothing masked.
     pub insecure: bool,
+    /// `uname -m` says the 32-bit machine, for 32-bit programs on a 64-bit kernel.
+    pub personality32: bool,
 }
 
 /// What the process in the sandbox tells the builder, once.

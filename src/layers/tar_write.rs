@@ -51,9 +51,49 @@ pub fn write_layer(
     times: &TimePolicy,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let written = |result: std::io::Result<()>| {
-        result.or_error(ErrorKind::Environment, || "cannot write the layer".to_owned())
+    write_members(changes, root, b"", times, out)?;
+    finish(out)
+}
+
+/// Writes trees one after the other, each below a directory of its name: the root file systems of several platforms.
+pub fn write_trees(
+    trees: &[(&str, &[Change], BorrowedFd<'_>)],
+    times: &TimePolicy,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let above = Entry {
+        kind: EntryKind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: (times.epoch.unwrap_or_default(), 0),
+        xattrs: Vec::new(),
     };
+    for (name, changes, root) in trees {
+        written(out.write_all(&header(name.as_bytes(), &above, times)?))?;
+        write_members(changes, *root, format!("{name}/").as_bytes(), times, out)?;
+    }
+    finish(out)
+}
+
+fn written(result: std::io::Result<()>) -> Result<()> {
+    result.or_error(ErrorKind::Environment, || "cannot write the layer".to_owned())
+}
+
+/// The two blocks at the end of an archive.
+fn finish(out: &mut dyn Write) -> Result<()> {
+    written(out.write_all(&ZEROS[..2 * BLOCK]))
+}
+
+/// Writes members whose names start with `prefix`, which is empty or ends in a slash.
+fn write_members(
+    changes: &[Change],
+    root: BorrowedFd<'_>,
+    prefix: &[u8],
+    times: &TimePolicy,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let below = |path: &[u8]| [prefix, path].concat();
     for change in changes {
         let name = change.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
         if whiteout::is_reserved_name(name) {
@@ -63,9 +103,15 @@ pub fn write_layer(
                 .hint("remove or rename it in the step that makes it"));
         }
         match &change.kind {
-            ChangeKind::Deleted => written(out.write_all(&deletion(&change.path)))?,
+            ChangeKind::Deleted => written(out.write_all(&deletion(&below(&change.path))))?,
             ChangeKind::Present(entry) => {
-                let head = header(&change.path, entry, times)?;
+                let head = match &entry.kind {
+                    EntryKind::Hardlink { target } if !prefix.is_empty() => {
+                        let kind = EntryKind::Hardlink { target: below(target) };
+                        header(&below(&change.path), &Entry { kind, ..entry.clone() }, times)?
+                    }
+                    _ => header(&below(&change.path), entry, times)?,
+                };
                 written(out.write_all(&head))?;
                 if let EntryKind::File { size } = entry.kind {
                     body(root, &change.path, size, out)?;
@@ -73,7 +119,7 @@ pub fn write_layer(
             }
         }
     }
-    written(out.write_all(&ZEROS[..2 * BLOCK]))
+    Ok(())
 }
 
 /// An empty file with nothing in its metadata; its time is 0, since a deletion has none.

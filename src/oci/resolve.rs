@@ -60,6 +60,20 @@ pub fn resolve(
     }
 }
 
+/// The same for a platform that the user named: a manifest that is not in an index must be made for it, too.
+pub fn resolve_exactly(
+    layout: &Layout,
+    descriptor: &Descriptor,
+    platform: &Platform,
+) -> Result<ResolvedImage> {
+    let image = resolve(layout, descriptor, platform)?;
+    if !platform.matches(&image.platform) {
+        return Err(Error::image(format!("the image is not made for `{platform}`"))
+            .hint(format!("it is made for `{}`", image.platform)));
+    }
+    Ok(image)
+}
+
 /// The only image behind `descriptor`; an error that lists the platforms when there are several.
 pub fn resolve_single(layout: &Layout, descriptor: &Descriptor) -> Result<ResolvedImage> {
     let found = blobs::reachable(layout, descriptor)?;

@@ -12,8 +12,10 @@ mod expander;
 mod graph;
 mod history;
 mod image_config;
+mod join;
 mod links;
 mod mounts;
+mod needs;
 mod paths;
 mod ports;
 mod print;
@@ -23,6 +25,7 @@ mod stage;
 mod state;
 pub mod step;
 
+pub use join::join;
 pub use print::print_plan;
 
 use crate::dockerfile::ast::{ArgInstruction, Dockerfile, FromInstruction, InstructionKind};
@@ -166,8 +169,8 @@ fn build_plan(inputs: &Inputs<'_>, graph: &Graph) -> Result<BuildPlan> {
         });
         states[number] = Some(built.state);
     }
-    let target = stages.len() - 1;
-    Ok(BuildPlan { source: inputs.dockerfile.source.clone(), stages, target, warnings })
+    let targets = vec![stages.len() - 1];
+    Ok(BuildPlan { source: inputs.dockerfile.source.clone(), stages, targets, warnings })
 }
 
 /// `--label` and `--platform` belong to the image that comes out.

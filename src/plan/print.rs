@@ -43,7 +43,7 @@ impl Printer<'_> {
     }
 
     fn stage(&mut self, index: usize, stage: &StagePlan) {
-        let target = if index == self.plan.target { " (target)" } else { "" };
+        let target = if self.plan.targets.contains(&index) { " (target)" } else { "" };
         let line = self.plan.source.line(stage.span.start);
         let shown = self.shown(index);
         self.line(0, &format!("stage {shown}{target}, line {line}: {}", stage.text));
@@ -60,13 +60,17 @@ impl Printer<'_> {
         self.line(2, &format!("config {}", config_json(&stage.config)));
     }
 
-    /// Number of a stage in the file, and its name.
+    /// Number of a stage in the file and its name; the platform too where the plan has it for several.
     fn shown(&self, index: usize) -> String {
         let Some(stage) = self.plan.stages.get(index) else { return format!("?{index}") };
-        match &stage.name {
+        let mut shown = match &stage.name {
             Some(name) => format!("{} `{name}`", stage.number),
             None => stage.number.to_string(),
+        };
+        if self.plan.stages.iter().filter(|other| other.number == stage.number).count() > 1 {
+            shown.push_str(&format!(" for {}", self.plan.shown_platform(index)));
         }
+        shown
     }
 
     fn step(&mut self, number: usize, step: &Step) {

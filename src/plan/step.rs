@@ -6,15 +6,15 @@ use crate::oci::spec::ImageConfig;
 use crate::source::{SourceFile, Span};
 use std::sync::Arc;
 
-/// What a build will do for one target platform.
+/// What a build will do: for one target platform, or for several after [`super::join`].
 #[derive(Clone, Debug)]
 pub struct BuildPlan {
     /// The Dockerfile, for errors.
     pub source: Arc<SourceFile>,
-    /// All stages that the target reaches, in an order in which every stage comes after those it needs.
+    /// All stages that the targets reach, in an order in which every stage comes after those it needs.
     pub stages: Vec<StagePlan>,
-    /// Index into `stages` of the stage that becomes the image.
-    pub target: usize,
+    /// Indexes into `stages` of those that become images, one for each platform that was asked for.
+    pub targets: Vec<usize>,
     /// Remarks for the user.
     pub warnings: Vec<PlanWarning>,
 }
@@ -49,7 +49,7 @@ pub enum StageBase {
 }
 
 /// One stage, ready to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StagePlan {
     /// Index among all FROMs of the file, from 0.
     pub number: usize,
@@ -71,7 +71,7 @@ pub struct StagePlan {
 }
 
 /// One instruction to carry out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// What to do.
     pub kind: StepKind,
@@ -86,7 +86,7 @@ pub struct Step {
 }
 
 /// What a step does to the root file system.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StepKind {
     /// Only the config changes (ENV, LABEL, CMD, …; `WORKDIR /`).
     Config,
@@ -102,7 +102,7 @@ pub enum StepKind {
 pub type Env = Vec<(String, String)>;
 
 /// RUN.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RunStep {
     /// Program and arguments (shell included).
     pub argv: Vec<String>,
@@ -208,7 +208,7 @@ pub enum CopyFrom {
 }
 
 /// COPY or ADD.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CopyStep {
     /// Where from.
     pub from: CopyFrom,
@@ -248,7 +248,7 @@ pub enum Chmod {
 }
 
 /// WORKDIR with a path other than `/`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WorkdirStep {
     /// Absolute, cleaned path.
     pub path: String,

@@ -133,6 +133,14 @@ pub fn open_dir_path(path: &std::path::Path) -> SysResult<OwnedFd> {
     rfs::open(path, flags, Mode::empty()).named(|| format!("open({}, O_DIRECTORY)", path.display()))
 }
 
+/// Opens a file for reading by a path of this process, following links, without blocking on a FIFO.
+pub fn open_read_path(path: &std::path::Path) -> SysResult<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rfs::open(path, flags, Mode::empty())
+        .map(File::from)
+        .named(|| format!("open({}, O_RDONLY)", path.display()))
+}
+
 /// Creates a new regular file for writing; fails when the name exists.
 pub fn create_new(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<File> {
     let dir = dir.as_fd();

@@ -4,8 +4,10 @@
 //! symbolic link unless its name says so, and fails with a [`SysError`] that prints the call and its arguments (names, not
 //! numbers of descriptors, which mean nothing to a user).
 
+pub mod binfmt;
 pub mod caps;
 pub mod fs;
+pub mod memory;
 pub mod mount;
 pub mod probe;
 pub mod process;

@@ -13,6 +13,16 @@ pub fn boot_id() -> String {
         .map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
+/// Major and minor version of the running kernel.
+pub fn kernel_version() -> Option<(u32, u32)> {
+    parse_version(&rustix::system::uname().release().to_string_lossy())
+}
+
+fn parse_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 /// The one setting that most likely stands in the way of a user namespace.
 pub fn why_no_user_namespace(errno: Errno) -> String {
     let sysctl = |name: &str| {

@@ -159,6 +159,15 @@ pub fn close_on_exec_from(first: u32) -> SysResult<()> {
     if result == 0 { Ok(()) } else { Err(last_errno()).named(|| "close_range".to_owned()) }
 }
 
+/// Tells programs that ask `uname` that this is the 32-bit machine of the same family, as `linux32` does.
+pub fn become_32_bit() -> SysResult<()> {
+    use nix::sys::personality::{self, Persona};
+    // PER_LINUX32 is a number of its own, which nix does not name.
+    personality::set(Persona::from_bits_retain(0x0008))
+        .named(|| "personality(PER_LINUX32)".to_owned())
+        .map(drop)
+}
+
 /// Sets all signals to their default action and unblocks them; Rust's runtime ignores SIGPIPE.
 pub fn reset_signals() {
     for signal in 1..=64 {

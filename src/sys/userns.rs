@@ -5,6 +5,7 @@
 
 use super::{Named, SysResult, mount, process};
 use nix::sched::{CloneFlags, unshare};
+use rustix::io::Errno;
 use std::io::{Read, Write};
 use std::process::Command;
 
@@ -106,6 +107,29 @@ pub fn enter_user_namespace(maps: &IdMaps) -> Result<(), EnterError> {
     mount::make_private().map_err(EnterError::Mount)
 }
 
+/// Gives the new user namespace of a child of ours the ids that we have, each as itself.
+pub fn hand_down_ids(pid: i32) -> SysResult<()> {
+    for kind in ["uid_map", "gid_map"] {
+        let own = read_text(&format!("/proc/self/{kind}")).unwrap_or_default();
+        let path = format!("/proc/{pid}/{kind}");
+        std::fs::write(&path, identity_map(&own))
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .named(|| format!("write({path})"))?;
+    }
+    Ok(())
+}
+
+/// The map of a child namespace with the same ids: one line for each of ours, since none may span two of them.
+fn identity_map(own: &str) -> String {
+    own.lines().fold(String::new(), |map, line| {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.nth(1)) {
+            (Some(inside), Some(count)) => map + &format!("{inside} {inside} {count}\n"),
+            _ => map,
+        }
+    })
+}
+
 fn write_maps(pid: i32, maps: &IdMaps) -> Result<(), String> {
     for (program, map) in [("newuidmap", &maps.uids), ("newgidmap", &maps.gids)] {
         let mut command = Command::new(program);
@@ -165,6 +189,12 @@ mod tests {
         assert_eq!(subordinate_ranges(text, Some("a"), 7), [(100_000, 65536)]);
         assert_eq!(subordinate_ranges(text, None, 1000), [(200_000, 10)]);
         assert_eq!(subordinate_ranges(text, Some("b"), 7), []);
+    }
+
+    #[test]
+    fn a_child_namespace_has_the_same_ids() {
+        let own = "         0       1000          1\n         1     100000      65535\n";
+        assert_eq!(identity_map(own), "0 0 1\n1 1 65535\n");
     }
 
     #[test]

@@ -116,13 +116,10 @@ pub(super) fn single(
     descriptor: &Descriptor,
     platform: Option<&Platform>,
 ) -> Result<ResolvedImage> {
-    let Some(platform) = platform else { return resolve::resolve_single(layout, descriptor) };
-    let image = resolve::resolve(layout, descriptor, platform)?;
-    if !platform.matches(&image.platform) {
-        return Err(Error::image(format!("the image is not made for `{platform}`"))
-            .hint(format!("it is made for `{}`", image.platform)));
+    match platform {
+        Some(platform) => resolve::resolve_exactly(layout, descriptor, platform),
+        None => resolve::resolve_single(layout, descriptor),
     }
-    Ok(image)
 }
 
 /// A tar that is written member by member.

@@ -9,7 +9,7 @@ use crate::{
         digest::VerifyingReader,
         layout::{
             Layout,
-            index::{IMAGE_NAME, REF_NAME},
+            index::{IMAGE_NAME, ORIGIN, REF_NAME},
         },
         media,
         spec::{self, Descriptor},
@@ -17,7 +17,7 @@ use crate::{
 };
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io::{self, BufReader, Write},
     path::Path,
 };
@@ -131,7 +131,8 @@ fn entry(
         descriptor.digest().clone(),
     );
     entry.set_platform(platform.map(Platform::to_oci));
-    let mut annotations = HashMap::new();
+    let mut annotations = descriptor.annotations().clone().unwrap_or_default();
+    annotations.retain(|key, _| ![IMAGE_NAME, REF_NAME, ORIGIN].contains(&key.as_str()));
     if let Some(name) = name {
         annotations.insert(IMAGE_NAME.to_owned(), name.to_string());
         if let Some(tag) = &name.tag {

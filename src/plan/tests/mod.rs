@@ -92,7 +92,7 @@ fn error(text: &str) -> String {
 }
 
 fn target(plan: &BuildPlan) -> &StagePlan {
-    &plan.stages[plan.target]
+    &plan.stages[plan.targets[0]]
 }
 
 fn runs(plan: &BuildPlan) -> Vec<&RunStep> {
@@ -134,6 +134,7 @@ struct GoldenRequest {
     target: Option<String>,
     labels: Vec<(String, String)>,
     platform: Option<String>,
+    platforms: Vec<String>,
     epoch: Option<i64>,
     images: BTreeMap<String, ImageConfig>,
 }
@@ -152,7 +153,15 @@ fn golden(directory: &Path) -> String {
         epoch: wanted.epoch,
         ..request()
     };
-    print_plan(&try_plan(&text, &request, &wanted.images).unwrap())
+    let of = |request: &PlanRequest| try_plan(&text, request, &wanted.images).unwrap();
+    if wanted.platforms.is_empty() {
+        return print_plan(&of(&request));
+    }
+    let each = wanted
+        .platforms
+        .iter()
+        .map(|text| PlanRequest { platform: Some(platform(text)), ..request.clone() });
+    print_plan(&join(each.map(|request| of(&request))).unwrap())
 }
 
 #[test]

@@ -1,0 +1,198 @@
+//! Foreign platforms of a build: which stages run commands for them, and what runs those.
+//!
+//! Emulators are looked for once, right after the isolation is entered and only for RUNs that the cache does not have,
+//! so that a platform nothing can run ends the build before any work is lost. A stage without RUN asks for none.
+
+use super::images::Finder;
+use super::stage::Builder;
+use super::tree;
+use super::worker::Worker;
+use crate::error::{Error, Result};
+use crate::executor::emulation::arch::{self, Architecture};
+use crate::executor::emulation::interpreter;
+use crate::executor::emulation::way::Way;
+use crate::executor::emulation::ways::{Bench, FromImage, Said};
+use crate::layers::snapshot::Snapshot;
+use crate::oci::{Platform, resolve};
+use crate::plan::step::{BaseRef, StageBase, Step, StepKind};
+use crate::progress::Event;
+use crate::sys::root;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+/// Where images keep programs.
+const PLACES: [&str; 4] = ["usr/bin/", "usr/local/bin/", "bin/", ""];
+
+impl Builder<'_> {
+    /// What the programs of a stage are made for: the image below it says so, whatever the stage is asked to be.
+    pub(super) fn machine(&self, stage: usize) -> Result<Platform> {
+        let plan = &self.plan.stages[stage];
+        match &plan.base {
+            StageBase::Scratch => Ok(plan.platform.clone()),
+            StageBase::Stage(below) => self.machine(*below),
+            StageBase::Image(base) => {
+                let found = Platform::of_config(&self.image(base)?.config);
+                let known = !found.os.is_empty() && !found.architecture.is_empty();
+                Ok(if known { found } else { plan.platform.clone() })
+            }
+        }
+    }
+
+    /// What runs the commands of a stage.
+    pub(super) fn way(&self, stage: usize, worker: &Worker) -> Result<Way> {
+        let machine = self.machine(stage)?;
+        let staging = self.staging()?;
+        let from_image = |arch: &Architecture| self.emulator_in_image(arch, worker);
+        let bench = bench(worker, &staging, &from_image);
+        let (way, said) =
+            worker.ways.of(&machine, &bench).map_err(|error| self.with_choices(error, stage))?;
+        self.tell(&said);
+        Ok(way)
+    }
+
+    /// Finds the ways of all platforms with commands to run; fails at the first RUN that surely has to run and cannot.
+    pub(super) fn prepare_ways(&self, worker: &Worker) -> Result<()> {
+        let mut wanted = Vec::new();
+        for stage in 0..self.plan.stages.len() {
+            if self.open_run(stage).is_some() {
+                wanted.push(self.machine(stage)?);
+            }
+        }
+        let staging = self.staging()?;
+        let from_image = |arch: &Architecture| self.emulator_in_image(arch, worker);
+        let said = worker.ways.prepare(&wanted, &bench(worker, &staging, &from_image))?;
+        self.tell(&said);
+        for stage in 0..self.plan.stages.len() {
+            let Some(step) = self.open_run(stage) else { continue };
+            let Err(error) = self.way(stage, worker) else { continue };
+            if self.surely_open(stage) {
+                return Err(self.placed(error, step, stage));
+            }
+            // What it copies decides whether the cache has it, and that is not known yet.
+            let text = format!(
+                "{}; the build fails if the cache does not have this step",
+                error.message()
+            );
+            let place =
+                format!("{}:{}", self.plan.source.name(), self.plan.source.line(step.span.start));
+            self.emitter.emit(Event::Warning { text, place: Some(place) });
+        }
+        Ok(())
+    }
+
+    /// The next RUN of a stage that is not complete.
+    fn open_run(&self, stage: usize) -> Option<&Step> {
+        if self.states.complete(stage).is_some() {
+            return None;
+        }
+        let next = self.states.get(stage).map_or(0, |state| state.next);
+        let mut steps = self.plan.stages[stage].steps[next..].iter();
+        steps.find(|step| matches!(step.kind, StepKind::Run(_)))
+    }
+
+    /// True when the cache is known not to have the next step of the stage, or one of a stage below it.
+    fn surely_open(&self, stage: usize) -> bool {
+        if self.request.no_cache {
+            return true;
+        }
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stage = stage;
+        loop {
+            if missing.contains(&stage) {
+                return true;
+            }
+            match self.plan.stages[stage].base {
+                StageBase::Stage(below) => stage = below,
+                StageBase::Scratch | StageBase::Image(_) => return false,
+            }
+        }
+    }
+
+    fn tell(&self, said: &Said) {
+        if !said.how.is_empty() {
+            let text = format!("emulation: {}", said.how.join(", "));
+            self.emitter.emit(Event::Isolation { text });
+        }
+        for warning in &said.warnings {
+            self.emitter.warn(warning);
+        }
+    }
+
+    /// Adds what the base image has instead.
+    fn with_choices(&self, error: Error, stage: usize) -> Error {
+        let mut stage = stage;
+        while let StageBase::Stage(below) = self.plan.stages[stage].base {
+            stage = below;
+        }
+        let StageBase::Image(base) = &self.plan.stages[stage].base else { return error };
+        let mut platforms: Vec<String> =
+            self.index_of(base).unwrap_or_default().iter().map(Platform::to_string).collect();
+        platforms.dedup();
+        match platforms.len() {
+            0 | 1 => error,
+            _ => error.hint(format!(
+                "the base image `{}` is there for {}",
+                base.reference,
+                platforms.join(", ")
+            )),
+        }
+    }
+
+    fn index_of(&self, base: &BaseRef) -> Option<Vec<Platform>> {
+        let reference = crate::oci::Reference::parse(&base.reference).ok()?;
+        let stored = self.store.images().find(&reference).ok()??;
+        resolve::platforms(self.store.images(), &stored.descriptor).ok()
+    }
+
+    /// The emulator of an architecture out of the image that the user named.
+    fn emulator_in_image(&self, arch: &Architecture, worker: &Worker) -> Result<Option<File>> {
+        let Some(name) = &self.request.qemu_image else { return Ok(None) };
+        let lost = || format!("cannot use the image `{name}` of `--qemu-image`");
+        let mut known = self.qemu_tree.lock().unwrap_or_else(PoisonError::into_inner);
+        // All architectures ask at the same time; the first one fetches and unpacks it for all.
+        let tree = known
+            .get_or_insert_with(|| self.emulators_image(name, worker))
+            .clone()
+            .map_err(|error| error.wrap(lost()))?;
+        drop(known);
+        let root = worker.snapshots.view(tree.as_ref())?;
+        let names = arch.program_names();
+        for path in names.iter().flat_map(|name| PLACES.map(|dir| format!("{dir}{name}"))) {
+            let Ok(file) = root::open_read(&root, path.as_bytes()) else { continue };
+            return match interpreter::check(&file) {
+                Ok(()) => Ok(Some(file)),
+                Err(why) => Err(Error::image(lost()).cause(format!("its /{path} {why}"))),
+            };
+        }
+        Err(Error::image(lost()).cause(format!("it has no {}", names.join(" and no "))))
+    }
+
+    fn emulators_image(&self, name: &str, worker: &Worker) -> Result<Option<Arc<Snapshot>>> {
+        let base = BaseRef { reference: name.to_owned(), platform: Platform::host() };
+        let image = Finder::new(self.store, self.request, self.emitter).find(&base)?;
+        tree::of_image(self.store, &image, worker)
+    }
+
+    /// The directory on which sandboxes attach their rootfs.
+    pub(super) fn staging(&self) -> Result<PathBuf> {
+        use crate::error::{ErrorKind, ResultExt};
+        let staging = self.store.sub("tmp").join("rootfs");
+        std::fs::create_dir_all(&staging)
+            .or_error(ErrorKind::Environment, || format!("cannot make {}", staging.display()))?;
+        Ok(staging)
+    }
+}
+
+fn bench<'a>(
+    worker: &'a Worker,
+    staging: &'a std::path::Path,
+    from_image: FromImage<'a>,
+) -> Bench<'a> {
+    Bench { spawner: &worker.spawner, staging, cancel: &worker.cancel, from_image }
+}
+
+/// True for a 32-bit machine that this one runs by itself.
+pub(super) fn is_32_bit(machine: &Platform) -> bool {
+    arch::of(machine).is_some_and(|arch| arch.class == arch::Class::Elf32)
+}

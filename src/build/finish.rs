@@ -1,0 +1,96 @@
+//! From finished stages to the image: configs, manifests, the index when there are several, names.
+
+use super::annotations::{self, Place};
+use super::assemble::{self, Assembled};
+use super::request::{BuildOutcome, BuildRequest};
+use super::stage::{self, Builder};
+use crate::error::{Error, Result};
+use crate::oci::layout::Origin;
+use crate::oci::merge;
+use crate::plan::step::{BuildPlan, StageBase};
+use crate::progress::Event;
+
+/// Refuses what could only fail after everything was built.
+pub(super) fn check(request: &BuildRequest, plan: &BuildPlan) -> Result<()> {
+    let about_index = |place| matches!(place, Place::Index | Place::IndexDescriptor);
+    if !has_index(request, plan)
+        && let Some(lost) = request.annotations.iter().find(|noted| about_index(noted.place))
+    {
+        return Err(Error::usage(format!(
+            "there is no index for the annotation `{}`: one platform is built",
+            lost.key
+        ))
+        .hint(
+            "a build for several platforms makes one, `--build-arg BUILDKIT_MULTI_PLATFORM=1` too",
+        ));
+    }
+    Ok(())
+}
+
+/// True when the result is an index: for several platforms, or when BuildKit's argument asks for one.
+fn has_index(request: &BuildRequest, plan: &BuildPlan) -> bool {
+    let asked = request.build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_MULTI_PLATFORM");
+    let truthy = |value: &str| matches!(value.to_ascii_lowercase().as_str(), "1" | "t" | "true");
+    plan.targets.len() > 1 || asked.is_some_and(|(_, value)| truthy(value))
+}
+
+/// Manifests, index and names of the finished targets.
+pub(super) fn finish(builder: &Builder<'_>) -> Result<BuildOutcome> {
+    let (plan, request) = (builder.plan, builder.request);
+    let made =
+        plan.targets.iter().map(|target| image(builder, *target)).collect::<Result<Vec<_>>>()?;
+    let mut images: Vec<_> = made.iter().map(|image| image.descriptor.clone()).collect();
+    let mut descriptor = images[0].clone();
+    if has_index(request, plan) {
+        let layout = builder.store.images();
+        let noted = |place| annotations::of(&request.annotations, place, None);
+        descriptor = merge::write_index(layout, images.clone(), noted(Place::Index))?;
+        descriptor.set_annotations(noted(Place::IndexDescriptor));
+        images.sort_by_key(crate::oci::Platform::of_descriptor);
+    }
+    let names: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
+    for tag in &request.tags {
+        builder.store.images().set_name(tag, &descriptor, Origin::Built)?;
+    }
+    let digest = descriptor.digest().to_string();
+    builder.emitter.emit(Event::Built { digest, names: names.clone() });
+    let config_digest = match &made[..] {
+        [one] => Some(one.config_digest.clone()),
+        _ => None,
+    };
+    Ok(BuildOutcome { descriptor, images, config_digest, names })
+}
+
+/// Config and manifest of one target.
+fn image(builder: &Builder<'_>, target: usize) -> Result<Assembled> {
+    let plan = builder.plan;
+    let state = builder.states.complete(target).ok_or_else(stage::stopped)?;
+    let layers = state.layers()?;
+    if layers.len() > 125 {
+        builder.emitter.warn(format!(
+            "the image has {} layers; Docker and containerd take at most 125 to 127",
+            layers.len()
+        ));
+    }
+    let mut config = plan.stages[target].config.clone();
+    config.created = builder.base_created(target)?;
+    let noted = &builder.request.annotations;
+    assemble::assemble(
+        builder.store,
+        config,
+        &state.history,
+        &layers,
+        (builder.epoch, noted.as_slice()),
+    )
+}
+
+impl Builder<'_> {
+    /// `created` of the image on which a stage finally stands.
+    fn base_created(&self, stage: usize) -> Result<Option<String>> {
+        Ok(match &self.plan.stages[stage].base {
+            StageBase::Scratch => None,
+            StageBase::Image(base) => self.image(base)?.config.created.clone(),
+            StageBase::Stage(below) => self.base_created(*below)?,
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! Runs the probe of an architecture in a sandbox like that of a RUN: the proof that its programs run here.
+
+use super::arch::Architecture;
+use super::probe_elf::{self, Verdict};
+use crate::error::{Error, ErrorKind, Result};
+use crate::executor::mounts::MountOp;
+use crate::executor::sandbox::{self, Cancel};
+use crate::executor::spawner::Spawner;
+use crate::executor::{Report, RunSpec};
+use crate::sys::mount::{self, MountFlags};
+use crate::sys::{SysResult, SysResultExt, fs};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// Runs a probe through a spawner. `staging` is an empty directory, as for a RUN.
+pub(super) fn run(
+    arch: &Architecture,
+    spawner: &Spawner,
+    staging: &Path,
+    cancel: &Cancel,
+) -> Result<Verdict> {
+    let rootfs = rootfs(arch).or_error(ErrorKind::Environment, || {
+        format!("cannot get a probe for {} ready", arch.goarch)
+    })?;
+    let spec = RunSpec {
+        // Found in PATH, so that argv[0] is this word while the kernel is given an absolute path.
+        argv: vec![probe_elf::ARGV0.to_owned()],
+        env: vec![("PATH".to_owned(), "/".to_owned())],
+        cwd: "/".to_owned(),
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+        mounts: mounts(),
+        private_network: false,
+        staging: staging.to_owned(),
+        insecure: false,
+        personality32: false,
+    };
+    let report = sandbox::run(spawner, &spec, (rootfs, Vec::new()), cancel, &mut |_, _| {})?;
+    match report {
+        Report::Ended(ended) => Ok(Verdict::of_exit_code(ended.code())),
+        Report::Exec { code, .. } => Ok(Verdict::of_exit_code(code)),
+        Report::SetUp { doing, error } => {
+            Err(Error::environment(format!("cannot set up a sandbox: {doing}")).cause(error))
+        }
+    }
+}
+
+/// What every command needs: a /dev/null for its standard input.
+fn mounts() -> Vec<MountOp> {
+    let flags = MountFlags { nosuid: true, nodev: true, noexec: true, read_only: false };
+    let options = vec![("mode".to_owned(), "755".to_owned())];
+    vec![
+        MountOp::Fresh { kind: "tmpfs".to_owned(), options, flags, target: "/dev".to_owned() },
+        MountOp::Device { name: "null".to_owned() },
+    ]
+}
+
+/// A file system in memory that holds the probe and nothing else.
+fn rootfs(arch: &Architecture) -> SysResult<OwnedFd> {
+    let flags = MountFlags { nodev: true, ..MountFlags::default() };
+    let made = mount::new_mount("tmpfs", &[("mode", "755"), ("size", "1m")], flags)?;
+    let root = fs::reopen_dir(&made)?;
+    fs::mkdir(&root, b"dev", 0o755)?;
+    let name = probe_elf::ARGV0.as_bytes();
+    let mut file = fs::create_new(&root, name, 0o755)?;
+    file.write_all(&probe_elf::build(arch)).map_err(|error| crate::sys::SysError {
+        call: "write(probe)".to_owned(),
+        errno: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+    })?;
+    drop(file);
+    // The set-uid bit comes last: a change of the owner takes it away.
+    fs::lchown(&root, name, probe_elf::OWNER, probe_elf::OWNER)?;
+    fs::chmod(&root, name, 0o4755)?;
+    Ok(made)
+}

@@ -1,0 +1,145 @@
+//! The spawner: a small single-threaded process that clones every RUN and kills everything when the builder dies.
+//!
+//! Forked before the builder has threads. Requests come over a seqpacket socket: one byte, and the descriptors
+//! `[spec in a memfd, channel, report, stdout, stderr, rootfs, given…]`. The channel is a socket pair for one RUN: the
+//! builder writes one byte for each signal it wants sent; the spawner writes one byte when process 1 is
+//! reaped (everything in the RUN is dead by then). When the builder closes a channel the RUN is killed; when it closes the
+//! request socket, all are.
+//!
+//! A second kind of request, [`Spawner::emulating`], makes another spawner in a user namespace of its own, whose RUNs
+//! find interpreters for foreign programs. Descriptors: `[names in a memfd, report, request socket, interpreter…]`.
+
+mod instance;
+mod server;
+
+use super::RunSpec;
+use crate::sys::process;
+use crate::sys::{Named, SysError, SysResult};
+use rustix::io::Errno;
+use rustix::net::{self as rnet, SendAncillaryBuffer};
+use serde::Serialize;
+use std::fs::File;
+use std::io::{IoSlice, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
+
+/// Most descriptors in one request (the kernel's SCM_MAX_FD is 253).
+const MAX_FDS: usize = 250;
+
+/// The builder's handle to its spawner.
+#[derive(Debug)]
+pub struct Spawner {
+    /// None for one that another spawner made and waits for.
+    pid: Option<i32>,
+    /// Taken away only when the spawner is to end.
+    requests: Mutex<Option<OwnedFd>>,
+}
+
+/// What the builder sends with a spec.
+#[derive(Debug)]
+pub struct RunFds {
+    /// Write end for the report.
+    pub report: OwnedFd,
+    /// Write end for standard output.
+    pub stdout: OwnedFd,
+    /// Write end for standard error.
+    pub stderr: OwnedFd,
+    /// Detached rootfs.
+    pub rootfs: OwnedFd,
+    /// Detached mounts for `MountOp::Given`.
+    pub given: Vec<OwnedFd>,
+}
+
+impl Spawner {
+    /// Forks the spawner. The caller must be single-threaded and in its final namespaces.
+    pub fn start() -> SysResult<Self> {
+        let (ours, theirs) = socket_pair(rnet::SocketType::SEQPACKET)?;
+        let Some(pid) = process::fork()? else {
+            drop(ours);
+            server::serve(theirs);
+            process::exit_now(0);
+        };
+        Ok(Self { pid: Some(pid), requests: Mutex::new(Some(ours)) })
+    }
+
+    /// Makes a spawner in a new user namespace with the same ids and a binfmt_misc of its own, in which programs of these
+    /// architectures are run by these interpreters. On failure says what was being done.
+    pub fn emulating(
+        &self,
+        interpreters: &[(&'static str, OwnedFd)],
+    ) -> Result<Self, (String, String)> {
+        let failed = |error: SysError| ("asking the spawner".to_owned(), error.to_string());
+        let names: Vec<&str> = interpreters.iter().map(|(name, _)| *name).collect();
+        let memory = memory_file(&names).map_err(failed)?;
+        let (ours, theirs) = socket_pair(rnet::SocketType::SEQPACKET).map_err(failed)?;
+        let (reader, writer) =
+            std::io::pipe().map_err(|error| ("making a pipe".to_owned(), error.to_string()))?;
+        let mut list = vec![memory.as_fd(), writer.as_fd(), theirs.as_fd()];
+        list.extend(interpreters.iter().map(|(_, fd)| fd.as_fd()));
+        self.send(b'e', &list).map_err(failed)?;
+        drop(list);
+        drop((writer, theirs));
+        let said: Result<Result<(), (String, String)>, _> = serde_json::from_reader(reader);
+        said.unwrap_or_else(|_| Err(("asking the spawner".to_owned(), "no answer".to_owned())))?;
+        Ok(Self { pid: None, requests: Mutex::new(Some(ours)) })
+    }
+
+    /// Starts a RUN; returns the builder's end of its channel.
+    pub fn run(&self, spec: &RunSpec, fds: &RunFds) -> SysResult<OwnedFd> {
+        let memory = memory_file(spec)?;
+        let (ours, theirs) = socket_pair(rnet::SocketType::STREAM)?;
+        let mut list: Vec<BorrowedFd<'_>> = vec![
+            memory.as_fd(),
+            theirs.as_fd(),
+            fds.report.as_fd(),
+            fds.stdout.as_fd(),
+            fds.stderr.as_fd(),
+            fds.rootfs.as_fd(),
+        ];
+        list.extend(fds.given.iter().map(AsFd::as_fd));
+        self.send(b'r', &list)?;
+        Ok(ours)
+    }
+
+    fn send(&self, kind: u8, list: &[BorrowedFd<'_>]) -> SysResult<()> {
+        if list.len() > MAX_FDS {
+            return Err(Errno::TOOBIG).named(|| format!("sendmsg({} descriptors)", list.len()));
+        }
+        let mut space = vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(250))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(rnet::SendAncillaryMessage::ScmRights(list));
+        let socket = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let socket = socket.as_ref().ok_or(Errno::BADF).named(|| "sendmsg(spawner)".to_owned())?;
+        rnet::sendmsg(socket, &[IoSlice::new(&[kind])], &mut control, rnet::SendFlags::NOSIGNAL)
+            .named(|| "sendmsg(spawner)".to_owned())
+            .map(drop)
+    }
+}
+
+fn socket_pair(kind: rnet::SocketType) -> SysResult<(OwnedFd, OwnedFd)> {
+    rnet::socketpair(rnet::AddressFamily::UNIX, kind, rnet::SocketFlags::CLOEXEC, None)
+        .named(|| "socketpair()".to_owned())
+}
+
+impl Drop for Spawner {
+    /// Ends the spawner and waits for it, so that nothing runs any more and its time counts as ours.
+    fn drop(&mut self) {
+        let socket = self.requests.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        drop(socket.take());
+        if let Some(pid) = self.pid {
+            let _gone_already = process::wait(pid, true);
+        }
+    }
+}
+
+fn memory_file(spec: &impl Serialize) -> SysResult<File> {
+    let fd = rustix::fs::memfd_create("run-spec", rustix::fs::MemfdFlags::CLOEXEC)
+        .named(|| "memfd_create()".to_owned())?;
+    let mut file = File::from(fd);
+    let text = serde_json::to_vec(spec).unwrap_or_default();
+    file.write_all(&text)
+        .and_then(|()| file.rewind())
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        .named(|| "write(memfd)".to_owned())?;
+    Ok(file)
+}

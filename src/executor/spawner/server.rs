@@ -1,0 +1,228 @@
+//! The spawner's own process: takes requests, clones, reaps, and never outlives the builder.
+
+use super::instance;
+use crate::executor::{Report, RunSpec, init};
+use crate::sys::process::{self, Cloned};
+use crate::sys::{Named, userns};
+use nix::sched::CloneFlags;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{self as rnet, RecvAncillaryBuffer};
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{IoSliceMut, Read, Write};
+use std::os::fd::OwnedFd;
+
+/// Serves requests until the builder closes the socket; everything that was started is dead afterwards.
+pub(super) fn serve(requests: OwnedFd) {
+    Server { requests, running: Vec::new() }.serve();
+}
+
+struct Running {
+    pid: i32,
+    pidfd: OwnedFd,
+    channel: Option<OwnedFd>,
+}
+
+struct Server {
+    requests: OwnedFd,
+    running: Vec<Running>,
+}
+
+impl Server {
+    fn serve(&mut self) {
+        // Keyboard signals go to the builder alone; it decides what happens to us.
+        let _own_session = rustix::process::setsid();
+        let _best_effort = process::become_subreaper();
+        let _best_effort = process::die_with_parent();
+        process::hide_arguments();
+        init::filter();
+        while self.turn() {}
+        for running in &self.running {
+            process::kill(running.pid, libc::SIGKILL);
+        }
+        // Orphans come to us; go on until none is left.
+        while let Ok(Some(_)) = process::wait(-1, true) {}
+    }
+
+    /// Handles what is ready; false when the builder is gone.
+    fn turn(&mut self) -> bool {
+        let mut fds = vec![PollFd::new(&self.requests, PollFlags::IN)];
+        for running in &self.running {
+            fds.push(PollFd::new(&running.pidfd, PollFlags::IN));
+            let channel = running.channel.as_ref().unwrap_or(&running.pidfd);
+            fds.push(PollFd::new(channel, PollFlags::IN));
+        }
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        for (index, running) in self.running.iter_mut().enumerate() {
+            if ready[2 + 2 * index] {
+                take_signals(running);
+            }
+        }
+        let mut index = 0;
+        self.running.retain(|running| {
+            let ended = ready[1 + 2 * index];
+            index += 1;
+            !ended || !reaped(running)
+        });
+        !ready[0] || self.accept()
+    }
+
+    fn accept(&mut self) -> bool {
+        match receive(&self.requests) {
+            None => return false,
+            Some((b'e', fds)) => self.emulate(fds),
+            Some((_, fds)) => self.run(fds),
+        }
+        true
+    }
+
+    fn run(&mut self, mut fds: Vec<OwnedFd>) {
+        if fds.len() < 6 {
+            return;
+        }
+        let given = fds.split_off(6);
+        let mut fds = fds.into_iter();
+        let mut next = || fds.next().expect("six descriptors were counted");
+        let (memory, channel, report, stdout, stderr, rootfs) =
+            (next(), next(), next(), next(), next(), next());
+        let Some(spec) = read_memory::<RunSpec>(memory) else { return };
+        let mut namespaces = CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS;
+        if spec.private_network {
+            namespaces |= CloneFlags::CLONE_NEWNET;
+        }
+        let report = std::io::PipeWriter::from(report);
+        match process::clone_into(namespaces) {
+            Ok(Cloned::Child) => {
+                drop(channel);
+                init::run(&spec, init::InitFds { report, stdout, stderr, rootfs, given })
+            }
+            Ok(Cloned::Parent { pid, pidfd }) => {
+                self.running.push(Running { pid, pidfd, channel: Some(channel) });
+            }
+            Err(error) => {
+                let said = Report::SetUp {
+                    doing: "making namespaces".to_owned(),
+                    error: error.to_string(),
+                };
+                let mut report = report;
+                let _reader_gone = report.write_all(&serde_json::to_vec(&said).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Clones a spawner into a user namespace of its own; it serves its socket until the builder closes that.
+    fn emulate(&mut self, mut fds: Vec<OwnedFd>) {
+        if fds.len() < 3 {
+            return;
+        }
+        let interpreters = fds.split_off(3);
+        let mut fds = fds.into_iter();
+        let mut next = || fds.next().expect("three descriptors were counted");
+        let (memory, report, requests) = (next(), next(), next());
+        let mut report = std::io::PipeWriter::from(report);
+        let names: Vec<String> = read_memory(memory).unwrap_or_default();
+        let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
+        let cloned = std::io::pipe()
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .named(|| "pipe()".to_owned())
+            .and_then(|pipe| Ok((pipe, process::clone_into(namespaces)?)));
+        let doing = "making a user namespace";
+        let error = match cloned {
+            Ok(((go, writer), Cloned::Child)) => {
+                drop(writer);
+                // What belongs to the other spawner and its RUNs must not stay open here.
+                self.running.clear();
+                self.requests = requests;
+                let made = instance::make(go, &names, &interpreters);
+                answer(&mut report, made.as_ref().map(drop).map_err(Clone::clone));
+                drop((report, interpreters));
+                if let Ok(_kept_open) = made {
+                    self.serve();
+                }
+                process::exit_now(0)
+            }
+            Ok(((_, mut go), Cloned::Parent { pid, .. })) => match userns::hand_down_ids(pid) {
+                Ok(()) => {
+                    let _it_died = go.write_all(b"g");
+                    return;
+                }
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        answer(&mut report, Err((doing.to_owned(), error.to_string())));
+    }
+}
+
+fn answer(report: &mut std::io::PipeWriter, said: Result<(), (String, String)>) {
+    let _reader_gone = report.write_all(&serde_json::to_vec(&said).unwrap_or_default());
+}
+
+/// Passes on signals that the builder asked for; a closed channel means: kill.
+fn take_signals(running: &mut Running) {
+    let Some(channel) = &running.channel else { return };
+    let mut byte = [0_u8; 1];
+    match rnet::recv(channel, &mut byte, rnet::RecvFlags::DONTWAIT) {
+        Ok((_, 1)) => process::kill(running.pid, byte[0].into()),
+        Err(Errno::AGAIN | Errno::INTR) => {}
+        _ => {
+            process::kill(running.pid, libc::SIGKILL);
+            running.channel = None;
+        }
+    }
+}
+
+/// Reaps process 1 of a RUN and says so.
+fn reaped(running: &Running) -> bool {
+    if !matches!(process::wait(running.pid, false), Ok(Some(_))) {
+        return false;
+    }
+    if let Some(channel) = &running.channel {
+        let _builder_gone = rnet::send(channel, b"d", rnet::SendFlags::NOSIGNAL);
+    }
+    true
+}
+
+fn read_memory<T: DeserializeOwned>(memory: OwnedFd) -> Option<T> {
+    let mut text = Vec::new();
+    File::from(memory).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// The kind of the next request and its descriptors; `None` when the builder is gone.
+fn receive(socket: &OwnedFd) -> Option<(u8, Vec<OwnedFd>)> {
+    let mut byte = [0_u8; 1];
+    let mut space = vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(250))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = rnet::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        rnet::RecvFlags::CMSG_CLOEXEC,
+    );
+    match got {
+        Ok(message) if message.bytes == 0 => None,
+        Ok(_) => Some((
+            byte[0],
+            control
+                .drain()
+                .filter_map(|message| match message {
+                    rnet::RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+                    _ => None,
+                })
+                .flatten()
+                .collect(),
+        )),
+        Err(Errno::INTR) => Some((0, Vec::new())),
+        Err(_) => None,
+    }
+}
