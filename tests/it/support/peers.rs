@@ -3,8 +3,8 @@
 use super::bases::project;
 use super::{Said, World, have, peer};
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 /// Peers that keep their state below one directory.
 pub struct Peers<'a> {
@@ -13,10 +13,7 @@ pub struct Peers<'a> {
 
 impl Peers<'_> {
     pub fn run(&self, program: &str, args: &[&str]) -> String {
-        let mut command = self.world.command(program);
-        // Limits that this machine does not grant must not stop podman.
-        command.env("CONTAINERS_CONF", self.world.path("containers.conf"));
-        Said::of(command.args(args).output().unwrap()).ok()
+        Said::of(self.world.command(program).args(args).output().unwrap()).ok()
     }
 
     pub fn skopeo(&self, from: &str, to: &str) {
@@ -24,20 +21,28 @@ impl Peers<'_> {
     }
 
     pub fn podman(&self, args: &[&str]) -> String {
+        Said::of(self.podman_command().args(args).output().unwrap()).ok()
+    }
+
+    fn podman_command(&self) -> Command {
         let conf = "[containers]\ndefault_ulimits = []\n";
         std::fs::write(self.world.path("containers.conf"), conf).unwrap();
-        let (root, run) = (self.world.path("podman"), self.world.path("podman-run"));
-        let mut all = vec!["--root", root.to_str().unwrap(), "--runroot", run.to_str().unwrap()];
-        all.extend([
-            "--storage-driver",
-            "vfs",
-            "--cgroup-manager",
-            "cgroupfs",
-            "--runtime",
-            "runc",
-        ]);
-        all.extend(args);
-        self.run("podman", &all)
+        let mut command = self.world.command("podman");
+        // Limits that this machine does not grant must not stop podman.
+        command.env("CONTAINERS_CONF", self.world.path("containers.conf"));
+        command.arg("--root").arg(self.world.path("podman"));
+        command.arg("--runroot").arg(self.world.path("podman-run"));
+        command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
+        command.args(["--runtime", "runc"]);
+        command
+    }
+
+    /// Podman as a service on the socket that [`podman_host`] names.
+    pub fn podman_service(&self) -> Service {
+        let mut command = self.podman_command();
+        command.args(["--log-level", "info", "system", "service", "--time", "0"]);
+        command.arg(podman_host(self.world));
+        Service::start(command, "API service listening on")
     }
 
     /// Where podman's storage has the tree of an image.
@@ -69,10 +74,40 @@ impl Peers<'_> {
     }
 }
 
+/// A program that runs until the value is gone.
+pub struct Service {
+    child: Child,
+}
+
+impl Service {
+    /// Starts it and waits until it has logged `ready`.
+    fn start(mut command: Command, ready: &str) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let service = Self { child };
+        let mut said = String::new();
+        while !said.contains(ready) {
+            assert!(log.read_line(&mut said).unwrap() > 0, "{command:?} does not start:\n{said}");
+        }
+        std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
+        service
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        // Dockerd ends its containerd only when it is asked to end, not when it is killed.
+        let asked =
+            pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+        let _ended = (asked, self.child.wait());
+    }
+}
+
 /// A Docker daemon without network, for one test.
 pub struct Dockerd<'a> {
     world: &'a World,
-    child: Child,
+    _service: Service,
 }
 
 impl<'a> Dockerd<'a> {
@@ -86,36 +121,24 @@ impl<'a> Dockerd<'a> {
         command.arg("--data-root").arg(world.path("dockerd"));
         command.arg("--exec-root").arg(world.path("dockerd-exec"));
         command.arg("--pidfile").arg(world.path("dockerd.pid"));
-        command.args(["--host", &socket(world), "--storage-driver", "vfs"]);
+        command.args(["--host", &docker_host(world), "--storage-driver", "vfs"]);
         command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("API listen on") {
-            assert!(log.read_line(&mut said).unwrap() > 0, "dockerd does not start:\n{said}");
-        }
-        std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
-        Some(Self { world, child })
+        Some(Self { world, _service: Service::start(command, "API listen on") })
     }
 
     pub fn docker(&self, args: &[&str]) -> String {
         let mut command = self.world.command("docker");
-        let output = command.args(["--host", &socket(self.world)]).args(args).output();
+        let output = command.args(["--host", &docker_host(self.world)]).args(args).output();
         Said::of(output.unwrap()).ok()
     }
 }
 
-impl Drop for Dockerd<'_> {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        // It ends its containerd only when it is asked to end, not when it is killed.
-        let asked =
-            pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
-        let _ended = (asked, self.child.wait());
-    }
+/// The address of the test's Docker daemon.
+pub fn docker_host(world: &World) -> String {
+    format!("unix://{}", world.path("docker.sock").display())
 }
 
-fn socket(world: &World) -> String {
-    let path: PathBuf = world.path("docker.sock");
-    format!("unix://{}", path.display())
+/// The address of the test's podman service.
+pub fn podman_host(world: &World) -> String {
+    format!("unix://{}", world.path("podman.sock").display())
 }
