@@ -1,8 +1,11 @@
 //! Images go straight into docker and podman: the engine has the same image, under the names that were asked for.
 
 use crate::support::peers::{Dockerd, Peers, docker_host, podman_host};
-use crate::support::{Said, World, peer, program};
+use crate::support::{Said, World, peer, program, user_ids};
 use serde_json::Value;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 const DOCKERFILE: &str = "FROM base\nCOPY data /data\nRUN rm -rf /usr/share/doc && ln -s data /link\nCMD [\"/bin/true\"]\n";
 
@@ -108,6 +111,40 @@ fn docker_has_the_image_that_was_built() {
     assert_eq!(said.ok(), digest);
     let found = daemon.docker(&["image", "inspect", "--format", "{{.Id}} {{.RepoTags}}", &id]);
     assert_eq!(found.trim_end(), format!("{id} []"));
+}
+
+/// Found by hand: the groups of the user were gone in its own namespace, and with them the way to Docker's socket.
+#[test]
+fn what_a_group_may_do_is_not_lost_in_the_namespaces() {
+    let (Some(world), Some(user)) = (World::root(), World::user()) else { return };
+    if !["podman", "setpriv"].into_iter().all(peer) {
+        return;
+    }
+    let user = user.with_base();
+    let group = 4242;
+    let peers = Peers { world: &world };
+    let _service = peers.podman_service();
+    let host = podman_host(&world);
+    let to_group = |path: &Path, mode: u32| {
+        std::os::unix::fs::chown(path, Some(0), Some(group)).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    };
+    to_group(&world.path(""), 0o710);
+    to_group(&world.path("podman.sock"), 0o660);
+    user.file("Dockerfile", "FROM base\nCOPY a /a\nRUN id -G\n").file("a", "x");
+    to_group(&user.context().join("a"), 0o640);
+    let (uid, gid) = user_ids();
+    let mut command = world.command("setpriv");
+    command.args(["--reuid", &uid.to_string(), "--regid", &gid.to_string()]);
+    command.args(["--groups", &group.to_string(), "--inh-caps=-all"]).arg(program());
+    command.env("NATIVEBUILD_ROOT", user.store()).env("DOCKER_HOST", &host);
+    command.args(["build", "--load", "-t", "app"]).arg(user.context());
+    command.current_dir(user.path(""));
+    let said = Said::of(command.output().unwrap());
+    assert_eq!(last_line(&said), format!("loaded localhost/app:latest into podman ({host})"));
+    // A RUN has the groups of its user in the image, and no others.
+    assert!(said.stderr.contains("\n#2 0 10\n"), "{}", said.stderr);
+    said.ok();
 }
 
 #[test]
