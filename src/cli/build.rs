@@ -64,7 +64,7 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
         dockerfile,
         target: args.target.clone().filter(|target| !target.is_empty()),
         labels: labels(&args.labels)?,
-        platforms: platforms(&args.platform)?,
+        platforms: platforms(&args.platform, environment)?,
         annotations: annotations(&args.annotations)?,
         tags: args.tags.iter().map(|tag| tag_reference(tag)).collect::<Result<_>>()?,
         engine: output::engine(&outputs, environment)?,
@@ -112,11 +112,18 @@ fn check_isolation(name: &str, emitter: &Emitter) -> Result<()> {
     }
 }
 
-/// The platforms of comma lists, each once, in the order given.
-fn platforms(lists: &[String]) -> Result<Vec<Platform>> {
+/// The platforms of comma lists, each once, in the order given; docker's own variable counts when there is no flag.
+fn platforms(lists: &[String], environment: &Environment) -> Result<Vec<Platform>> {
+    let default: Vec<String> = match lists {
+        [] => environment.text("DOCKER_DEFAULT_PLATFORM").into_iter().collect(),
+        _ => Vec::new(),
+    };
     let mut platforms: Vec<Platform> = Vec::new();
-    for word in lists.iter().flat_map(|list| list.split(',')) {
-        let platform = Platform::parse(word).map_err(|error| error.with_kind(ErrorKind::Usage))?;
+    for word in lists.iter().chain(&default).flat_map(|list| list.split(',')) {
+        let platform = match word.trim() {
+            "local" => Platform::host(),
+            word => Platform::parse(word).map_err(|error| error.with_kind(ErrorKind::Usage))?,
+        };
         if !platforms.contains(&platform) {
             platforms.push(platform);
         }

@@ -241,7 +241,7 @@ fn wrong_usage_is_told_with_exit_code_2() {
         "build",
         "build --jobs 0 context",
         "build --isolation nosuch context",
-        "build --platform linux/amd64,linux/arm64 context",
+        "build --platform linux/amd64,windows/amd64 context",
         "build --platform nosuch context",
         "build -t UPPER context",
         "build -t name@sha256:00 context",

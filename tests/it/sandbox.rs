@@ -248,7 +248,7 @@ fn an_interrupted_build_leaves_nothing_and_can_be_repeated() {
     for world in each() {
         let marker = Marker::new();
         let (code, text) = interrupted(&world, &marker, Signal::INT);
-        assert_eq!((code, text.as_str()), (Some(130), "#2 FAILED\nerror: interrupted"));
+        assert_eq!((code, text.as_str()), (Some(130), "#2 STOPPED\nerror: interrupted"));
         nothing_is_left(&world, &marker);
         let (code, _) = interrupted(&world, &marker, Signal::TERM);
         assert_eq!(code, Some(143));

@@ -59,7 +59,7 @@ impl Facts {
             Registered::Unknown => (State::Hidden, Vec::new()),
             Registered::Disabled => (State::Disabled, Vec::new()),
             Registered::Handlers(all) => {
-                let fitting = all.iter().filter(|handler| handler.matches(&program));
+                let fitting = all.iter().filter(|handler| handler.is_for(&program));
                 (State::Enabled, fitting.cloned().collect())
             }
         };
@@ -78,7 +78,10 @@ impl Facts {
 
     /// The error that says all of it.
     pub(super) fn advice(&self) -> Error {
-        let kernel = probe::kernel_version();
+        self.advice_on(probe::kernel_version())
+    }
+
+    fn advice_on(&self, kernel: Option<(u32, u32)>) -> Error {
         let mut error = Error::environment(format!(
             "this machine ({}) cannot run commands for linux/{}",
             Platform::host(),
@@ -178,6 +181,10 @@ impl Facts {
 
     /// What makes the host's handler usable.
     fn registering(&self) -> String {
+        if self.state == State::Disabled {
+            return "switch it on, as root on the host: `echo 1 > /proc/sys/fs/binfmt_misc/status`"
+                .to_owned();
+        }
         let entry = self.handlers.first();
         match entry {
             Some(handler) if !handler.enabled => format!(
@@ -211,4 +218,97 @@ pub(super) fn unknown(platform: &Platform) -> Error {
     error
         .cause(format!("commands for {} need {}", platform.os, platform.os))
         .hint("an image for it can be made with FROM, COPY and ADD alone")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::arch;
+    use super::super::handlers::Flags;
+    use super::super::interpreter::Unfit;
+    use super::*;
+
+    fn handler(enabled: bool, fixed: bool) -> Handler {
+        let arch = arch::by_name("s390x").unwrap();
+        Handler {
+            name: "qemu-s390x".to_owned(),
+            enabled,
+            interpreter: "/usr/bin/qemu-s390x-static".into(),
+            flags: Flags { fixed, ..Flags::default() },
+            offset: 0,
+            magic: arch.header().to_vec(),
+            mask: None,
+        }
+    }
+
+    fn refused() -> Own {
+        Own::Refused {
+            doing: "mounting binfmt_misc".to_owned(),
+            error: "fsopen(\"binfmt_misc\"): operation not permitted".to_owned(),
+        }
+    }
+
+    /// The whole advice with the platform of this machine taken out.
+    fn said(registered: &Registered, own: Own, kernel: (u32, u32)) -> String {
+        let arch = arch::by_name("s390x").unwrap();
+        let facts = Facts { own, ..Facts::new(arch, registered, Verdict::of_exit_code(127)) };
+        let error = facts.advice_on(Some(kernel));
+        let hints = error.hints().iter().map(|hint| format!("help: {hint}"));
+        let mut lines = vec![error.message().to_owned()];
+        lines.extend(error.causes().iter().cloned().chain(hints));
+        let last = lines.pop().unwrap_or_default();
+        assert!(last.contains("FROM --platform=$BUILDPLATFORM"), "{last}");
+        lines.join("\n").replace(&Platform::host().to_string(), "HOST")
+    }
+
+    #[test]
+    fn a_missing_emulator_is_to_be_installed() {
+        let rejected = vec![Rejected { path: "/q/qemu-s390x".into(), why: Unfit::Dynamic }];
+        let own = Own::Missing { looked: vec!["/q".into(), "/usr/bin".into()], rejected };
+        assert_eq!(
+            said(&Registered::Unknown, own, (6, 12)),
+            "this machine (HOST) cannot run commands for linux/s390x\n\
+             the host's handlers cannot be seen here, and none of them runs it\n\
+             there is no static qemu-s390x-static or qemu-s390x in /q, /usr/bin\n\
+             /q/qemu-s390x is dynamically linked\n\
+             help: install a static qemu (Debian, Ubuntu: `apt-get install qemu-user-static`; Fedora: `dnf install qemu-user-static-s390x`), or name one with `--qemu-dir DIR` or `--qemu-image NAME`"
+        );
+    }
+
+    #[test]
+    fn an_old_kernel_needs_a_handler_of_the_host() {
+        let found = Registered::Handlers(vec![handler(true, false)]);
+        let said = said(&found, refused(), (6, 1));
+        let line =
+            handlers::registration(arch::by_name("s390x").unwrap(), "/usr/bin/qemu-s390x-static")
+                .unwrap();
+        assert_eq!(
+            said,
+            format!(
+                "this machine (HOST) cannot run commands for linux/s390x\n\
+                 the host's handler `qemu-s390x` lacks the flag F: its interpreter /usr/bin/qemu-s390x-static would have to be in every image\n\
+                 the kernel is 6.1; a user namespace has handlers of its own from 6.7 on\n\
+                 help: register a handler with the flag F, as root on the host: `echo -1 > /proc/sys/fs/binfmt_misc/qemu-s390x; printf '%s' '{line}' > /proc/sys/fs/binfmt_misc/register`\n\
+                 help: a kernel of version 6.7 or later needs no registration"
+            )
+        );
+    }
+
+    #[test]
+    fn a_disabled_handler_is_to_be_switched_on() {
+        let found = Registered::Handlers(vec![handler(false, true)]);
+        assert_eq!(
+            said(&found, refused(), (6, 8)),
+            "this machine (HOST) cannot run commands for linux/s390x\n\
+             the host's handler `qemu-s390x` is disabled\n\
+             a handler in a user namespace of our own is refused: mounting binfmt_misc: fsopen(\"binfmt_misc\"): operation not permitted\n\
+             help: switch it on, as root on the host: `echo 1 > /proc/sys/fs/binfmt_misc/qemu-s390x`"
+        );
+    }
+
+    #[test]
+    fn other_systems_and_unknown_machines_are_told_apart() {
+        let said = |os: &str, arch: &str| unknown(&Platform::new(os, arch, "")).causes().join("; ");
+        assert_eq!(said("windows", "amd64"), "commands for windows need windows");
+        assert_eq!(said("linux", "wasm"), "no emulator for this architecture is known here");
+    }
 }

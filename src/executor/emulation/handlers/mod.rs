@@ -77,7 +77,12 @@ impl Flags {
 impl Handler {
     /// True when the kernel would give it a program that begins so.
     pub fn matches(&self, program: &[u8]) -> bool {
-        if !self.enabled || self.offset + self.magic.len() > COMPARED {
+        self.enabled && self.is_for(program)
+    }
+
+    /// True when it is registered for a program that begins so, switched on or not.
+    pub fn is_for(&self, program: &[u8]) -> bool {
+        if self.offset + self.magic.len() > COMPARED {
             return false;
         }
         // The kernel's buffer is filled up with zeros behind a short file.
