@@ -178,7 +178,7 @@ fn loaded_names(text: &str) -> Vec<String> {
     names.map(|name| printable(name, MAX_WORDS)).filter(|name| !name.is_empty()).collect()
 }
 
-/// A message of the stream. Others members are progress.
+/// A message of the stream. Other members are progress.
 #[derive(Deserialize)]
 struct Line {
     stream: Option<String>,
