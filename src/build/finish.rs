@@ -2,16 +2,23 @@
 
 use super::annotations::{self, Place};
 use super::assemble::{self, Assembled};
-use super::request::{BuildOutcome, BuildRequest};
+use super::output;
+use super::request::{BuildOutcome, BuildRequest, OutputKind};
 use super::stage::{self, Builder};
 use crate::error::{Error, Result};
 use crate::oci::layout::Origin;
-use crate::oci::merge;
+use crate::oci::{Platform, merge};
 use crate::plan::step::{BuildPlan, StageBase};
 use crate::progress::Event;
 
 /// Refuses what could only fail after everything was built.
 pub(super) fn check(request: &BuildRequest, plan: &BuildPlan) -> Result<()> {
+    let one_only = |kind| matches!(kind, OutputKind::Docker | OutputKind::Load);
+    if request.outputs.iter().any(|output| one_only(output.kind)) {
+        let platforms: Vec<Platform> =
+            plan.targets.iter().map(|target| plan.platform_of(*target)).collect();
+        output::this_machines(&platforms)?;
+    }
     let about_index = |place| matches!(place, Place::Index | Place::IndexDescriptor);
     if !has_index(request, plan)
         && let Some(lost) = request.annotations.iter().find(|noted| about_index(noted.place))
@@ -46,7 +53,7 @@ pub(super) fn finish(builder: &Builder<'_>) -> Result<BuildOutcome> {
         let noted = |place| annotations::of(&request.annotations, place, None);
         descriptor = merge::write_index(layout, images.clone(), noted(Place::Index))?;
         descriptor.set_annotations(noted(Place::IndexDescriptor));
-        images.sort_by_key(crate::oci::Platform::of_descriptor);
+        images.sort_by_key(Platform::of_descriptor);
     }
     let names: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
     for tag in &request.tags {

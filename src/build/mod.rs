@@ -12,6 +12,7 @@ mod finish;
 pub mod images;
 mod jobs;
 mod keys;
+mod load;
 mod mounts;
 pub mod output;
 pub mod packer;
@@ -29,6 +30,7 @@ pub mod worker;
 use crate::context::FileDigestCache;
 use crate::dockerfile;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::Engine;
 use crate::oci::Digest;
 use crate::plan::step::BuildPlan;
 use crate::progress::{Emitter, Event};
@@ -80,12 +82,14 @@ fn build_with(
     emitter: &Emitter,
 ) -> Result<BuildOutcome> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
+    let engine = load::find_engine(request)?;
     let planned = planning::plan_all(&dockerfile, request, store, emitter)?;
     planning::warn(&planned.plan, &dockerfile, emitter);
     planning::refuse_insecure(&planned.plan)?;
     finish::check(request, &planned.plan)?;
     let PlannedBuild { plan, images, epoch } = &planned;
-    let inputs = Inputs { request, store, emitter, plan, images, epoch: *epoch };
+    let (epoch, engine) = (*epoch, engine.as_ref());
+    let inputs = Inputs { request, store, emitter, plan, images, epoch, engine };
     // A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.
     for _ in 0..2 {
         match attempt(&inputs, worker) {
@@ -116,11 +120,12 @@ struct Inputs<'a> {
     plan: &'a BuildPlan,
     images: &'a Images,
     epoch: Option<i64>,
+    engine: Option<&'a Engine>,
 }
 
 /// One try at a build; [`build`] says when there is a second one.
 fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutcome> {
-    let Inputs { request, store, emitter, plan, images, epoch } = *inputs;
+    let Inputs { request, store, emitter, plan, images, epoch, engine } = *inputs;
     let digests = file_digests(store)?;
     let builder = Builder {
         request,
@@ -160,6 +165,9 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         return Err(error);
     }
     output::write_images(request, store, &outcome, emitter)?;
+    if let Some(engine) = engine {
+        load::load(engine, request, store, &outcome, worker.as_ref(), emitter)?;
+    }
     Ok(outcome)
 }
 

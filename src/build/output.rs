@@ -95,7 +95,8 @@ pub(super) fn write_images(
             OutputKind::OciArchive => SaveFormat::OciArchive,
             OutputKind::OciDirectory => SaveFormat::OciDir,
             OutputKind::Docker => SaveFormat::DockerArchive,
-            OutputKind::Tar | OutputKind::Local | OutputKind::Image => continue,
+            // `load` does the last one.
+            OutputKind::Tar | OutputKind::Local | OutputKind::Image | OutputKind::Load => continue,
         };
         let descriptor = match format {
             SaveFormat::DockerArchive => of_this_machine(outcome)?,
@@ -108,18 +109,22 @@ pub(super) fn write_images(
 }
 
 /// The one image that a form without indexes can hold: of several, the one that runs here.
-fn of_this_machine(outcome: &BuildOutcome) -> Result<&Descriptor> {
-    if let [one] = &outcome.images[..] {
-        return Ok(one);
-    }
-    let host = Platform::host();
+pub(super) fn of_this_machine(outcome: &BuildOutcome) -> Result<&Descriptor> {
     let platforms: Vec<Platform> =
         outcome.images.iter().filter_map(Platform::of_descriptor).collect();
-    let found = platform::best(&host, platforms.iter().cloned().enumerate());
-    found.map(|at| &outcome.images[at]).ok_or_else(|| {
+    Ok(&outcome.images[this_machines(&platforms)?])
+}
+
+/// Which of these platforms goes into a docker archive or an engine.
+pub(super) fn this_machines(platforms: &[Platform]) -> Result<usize> {
+    if platforms.len() < 2 {
+        return Ok(0);
+    }
+    let host = Platform::host();
+    platform::best(&host, platforms.iter().cloned().enumerate()).ok_or_else(|| {
         let built: Vec<String> = platforms.iter().map(ToString::to_string).collect();
-        Error::image("a docker archive holds one platform, and none that was built is this machine's")
-            .cause(format!("this machine is {host}, built were {}", built.join(", ")))
+        Error::image("a docker archive holds one platform, and none of those to build is this machine's")
+            .cause(format!("this machine is {host}, to build are {}", built.join(", ")))
             .hint("`type=oci` holds all of them; `nativebuild image save --platform` writes any one of them")
     })
 }
@@ -265,7 +270,7 @@ fn tell(emitter: &Emitter, output: &OutputSpec) {
         OutputKind::Docker => "docker archive",
         OutputKind::Tar => "root file system tar",
         OutputKind::Local => "root file system",
-        OutputKind::Image => "image",
+        OutputKind::Image | OutputKind::Load => "image",
     };
     let place = output
         .dest

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
 use crate::layers::compress::Compression;
-use crate::net::NetConfig;
+use crate::net::{EngineConfig, NetConfig};
 use crate::oci::spec::Descriptor;
 use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
@@ -58,6 +58,8 @@ pub struct BuildRequest {
     pub images: Option<ImageSource>,
     /// Proxies and the like, for pulling.
     pub net: NetConfig,
+    /// Engines that [`OutputKind::Load`] may use.
+    pub engine: EngineConfig,
 }
 
 /// What [`ImageSource`] asks: an image of this name for this platform, with its blobs put into the store.
@@ -92,8 +94,15 @@ pub enum PullPolicy {
 pub struct OutputSpec {
     /// What form.
     pub kind: OutputKind,
-    /// Path; `None` is standard output.
+    /// Path; `None` is standard output, or no place at all where the kind needs none.
     pub dest: Option<PathBuf>,
+}
+
+impl OutputSpec {
+    /// True for an output that goes to standard output.
+    pub fn is_stdout(&self) -> bool {
+        self.dest.is_none() && !matches!(self.kind, OutputKind::Image | OutputKind::Load)
+    }
 }
 
 /// Form of a result.
@@ -111,6 +120,8 @@ pub enum OutputKind {
     Local,
     /// Only the store.
     Image,
+    /// A running docker or podman.
+    Load,
 }
 
 /// What a build made.

@@ -72,6 +72,9 @@ pub struct BuildArgs {
     /// Where the result goes, for example `type=oci,dest=image.tar`; may be repeated
     #[arg(short, long = "output", value_name = "SPEC")]
     pub outputs: Vec<String>,
+    /// Load the image into a running docker or podman (the same as `-o type=docker`)
+    #[arg(long)]
+    pub load: bool,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: Progress,

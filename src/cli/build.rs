@@ -6,7 +6,7 @@ use super::progress::{Form, Printer};
 use super::report::Style;
 use super::{output, print_data};
 use crate::build::annotations::Annotation;
-use crate::build::request::{BuildOutcome, BuildRequest, OutputKind, OutputSpec, PullPolicy};
+use crate::build::request::{BuildOutcome, BuildRequest, OutputSpec, PullPolicy};
 use crate::build::store::Store;
 use crate::build::{self};
 use crate::context::{FileTree, IgnoreRules};
@@ -57,8 +57,7 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
     let (dockerfile, path) = read_dockerfile(args)?;
     let build_args = pairs(&args.build_args, |name| environment.text(name));
     let epoch = epoch(args, environment, &build_args)?;
-    let outputs =
-        args.outputs.iter().map(|text| output::parse(text)).collect::<Result<Vec<_>>>()?;
+    let outputs = output::all(&args.outputs, args.load)?;
     one_stdout(&outputs)?;
     Ok(BuildRequest {
         context: open_context(&args.context, path.as_deref())?,
@@ -68,6 +67,7 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
         platforms: platforms(&args.platform, environment)?,
         annotations: annotations(&args.annotations)?,
         tags: args.tags.iter().map(|tag| tag_reference(tag)).collect::<Result<_>>()?,
+        engine: output::engine(&outputs, environment)?,
         outputs,
         no_cache: args.no_cache,
         network: match args.network {
@@ -158,9 +158,7 @@ fn tag_reference(text: &str) -> Result<Reference> {
 }
 
 fn one_stdout(outputs: &[OutputSpec]) -> Result<()> {
-    let to_stdout =
-        |output: &&OutputSpec| output.dest.is_none() && output.kind != OutputKind::Image;
-    if outputs.iter().filter(to_stdout).count() > 1 {
+    if outputs.iter().filter(|output| output.is_stdout()).count() > 1 {
         return Err(Error::usage("only one output can go to standard output"));
     }
     Ok(())
@@ -342,7 +340,7 @@ fn write_results(args: &BuildArgs, request: &BuildRequest, outcome: &BuildOutcom
             .map_err(|error| Error::internal("JSON of the metadata").cause(error))?;
         write_file(path, (text + "\n").as_bytes())?;
     }
-    let taken = request.outputs.iter().any(|o| o.dest.is_none() && o.kind != OutputKind::Image);
+    let taken = request.outputs.iter().any(OutputSpec::is_stdout);
     if taken { Ok(()) } else { print_data(format!("{digest}\n").as_bytes()) }
 }
 

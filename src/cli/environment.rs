@@ -3,7 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::executor::namespace::{Account, IdMode};
-use std::ffi::OsString;
+use crate::net::EngineConfig;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -73,6 +75,25 @@ impl Environment {
         }
     }
 
+    /// The engines that an image may be loaded into: what a variable names, and nothing else then; else the usual
+    /// places.
+    pub(super) fn engine(&self) -> Result<EngineConfig> {
+        for variable in ["DOCKER_HOST", "CONTAINER_HOST"] {
+            if let Some(value) = self.get(variable) {
+                let sockets = vec![unix_socket(variable, &value)?];
+                let variable = Some(variable);
+                return Ok(EngineConfig { sockets, variable, ..EngineConfig::default() });
+            }
+        }
+        let own = self.get("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+        let own =
+            own.iter().flat_map(|dir| [dir.join("docker.sock"), dir.join("podman/podman.sock")]);
+        let mut sockets = vec![PathBuf::from("/var/run/docker.sock")];
+        sockets.extend(own);
+        sockets.push("/run/podman/podman.sock".into());
+        Ok(EngineConfig { sockets, ..EngineConfig::default() })
+    }
+
     /// Who builds.
     pub(super) fn account(&self, ids: Option<IdMode>) -> Account {
         let uid = rustix::process::getuid().as_raw();
@@ -84,5 +105,73 @@ impl Environment {
             (parts.nth(1)? == uid.to_string()).then(|| name.to_owned())
         });
         Account { name: listed.or_else(|| self.text("USER")), ids }
+    }
+}
+
+/// The path in `unix:///path`.
+fn unix_socket(variable: &str, value: &OsStr) -> Result<PathBuf> {
+    let path = value
+        .as_bytes()
+        .strip_prefix(b"unix://")
+        .map(|path| PathBuf::from(OsStr::from_bytes(path)));
+    path.filter(|path| path.is_absolute()).ok_or_else(|| {
+        // Not the whole of it: an address can hold a password.
+        let value = value.to_string_lossy();
+        let found = match value.split_once("://") {
+            Some(("unix", _)) => "it has a relative path".to_owned(),
+            Some((scheme, _)) => format!("it begins with `{scheme}://`"),
+            None => "it has no scheme".to_owned(),
+        };
+        Error::environment(format!("cannot load an image into the engine that {variable} names"))
+            .cause(format!("only `unix:///PATH` is supported; {found}"))
+            .hint("send it by `nativebuild build -o type=docker,dest=- … | docker load`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(
+        set: &[(&str, &str)],
+    ) -> std::result::Result<(Vec<PathBuf>, Option<&'static str>), String> {
+        let all = set.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let config = Environment { all }.engine().map_err(|error| error.to_string())?;
+        Ok((config.sockets, config.variable))
+    }
+
+    #[test]
+    fn engines_are_tried_in_the_order_of_the_manual() {
+        let found =
+            |paths: &[&str], variable| Ok((paths.iter().map(PathBuf::from).collect(), variable));
+        let (docker, podman) = ("/var/run/docker.sock", "/run/podman/podman.sock");
+        let own = ("XDG_RUNTIME_DIR", "/run/user/7");
+        assert_eq!(engine(&[]), found(&[docker, podman], None));
+        assert_eq!(
+            engine(&[("XDG_RUNTIME_DIR", "run"), ("DOCKER_HOST", "")]),
+            found(&[docker, podman], None)
+        );
+        let both = [docker, "/run/user/7/docker.sock", "/run/user/7/podman/podman.sock", podman];
+        assert_eq!(engine(&[own]), found(&both, None));
+        let named = [("CONTAINER_HOST", "unix:///p"), ("DOCKER_HOST", "unix:///d"), own];
+        assert_eq!(engine(&named), found(&["/d"], Some("DOCKER_HOST")));
+        assert_eq!(engine(&named[..1]), found(&["/p"], Some("CONTAINER_HOST")));
+    }
+
+    #[test]
+    fn an_engine_that_is_no_path_is_refused() {
+        for (value, why) in [
+            ("tcp://me:secret@host:2375", "it begins with `tcp://`"),
+            ("ssh://me@host", "it begins with `ssh://`"),
+            ("unix://relative", "it has a relative path"),
+            ("host:2375", "it has no scheme"),
+        ] {
+            assert_eq!(
+                engine(&[("DOCKER_HOST", value), ("CONTAINER_HOST", "unix:///p")]).unwrap_err(),
+                format!(
+                    "cannot load an image into the engine that DOCKER_HOST names: only `unix:///PATH` is supported; {why}"
+                )
+            );
+        }
     }
 }

@@ -1,8 +1,25 @@
-//! `--output` as typed → [`OutputSpec`].
+//! `--output` and `--load` as typed → [`OutputSpec`].
 
+use super::environment::Environment;
 use crate::build::request::{OutputKind, OutputSpec};
 use crate::error::{Error, Result};
+use crate::net::EngineConfig;
 use std::path::PathBuf;
+
+/// All outputs of a build.
+pub(super) fn all(texts: &[String], load: bool) -> Result<Vec<OutputSpec>> {
+    let mut outputs = texts.iter().map(|text| parse(text)).collect::<Result<Vec<_>>>()?;
+    outputs.extend(load.then_some(OutputSpec { kind: OutputKind::Load, dest: None }));
+    Ok(outputs)
+}
+
+/// The engines that the outputs may need; where they need none, the environment may say what it likes.
+pub(super) fn engine(outputs: &[OutputSpec], environment: &Environment) -> Result<EngineConfig> {
+    if outputs.iter().any(|output| output.kind == OutputKind::Load) {
+        return environment.engine();
+    }
+    Ok(EngineConfig::default())
+}
 
 /// `type=…,dest=…`, or just a path: a directory for the root file system, `-` for its tar.
 pub(super) fn parse(text: &str) -> Result<OutputSpec> {
@@ -36,6 +53,7 @@ pub(super) fn parse(text: &str) -> Result<OutputSpec> {
     let kind = match kind.as_str() {
         "oci" if directory => OutputKind::OciDirectory,
         "oci" => OutputKind::OciArchive,
+        "docker" if dest.is_none() => OutputKind::Load,
         "docker" => OutputKind::Docker,
         "tar" => OutputKind::Tar,
         "local" => OutputKind::Local,
@@ -49,7 +67,7 @@ pub(super) fn parse(text: &str) -> Result<OutputSpec> {
     if needs_path && path.is_none() {
         return Err(bad(text, "a directory needs `dest`"));
     }
-    if dest.is_none() && kind != OutputKind::Image {
+    if dest.is_none() && !matches!(kind, OutputKind::Image | OutputKind::Load) {
         return Err(bad(text, "it has no `dest`").hint("`dest=-` writes to standard output"));
     }
     Ok(OutputSpec { kind, dest: path })
@@ -77,6 +95,7 @@ mod tests {
         );
         check("type=oci,dest=/", OutputKind::OciDirectory, Some("/"));
         check("type=docker,dest=-", OutputKind::Docker, None);
+        check("type=docker", OutputKind::Load, None);
         check("out", OutputKind::Local, Some("out"));
         check("-", OutputKind::Tar, None);
         for bad in

@@ -40,6 +40,12 @@ impl Cancel {
         drop(writer.take());
     }
 
+    /// A descriptor whose other side is closed once cancelled, for those who wait elsewhere.
+    pub fn watch(&self) -> Result<OwnedFd> {
+        let copy = self.reader.try_clone();
+        copy.map(OwnedFd::from).or_error(ErrorKind::Environment, || "cannot copy a pipe".to_owned())
+    }
+
     /// True once cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_none()

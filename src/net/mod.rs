@@ -1,8 +1,9 @@
-//! Connections beyond this process tree: the http client and the registry client (distribution-spec).
+//! Connections beyond this process tree: the http client, the registry client (distribution-spec), sockets of engines.
 //!
 //! In: an image name and what is wanted of it; out: verified blobs in an [`crate::oci::layout::Layout`]
 //! (assemble-trust C3, C4). The way down: [`pull`] decides what is needed, [`registry`] speaks the registry's
-//! protocol, [`auth`] fetches tokens, [`http`] sends one request with redirects and retries.
+//! protocol, [`auth`] fetches tokens, [`http`] sends one request with redirects and retries. [`engine`] hands an image
+//! to docker or podman, over [`unix`].
 //!
 //! Invariants: nothing that a server says is believed before its digest and size were checked; memory is bounded
 //! whatever a server sends; plain http only to this machine; a token only ever goes to the registry that it is
@@ -12,6 +13,7 @@
 mod auth;
 mod config;
 mod download;
+mod engine;
 mod failure;
 mod http;
 mod manifest;
@@ -19,9 +21,11 @@ mod pull;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod unix;
 mod url;
 
 pub use config::{NetConfig, Pause};
+pub use engine::{Engine, EngineConfig};
 pub use failure::{NetError, NetResult, Trouble};
 pub use pull::{Pulled, Wanted};
 pub use registry::Registry;

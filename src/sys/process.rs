@@ -201,6 +201,11 @@ pub fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> SysResult<()> {
     if result != 0 {
         return Err(last_errno()).named(|| format!("setgroups({groups:?})"));
     }
+    set_user_and_group(uid, gid)
+}
+
+/// Sets user and group of this single-threaded process; it stays in its other groups.
+pub fn set_user_and_group(uid: u32, gid: u32) -> SysResult<()> {
     // SAFETY: integer arguments only.
     if unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) } != 0 {
         return Err(last_errno()).named(|| format!("setresgid({gid})"));

@@ -103,7 +103,9 @@ pub fn enter_user_namespace(maps: &IdMaps) -> Result<(), EnterError> {
     if !said.is_empty() {
         return Err(EnterError::Helper(said));
     }
-    process::set_ids(0, 0, &[0]).map_err(EnterError::Unshare)?;
+    // The other groups stay: the user may go on reading what they open, the sockets of engines among it. A RUN has
+    // groups of its own.
+    process::set_user_and_group(0, 0).map_err(EnterError::Unshare)?;
     mount::make_private().map_err(EnterError::Mount)
 }
 

@@ -18,6 +18,7 @@ mod errors;
 mod faults;
 mod hostile;
 mod images;
+mod load;
 mod mounts;
 mod outputs;
 mod peers;

@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod bases;
+pub mod peers;
 pub mod processes;
 
 use std::ffi::OsStr;
