@@ -1,11 +1,10 @@
 //! `nativebuild build`: arguments as typed → [`BuildRequest`] → digest.
 
-use super::args::{BuildArgs, CompressionName, Ids, Network, Progress, Pull};
+use super::args::{BuildArgs, Ids, Network, Progress, Pull};
 use super::environment::Environment;
 use super::progress::{Form, Printer};
 use super::report::Style;
-use super::{output, print_data};
-use crate::build::annotations::Annotation;
+use super::{output, print_data, values};
 use crate::build::request::{BuildOutcome, BuildRequest, OutputSpec, PullPolicy};
 use crate::build::store::Store;
 use crate::build::{self};
@@ -13,9 +12,7 @@ use crate::context::{FileTree, IgnoreRules};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::emulation::Places;
 use crate::executor::namespace::IdMode;
-use crate::layers::compress::Compression;
 use crate::net::NetConfig;
-use crate::oci::{Platform, Reference};
 use crate::plan;
 use crate::plan::step::NetworkMode;
 use crate::progress::Emitter;
@@ -23,7 +20,6 @@ use crate::source::SourceFile;
 use crate::sys::{SysResultExt, fs};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 /// The largest Dockerfile that is read, in bytes.
@@ -53,20 +49,20 @@ fn form(args: &BuildArgs, style: Style) -> Form {
 }
 
 fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Result<BuildRequest> {
-    check_isolation(&args.isolation, emitter)?;
+    values::check_isolation(&args.isolation, emitter)?;
     let (dockerfile, path) = read_dockerfile(args)?;
-    let build_args = pairs(&args.build_args, |name| environment.text(name));
-    let epoch = epoch(args, environment, &build_args)?;
+    let build_args = values::pairs(&args.build_args, |name| environment.text(name));
+    let epoch = values::epoch(args, environment, &build_args)?;
     let outputs = output::all(&args.outputs, args.load)?;
-    one_stdout(&outputs)?;
+    values::one_stdout(&outputs)?;
     Ok(BuildRequest {
         context: open_context(&args.context, path.as_deref())?,
         dockerfile,
         target: args.target.clone().filter(|target| !target.is_empty()),
-        labels: labels(&args.labels)?,
-        platforms: platforms(&args.platform, environment)?,
-        annotations: annotations(&args.annotations)?,
-        tags: args.tags.iter().map(|tag| tag_reference(tag)).collect::<Result<_>>()?,
+        labels: values::labels(&args.labels)?,
+        platforms: values::platforms(&args.platform, environment)?,
+        annotations: values::annotations(&args.annotations)?,
+        tags: args.tags.iter().map(|tag| values::tag_reference(tag)).collect::<Result<_>>()?,
         engine: output::engine(&outputs, environment)?,
         outputs,
         no_cache: args.no_cache,
@@ -82,8 +78,8 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
             Pull::Never => PullPolicy::Never,
         },
         epoch,
-        compression: compression(args)?,
-        jobs: jobs(args)?,
+        compression: values::compression(args)?,
+        jobs: values::jobs(args)?,
         account: environment.account(args.ids.map(|ids| match ids {
             Ids::Real => IdMode::Real,
             Ids::Range => IdMode::Range,
@@ -94,109 +90,6 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
         net: net_config(environment),
         build_args,
     })
-}
-
-/// Docker's and buildah's values mean `auto` (design §10.5).
-fn check_isolation(name: &str, emitter: &Emitter) -> Result<()> {
-    match name {
-        "auto" | "namespaces" => Ok(()),
-        "default" | "oci" | "rootless" | "process" | "hyperv" => {
-            emitter.warn(format!("`--isolation {name}` is another builder's name; `auto` is used"));
-            Ok(())
-        }
-        "shared-pid" | "chroot" | "traced" => {
-            Err(Error::environment(format!("not yet supported: `--isolation {name}`"))
-                .hint("`--isolation namespaces` works where user namespaces are allowed"))
-        }
-        other => Err(Error::usage(format!("unknown isolation `{other}`"))
-            .hint("the names are `auto` and `namespaces`")),
-    }
-}
-
-/// The platforms of comma lists, each once, in the order given; docker's own variable counts when there is no flag.
-fn platforms(lists: &[String], environment: &Environment) -> Result<Vec<Platform>> {
-    let default: Vec<String> = match lists {
-        [] => environment.text("DOCKER_DEFAULT_PLATFORM").into_iter().collect(),
-        _ => Vec::new(),
-    };
-    let mut platforms: Vec<Platform> = Vec::new();
-    for word in lists.iter().chain(&default).flat_map(|list| list.split(',')) {
-        let platform = match word.trim() {
-            "local" => Platform::host(),
-            word => Platform::parse(word).map_err(|error| error.with_kind(ErrorKind::Usage))?,
-        };
-        if !platforms.contains(&platform) {
-            platforms.push(platform);
-        }
-    }
-    if let Some(other) = platforms.iter().find(|platform| platform.os != platforms[0].os) {
-        return Err(Error::usage(format!(
-            "one build cannot be for two operating systems: `{}` and `{other}`",
-            platforms[0]
-        ))
-        .hint(
-            "build one after the other; `nativebuild image import --add` joins their platforms",
-        ));
-    }
-    Ok(platforms)
-}
-
-fn annotations(texts: &[String]) -> Result<Vec<Annotation>> {
-    let mut all = Vec::new();
-    for text in texts {
-        all.extend(Annotation::parse(text).map_err(|error| error.with_kind(ErrorKind::Usage))?);
-    }
-    Ok(all)
-}
-
-fn tag_reference(text: &str) -> Result<Reference> {
-    let reference = Reference::parse(text).map_err(|error| error.with_kind(ErrorKind::Usage))?;
-    if reference.digest.is_some() {
-        return Err(Error::usage(format!("a tag cannot hold a digest: `{text}`")));
-    }
-    Ok(reference)
-}
-
-fn one_stdout(outputs: &[OutputSpec]) -> Result<()> {
-    if outputs.iter().filter(|output| output.is_stdout()).count() > 1 {
-        return Err(Error::usage("only one output can go to standard output"));
-    }
-    Ok(())
-}
-
-/// `NAME=VALUE`, or `NAME` with its value from elsewhere; a name without any value is left out.
-fn pairs(list: &[String], elsewhere: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
-    list.iter()
-        .filter_map(|text| match text.split_once('=') {
-            Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-            None => elsewhere(text).map(|value| (text.clone(), value)),
-        })
-        .collect()
-}
-
-fn labels(list: &[String]) -> Result<Vec<(String, String)>> {
-    if list.iter().any(|label| label.starts_with('=') || label.is_empty()) {
-        return Err(Error::usage("a label has no name"));
-    }
-    Ok(pairs(list, |_| Some(String::new())))
-}
-
-fn compression(args: &BuildArgs) -> Result<Compression> {
-    let name = match args.compression {
-        CompressionName::Gzip => "gzip",
-        CompressionName::Zstd => "zstd",
-        CompressionName::None => "none",
-    };
-    Compression::parse(name, args.compression_level)
-        .map_err(|error| error.with_kind(ErrorKind::Usage))
-}
-
-fn jobs(args: &BuildArgs) -> Result<usize> {
-    match args.jobs {
-        Some(0) => Err(Error::usage("`--jobs` must be at least 1")),
-        Some(jobs) => Ok(jobs),
-        None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
-    }
 }
 
 fn read_dockerfile(args: &BuildArgs) -> Result<(Arc<SourceFile>, Option<PathBuf>)> {
@@ -224,7 +117,7 @@ fn read_dockerfile(args: &BuildArgs) -> Result<(Arc<SourceFile>, Option<PathBuf>
     Ok((Arc::new(SourceFile::new(name, text)), Some(path)))
 }
 
-fn plain(error: &std::io::Error) -> String {
+pub(super) fn plain(error: &std::io::Error) -> String {
     error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
@@ -268,43 +161,6 @@ fn open_context(context: &Path, dockerfile: Option<&Path>) -> Result<FileTree> {
         }
     }
     Ok(FileTree::context(dir, None))
-}
-
-/// `--source-date-epoch`, the build argument, or the environment, in this order; empty means none, and so does
-/// BuildKit's `context`, since a local directory has no time of its own.
-fn epoch(
-    args: &BuildArgs,
-    environment: &Environment,
-    build_args: &[(String, String)],
-) -> Result<Option<i64>> {
-    let given = build_args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH");
-    let text = args
-        .source_date_epoch
-        .clone()
-        .or_else(|| given.map(|(_, value)| value.clone()))
-        .or_else(|| environment.text("SOURCE_DATE_EPOCH"));
-    match text.as_deref().map(str::trim) {
-        None | Some("" | "context") => Ok(None),
-        Some("git") => commit_time(&args.context).map(Some),
-        Some(text) => text.parse().map(Some).map_err(|_| {
-            Error::usage(format!("invalid SOURCE_DATE_EPOCH: `{text}`"))
-                .hint("it is a number of seconds since 1970, or `git`")
-        }),
-    }
-}
-
-fn commit_time(context: &Path) -> Result<i64> {
-    let what = "cannot get the commit time of the build context from git";
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(context)
-        .args(["log", "-1", "--format=%ct"])
-        .output()
-        .map_err(|error| Error::environment(what).cause(plain(&error)).hint("install git"))?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    text.parse().map_err(|_| {
-        Error::context(what).cause(String::from_utf8_lossy(&output.stderr).trim().to_owned())
-    })
 }
 
 /// Proxies of the environment, for pulling.

@@ -12,6 +12,7 @@ mod progress;
 mod prune;
 mod report;
 mod shorthand;
+mod values;
 
 use crate::error::{Error, Result};
 use args::{Cli, Command};

@@ -1,0 +1,157 @@
+//! Values of `build`'s flags as typed → what a request holds.
+
+use super::args::{BuildArgs, CompressionName};
+use super::environment::Environment;
+use crate::build::annotations::Annotation;
+use crate::build::request::OutputSpec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layers::compress::Compression;
+use crate::oci::{Platform, Reference};
+use crate::progress::Emitter;
+use std::path::Path;
+use std::process::Command;
+
+/// Docker's and buildah's values mean `auto` (design §10.5).
+pub(super) fn check_isolation(name: &str, emitter: &Emitter) -> Result<()> {
+    match name {
+        "auto" | "namespaces" => Ok(()),
+        "default" | "oci" | "rootless" | "process" | "hyperv" => {
+            emitter.warn(format!("`--isolation {name}` is another builder's name; `auto` is used"));
+            Ok(())
+        }
+        "shared-pid" | "chroot" | "traced" => {
+            Err(Error::environment(format!("not yet supported: `--isolation {name}`"))
+                .hint("`--isolation namespaces` works where user namespaces are allowed"))
+        }
+        other => Err(Error::usage(format!("unknown isolation `{other}`"))
+            .hint("the names are `auto` and `namespaces`")),
+    }
+}
+
+/// The platforms of comma lists, each once, in the order given; docker's own variable counts when there is no flag.
+pub(super) fn platforms(lists: &[String], environment: &Environment) -> Result<Vec<Platform>> {
+    let default: Vec<String> = match lists {
+        [] => environment.text("DOCKER_DEFAULT_PLATFORM").into_iter().collect(),
+        _ => Vec::new(),
+    };
+    let mut platforms: Vec<Platform> = Vec::new();
+    for word in lists.iter().chain(&default).flat_map(|list| list.split(',')) {
+        let platform = match word.trim() {
+            "local" => Platform::host(),
+            word => Platform::parse(word).map_err(|error| error.with_kind(ErrorKind::Usage))?,
+        };
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    if let Some(other) = platforms.iter().find(|platform| platform.os != platforms[0].os) {
+        return Err(Error::usage(format!(
+            "one build cannot be for two operating systems: `{}` and `{other}`",
+            platforms[0]
+        ))
+        .hint(
+            "build one after the other; `nativebuild image import --add` joins their platforms",
+        ));
+    }
+    Ok(platforms)
+}
+
+pub(super) fn annotations(texts: &[String]) -> Result<Vec<Annotation>> {
+    let mut all = Vec::new();
+    for text in texts {
+        all.extend(Annotation::parse(text).map_err(|error| error.with_kind(ErrorKind::Usage))?);
+    }
+    Ok(all)
+}
+
+pub(super) fn tag_reference(text: &str) -> Result<Reference> {
+    let reference = Reference::parse(text).map_err(|error| error.with_kind(ErrorKind::Usage))?;
+    if reference.digest.is_some() {
+        return Err(Error::usage(format!("a tag cannot hold a digest: `{text}`")));
+    }
+    Ok(reference)
+}
+
+pub(super) fn one_stdout(outputs: &[OutputSpec]) -> Result<()> {
+    if outputs.iter().filter(|output| output.is_stdout()).count() > 1 {
+        return Err(Error::usage("only one output can go to standard output"));
+    }
+    Ok(())
+}
+
+/// `NAME=VALUE`, or `NAME` with its value from elsewhere; a name without any value is left out.
+pub(super) fn pairs(
+    list: &[String],
+    elsewhere: impl Fn(&str) -> Option<String>,
+) -> Vec<(String, String)> {
+    list.iter()
+        .filter_map(|text| match text.split_once('=') {
+            Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+            None => elsewhere(text).map(|value| (text.clone(), value)),
+        })
+        .collect()
+}
+
+pub(super) fn labels(list: &[String]) -> Result<Vec<(String, String)>> {
+    if list.iter().any(|label| label.starts_with('=') || label.is_empty()) {
+        return Err(Error::usage("a label has no name"));
+    }
+    Ok(pairs(list, |_| Some(String::new())))
+}
+
+pub(super) fn compression(args: &BuildArgs) -> Result<Compression> {
+    let name = match args.compression {
+        CompressionName::Gzip => "gzip",
+        CompressionName::Zstd => "zstd",
+        CompressionName::None => "none",
+    };
+    Compression::parse(name, args.compression_level)
+        .map_err(|error| error.with_kind(ErrorKind::Usage))
+}
+
+pub(super) fn jobs(args: &BuildArgs) -> Result<usize> {
+    match args.jobs {
+        Some(0) => Err(Error::usage("`--jobs` must be at least 1")),
+        Some(jobs) => Ok(jobs),
+        None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+    }
+}
+
+/// `--source-date-epoch`, the build argument, or the environment, in this order; empty means none, and so does
+/// BuildKit's `context`, since a local directory has no time of its own.
+pub(super) fn epoch(
+    args: &BuildArgs,
+    environment: &Environment,
+    build_args: &[(String, String)],
+) -> Result<Option<i64>> {
+    let given = build_args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH");
+    let text = args
+        .source_date_epoch
+        .clone()
+        .or_else(|| given.map(|(_, value)| value.clone()))
+        .or_else(|| environment.text("SOURCE_DATE_EPOCH"));
+    match text.as_deref().map(str::trim) {
+        None | Some("" | "context") => Ok(None),
+        Some("git") => commit_time(&args.context).map(Some),
+        Some(text) => text.parse().map(Some).map_err(|_| {
+            Error::usage(format!("invalid SOURCE_DATE_EPOCH: `{text}`"))
+                .hint("it is a number of seconds since 1970, or `git`")
+        }),
+    }
+}
+
+fn commit_time(context: &Path) -> Result<i64> {
+    let what = "cannot get the commit time of the build context from git";
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(context)
+        .args(["log", "-1", "--format=%ct"])
+        .output()
+        .map_err(|error| {
+            Error::environment(what).cause(super::build::plain(&error)).hint("install git")
+        })?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    text.parse().map_err(|_| {
+        Error::context(what).cause(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    })
+}
