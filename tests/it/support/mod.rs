@@ -3,6 +3,7 @@
 pub mod base;
 pub mod bases;
 pub mod peers;
+pub mod platforms;
 pub mod processes;
 
 use std::ffi::OsStr;
