@@ -6,7 +6,7 @@ export CARGO PREFIX DESTDIR
 
 # On a build machine a test whose need is absent fails instead of saying so.
 ifeq ($(CI),true)
-export NATIVEBUILD_REQUIRE ?= root,user,peers
+export NATIVEBUILD_REQUIRE ?= root,user,peers,foreign
 endif
 
 .PHONY: build demo test lint conformance bless bench install

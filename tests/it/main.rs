@@ -14,6 +14,7 @@ mod support;
 
 mod basics;
 mod conformance;
+mod emulation;
 mod errors;
 mod faults;
 mod hostile;

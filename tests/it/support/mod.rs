@@ -2,6 +2,8 @@
 
 pub mod base;
 pub mod bases;
+pub mod foreign;
+pub mod outer;
 pub mod peers;
 pub mod platforms;
 pub mod processes;

@@ -1,6 +1,6 @@
 //! Images for several platforms: a small base for any of them, and looking into results.
 
-use super::World;
+use super::{World, base};
 use serde_json::Value;
 use std::fs;
 use std::io::Read;
@@ -31,12 +31,21 @@ impl World {
         self
     }
 
-    /// A file of one platform of an image; no text when it is not there.
-    pub fn read(&self, image: &str, platform: &str, path: &str) -> String {
-        let to = self.path("out/read.tar");
+    fn export(&self, image: &str, platform: &str) -> Vec<u8> {
+        let to = self.path("out/export.tar");
         let args = ["image", "export", image, "--platform", platform, "-o", to.to_str().unwrap()];
         self.run(args).ok();
-        let tar = fs::read(to).unwrap();
+        fs::read(to).unwrap()
+    }
+
+    /// The root file system of one platform of an image, as lines.
+    pub fn tree(&self, image: &str, platform: &str) -> Vec<String> {
+        base::list_tar(&self.export(image, platform))
+    }
+
+    /// A file of one platform of an image; no text when it is not there.
+    pub fn read(&self, image: &str, platform: &str, path: &str) -> String {
+        let tar = self.export(image, platform);
         let mut archive = tar::Archive::new(&tar[..]);
         let mut found = String::new();
         for entry in archive.entries().unwrap() {
