@@ -29,10 +29,14 @@ pub struct IdMaps {
     pub gids: Vec<MapRange>,
 }
 
-/// True in the first user namespace, where uid 0 is the real root.
+/// True in the first user namespace, where uid 0 is the real root. A namespace below it may have the same ids
+/// (systemd-nspawn's `PrivateUsers=full`), and yet not what only the first one may do.
 pub fn is_initial() -> bool {
-    read_text("/proc/self/uid_map")
-        .is_some_and(|text| text.split_whitespace().eq(["0", "0", "4294967295"]))
+    // The kernel's PROC_USER_INIT_INO, the same on every machine.
+    const NAME: &str = "user:[4026531837]";
+    let ids = read_text("/proc/self/uid_map");
+    let all_ids = ids.is_some_and(|text| text.split_whitespace().eq(["0", "0", "4294967295"]));
+    all_ids && std::fs::read_link("/proc/self/ns/user").is_ok_and(|name| name.as_os_str() == NAME)
 }
 
 /// How many ids are mapped in this namespace.
