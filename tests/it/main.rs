@@ -15,6 +15,7 @@ mod support;
 mod basics;
 mod conformance;
 mod emulation;
+mod emulators;
 mod errors;
 mod faults;
 mod hostile;

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 /// What programs find at their usual places, and no emulators.
 const HIDE: &str = r#"
-mkdir "$HOME/hidden"
+mkdir -p "$HOME/hidden"
 mount --bind /usr/bin "$HOME/hidden"
 PATH=$HOME/hidden:$PATH
 mount -t tmpfs none /usr/bin
