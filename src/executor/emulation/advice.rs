@@ -166,7 +166,7 @@ impl Facts {
             )),
             Own::Unneeded | Own::Refused { .. } => {}
         }
-        if old || matches!(self.own, Own::Refused { .. }) {
+        if old || matches!(self.own, Own::Refused { .. }) || self.is_switched_off() {
             hints.push(self.registering());
         }
         if old {
@@ -177,6 +177,12 @@ impl Facts {
         }
         hints.push("a stage that only compiles runs here with `FROM --platform=$BUILDPLATFORM`; COPY needs no emulator".to_owned());
         hints
+    }
+
+    /// True when there is a handler, or may be one, that only has to be switched on.
+    fn is_switched_off(&self) -> bool {
+        let disabled = self.handlers.first().is_some_and(|handler| !handler.enabled);
+        disabled || self.state == State::Disabled
     }
 
     /// What makes the host's handler usable.
