@@ -18,6 +18,7 @@ mod emulation;
 mod emulators;
 mod errors;
 mod faults;
+mod handlers;
 mod hostile;
 mod images;
 mod index;
