@@ -219,7 +219,7 @@ fn a_docker_archive_takes_the_image_of_this_machine() {
     assert_eq!(
         text,
         format!(
-            "error: a docker archive holds one platform, and none of those to build is this machine's\n \
+            "exit 1\nerror: a docker archive holds one platform, and none of those to build is this machine's\n \
              cause: this machine is {host}, to build are linux/s390x, linux/ppc64le\n\
              help: `type=oci` holds all of them; `nativebuild image save --platform` writes any one of them\n"
         )
