@@ -303,8 +303,12 @@ impl Builder<'_> {
         let dir = fs::open_dir_path(&temporary).or_error(ErrorKind::Environment, what)?;
         fs::lchown(&dir, b"dir", owner.0, owner.1).or_error(ErrorKind::Environment, what)?;
         fs::chmod(&dir, b"dir", owner.2).or_error(ErrorKind::Environment, what)?;
-        // Whoever is first makes the cache; the other's is thrown away.
-        let _other_was_first = std::fs::rename(temporary.join("dir"), path);
+        // Whoever is first makes the cache; the other's is thrown away. Another RUN may have mounted the first one already.
+        let parent = path.parent().unwrap_or(path);
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let caches = fs::open_dir_path(parent).or_error(ErrorKind::Environment, what)?;
+        let _is_ours =
+            fs::rename_new(&dir, b"dir", &caches, name).or_error(ErrorKind::Environment, what)?;
         let _empty_now = std::fs::remove_dir_all(&temporary);
         Ok(())
     }

@@ -191,6 +191,18 @@ pub fn rename(from: impl AsFd, name: &[u8], to: impl AsFd, new_name: &[u8]) -> S
         .named(|| format!("renameat({}, {})", show(name), show(new_name)))
 }
 
+/// `renameat2` that takes nobody's place: not even that of an empty directory, as `renameat` does. False when the new
+/// name is taken.
+pub fn rename_new(from: impl AsFd, name: &[u8], to: impl AsFd, new_name: &[u8]) -> SysResult<bool> {
+    let (from, to) = (from.as_fd(), to.as_fd());
+    match rfs::renameat_with(from, name, to, new_name, rfs::RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => Ok(false),
+        other => other
+            .map(|()| true)
+            .named(|| format!("renameat2({}, {}, NOREPLACE)", show(name), show(new_name))),
+    }
+}
+
 /// `readlinkat`.
 pub fn readlink(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<u8>> {
     let dir = dir.as_fd();

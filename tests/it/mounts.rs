@@ -32,6 +32,30 @@ fn a_cache_that_a_stage_fills_is_waited_for_before_running() {
     }
 }
 
+/// Two RUNs that both found no cache each made one, and the second took the place of the first as long as that was
+/// empty: the first RUN failed (`move_mount: no such file or directory`), or its files were lost. Found by the tests of
+/// emulated builds.
+#[test]
+fn runs_that_begin_a_cache_together_share_it() {
+    const RUNS: usize = 6;
+    for world in World::each() {
+        let world = world.with_base();
+        for round in 0..8 {
+            let cache = format!("--mount=type=cache,id=round-{round},target=/c");
+            let stages = (0..RUNS).map(|number| {
+                format!("FROM base AS s{number}\nRUN {cache} touch /c/{number} /done-{number}\n")
+            });
+            let copies =
+                (0..RUNS).map(|number| format!("COPY --from=s{number} /done-{number} /\n"));
+            let text: String = stages.chain(["FROM base\n".to_owned()]).chain(copies).collect();
+            let said =
+                world.build(&format!("{text}RUN {cache} ls /c | tr -d '\\n'\n"), &["--jobs", "6"]);
+            assert!(said.stderr.contains(" 012345\n"), "{}", said.stderr);
+            said.ok();
+        }
+    }
+}
+
 /// Directories made for a mount's target took the umask of whoever builds, so that USER could not pass through them.
 /// Found in review.
 #[test]
