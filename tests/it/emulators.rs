@@ -91,6 +91,18 @@ fn a_program_that_cannot_be_an_emulator_is_named_with_the_reason() {
 }
 
 #[test]
+fn an_emulator_is_found_on_the_path() {
+    for (world, _) in worlds() {
+        let Some(outer) = Outer::new() else { return };
+        let outer = outer.without_emulators().then("PATH=$PATH:$HOME/qemu");
+        let said = outer.build(&world, RUN, &["--platform", "s390x", "-t", "app"]);
+        assert!(said.stderr.contains("emulation: s390x by qemu-s390x-static "), "{}", said.stderr);
+        said.ok();
+        world.validate("app");
+    }
+}
+
+#[test]
 fn an_emulator_can_be_an_images() {
     for (world, good) in worlds() {
         let Some(outer) = Outer::new() else { return };

@@ -46,25 +46,39 @@ pub fn wait_until_gone(marker: &Marker) {
             return;
         }
         for pid in found {
-            let Some(pid) = Pid::from_raw(pid) else { continue };
-            let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
-            let ended = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)).unwrap();
-            assert_eq!(ended, 1, "process {} does not end", pid.as_raw_nonzero());
+            assert!(ends(pid), "process {pid} does not end");
         }
     }
     panic!("processes with {marker} come again and again");
 }
 
-/// Mounts below a directory in the namespace of any process, as `PID MOUNTINFO`.
+/// True when the process is gone, or is within a while.
+fn ends(pid: i32) -> bool {
+    let Some(pid) = Pid::from_raw(pid) else { return true };
+    let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)).unwrap() == 1
+}
+
+/// Mounts below a directory in the namespace of any process, as `PID MOUNTINFO`. Processes that are about to end are
+/// waited for: one that is being killed has no arguments any more, and keeps its mounts a little longer.
 pub fn mounts_below(dir: &Path) -> Vec<String> {
+    loop {
+        let found = mounts_now(dir);
+        let stays = |(pid, _): &&(i32, String)| !ends(*pid);
+        if found.is_empty() || found.iter().any(|mount| stays(&mount)) {
+            return found.into_iter().map(|(pid, line)| format!("{pid} {line}")).collect();
+        }
+    }
+}
+
+fn mounts_now(dir: &Path) -> Vec<(i32, String)> {
     let dir = dir.to_str().unwrap().trim_end_matches('/');
     let mut found = Vec::new();
     for pid in all() {
         let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        found.extend(
-            text.lines().filter(|line| line.contains(dir)).map(|line| format!("{pid} {line}")),
-        );
+        let lines = text.lines().filter(|line| line.contains(dir));
+        found.extend(lines.map(|line| (pid, line.to_owned())));
     }
     found
 }
