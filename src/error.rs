@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Context,
     /// An image name, or the image behind it.
     Image,
+    /// A LinuxKit package: its build.yml, or a file that it names.
+    Package,
     /// A RUN command ended with this exit code (128 + signal when it was killed).
     RunFailed(i32),
     /// The command line.
@@ -43,6 +45,7 @@ impl ErrorKind {
             Self::Dockerfile
             | Self::Context
             | Self::Image
+            | Self::Package
             | Self::Integrity
             | Self::RunFailed(_) => 1,
             Self::Usage => 2,
@@ -113,6 +116,11 @@ impl Error {
     /// Shorthand for [`ErrorKind::Image`].
     pub fn image(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Image, message)
+    }
+
+    /// Shorthand for [`ErrorKind::Package`].
+    pub fn package(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Package, message)
     }
 
     /// Shorthand for [`ErrorKind::Usage`].
