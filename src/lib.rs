@@ -22,4 +22,6 @@ pub mod executor;
 
 pub mod build;
 
+pub mod linuxkit;
+
 pub mod cli;

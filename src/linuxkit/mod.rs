@@ -1,0 +1,3 @@
+//! LinuxKit packages: a directory with a build.yml and a Dockerfile becomes build requests.
+
+mod yaml;

@@ -1,0 +1,180 @@
+//! YAML text to a tree of nodes with places: the only file that knows the YAML crate.
+//!
+//! In: a [`SourceFile`]. Out: the first document as [`Node`]s, or nothing when the file has none. What the text
+//! means as a build.yml is decided elsewhere. Anchors and `<<` are resolved here, as Go's yaml.v3 does (linuxkit.md
+//! §1.1). Hostile texts cost no more than the limits below: a node that is used twice is shared, and counts each time.
+
+mod problems;
+mod scalar;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub(super) use problems::{Problems, shorten};
+pub(super) use scalar::Scalar;
+
+use crate::{
+    error::{Error, Result},
+    source::{SourceFile, Span},
+};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag};
+use std::{rc::Rc, sync::Arc};
+use tree::Tree;
+
+/// Longest text taken; a real build.yml has a few hundred bytes.
+pub(super) const MAX_BYTES: usize = 1 << 20;
+
+/// Deepest nesting, with what aliases stand for.
+const MAX_DEPTH: usize = 64;
+
+/// One value and where it stands.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) span: Span,
+    pub(super) value: Value,
+    /// Bytes that the value stands for when every alias is written out, roughly.
+    weight: usize,
+    depth: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum Value {
+    /// The text after unescaping; `plain` when its form says what it means (`12`, `yes`), as for `12` and not `"12"`.
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    List(Vec<Rc<Node>>),
+    Map(Vec<Entry>),
+}
+
+/// A key with its value. Keys are scalars, and no two of a mapping are equal.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key: Rc<Node>,
+    pub(super) value: Rc<Node>,
+}
+
+impl Entry {
+    /// Text of the key.
+    pub(super) fn name(&self) -> &str {
+        match &self.key.value {
+            Value::Scalar { text, .. } => text,
+            Value::List(_) | Value::Map(_) => "",
+        }
+    }
+}
+
+impl Node {
+    /// What a scalar means when no type is asked for; `None` for lists and mappings.
+    pub(super) fn scalar(&self) -> Option<Scalar<'_>> {
+        match &self.value {
+            Value::Scalar { text, plain: true } => Some(scalar::resolve(text)),
+            Value::Scalar { text, plain: false } => Some(Scalar::Text(text)),
+            Value::List(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// True for `~`, `null`, and no value at all.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self.scalar(), Some(Scalar::Null))
+    }
+}
+
+/// Reads the first document. Mistakes that leave a tree (an equal key) go to `problems`; the rest is an error.
+pub(super) fn parse(problems: &mut Problems) -> Result<Option<Rc<Node>>> {
+    let source = Arc::clone(problems.source());
+    let (text, start) = text_of(&source)?;
+    let options = granit_parser::options! {
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+    };
+    let mut tree = Tree::new(problems);
+    for event in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = event.map_err(|error| malformed(&source, start, &error))?;
+        let bytes = |marker: granit_parser::Marker| start + marker.byte_offset().unwrap_or(0);
+        let span = Span::new(bytes(span.start), bytes(span.end));
+        match event {
+            Event::DocumentEnd => break,
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = is_plain(style, tag.as_deref());
+                tree.check_tag(span, tag.as_deref(), Kind::Scalar);
+                let value = Value::Scalar { text: text.into_owned(), plain };
+                tree.leaf(span, anchor, value)?;
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                tree.check_tag(span, tag.as_deref(), Kind::List);
+                tree.open(span, anchor, false)?;
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                tree.check_tag(span, tag.as_deref(), Kind::Map);
+                tree.open(span, anchor, true)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => tree.close()?,
+            Event::Alias(anchor) => tree.alias(span, anchor)?,
+            _ => {}
+        }
+    }
+    Ok(tree.finish())
+}
+
+/// The text without a byte order mark, and where it starts.
+fn text_of(source: &Arc<SourceFile>) -> Result<(&str, usize)> {
+    let bytes = source.text();
+    if bytes.len() > MAX_BYTES {
+        let message = format!("the file has {} bytes, more than {MAX_BYTES}", bytes.len());
+        return Err(Error::package(message).at(source, Span::new(0, 0)));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        Error::package("the file is not UTF-8 text").at(source, Span::new(at, at + 1))
+    })?;
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| is_forbidden(*c)) {
+        let message = format!("control character U+{:04X} in the text", u32::from(c));
+        return Err(Error::package(message).at(source, Span::new(at, at + c.len_utf8())));
+    }
+    let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    Ok((&text[start..], start))
+}
+
+/// Characters that YAML texts may not hold unescaped.
+fn is_forbidden(c: char) -> bool {
+    c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Scalar,
+    List,
+    Map,
+}
+
+/// Whether a scalar's form decides what it means: unquoted and not called text by a tag, or called something else.
+fn is_plain(style: ScalarStyle, tag: Option<&Tag>) -> bool {
+    match tag.map(|tag| tag.core_suffix()) {
+        None => style == ScalarStyle::Plain,
+        // `!` alone, and a foreign tag, which is an error anyway.
+        Some(None) => false,
+        Some(Some(name)) => name != "str",
+    }
+}
+
+fn malformed(source: &Arc<SourceFile>, start: usize, error: &ScanError) -> Error {
+    let at = start + error.marker().byte_offset().unwrap_or(0);
+    let span = Span::new(at, at + 1);
+    if *error.kind() == ErrorKind::RecursionLimitExceeded {
+        return Error::package(format!("nested deeper than {MAX_DEPTH}")).at(source, span);
+    }
+    let shown = Error::package("the file is not valid YAML").cause(error.info()).at(source, span);
+    let line = source.line_text(source.line(at));
+    if line.trim_start_matches(' ').starts_with('\t') {
+        return shown.hint("indent with spaces; YAML takes no tabs there");
+    }
+    match error.kind() {
+        ErrorKind::MappingValueNotAllowed => shown.hint("put text that holds `: ` in quotes"),
+        ErrorKind::UnexpectedCharacter { character } => {
+            shown.hint(format!("put text that starts with `{character}` in quotes"))
+        }
+        _ => shown,
+    }
+}
