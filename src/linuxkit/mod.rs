@@ -1,3 +1,4 @@
 //! LinuxKit packages: a directory with a build.yml and a Dockerfile becomes build requests.
 
+mod config;
 mod yaml;
