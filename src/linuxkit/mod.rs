@@ -1,5 +1,11 @@
 //! LinuxKit packages: a directory with a build.yml and a Dockerfile becomes build requests.
+//!
+//! [`BuildYml`] is the checked content of a build.yml, with the text of its `config` label; [`build_args`] computes
+//! the values that name other packages. Semantics are those of `linuxkit pkg` (linuxkit.md).
 
 pub mod build_args;
+pub mod build_yml;
 mod config;
 mod yaml;
+
+pub use build_yml::BuildYml;
