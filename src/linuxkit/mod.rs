@@ -3,9 +3,12 @@
 //! [`BuildYml`] is the checked content of a build.yml, with the text of its `config` label; [`build_args`] computes
 //! the values that name other packages. Semantics are those of `linuxkit pkg` (linuxkit.md).
 
+pub mod automatic;
 pub mod build_args;
 pub mod build_yml;
 mod config;
+pub mod context;
+pub mod platforms;
 mod yaml;
 
 pub use build_yml::BuildYml;

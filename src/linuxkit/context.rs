@@ -1,0 +1,196 @@
+//! The build context of a package: its directory, with the extra sources laid over it (linuxkit.md §4.4).
+//!
+//! Everything on disk belongs to it: files that git ignores, `.git`, and what a `.dockerignore` names. A package without
+//! extra sources is its own context; one with them is copied to a directory of the store for the time of the build.
+
+use crate::context::FileTree;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::sys::{SysResultExt, fs as sys};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+/// A context, and the copy behind it, which goes away with the value.
+#[derive(Debug)]
+pub struct Context {
+    /// The files.
+    pub tree: FileTree,
+    _copy: Option<tempfile::TempDir>,
+}
+
+/// Opens the context of a package. `extra` are absolute sources with their places in the context; `tmp` is where a copy may go.
+pub fn open(package: &Path, extra: &[(PathBuf, String)], tmp: &Path) -> Result<Context> {
+    let what = || format!("cannot open the package {}", package.display());
+    if extra.is_empty() {
+        let dir = sys::open_dir_path(package).or_error(ErrorKind::Context, what)?;
+        return Ok(Context { tree: FileTree::context(dir, None), _copy: None });
+    }
+    let copy = tempfile::Builder::new()
+        .prefix("package-")
+        .tempdir_in(tmp)
+        .or_error(ErrorKind::Environment, || "cannot make a directory in the store".to_owned())?;
+    lay(package, copy.path())?;
+    for (source, place) in extra {
+        let target = place_in(copy.path(), place)?;
+        lay(source, &target)?;
+    }
+    let dir = sys::open_dir_path(copy.path()).or_error(ErrorKind::Environment, what)?;
+    Ok(Context { tree: FileTree::context(dir, None), _copy: Some(copy) })
+}
+
+/// The path of an extra source in the copy, with its directories made. It never leads out of the copy.
+fn place_in(root: &Path, place: &str) -> Result<PathBuf> {
+    let mut parts: Vec<&std::ffi::OsStr> = Vec::new();
+    for part in Path::new(place).components() {
+        match part {
+            Component::Normal(name) => parts.push(name),
+            Component::ParentDir => drop(parts.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    let mut path = root.to_owned();
+    for (index, name) in parts.iter().enumerate() {
+        path.push(name);
+        if index + 1 < parts.len() {
+            directory(&path)?;
+        }
+    }
+    Ok(path)
+}
+
+/// Makes a directory, in the place of anything else of that name.
+fn directory(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => fs::remove_file(path).or_error(ErrorKind::Environment, || shown(path))?,
+        Err(_) => {}
+    }
+    fs::create_dir(path).or_error(ErrorKind::Environment, || shown(path))
+}
+
+/// Copies a file, link or directory onto a place; what is there already is replaced, directories are merged.
+fn lay(from: &Path, to: &Path) -> Result<()> {
+    let lost = || format!("cannot read {}", from.display());
+    let found = fs::symlink_metadata(from).or_error(ErrorKind::Context, lost)?;
+    let kind = found.file_type();
+    if kind.is_dir() {
+        directory(to)?;
+        let mut names: Vec<_> = fs::read_dir(from)
+            .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
+            .or_error(ErrorKind::Context, lost)?;
+        names.sort_by_key(fs::DirEntry::file_name);
+        for entry in names {
+            lay(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        return finish(&found, to);
+    }
+    if !kind.is_file() && !kind.is_symlink() {
+        return Ok(());
+    }
+    clear(to)?;
+    if kind.is_symlink() {
+        let target = fs::read_link(from).or_error(ErrorKind::Context, lost)?;
+        return std::os::unix::fs::symlink(target, to)
+            .or_error(ErrorKind::Environment, || shown(to));
+    }
+    fs::copy(from, to).or_error(ErrorKind::Context, lost)?;
+    finish(&found, to)
+}
+
+/// Removes what stands in the place of a file.
+fn clear(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    };
+    removed.or_error(ErrorKind::Environment, || shown(path))
+}
+
+/// Gives a copy the mode and the time of its source.
+fn finish(of: &fs::Metadata, path: &Path) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(of.mode() & 0o7777))
+        .or_error(ErrorKind::Environment, || shown(path))?;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::internal("a copy has no name"));
+    };
+    let dir = sys::open_dir_path(parent).or_error(ErrorKind::Environment, || shown(path))?;
+    let time = (of.mtime(), of.mtime_nsec() as u32);
+    sys::set_mtime(&dir, name.as_encoded_bytes(), time)
+        .or_error(ErrorKind::Environment, || shown(path))
+}
+
+fn shown(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(root: &Path) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut waiting = vec![root.to_owned()];
+        while let Some(dir) = waiting.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                let found = fs::symlink_metadata(&path).unwrap();
+                let text = if found.is_dir() {
+                    waiting.push(path.clone());
+                    "dir".to_owned()
+                } else if found.is_symlink() {
+                    format!("-> {}", fs::read_link(&path).unwrap().display())
+                } else {
+                    format!("{:o} {}", found.mode() & 0o7777, fs::read_to_string(&path).unwrap())
+                };
+                lines.push(format!("{} {text}", path.strip_prefix(root).unwrap().display()));
+            }
+        }
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn extra_sources_lie_over_the_package() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["pkg/src/shared", "pkg/deep", "shared/sub", "tmp"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        fs::write(at("pkg/.dockerignore"), "*").unwrap();
+        fs::write(at("pkg/src/shared/old"), "old").unwrap();
+        fs::write(at("pkg/src/shared/both"), "package's").unwrap();
+        std::os::unix::fs::symlink("/nowhere", at("pkg/link")).unwrap();
+        fs::write(at("shared/both"), "shared").unwrap();
+        fs::set_permissions(at("shared/both"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(at("shared/sub/x"), "x").unwrap();
+        let extra = [
+            (at("shared"), "/src/shared".to_owned()),
+            (at("shared/sub/x"), "../../link/../out".to_owned()),
+            (at("shared/sub"), "link/in".to_owned()),
+        ];
+        let context = open(&at("pkg"), &extra, &at("tmp")).unwrap();
+        let copy = context._copy.as_ref().unwrap().path();
+        assert_eq!(
+            tree(copy),
+            [
+                ".dockerignore 644 *",
+                "deep dir",
+                "link dir",
+                "link/in dir",
+                "link/in/x 644 x",
+                "out 644 x",
+                "src dir",
+                "src/shared dir",
+                "src/shared/both 755 shared",
+                "src/shared/old 644 old",
+                "src/shared/sub dir",
+                "src/shared/sub/x 644 x",
+            ]
+        );
+        assert!(!at("nowhere").exists());
+        let path = copy.to_owned();
+        drop(context);
+        assert!(!path.exists());
+    }
+}
