@@ -143,7 +143,7 @@ fn programs_with_threads_and_libraries_run() {
         let Some(world) = world.with_foreign_debian() else { return };
         // Small buffers make many runs, which all four threads merge.
         let dockerfile = "FROM foreign-debian\n\
-            RUN [\"/bin/bash\", \"-ec\", \"seq 60000 -1 1 | sort -n --parallel=4 -S 64k > /sorted; cmp /sorted <(seq 60000)\"]\n";
+            RUN [\"/bin/bash\", \"-ec\", \"seq 20000 -1 1 | sort -n --parallel=4 -S 64k > /sorted; cmp /sorted <(seq 20000)\"]\n";
         let args = ["-t", "app", "--platform", "s390x", "--qemu-dir", &dir];
         world.build(dockerfile, &args).ok();
         world.validate("app");
