@@ -12,14 +12,13 @@ use crate::executor::emulation::arch::{self, Architecture};
 use crate::executor::emulation::interpreter;
 use crate::executor::emulation::way::Way;
 use crate::executor::emulation::ways::{Bench, FromImage, Said};
-use crate::layers::snapshot::Snapshot;
 use crate::oci::{Platform, resolve};
 use crate::plan::step::{BaseRef, StageBase, Step, StepKind};
 use crate::progress::Event;
 use crate::sys::root;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 /// Where images keep programs.
 const PLACES: [&str; 4] = ["usr/bin/", "usr/local/bin/", "bin/", ""];
@@ -128,6 +127,7 @@ impl Builder<'_> {
         let StageBase::Image(base) = &self.plan.stages[stage].base else { return error };
         let mut platforms: Vec<String> =
             self.index_of(base).unwrap_or_default().iter().map(Platform::to_string).collect();
+        platforms.sort();
         platforms.dedup();
         match platforms.len() {
             0 | 1 => error,
@@ -147,12 +147,14 @@ impl Builder<'_> {
 
     /// The emulator of an architecture out of the image that the user named.
     fn emulator_in_image(&self, arch: &Architecture, worker: &Worker) -> Result<Option<File>> {
-        let Some(name) = &self.request.qemu_image else { return Ok(None) };
-        let lost = || format!("cannot use the image `{name}` of `--qemu-image`");
+        let (Some(name), Some(image)) = (&self.request.qemu_image, self.qemu_image.get()) else {
+            return Ok(None);
+        };
+        let lost = || format!("cannot use the image `{}` of `--qemu-image`", name.familiar());
         let mut known = self.qemu_tree.lock().unwrap_or_else(PoisonError::into_inner);
         // All architectures ask at the same time; the first one fetches and unpacks it for all.
         let tree = known
-            .get_or_insert_with(|| self.emulators_image(name, worker))
+            .get_or_insert_with(|| tree::of_image(self.store, image, worker))
             .clone()
             .map_err(|error| error.wrap(lost()))?;
         drop(known);
@@ -168,10 +170,25 @@ impl Builder<'_> {
         Err(Error::image(lost()).cause(format!("it has no {}", names.join(" and no "))))
     }
 
-    fn emulators_image(&self, name: &str, worker: &Worker) -> Result<Option<Arc<Snapshot>>> {
-        let base = BaseRef { reference: name.to_owned(), platform: Platform::host() };
-        let image = Finder::new(self.store, self.request, self.emitter).find(&base)?;
-        tree::of_image(self.store, &image, worker)
+    /// Finds the image of `--qemu-image` when commands for foreign platforms have to run. Called before signals are
+    /// caught, so that they end a slow download.
+    pub(super) fn find_qemu_image(&self) -> Result<()> {
+        let Some(name) = &self.request.qemu_image else { return Ok(()) };
+        let host = Platform::host();
+        let mut foreign = false;
+        for stage in 0..self.plan.stages.len() {
+            let machine = self.machine(stage)?;
+            foreign |= self.open_run(stage).is_some() && machine.architecture != host.architecture;
+        }
+        if foreign && self.qemu_image.get().is_none() {
+            let base = BaseRef { reference: name.familiar(), platform: host };
+            let found = Finder::new(self.store, self.request, self.emitter).find(&base);
+            let image = found.map_err(|error| {
+                error.wrap(format!("cannot use the image `{}` of `--qemu-image`", name.familiar()))
+            })?;
+            let _only_now = self.qemu_image.set(image);
+        }
+        Ok(())
     }
 
     /// The directory on which sandboxes attach their rootfs.
@@ -192,7 +209,7 @@ fn bench<'a>(
     Bench { spawner: &worker.spawner, staging, cancel: &worker.cancel, from_image }
 }
 
-/// True for a 32-bit machine that this one runs by itself.
+/// True for a machine with 32-bit programs.
 pub(super) fn is_32_bit(machine: &Platform) -> bool {
     arch::of(machine).is_some_and(|arch| arch.class == arch::Class::Elf32)
 }

@@ -19,6 +19,16 @@ pub(super) fn check(request: &BuildRequest, plan: &BuildPlan) -> Result<()> {
             plan.targets.iter().map(|target| plan.platform_of(*target)).collect();
         output::this_machines(&platforms)?;
     }
+    let known =
+        |wanted: &Platform| plan.targets.iter().any(|target| plan.platform_of(*target) == *wanted);
+    let mut placed =
+        request.annotations.iter().filter_map(|noted| Some((noted, noted.platform.as_ref()?)));
+    if let Some((noted, platform)) = placed.find(|(_, platform)| !known(platform)) {
+        return Err(Error::usage(format!(
+            "the annotation `{}` is for {platform}, which is not built",
+            noted.key
+        )));
+    }
     let about_index = |place| matches!(place, Place::Index | Place::IndexDescriptor);
     if !has_index(request, plan)
         && let Some(lost) = request.annotations.iter().find(|noted| about_index(noted.place))

@@ -43,7 +43,7 @@ use running::Running;
 use stage::{Builder, Tools};
 use state::{Limit, States};
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use store::Store;
 use worker::Worker;
 
@@ -143,6 +143,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         made: Mutex::default(),
         running: Running::default(),
         missing: Mutex::default(),
+        qemu_image: OnceLock::new(),
         qemu_tree: Mutex::default(),
     };
     let mut complete = true;
@@ -150,6 +151,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         complete &= builder.advance(stage, None)?;
     }
     if !complete {
+        builder.find_qemu_image()?;
         let worker = ensure(worker, store, request, emitter)?;
         builder.prepare_ways(worker)?;
         run_stages(&builder, worker)?;

@@ -9,7 +9,7 @@ use crate::executor::mounts::MountOp;
 use crate::executor::sandbox::Cancel;
 use crate::layers::whiteout;
 use crate::oci::Digest;
-use crate::plan::step::{CacheSharing, RunMount, RunMountKind};
+use crate::plan::step::CacheSharing;
 use crate::sys::fs::{self, Stat};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::{SysResult, SysResultExt, root};
@@ -199,20 +199,18 @@ struct CacheMount {
 impl CacheMounts {
     /// Takes the locks, in the order of the ids, so that two RUNs never wait for each other; each one once, so that a
     /// RUN never waits for itself.
-    pub(super) fn take(store: &Store, mounts: &[RunMount], cancel: &Cancel) -> Result<Self> {
-        let mut wanted: Vec<(&str, CacheSharing)> = mounts
-            .iter()
-            .filter_map(|mount| match &mount.kind {
-                RunMountKind::Cache { id, sharing, .. } => Some((id.as_str(), *sharing)),
-                _ => None,
-            })
-            .collect();
-        wanted.sort_by_key(|(id, sharing)| (*id, *sharing as u8));
+    /// The ids are those of [`super::stage::Builder::cache_id`].
+    pub(super) fn take(
+        store: &Store,
+        mut wanted: Vec<(String, CacheSharing)>,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        wanted.sort_by(|a, b| (&a.0, a.1 as u8).cmp(&(&b.0, b.1 as u8)));
         wanted.dedup();
         let mut list = Vec::new();
         for (id, sharing) in wanted {
-            let (path, lock) = cache_directory(store, id, sharing, cancel)?;
-            list.push(CacheMount { id: id.to_owned(), sharing, path, _lock: lock });
+            let (path, lock) = cache_directory(store, &id, sharing, cancel)?;
+            list.push(CacheMount { id, sharing, path, _lock: lock });
         }
         Ok(Self { list })
     }

@@ -53,7 +53,7 @@ pub struct BuildRequest {
     /// Where emulators for foreign platforms are looked for.
     pub emulators: Places,
     /// `--qemu-image`: an image with emulators.
-    pub qemu_image: Option<String>,
+    pub qemu_image: Option<Reference>,
     /// Images that win over those of the store, for FROM and `--from`.
     pub images: Option<ImageSource>,
     /// Proxies and the like, for pulling.

@@ -63,6 +63,9 @@ pub(super) fn run(
     let mut fds = given;
     list.extend(ops);
     binds.append(&mut list, &mut fds);
+    if matches!(places.way, Way::Own(..)) && !worker.isolation.user_namespace {
+        own_sysfs(&mut list, &mut fds)?;
+    }
     let spec = RunSpec {
         argv: step.argv.clone(),
         env: environment(step, &who.home),
@@ -89,6 +92,18 @@ pub(super) fn run(
     judge(&report, step, log)
         .map_err(|error| explain_full_disk(error, places.tmp))
         .map_err(|error| explain_emulator(error, places.way.emulator()))
+}
+
+/// Real root makes the sysfs itself: in the emulators' user namespace a new one is refused, and showing the host's would
+/// show what is mounted on it, to a RUN that there is root (debugfs and the like).
+fn own_sysfs(list: &mut [MountOp], fds: &mut Vec<OwnedFd>) -> Result<()> {
+    let made = mount::new_mount("sysfs", &[], MountFlags::LOCKED)
+        .or_error(ErrorKind::Environment, || "cannot mount /sys".to_owned())?;
+    for op in list.iter_mut().filter(|op| matches!(op, MountOp::Sysfs)) {
+        *op = MountOp::Given { fd: fds.len(), target: "/sys".to_owned() };
+    }
+    fds.push(made);
+    Ok(())
 }
 
 /// The /proc/cpuinfo that programs of the emulated machine expect.

@@ -11,8 +11,15 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 /// The steps, and waiting for one.
 #[derive(Debug, Default)]
 pub(super) struct Running {
-    steps: Mutex<HashMap<Digest, Option<Shared>>>,
+    steps: Mutex<HashMap<Digest, Outcome>>,
     changed: Condvar,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Open,
+    Done(Shared),
+    Failed,
 }
 
 /// What a step left for the others.
@@ -29,9 +36,11 @@ pub(super) enum Claim<'a> {
     Mine(Doing<'a>),
     /// Somebody else did it.
     Done(Shared),
+    /// Somebody else could not do it; the build is about to end with that error.
+    Failed,
 }
 
-/// The right to do a step. Dropped without a result, the next one who waits gets it.
+/// The right to do a step. Dropped without a result, the step has failed for all.
 #[derive(Debug)]
 pub(super) struct Doing<'a> {
     running: &'a Running,
@@ -44,19 +53,20 @@ impl Running {
         let mut steps = self.lock();
         loop {
             match steps.get(key) {
-                Some(Some(shared)) => return Claim::Done(shared.clone()),
-                Some(None) => {
+                Some(Outcome::Done(shared)) => return Claim::Done(shared.clone()),
+                Some(Outcome::Failed) => return Claim::Failed,
+                Some(Outcome::Open) => {
                     steps = self.changed.wait(steps).unwrap_or_else(PoisonError::into_inner);
                 }
                 None => {
-                    steps.insert(key.clone(), None);
+                    steps.insert(key.clone(), Outcome::Open);
                     return Claim::Mine(Doing { running: self, key: key.clone() });
                 }
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Option<Shared>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Outcome>> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,15 +74,15 @@ impl Running {
 impl Doing<'_> {
     /// Gives the others what was made.
     pub(super) fn done(self, shared: Shared) {
-        self.running.lock().insert(self.key.clone(), Some(shared));
+        self.running.lock().insert(self.key.clone(), Outcome::Done(shared));
     }
 }
 
 impl Drop for Doing<'_> {
     fn drop(&mut self) {
         let mut steps = self.running.lock();
-        if let Some(None) = steps.get(&self.key) {
-            steps.remove(&self.key);
+        if let Some(step @ Outcome::Open) = steps.get_mut(&self.key) {
+            *step = Outcome::Failed;
         }
         drop(steps);
         self.running.changed.notify_all();
@@ -112,7 +122,7 @@ mod tests {
                         done.fetch_add(1, Ordering::SeqCst);
                         doing.done(shared(number));
                     }
-                    Claim::Done(_) => {}
+                    Claim::Done(_) | Claim::Failed => {}
                 });
             }
         });
@@ -121,11 +131,11 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_failed_is_the_next_ones() {
+    fn a_step_that_failed_is_not_done_again() {
         let (running, key) = (Running::default(), Digest::of(b"key"));
         let Claim::Mine(first) = running.claim(&key) else { unreachable!("nobody has it") };
         std::thread::scope(|scope| {
-            let next = scope.spawn(|| matches!(running.claim(&key), Claim::Mine(_)));
+            let next = scope.spawn(|| matches!(running.claim(&key), Claim::Failed));
             drop(first);
             assert!(next.join().unwrap());
         });

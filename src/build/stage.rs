@@ -26,7 +26,7 @@ use crate::progress::{Emitter, Event, StepId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// What all stages of a build share.
@@ -48,6 +48,8 @@ pub(super) struct Builder<'a> {
     pub running: Running,
     /// Stages whose next step the cache does not have.
     pub missing: Mutex<BTreeSet<usize>>,
+    /// The image of `--qemu-image`, when it is needed.
+    pub qemu_image: OnceLock<BaseImage>,
     /// The tree of `--qemu-image`, once it was asked for.
     pub qemu_tree: Mutex<Option<Result<Option<Arc<Snapshot>>>>>,
 }
@@ -195,6 +197,7 @@ impl Builder<'_> {
         };
         let doing = match self.running.claim(&key) {
             Claim::Mine(doing) => doing,
+            Claim::Failed => return Err(stopped()),
             Claim::Done(Shared { slot, created }) => {
                 let id = self.announce(step, name);
                 self.emitter.emit(Event::StepCached { id });

@@ -19,8 +19,8 @@ use crate::layers::tar_read::looks_like_tar;
 use crate::oci::Digest;
 use crate::oci::digest::FieldHasher;
 use crate::plan::step::{
-    Chmod, CopyFrom, CopyStep, NetworkMode, RunMountKind, RunStep, StagePlan, Step, StepKind,
-    WorkdirStep,
+    CacheSharing, Chmod, CopyFrom, CopyStep, NetworkMode, RunMountKind, RunStep, StagePlan, Step,
+    StepKind, WorkdirStep,
 };
 use crate::progress::{Event, StepId};
 use crate::source::Span;
@@ -107,11 +107,16 @@ impl Builder<'_> {
     fn run_inputs(&self, run: &RunStep, worker: Option<&Worker>) -> Result<Option<Vec<Digest>>> {
         let mut inputs = Vec::new();
         for mount in &run.mounts {
-            // Later, with a place among the running steps taken, waiting for that stage could be for ever.
-            if let RunMountKind::Cache { from: Some((CopyFrom::Stage(seed), _)), .. } = &mount.kind
-                && worker.is_some()
-            {
-                self.states.wait(*seed).ok_or_else(super::stage::stopped)?;
+            if let RunMountKind::Cache { id, from: Some(seed), .. } = &mount.kind {
+                // Later, with a place among the running steps taken, waiting for that stage could be for ever.
+                if let CopyFrom::Stage(stage) = seed.0 {
+                    match worker {
+                        Some(_) => drop(self.states.wait(stage).ok_or_else(super::stage::stopped)?),
+                        None if self.states.complete(stage).is_none() => return Ok(None),
+                        None => {}
+                    }
+                }
+                inputs.push(Digest::of(self.cache_id(id, Some(seed))?.as_bytes()));
             }
             let RunMountKind::Bind { from, source } = &mount.kind else { continue };
             let sources = [(source.clone(), mount.span)];
@@ -222,7 +227,7 @@ impl Builder<'_> {
     /// Gets the mounts of `RUN --mount` ready.
     fn binds(&self, step: &RunStep, worker: &Worker) -> Result<Binds> {
         let mut binds = Binds::default();
-        let caches = CacheMounts::take(self.store, &step.mounts, &worker.cancel)?;
+        let caches = CacheMounts::take(self.store, self.cache_ids(step)?, &worker.cancel)?;
         for mount in &step.mounts {
             match &mount.kind {
                 RunMountKind::Tmpfs { size } => binds.add_tmpfs(&mount.target, *size),
@@ -232,7 +237,7 @@ impl Builder<'_> {
                     binds.add_path(&mount.target, &path, mount.read_only, Some(copy))?;
                 }
                 RunMountKind::Cache { id, from, sharing, owner } => {
-                    let path = caches.path(id, *sharing)?;
+                    let path = caches.path(&self.cache_id(id, from.as_ref())?, *sharing)?;
                     if !path.exists() {
                         self.seed(path, from.as_ref(), *owner, mount.span, worker)?;
                     }
@@ -242,6 +247,30 @@ impl Builder<'_> {
         }
         binds.hold(caches);
         Ok(binds)
+    }
+
+    /// Under which name a cache is kept: a seed belongs to it, so that platforms with seeds of their own have caches of
+    /// their own.
+    fn cache_id(&self, id: &str, seed: Option<&(CopyFrom, String)>) -> Result<String> {
+        let Some((from, source)) = seed else { return Ok(id.to_owned()) };
+        let tree = match from {
+            CopyFrom::Context => return Ok(id.to_owned()),
+            CopyFrom::Image(base) => keys::base(Some(&self.image(base)?.manifest)),
+            CopyFrom::Stage(stage) => {
+                self.states.complete(*stage).ok_or_else(super::stage::stopped)?.key
+            }
+        };
+        let mut hasher = FieldHasher::new("nb-cache-1");
+        hasher.field(id.as_bytes()).field(tree.as_str().as_bytes()).field(source.as_bytes());
+        Ok(hasher.finish().to_string())
+    }
+
+    fn cache_ids(&self, step: &RunStep) -> Result<Vec<(String, CacheSharing)>> {
+        let caches = step.mounts.iter().filter_map(|mount| match &mount.kind {
+            RunMountKind::Cache { id, from, sharing, .. } => Some((id, from.as_ref(), *sharing)),
+            _ => None,
+        });
+        caches.map(|(id, seed, sharing)| Ok((self.cache_id(id, seed)?, sharing))).collect()
     }
 
     /// Copies what a bind mount shows into a directory of its own: ignore rules hold, writes are nobody's.

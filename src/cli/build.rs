@@ -84,8 +84,11 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
             Ids::Real => IdMode::Real,
             Ids::Range => IdMode::Range,
         })),
-        emulators: Places { given: args.qemu_dirs.clone(), path: environment.path() },
-        qemu_image: args.qemu_image.clone(),
+        emulators: Places {
+            given: values::directories(&args.qemu_dirs)?,
+            path: environment.path(),
+        },
+        qemu_image: args.qemu_image.as_deref().map(values::image_name).transpose()?,
         images: None,
         net: net_config(environment),
         build_args,

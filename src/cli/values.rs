@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layers::compress::Compression;
 use crate::oci::{Platform, Reference};
 use crate::progress::Emitter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Docker's and buildah's values mean `auto` (design §10.5).
@@ -30,12 +30,20 @@ pub(super) fn check_isolation(name: &str, emitter: &Emitter) -> Result<()> {
 
 /// The platforms of comma lists, each once, in the order given; docker's own variable counts when there is no flag.
 pub(super) fn platforms(lists: &[String], environment: &Environment) -> Result<Vec<Platform>> {
-    let default: Vec<String> = match lists {
-        [] => environment.text("DOCKER_DEFAULT_PLATFORM").into_iter().collect(),
-        _ => Vec::new(),
-    };
+    const VARIABLE: &str = "DOCKER_DEFAULT_PLATFORM";
+    if lists.is_empty() {
+        return match environment.text(VARIABLE) {
+            Some(text) => platform_list(&[text])
+                .map_err(|error| error.wrap(format!("bad value of {VARIABLE} in the environment"))),
+            None => Ok(Vec::new()),
+        };
+    }
+    platform_list(lists)
+}
+
+fn platform_list(lists: &[String]) -> Result<Vec<Platform>> {
     let mut platforms: Vec<Platform> = Vec::new();
-    for word in lists.iter().chain(&default).flat_map(|list| list.split(',')) {
+    for word in lists.iter().flat_map(|list| list.split(',')) {
         let platform = match word.trim() {
             "local" => Platform::host(),
             word => Platform::parse(word).map_err(|error| error.with_kind(ErrorKind::Usage))?,
@@ -154,4 +162,17 @@ fn commit_time(context: &Path) -> Result<i64> {
     text.parse().map_err(|_| {
         Error::context(what).cause(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     })
+}
+
+/// The name of an image that a flag asks for.
+pub(super) fn image_name(text: &str) -> Result<Reference> {
+    Reference::parse(text).map_err(|error| error.with_kind(ErrorKind::Usage))
+}
+
+/// Directories that a flag names; they must be there.
+pub(super) fn directories(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    if let Some(path) = paths.iter().find(|path| !path.is_dir()) {
+        return Err(Error::usage(format!("`--qemu-dir {}` is no directory", path.display())));
+    }
+    Ok(paths.to_vec())
 }

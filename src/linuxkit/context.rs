@@ -15,7 +15,15 @@ use std::path::{Component, Path, PathBuf};
 pub struct Context {
     /// The files.
     pub tree: FileTree,
-    _copy: Option<tempfile::TempDir>,
+    /// Kept for as long as the files are used.
+    copy: Option<tempfile::TempDir>,
+}
+
+impl Context {
+    /// Where the copy is, when there are extra sources.
+    pub fn copy(&self) -> Option<&Path> {
+        self.copy.as_ref().map(tempfile::TempDir::path)
+    }
 }
 
 /// Opens the context of a package. `extra` are absolute sources with their places in the context; `tmp` is where a copy may go.
@@ -23,7 +31,7 @@ pub fn open(package: &Path, extra: &[(PathBuf, String)], tmp: &Path) -> Result<C
     let what = || format!("cannot open the package {}", package.display());
     if extra.is_empty() {
         let dir = sys::open_dir_path(package).or_error(ErrorKind::Context, what)?;
-        return Ok(Context { tree: FileTree::context(dir, None), _copy: None });
+        return Ok(Context { tree: FileTree::context(dir, None), copy: None });
     }
     let copy = tempfile::Builder::new()
         .prefix("package-")
@@ -35,7 +43,7 @@ pub fn open(package: &Path, extra: &[(PathBuf, String)], tmp: &Path) -> Result<C
         lay(source, &target)?;
     }
     let dir = sys::open_dir_path(copy.path()).or_error(ErrorKind::Environment, what)?;
-    Ok(Context { tree: FileTree::context(dir, None), _copy: Some(copy) })
+    Ok(Context { tree: FileTree::context(dir, None), copy: Some(copy) })
 }
 
 /// The path of an extra source in the copy, with its directories made. It never leads out of the copy.
@@ -170,7 +178,7 @@ mod tests {
             (at("shared/sub"), "link/in".to_owned()),
         ];
         let context = open(&at("pkg"), &extra, &at("tmp")).unwrap();
-        let copy = context._copy.as_ref().unwrap().path();
+        let copy = context.copy().unwrap();
         assert_eq!(
             tree(copy),
             [

@@ -1,23 +1,49 @@
 //! Indexes over images of several platforms: made by a build, or joined out of two (`image import --add`).
 
+use super::blobs::Blobs;
 use super::layout::Layout;
+use super::layout::index::{IMAGE_NAME, ORIGIN, REF_NAME};
+use super::media;
 use super::platform::Platform;
 use super::spec::{Descriptor, ImageIndex, MediaType, descriptor, to_json};
 use super::{blobs, resolve};
 use crate::error::{Error, Result};
 use oci_spec::image::ImageIndexBuilder;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// An index with the images of `old` and `new`; where both have a platform, `new` wins.
+/// Annotation of an attestation: the digest of the image that it is about.
+const SUBJECT: &str = "vnd.docker.reference.digest";
+
+/// An index with the images of `old` and `new`; where both have a platform, `new` wins. Annotations stay, and so do
+/// attestations of images that do.
 pub fn platforms(layout: &Layout, old: &Descriptor, new: &Descriptor) -> Result<Descriptor> {
     let mut list = leaves(layout, new)?;
     for leaf in leaves(layout, old)? {
-        let same = |other: &Descriptor| platform(other) == platform(&leaf);
+        let same = |other: &Descriptor| {
+            let one_platform = platform(other) == platform(&leaf) && !media::is_attestation(&leaf);
+            one_platform || other.digest() == leaf.digest()
+        };
         if !list.iter().any(same) {
             list.push(leaf);
         }
     }
-    write_index(layout, list, None)
+    let images: HashSet<String> = list.iter().map(|image| image.digest().to_string()).collect();
+    list.retain(|image| {
+        let annotations = image.annotations().as_ref();
+        annotations.and_then(|all| all.get(SUBJECT)).is_none_or(|of| images.contains(of))
+    });
+    let mut annotations = index_annotations(layout, old)?;
+    annotations.extend(index_annotations(layout, new)?);
+    write_index(layout, list, (!annotations.is_empty()).then_some(annotations))
+}
+
+/// What is noted on an index; nothing for a manifest.
+fn index_annotations(layout: &Layout, of: &Descriptor) -> Result<HashMap<String, String>> {
+    let bytes = layout.required(of)?;
+    Ok(match blobs::parse(of, &bytes)? {
+        blobs::Parsed::Index(index) => index.annotations().clone().unwrap_or_default(),
+        blobs::Parsed::Manifest(_) => HashMap::new(),
+    })
 }
 
 /// Writes an index over these images, in the order of their platforms, so that the order in which they came does not
@@ -57,7 +83,10 @@ fn leaves(layout: &Layout, of: &Descriptor) -> Result<Vec<Descriptor>> {
             };
             found.set_platform(Some(known.to_oci()));
         }
-        found.set_annotations(None);
+        // What a store notes about a name is not the image's.
+        let mut annotations = found.annotations().clone().unwrap_or_default();
+        annotations.retain(|key, _| ![IMAGE_NAME, REF_NAME, ORIGIN].contains(&key.as_str()));
+        found.set_annotations((!annotations.is_empty()).then_some(annotations));
         list.push(found);
     }
     Ok(list)

@@ -3,7 +3,7 @@
 
 use crate::emulation::worlds;
 use crate::support::processes::{Marker, mounts_below, wait_until_gone};
-use crate::support::{World, program};
+use crate::support::{Said, Who, World, peer, program};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -108,5 +108,42 @@ fn handlers_of_the_host_are_the_same_before_during_and_after() {
         let args = ["--platform", "s390x", "--qemu-dir", &dir];
         world.build("FROM foreign\nRUN uname -m\n", &args).ok();
         assert_eq!(handlers_of_the_host(), before);
+    }
+}
+
+/// Every platform fills its cache from its own stage.
+#[test]
+fn a_cache_with_a_seed_belongs_to_the_platform_of_the_seed() {
+    let dockerfile = "FROM foreign AS seed\nRUN mkdir /seed && uname -m > /seed/machine\n\
+        FROM foreign\n\
+        RUN --mount=type=cache,target=/c,id=seeded,from=seed,source=/seed cat /c/machine > /machine\n";
+    for (world, dir) in worlds() {
+        let args = ["-t", "app", "--platform", "s390x,arm64", "--qemu-dir", &dir];
+        world.build(dockerfile, &args).ok();
+        world.validate("app");
+        for (platform, machine) in [("linux/s390x", "s390x\n"), ("linux/arm64", "aarch64\n")] {
+            assert_eq!(world.read("app", platform, "machine"), machine, "{platform}");
+        }
+        assert_eq!(world.build(dockerfile, &args).done(), 0);
+    }
+}
+
+/// What is mounted on the host's /sys is not shown to a RUN in the emulators' user namespace, where it would be root.
+#[test]
+fn file_systems_on_the_hosts_sys_are_not_seen() {
+    for (world, dir) in worlds() {
+        if world.who() != Who::Root || !peer("unshare") {
+            continue;
+        }
+        world.file("Dockerfile", "FROM foreign\nRUN ls /sys/kernel > /seen; cat /sys/kernel/secret >> /seen 2>&1; true\n");
+        let script = "mount -t tmpfs -o mode=700 none /sys/kernel && echo secret > /sys/kernel/secret && exec \"$@\"";
+        let mut command = world.command("unshare");
+        command.args(["-m", "--propagation", "private", "sh", "-ec", script, "sh"]);
+        command.arg(program()).args(["build", "--platform", "s390x", "-t", "app"]);
+        command.args(["--qemu-dir", &dir]).arg(world.context());
+        Said::of(command.output().unwrap()).ok();
+        let seen = world.read("app", "linux/s390x", "seen");
+        assert!(!seen.contains("secret\n"), "{seen}");
+        assert!(seen.contains("No such file"), "{seen}");
     }
 }

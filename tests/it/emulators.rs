@@ -34,6 +34,7 @@ fn no_emulator(causes: &str, install: &str) -> String {
     )
 }
 
+const ELSEWHERE: &str = " cause: there is no static qemu-s390x-static or qemu-s390x in /usr/bin, /bin, /usr/sbin, /sbin, /usr/local/bin\n";
 const INSTALL: &str = "help: install a static qemu (Debian, Ubuntu: `apt-get install qemu-user-static`; Fedora: `dnf install qemu-user-static-s390x`), or name one with `--qemu-dir DIR` or `--qemu-image NAME`\n";
 
 #[test]
@@ -42,9 +43,9 @@ fn a_missing_emulator_is_told_before_any_platform_is_begun() {
         let Some(outer) = Outer::with_handlers() else { return };
         let outer = outer.without_emulators();
         let platforms = format!("{},s390x", host());
-        let said = outer.build(&world, RUN, &["--platform", &platforms, "--qemu-dir", "nowhere"]);
+        let said = outer.build(&world, RUN, &["--platform", &platforms]);
         assert_eq!((said.done(), said.cached()), (0, 0), "{}", said.stderr);
-        let causes = " cause: the host has no handler for it\n cause: there is no static qemu-s390x-static or qemu-s390x in nowhere, /usr/bin, /bin, /usr/sbin, /sbin, /usr/local/bin\n cause: this was for the platform linux/s390x\n";
+        let causes = " cause: the host has no handler for it\n cause: there is no static qemu-s390x-static or qemu-s390x in /usr/bin, /bin, /usr/sbin, /sbin, /usr/local/bin\n cause: this was for the platform linux/s390x\n";
         assert_eq!(error_of(&world, &said), no_emulator(causes, INSTALL));
         assert_eq!(said.code, 3);
     }
@@ -74,7 +75,7 @@ fn a_program_that_cannot_be_an_emulator_is_named_with_the_reason() {
             world.give();
             let said = outer.build(&world, RUN, &["--platform", "s390x", "--qemu-dir", "bad"]);
             let causes = format!(
-                " cause: the host has no handler for it\n cause: there is no static qemu-s390x-static or qemu-s390x in bad, /usr/bin, /bin, /usr/sbin, /sbin, /usr/local/bin\n cause: bad/qemu-s390x-static {why}\n"
+                " cause: the host has no handler for it\n cause: `--qemu-dir` has no static qemu-s390x-static or qemu-s390x\n cause: bad/qemu-s390x-static {why}\n{ELSEWHERE}"
             );
             assert_eq!(error_of(&world, &said), no_emulator(&causes, INSTALL));
         }
@@ -82,7 +83,10 @@ fn a_program_that_cannot_be_an_emulator_is_named_with_the_reason() {
         world.give();
         let said = outer.build(&world, RUN, &["--platform", "s390x", "--qemu-dir", "bad"]);
         let causes = " cause: the host has no handler for it\n cause: bad/qemu-s390x-static does not run a program for linux/s390x\n";
-        assert_eq!(error_of(&world, &said), no_emulator(causes, INSTALL));
+        let other = "help: name another qemu than bad/qemu-s390x-static with `--qemu-dir DIR` or `--qemu-image NAME`\n";
+        assert_eq!(error_of(&world, &said), no_emulator(causes, other));
+        let said = world.run(["build", "--qemu-dir", "nowhere", "context"]).failed(2);
+        assert_eq!(said, "error: `--qemu-dir nowhere` is no directory\n");
         // Another directory has a good one.
         let args = ["--platform", "s390x", "--qemu-dir", "bad", "--qemu-dir", &good];
         fs::write(&file, "no program").unwrap();
@@ -120,26 +124,20 @@ fn an_emulator_can_be_an_images() {
         let tree: Vec<String> = world.tree("app", "linux/s390x");
         assert!(!tree.iter().any(|line| line.contains("qemu")), "{tree:?}");
 
-        for (image, why) in [
-            (
-                "base",
-                " cause: cannot use the image `base` of `--qemu-image`\n cause: it has no qemu-s390x-static and no qemu-s390x\n",
-            ),
-            (
-                "gone",
-                " cause: cannot use the image `gone` of `--qemu-image`\n cause: image `gone` is not in the store\nhelp: the store has `app:latest`, `base:latest`, `emulators:latest`, `foreign:latest`\n",
-            ),
-        ] {
+        let build = |image: &str| {
             let args = [&args[..], &[image, "--pull=never", "--no-cache"]].concat();
-            let said = outer.build(&world, RUN, &args);
-            let hidden =
-                " cause: the host's handlers cannot be seen here, and none of them runs it\n";
-            assert_eq!(
-                error_of(&world, &said),
-                no_emulator(&format!("{hidden}{why}"), INSTALL),
-                "{image}"
-            );
-        }
+            outer.build(&world, RUN, &args)
+        };
+        let causes = format!(
+            " cause: the host's handlers cannot be seen here, and none of them runs it\n cause: cannot use the image `base:latest` of `--qemu-image`\n cause: it has no qemu-s390x-static and no qemu-s390x\n{ELSEWHERE}"
+        );
+        assert_eq!(error_of(&world, &build("base")), no_emulator(&causes, INSTALL));
+        // Before the isolation is entered: a slow registry must not hold up Ctrl-C.
+        assert_eq!(
+            crate::handlers::told(&world, &build("gone")),
+            "exit 1\nerror: cannot use the image `gone:latest` of `--qemu-image`\n cause: image `gone:latest` is not in the store\nhelp: the store has `app:latest`, `base:latest`, `emulators:latest`, `foreign:latest`\n"
+        );
+        assert!(build("NOPE::").failed(2).starts_with("error: "), "no name");
     }
 }
 

@@ -15,7 +15,7 @@ const RUN: &str = "FROM foreign\nRUN uname -m > /machine\n";
 const HANDLERS: &str = "/proc/sys/fs/binfmt_misc";
 
 /// Standard error with what differs from machine to machine replaced.
-fn told(world: &World, said: &Said) -> String {
+pub fn told(world: &World, said: &Said) -> String {
     let text = normal(world, said);
     let host = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
     let name = "qemu-s390x-static ";
@@ -124,10 +124,14 @@ fn cases(qemu: &Path) -> Option<Vec<Case>> {
 fn a_complete_handler_is_used_and_else_our_own_instance() {
     for (world, dir) in worlds() {
         let Some(cases) = cases(&world.path("qemu/qemu-s390x-static")) else { return };
+        let own = "emulation: s390x by qemu-s390x-static VERSION (own binfmt_misc)\n";
         for case in cases {
-            let args = ["--no-cache", "-t", "app", "--platform", "s390x", "--qemu-dir", &dir];
-            let said = case.host.build(&world, RUN, &args);
-            let own = "emulation: s390x by qemu-s390x-static VERSION (own binfmt_misc)\n";
+            let args = ["--no-cache", "-t", "app", "--platform", "s390x"];
+            // What the user names wins over any handler.
+            let named = [&args[..], &["--qemu-dir", &dir]].concat();
+            let said = case.host.build(&world, RUN, &named);
+            assert_eq!(told(&world, &said), works(own), "{}", case.name);
+            let said = case.host.then("PATH=$PATH:$HOME/qemu").build(&world, RUN, &args);
             let expected = if case.complete { case.alone } else { works(own) };
             assert_eq!(told(&world, &said), expected, "{}", case.name);
             assert_eq!(world.read("app", "linux/s390x", "machine"), "s390x\n");
@@ -166,11 +170,13 @@ fn who_builds_and_what_emulates_does_not_change_the_digest() {
         let [s390x, arm64] =
             ["s390x", "aarch64"].map(|name| world.path(&format!("qemu/qemu-{name}-static")));
         let args = ["--no-cache", "--source-date-epoch", "1700000000", "-t", "app"];
-        let args = [&args[..], &["--platform", "s390x,arm64", "--qemu-dir", &dir]].concat();
-        digests.push(world.build(dockerfile, &args).ok().trim().to_owned());
+        let args = [&args[..], &["--platform", "s390x,arm64"]].concat();
+        let named = [&args[..], &["--qemu-dir", &dir]].concat();
+        digests.push(world.build(dockerfile, &named).ok().trim().to_owned());
         world.validate("app");
         let Some(host) = Outer::with_handlers() else { return };
         let host = host.without_emulators().handler("s390x", &s390x, "CFP");
+        let host = host.then("PATH=$PATH:$HOME/qemu");
         // One by the host, one by us; then both by the host.
         let said = host.build(&world, dockerfile, &args);
         assert!(said.stderr.contains("(own binfmt_misc)"), "{}", said.stderr);

@@ -259,3 +259,18 @@ fn what_cannot_be_built_is_told_before_anything_is_done() {
     world.validate("app");
     assert_eq!(world.platforms("app"), ["windows/amd64"]);
 }
+
+#[test]
+fn a_shared_step_that_fails_is_not_tried_again() {
+    let platforms = ["linux/arm64", "linux/s390x", &host()];
+    let world = World::new().with_base().with_platforms("multi", &platforms);
+    let dockerfile = "FROM --platform=$BUILDPLATFORM base AS build\nRUN echo tried; false\n\
+        ARG TARGETARCH\nRUN echo $TARGETARCH > /arch\nFROM multi\nCOPY --from=build /arch /\n";
+    for jobs in ["1", "8"] {
+        let platforms = platforms.join(",");
+        let args = ["--no-cache", "--jobs", jobs, "--platform", &platforms];
+        let said = world.build(dockerfile, &args);
+        let tried = said.stderr.lines().filter(|line| line.ends_with("] tried")).count();
+        assert_eq!((tried, said.code), (1, 1), "{}", said.stderr);
+    }
+}

@@ -6,8 +6,10 @@ use super::interpreter::Rejected;
 use super::probe_elf::{self, Verdict};
 use super::way::{Emulator, Way, handlers_emulator};
 use crate::error::Error;
+use crate::executor::spawner::Refusal;
 use crate::oci::Platform;
 use crate::sys::probe;
+use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -25,6 +27,10 @@ pub(super) struct Facts {
     pub(super) host: Verdict,
     /// What we have for an instance of our own.
     pub(super) own: Own,
+    /// True when that is what the user named.
+    pub(super) named: bool,
+    /// Why what the user named cannot be used.
+    pub(super) unfit: Vec<String>,
     /// What the probe did in that.
     pub(super) proof: Option<Verdict>,
 }
@@ -46,10 +52,8 @@ pub(super) enum Own {
     Ready { emulator: Emulator, path: PathBuf, program: Option<OwnedFd> },
     /// There is none in these directories.
     Missing { looked: Vec<PathBuf>, rejected: Vec<Rejected> },
-    /// The user's image gave none.
-    Image(Error),
-    /// The kernel refused the instance.
-    Refused { doing: String, error: String },
+    /// The kernel refused the instance, with this emulator.
+    Refused { path: PathBuf, refusal: Refusal },
 }
 
 impl Facts {
@@ -63,7 +67,16 @@ impl Facts {
                 (State::Enabled, fitting.cloned().collect())
             }
         };
-        Self { arch, state, handlers, host, own: Own::Unneeded, proof: None }
+        Self {
+            arch,
+            state,
+            handlers,
+            host,
+            own: Own::Unneeded,
+            named: false,
+            unfit: Vec::new(),
+            proof: None,
+        }
     }
 
     /// How the machine runs it without us.
@@ -98,6 +111,7 @@ impl Facts {
 
     fn causes(&self, kernel: Option<(u32, u32)>) -> Vec<String> {
         let mut causes = vec![self.hosts_fault()];
+        causes.extend_from_slice(&self.unfit);
         match &self.own {
             Own::Unneeded => {}
             Own::Ready { path, .. } => causes.push(format!(
@@ -114,11 +128,7 @@ impl Facts {
                     causes.push(format!("{} {}", file.path.display(), file.why));
                 }
             }
-            Own::Image(error) => {
-                causes.push(error.message().to_owned());
-                causes.extend_from_slice(error.causes());
-            }
-            Own::Refused { doing, error } => match kernel {
+            Own::Refused { refusal: Refusal { doing, error, .. }, .. } => match kernel {
                 Some(kernel) if kernel < NEEDED_KERNEL => causes.push(format!(
                     "the kernel is {}.{}; a user namespace has handlers of its own from {}.{} on",
                     kernel.0, kernel.1, NEEDED_KERNEL.0, NEEDED_KERNEL.1
@@ -156,14 +166,18 @@ impl Facts {
         let arch = self.arch;
         let old = kernel.is_some_and(|kernel| kernel < NEEDED_KERNEL);
         let mut hints = Vec::new();
-        if let Own::Image(error) = &self.own {
-            hints.extend_from_slice(error.hints());
-        }
         match &self.own {
-            Own::Missing { .. } | Own::Image(_) | Own::Ready { .. } => hints.push(format!(
+            Own::Ready { path, .. } => hints.push(format!(
+                "name another qemu than {} with `--qemu-dir DIR` or `--qemu-image NAME`",
+                path.display()
+            )),
+            Own::Missing { .. } => hints.push(format!(
                 "install a static qemu (Debian, Ubuntu: `apt-get install {DEBIAN_PACKAGE}`; Fedora: `dnf install {}`), or name one with `--qemu-dir DIR` or `--qemu-image NAME`",
                 arch.fedora_package
             )),
+            Own::Refused { refusal, .. } if refusal.doing.contains("user namespace") => {
+                hints.push(probe::why_no_user_namespace(Errno::from_raw_os_error(refusal.errno)));
+            }
             Own::Unneeded | Own::Refused { .. } => {}
         }
         if old || matches!(self.own, Own::Refused { .. }) || self.is_switched_off() {
@@ -199,7 +213,12 @@ impl Facts {
             ),
             _ => {
                 let [name, _] = self.arch.program_names();
-                let line = handlers::registration(self.arch, &format!("/usr/bin/{name}"));
+                let usual = PathBuf::from(format!("/usr/bin/{name}"));
+                let path = match &self.own {
+                    Own::Refused { path, .. } if path.is_absolute() => path,
+                    _ => &usual,
+                };
+                let line = handlers::registration(self.arch, &path.to_string_lossy());
                 let line = line.unwrap_or_default();
                 let remove = entry.map_or_else(String::new, |handler| {
                     format!("echo -1 > /proc/sys/fs/binfmt_misc/{}; ", handler.name)
@@ -247,10 +266,12 @@ mod tests {
     }
 
     fn refused() -> Own {
-        Own::Refused {
+        let refusal = Refusal {
             doing: "mounting binfmt_misc".to_owned(),
             error: "fsopen(\"binfmt_misc\"): operation not permitted".to_owned(),
-        }
+            errno: 1,
+        };
+        Own::Refused { path: "/usr/bin/qemu-s390x-static".into(), refusal }
     }
 
     /// The whole advice with the platform of this machine taken out.

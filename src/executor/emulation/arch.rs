@@ -30,10 +30,6 @@ pub enum Data {
 pub struct Architecture {
     /// GOARCH, the image specification's name.
     pub goarch: &'static str,
-    /// What `uname -m` says there.
-    pub uname: &'static str,
-    /// Debian's name of its (usual) port.
-    pub debian: &'static str,
     /// qemu's name, as in `qemu-NAME-static`.
     pub qemu: &'static str,
     /// Fedora's package of the static qemu; Debian has one for all, [`DEBIAN_PACKAGE`].
@@ -59,8 +55,6 @@ pub const DEBIAN_PACKAGE: &str = "qemu-user-static";
 pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         goarch: "amd64",
-        uname: "x86_64",
-        debian: "amd64",
         qemu: "x86_64",
         fedora_package: "qemu-user-static-x86",
         class: Class::Elf64,
@@ -72,8 +66,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     },
     Architecture {
         goarch: "386",
-        uname: "i686",
-        debian: "i386",
         qemu: "i386",
         fedora_package: "qemu-user-static-x86",
         class: Class::Elf32,
@@ -85,8 +77,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     },
     Architecture {
         goarch: "arm64",
-        uname: "aarch64",
-        debian: "arm64",
         qemu: "aarch64",
         fedora_package: "qemu-user-static-aarch64",
         class: Class::Elf64,
@@ -98,8 +88,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     },
     Architecture {
         goarch: "arm",
-        uname: "armv7l",
-        debian: "armhf",
         qemu: "arm",
         fedora_package: "qemu-user-static-arm",
         class: Class::Elf32,
@@ -112,8 +100,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     },
     Architecture {
         goarch: "s390x",
-        uname: "s390x",
-        debian: "s390x",
         qemu: "s390x",
         fedora_package: "qemu-user-static-s390x",
         class: Class::Elf64,
@@ -125,8 +111,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     },
     Architecture {
         goarch: "ppc64le",
-        uname: "ppc64le",
-        debian: "ppc64el",
         qemu: "ppc64le",
         fedora_package: "qemu-user-static-ppc",
         class: Class::Elf64,
@@ -139,8 +123,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     },
     Architecture {
         goarch: "riscv64",
-        uname: "riscv64",
-        debian: "riscv64",
         qemu: "riscv64",
         fedora_package: "qemu-user-static-riscv",
         class: Class::Elf64,
@@ -153,8 +135,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     },
     Architecture {
         goarch: "loong64",
-        uname: "loongarch64",
-        debian: "loong64",
         qemu: "loongarch64",
         fedora_package: "qemu-user-static-loongarch64",
         class: Class::Elf64,
@@ -167,8 +147,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     },
     Architecture {
         goarch: "mips64le",
-        uname: "mips64",
-        debian: "mips64el",
         qemu: "mips64el",
         fedora_package: "qemu-user-static-mips",
         class: Class::Elf64,

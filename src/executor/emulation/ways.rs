@@ -7,7 +7,7 @@
 use super::advice::{Facts, Own};
 use super::arch::{self, Architecture};
 use super::handlers;
-use super::interpreter::{self, Search};
+use super::interpreter::{self, Rejected, Search};
 use super::probe_elf::Verdict;
 use super::way::{Emulator, Way, shortcomings};
 use super::{Places, probe};
@@ -69,9 +69,9 @@ impl Ways {
         }
         let found = self.find(&wanted, bench)?;
         let mut said = Said::default();
-        for (arch, way) in wanted.iter().zip(found) {
+        for (arch, (way, unfit)) in wanted.iter().zip(found) {
             if let Ok(way) = &way {
-                said.add(arch, way);
+                said.add(arch, way, &unfit);
             }
             known.insert(arch.goarch, way);
         }
@@ -95,39 +95,58 @@ impl Ways {
         &self,
         wanted: &[&'static Architecture],
         bench: &Bench<'_>,
-    ) -> Result<Vec<Result<Way>>> {
+    ) -> Result<Vec<(Result<Way>, Vec<String>)>> {
         let registered = handlers::list(Path::new(HANDLERS));
         // Most of it is waiting for small processes and reading large files: all architectures at the same time.
         let mut all = at_once(wanted, |arch| {
             let host = probe::run(arch, bench.spawner, bench.staging, bench.cancel)?;
             let mut facts = Facts::new(arch, &registered, host);
-            if !complete(host) {
-                facts.own = self.search(arch, bench);
+            self.named(&mut facts, bench);
+            if matches!(facts.own, Own::Unneeded) && !complete(host) {
+                facts.own = self.usual(arch);
             }
             Ok(facts)
         })?;
         let own = own_instance(&mut all, bench)?;
-        Ok(all.iter().map(|facts| decide(facts, own.as_ref())).collect())
+        Ok(all.into_iter().map(|facts| (decide(&facts, own.as_ref()), facts.unfit)).collect())
     }
 
-    /// Looks for an emulator that we could register.
-    fn search(&self, arch: &Architecture, bench: &Bench<'_>) -> Own {
-        let given = interpreter::search(arch, &self.places.given);
-        if let Some(found) = given.found {
-            return loaded(arch, found.path, found.file);
+    /// Looks for an emulator where the user said, which wins over everything.
+    fn named(&self, facts: &mut Facts, bench: &Bench<'_>) {
+        let arch = facts.arch;
+        let Search { found, rejected } = interpreter::search(arch, &self.places.given);
+        if let Some(found) = found {
+            facts.own = loaded(arch, found.path, found.file);
+            facts.named = true;
+            return;
+        }
+        if !self.places.given.is_empty() {
+            let names = arch.program_names().join(" or ");
+            facts.unfit.push(format!("`--qemu-dir` has no static {names}"));
+            let shown = |file: &Rejected| format!("{} {}", file.path.display(), file.why);
+            facts.unfit.extend(rejected.iter().map(shown));
         }
         match (bench.from_image)(arch) {
-            Ok(Some(file)) => return loaded(arch, arch.program_names()[1].clone().into(), file),
+            Ok(Some(file)) => {
+                facts.own = loaded(arch, arch.program_names()[1].clone().into(), file);
+                facts.named = true;
+            }
             Ok(None) => {}
-            Err(error) => return Own::Image(error),
+            Err(error) => {
+                facts.unfit.push(error.message().to_owned());
+                facts.unfit.extend_from_slice(error.causes());
+            }
         }
-        let rest: Vec<PathBuf> = self.places.usual();
-        let Search { found, rejected } = interpreter::search(arch, &rest);
-        if let Some(found) = found {
-            return loaded(arch, found.path, found.file);
+    }
+
+    /// Looks for an emulator in PATH and the usual places.
+    fn usual(&self, arch: &Architecture) -> Own {
+        let looked: Vec<PathBuf> = self.places.usual();
+        let Search { found, rejected } = interpreter::search(arch, &looked);
+        match found {
+            Some(found) => loaded(arch, found.path, found.file),
+            None => Own::Missing { looked, rejected },
         }
-        let looked = self.places.given.iter().chain(&rest).cloned().collect();
-        Own::Missing { looked, rejected: given.rejected.into_iter().chain(rejected).collect() }
     }
 }
 
@@ -141,8 +160,17 @@ pub struct Said {
 }
 
 impl Said {
-    fn add(&mut self, arch: &Architecture, way: &Way) {
+    /// `unfit` says why what the user named is not used.
+    fn add(&mut self, arch: &Architecture, way: &Way, unfit: &[String]) {
         self.how.push(format!("{} {}", arch.goarch, way.shown()));
+        if !unfit.is_empty() {
+            self.warnings.push(format!(
+                "{}; commands for {} are run {}",
+                unfit.join(": "),
+                arch.goarch,
+                way.shown()
+            ));
+        }
         let lacking = way.emulator().map(|emulator| &emulator.shortcomings[..]);
         for lack in lacking.unwrap_or_default() {
             self.warnings.push(format!("commands for {}: {lack}", arch.goarch));
@@ -210,10 +238,10 @@ fn own_instance(all: &mut [Facts], bench: &Bench<'_>) -> Result<Option<Arc<Spawn
             })?;
             Ok(Some(Arc::new(spawner)))
         }
-        Err((doing, error)) => {
+        Err(refusal) => {
             for facts in all.iter_mut() {
-                if matches!(facts.own, Own::Ready { .. }) {
-                    facts.own = Own::Refused { doing: doing.clone(), error: error.clone() };
+                if let Own::Ready { path, .. } = &facts.own {
+                    facts.own = Own::Refused { path: path.clone(), refusal: refusal.clone() };
                 }
             }
             Ok(None)
@@ -222,7 +250,7 @@ fn own_instance(all: &mut [Facts], bench: &Bench<'_>) -> Result<Option<Arc<Spawn
 }
 
 fn decide(facts: &Facts, own: Option<&Arc<Spawner>>) -> Result<Way> {
-    if complete(facts.host) {
+    if complete(facts.host) && !(facts.named && facts.proof.is_some_and(complete)) {
         return Ok(facts.hosts_way());
     }
     if let (Some(spawner), Own::Ready { emulator, .. }, Some(proof)) =

@@ -17,7 +17,7 @@ use crate::sys::process;
 use crate::sys::{Named, SysError, SysResult};
 use rustix::io::Errno;
 use rustix::net::{self as rnet, SendAncillaryBuffer};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{IoSlice, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -50,6 +50,24 @@ pub struct RunFds {
     pub given: Vec<OwnedFd>,
 }
 
+/// Why there is no spawner with a binfmt_misc of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What was being done.
+    pub doing: String,
+    /// The failed call and what the kernel said.
+    pub error: String,
+    /// Number of that error.
+    pub errno: i32,
+}
+
+impl Refusal {
+    fn new(doing: impl Into<String>, error: &SysError) -> Self {
+        let errno = error.errno.raw_os_error();
+        Self { doing: doing.into(), error: error.to_string(), errno }
+    }
+}
+
 impl Spawner {
     /// Forks the spawner. The caller must be single-threaded and in its final namespaces.
     pub fn start() -> SysResult<Self> {
@@ -64,23 +82,23 @@ impl Spawner {
 
     /// Makes a spawner in a new user namespace with the same ids and a binfmt_misc of its own, in which programs of these
     /// architectures are run by these interpreters. On failure says what was being done.
-    pub fn emulating(
-        &self,
-        interpreters: &[(&'static str, OwnedFd)],
-    ) -> Result<Self, (String, String)> {
-        let failed = |error: SysError| ("asking the spawner".to_owned(), error.to_string());
+    pub fn emulating(&self, interpreters: &[(&'static str, OwnedFd)]) -> Result<Self, Refusal> {
+        let failed = |error: SysError| Refusal::new("asking the spawner", &error);
         let names: Vec<&str> = interpreters.iter().map(|(name, _)| *name).collect();
         let memory = memory_file(&names).map_err(failed)?;
         let (ours, theirs) = socket_pair(rnet::SocketType::SEQPACKET).map_err(failed)?;
-        let (reader, writer) =
-            std::io::pipe().map_err(|error| ("making a pipe".to_owned(), error.to_string()))?;
+        let (reader, writer) = std::io::pipe()
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .named(|| "pipe()".to_owned())
+            .map_err(failed)?;
         let mut list = vec![memory.as_fd(), writer.as_fd(), theirs.as_fd()];
         list.extend(interpreters.iter().map(|(_, fd)| fd.as_fd()));
         self.send(b'e', &list).map_err(failed)?;
         drop(list);
         drop((writer, theirs));
-        let said: Result<Result<(), (String, String)>, _> = serde_json::from_reader(reader);
-        said.unwrap_or_else(|_| Err(("asking the spawner".to_owned(), "no answer".to_owned())))?;
+        let said: Result<Result<(), Refusal>, _> = serde_json::from_reader(reader);
+        let silent = SysError { call: "no answer".to_owned(), errno: Errno::IO };
+        said.unwrap_or_else(|_| Err(failed(silent)))?;
         Ok(Self { pid: None, requests: Mutex::new(Some(ours)) })
     }
 

@@ -1,6 +1,6 @@
 //! The spawner's own process: takes requests, clones, reaps, and never outlives the builder.
 
-use super::instance;
+use super::{Refusal, instance};
 use crate::executor::{Report, RunSpec, init};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Named, userns};
@@ -135,7 +135,6 @@ impl Server {
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
             .named(|| "pipe()".to_owned())
             .and_then(|pipe| Ok((pipe, process::clone_into(namespaces)?)));
-        let doing = "making a user namespace";
         let error = match cloned {
             Ok(((go, writer), Cloned::Child)) => {
                 drop(writer);
@@ -159,11 +158,11 @@ impl Server {
             },
             Err(error) => error,
         };
-        answer(&mut report, Err((doing.to_owned(), error.to_string())));
+        answer(&mut report, Err(Refusal::new("making a user namespace", &error)));
     }
 }
 
-fn answer(report: &mut std::io::PipeWriter, said: Result<(), (String, String)>) {
+fn answer(report: &mut std::io::PipeWriter, said: Result<(), Refusal>) {
     let _reader_gone = report.write_all(&serde_json::to_vec(&said).unwrap_or_default());
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`search`] takes the first program that can work and keeps the reasons against the others, for the error message.
 //! It must be linked statically: the kernel starts it inside the rootfs, where the libraries of this machine are
-//! not. [`into_memory`] and [`from_reader`] copy it into a sealed file in memory, so that no rootfs has to show it.
+//! not. [`into_memory`] copies it into a sealed file in memory, so that no rootfs has to show it.
 //! Nothing is started here; the version is read out of the program's bytes.
 
 use super::arch::Architecture;
@@ -84,6 +84,10 @@ impl fmt::Display for Unfit {
 pub fn search(arch: &Architecture, directories: &[PathBuf]) -> Search {
     let mut search = Search::default();
     for directory in directories {
+        // Of directories of PATH that are not there, or not ours to look into, there is nothing to tell.
+        if rustix::fs::access(directory, rustix::fs::Access::EXEC_OK).is_err() {
+            continue;
+        }
         for name in arch.program_names() {
             let path = directory.join(name);
             let file = match fs::open_read_path(&path) {
@@ -184,7 +188,10 @@ pub fn version(arch: &Architecture, file: &File) -> Option<String> {
             let plain = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
             plain && !text.is_empty() && before.len() + text.len() < OVERLAP
         };
-        let version = finder.find_iter(&block[..size]).filter_map(text).find(printable);
+        // One that begins in the overlap is whole in the next block.
+        let own = |start: &usize| *start < BLOCK || size < block.len();
+        let found = finder.find_iter(&block[..size]).filter(own);
+        let version = found.filter_map(text).find(printable);
         if version.is_some() || size < block.len() {
             return version;
         }
