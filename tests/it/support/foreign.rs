@@ -136,14 +136,28 @@ fn import(world: &World, name: &str, file: &Path, options: &[&str]) {
 
 /// The program of fetch-qemu and the line that would register it.
 fn fetched(qemu: &str) -> Option<(PathBuf, String)> {
+    static ALL: OnceLock<bool> = OnceLock::new();
     let dir = target_dir("qemu");
     let program = dir.join(format!("qemu-{qemu}-static"));
     let line = dir.join(format!("binfmt.d/qemu-{qemu}.conf"));
-    let there = program.exists() && line.exists();
-    if !there && !script("fetch-qemu", &[dir.to_str().unwrap(), qemu]) {
+    let there = || program.exists() && line.exists();
+    if !there() {
+        // All at once, since the package is unpacked for each call; and in vain only once.
+        ALL.get_or_init(|| fetch_all(&dir));
+    }
+    if !there() {
         return None;
     }
     Some((program, fs::read_to_string(line).unwrap().trim_end().to_owned()))
+}
+
+fn fetch_all(dir: &Path) -> bool {
+    let foreign = MACHINES.iter().filter(|machine| machine.is_foreign());
+    let mut args: Vec<&str> = foreign.map(|machine| machine.qemu).collect();
+    args.sort_unstable();
+    args.dedup();
+    args.insert(0, dir.to_str().unwrap());
+    script("fetch-qemu", &args)
 }
 
 /// What registers an emulator: `:NAME:M::MAGIC:MASK:INTERPRETER:FLAGS`.
@@ -186,8 +200,8 @@ impl World {
             let program = fetched(name).filter(|_| kernel_will_do()).map(|(program, _)| program);
             have("foreign", program.is_some());
             let to = dir.join(format!("qemu-{name}-static"));
-            // A link costs nothing; the user need not be able to reach the target directory.
-            if !to.exists() && fs::hard_link(program.as_ref()?, &to).is_err() {
+            // No link: the world's files are given to its user.
+            if !to.exists() {
                 fs::copy(program?, &to).unwrap();
             }
         }
