@@ -245,3 +245,23 @@ fn digests_of_several_platforms_are_those_of_the_index() {
         })
     );
 }
+
+#[test]
+fn a_platform_that_is_added_takes_nothing_from_the_others() {
+    let world = World::new().with_platforms("multi", &["linux/arm64", "linux/s390x"]);
+    let platforms = ["--platform", "linux/arm64,linux/s390x", "-t", "app"];
+    let notes = ["--annotation", "index,manifest-descriptor:a=b"];
+    world.build(COPIES, &[&platforms[..], &notes].concat()).ok();
+    let before = world.raw("app");
+    let tar = world.path("added.tar");
+    fs::write(&tar, base::bare_tar()).unwrap();
+    world.give();
+    let tar = tar.to_str().unwrap();
+    world.run(["image", "import", "--add", "--platform", "linux/ppc64le", "app", tar]).ok();
+    world.validate("app");
+    let after = world.raw("app");
+    assert_eq!(after["annotations"], before["annotations"]);
+    let (before, after) = (&before["manifests"], &after["manifests"]);
+    assert_eq!((&after[0], &after[2]), (&before[0], &before[1]));
+    assert_eq!(after[1]["platform"]["architecture"], "ppc64le");
+}
