@@ -1,9 +1,9 @@
 //! `index.json`: the names in a layout, changed under a lock and by rename.
 //!
 //! Entries that are not touched keep every member that they have, known to us or not: other tools write here, too.
-//! The lock is an advisory `flock` on `.lock` beside it, the file that linuxkit's cache uses.
+//! The lock is on `.lock` beside it, the file that linuxkit locks in its cache.
 
-use super::Layout;
+use super::{FileLock, Layout, LockKind};
 use crate::{
     error::{Error, ErrorKind, Result, ResultExt},
     oci::{
@@ -182,33 +182,23 @@ impl Layout {
         })
     }
 
-    fn change_index<T>(&self, change: impl FnOnce(&mut Vec<Value>) -> Result<T>) -> Result<T> {
-        let _lock = self.lock()?;
+    /// The index, for a change that reads first; nobody else changes it until the value is dropped.
+    pub fn lock_index(&self) -> Result<LockedIndex<'_>> {
+        let lock = self.lock()?;
         let mut file = self.read_index()?;
-        let mut entries = file.manifests.take().unwrap_or_default();
-        let result = change(&mut entries)?;
-        file.manifests = Some(entries);
-        self.replace_file("index.json", &spec::to_json(&file)?)?;
+        let entries = file.manifests.take().unwrap_or_default();
+        Ok(LockedIndex { layout: self, _lock: lock, file, entries })
+    }
+
+    fn change_index<T>(&self, change: impl FnOnce(&mut Vec<Value>) -> Result<T>) -> Result<T> {
+        let mut index = self.lock_index()?;
+        let result = change(&mut index.entries)?;
+        index.store()?;
         Ok(result)
     }
 
-    pub(super) fn lock(&self) -> Result<File> {
-        let path = self.root.join(LOCK);
-        let fail = || format!("cannot lock `{}`", path.display());
-        let file = File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .or_error(ErrorKind::Environment, fail)?;
-        loop {
-            match rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(file),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => {
-                    return Err(io::Error::from(error)).or_error(ErrorKind::Environment, fail);
-                }
-            }
-        }
+    pub(super) fn lock(&self) -> Result<FileLock> {
+        self.lock_file(LOCK, LockKind::Exclusive)
     }
 
     fn read_index(&self) -> Result<IndexFile> {
@@ -246,6 +236,52 @@ impl Layout {
                 .cause(error)
         })?;
         Ok(IndexEntry { descriptor })
+    }
+}
+
+/// An `index.json` that nobody else changes for as long as this value lives.
+#[derive(Debug)]
+pub struct LockedIndex<'a> {
+    layout: &'a Layout,
+    _lock: FileLock,
+    file: IndexFile,
+    entries: Vec<Value>,
+}
+
+impl LockedIndex<'_> {
+    /// All entries, with the changes that were made.
+    pub fn entries(&self) -> Result<Vec<IndexEntry>> {
+        self.entries.iter().map(|value| self.layout.entry(value.clone())).collect()
+    }
+
+    /// Lets a name (`org.opencontainers.image.ref.name`) mean a descriptor: earlier entries of it go, the new one is last.
+    pub fn set(&mut self, name: &str, descriptor: &Descriptor) -> Result<()> {
+        let mut descriptor = descriptor.clone();
+        let mut annotations = descriptor.annotations().clone().unwrap_or_default();
+        annotations.insert(REF_NAME.to_owned(), name.to_owned());
+        descriptor.set_annotations(Some(annotations));
+        self.remove(name);
+        self.entries.push(
+            serde_json::to_value(descriptor)
+                .map_err(|error| Error::internal("JSON of a descriptor").cause(error))?,
+        );
+        Ok(())
+    }
+
+    /// Forgets a name.
+    pub fn remove(&mut self, name: &str) {
+        self.entries.retain(|entry| ref_name(entry) != Some(name));
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// Writes the file, in one step.
+    pub fn store(&mut self) -> Result<()> {
+        self.file.manifests = Some(self.entries.clone());
+        self.layout.replace_file("index.json", &spec::to_json(&self.file)?)
     }
 }
 

@@ -5,8 +5,12 @@
 //! Names live in `index.json`, which [`index`] changes under a lock.
 
 pub mod index;
+mod lock;
+mod transfer;
 
-pub use index::{IndexEntry, NamedImage, Origin};
+pub use index::{IndexEntry, LockedIndex, NamedImage, Origin};
+pub use lock::{FileLock, LockKind};
+pub use transfer::Check;
 
 use super::{
     blobs::{Blobs, missing},
@@ -57,6 +61,11 @@ impl Layout {
 
     /// Makes a layout, or opens the one that is there. A directory with other content is refused.
     pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
+        Self::create_marked(root, MARKER_TEXT)
+    }
+
+    /// The same with another spelling of the file `oci-layout`, for a layout that is made new.
+    pub fn create_marked(root: impl Into<PathBuf>, marker: &str) -> Result<Self> {
         let root = root.into();
         let fail = || format!("cannot make the image layout `{}`", root.display());
         fs::create_dir_all(&root).or_error(ErrorKind::Environment, fail)?;
@@ -78,7 +87,7 @@ impl Layout {
         fs::create_dir_all(root.join("blobs/sha256")).or_error(ErrorKind::Environment, fail)?;
         let layout = Self { root };
         layout.write_if_absent("index.json", index::EMPTY.as_bytes())?;
-        layout.write_if_absent(MARKER, MARKER_TEXT.as_bytes())?;
+        layout.write_if_absent(MARKER, marker.as_bytes())?;
         Layout::open(layout.root)
     }
 

@@ -157,3 +157,71 @@ fn many_writers_lose_no_name() {
     });
     assert_eq!(layout.names().unwrap().len(), 40);
 }
+
+#[test]
+fn the_index_lock_is_one_that_posix_record_locks_see() {
+    use nix::{
+        errno::Errno,
+        fcntl::{FcntlArg, fcntl},
+    };
+    let (_dir, layout) = layout();
+    let other = File::options().write(true).open(layout.root().join(".lock")).unwrap();
+    let wanted = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let held = layout.lock_index().unwrap();
+    assert_eq!(fcntl(&other, FcntlArg::F_SETLK(&wanted)), Err(Errno::EAGAIN));
+    drop(held);
+    assert_eq!(fcntl(&other, FcntlArg::F_SETLK(&wanted)), Ok(0));
+}
+
+#[test]
+fn blobs_are_linked_from_another_layout_and_damaged_ones_replaced() {
+    use std::os::unix::fs::MetadataExt;
+    let ((_dir, ours), (_other, theirs)) = (layout(), layout());
+    let blob = theirs.put_document(media::OCI_CONFIG, b"{}").unwrap();
+    let digest = spec::digest_of(&blob).unwrap();
+    let inode = |layout: &Layout| fs::metadata(layout.blob_path(&digest)).unwrap().ino();
+    ours.take_blob(&theirs, &blob, Check::Size).unwrap();
+    assert_eq!(inode(&ours), inode(&theirs));
+    fs::remove_file(ours.blob_path(&digest)).unwrap();
+    fs::write(ours.blob_path(&digest), b"{").unwrap();
+    ours.take_blob(&theirs, &blob, Check::Content).unwrap();
+    assert_eq!(inode(&ours), inode(&theirs));
+    assert_eq!(files(&ours), [digest.hex()]);
+}
+
+#[test]
+fn what_others_could_change_is_copied_and_checked() {
+    use std::os::unix::fs::MetadataExt;
+    let ((_dir, ours), (_other, theirs)) = (layout(), layout());
+    let blob = theirs.put_document(media::OCI_CONFIG, b"{}").unwrap();
+    let digest = spec::digest_of(&blob).unwrap();
+    let (from, to) = (theirs.blob_path(&digest), ours.blob_path(&digest));
+    fs::set_permissions(&from, fs::Permissions::from_mode(0o666)).unwrap();
+    ours.take_blob(&theirs, &blob, Check::Size).unwrap();
+    assert_ne!(fs::metadata(&to).unwrap().ino(), fs::metadata(&from).unwrap().ino());
+    fs::remove_file(&to).unwrap();
+
+    fs::rename(&from, theirs.root().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(theirs.root().join("elsewhere"), &from).unwrap();
+    ours.take_blob(&theirs, &blob, Check::Size).unwrap();
+    assert!(fs::symlink_metadata(&to).unwrap().is_file());
+    fs::remove_file(&to).unwrap();
+
+    fs::write(theirs.root().join("elsewhere"), b"[]").unwrap();
+    let wrong = |check| ours.take_blob(&theirs, &blob, check).unwrap_err().to_string();
+    let message = format!("blob has the wrong content: expected {digest}, found ");
+    assert!(wrong(Check::Content).contains(&message), "{}", wrong(Check::Content));
+    assert!(wrong(Check::Size).contains(&message));
+    fs::write(theirs.root().join("elsewhere"), b"[").unwrap();
+    let size = format!("blob {digest} has the wrong size: expected 2 bytes, found 1");
+    assert_eq!(wrong(Check::Size), size);
+    fs::remove_file(&from).unwrap();
+    assert!(wrong(Check::Size).ends_with("2 bytes) is missing"));
+    assert_eq!(files(&ours), Vec::<String>::new());
+}
