@@ -12,6 +12,7 @@ use crate::layers::diff::{DiffOptions, read_tree};
 use crate::layers::snapshot::{Snapshot, random_id};
 use crate::layers::tar_write::{TimePolicy, write_layer, write_trees as write_trees_below};
 use crate::oci::archive::{self, Output, SaveFormat, SaveImage, SaveOptions};
+use crate::oci::layout::Layout;
 use crate::oci::platform::{self, Platform};
 use crate::oci::spec::Descriptor;
 use crate::progress::{Emitter, Event};
@@ -137,14 +138,24 @@ pub fn save(
     format: SaveFormat,
     path: Option<&Path>,
 ) -> Result<()> {
+    save_from(store.images(), descriptor, names, format, path)
+}
+
+/// The same from any layout.
+pub fn save_from(
+    layout: &Layout,
+    descriptor: &Descriptor,
+    names: &[crate::oci::Reference],
+    format: SaveFormat,
+    path: Option<&Path>,
+) -> Result<()> {
     let images = [SaveImage { descriptor, names }];
     let options = SaveOptions::new(format);
     if format == SaveFormat::OciDir {
         let path = path.ok_or_else(|| Error::usage("a layout directory needs a path"))?;
-        return archive::save(store.images(), &images, &options, Output::Dir(path));
+        return archive::save(layout, &images, &options, Output::Dir(path));
     }
-    Target::open(path)?
-        .fill(|out| archive::save(store.images(), &images, &options, Output::Stream(out)))
+    Target::open(path)?.fill(|out| archive::save(layout, &images, &options, Output::Stream(out)))
 }
 
 /// Root file systems of one or several platforms, for the outputs that want those.

@@ -190,6 +190,13 @@ impl Layout {
         Ok(LockedIndex { layout: self, _lock: lock, file, entries })
     }
 
+    /// Forgets all names, whatever the index is like; nobody else sets one until the lock is dropped.
+    pub fn forget_names(&self) -> Result<FileLock> {
+        let lock = self.lock()?;
+        self.replace_file("index.json", EMPTY.as_bytes())?;
+        Ok(lock)
+    }
+
     fn change_index<T>(&self, change: impl FnOnce(&mut Vec<Value>) -> Result<T>) -> Result<T> {
         let mut index = self.lock_index()?;
         let result = change(&mut index.entries)?;
@@ -271,11 +278,6 @@ impl LockedIndex<'_> {
     /// Forgets a name.
     pub fn remove(&mut self, name: &str) {
         self.entries.retain(|entry| ref_name(entry) != Some(name));
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.entries.clear();
     }
 
     /// Writes the file, in one step.

@@ -1,0 +1,80 @@
+//! Many programs at once: every one opens the cache for itself, as other processes would.
+
+use super::super::{PkgCache, fixture::*};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread::ScopedJoinHandle,
+    time::Duration,
+};
+
+const ARCHES: [&str; 4] = ["amd64", "arm64", "riscv64", "s390x"];
+
+#[test]
+fn builds_at_the_same_time_lose_no_name_and_no_blob() {
+    let world = World::new();
+    let directory = world.cache.layout().root();
+    world.build("docker.io/org/all:0", "ppc64le", "before");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Somebody cleans all the time.
+        let cleaner = scope.spawn(|| {
+            let cache = PkgCache::open_or_create(directory).unwrap();
+            let mut rounds = 0;
+            while !done.load(Ordering::Relaxed) || rounds == 0 {
+                cache.clean_unused(Duration::ZERO).unwrap();
+                rounds += 1;
+            }
+        });
+        // Somebody reads, and never finds less than there was: indexes that are replaced are deleted under its eyes.
+        let reader = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert!(world.cache.complete("docker.io/org/all:0", &platform("ppc64le")).unwrap());
+            }
+        });
+        let builders: Vec<_> = (0..8)
+            .map(|thread| {
+                let world = &world;
+                scope.spawn(move || {
+                    let cache = PkgCache::open_or_create(directory).unwrap();
+                    for package in 0..5 {
+                        let arch = ARCHES[thread % 4];
+                        // Of two threads with the same architecture each has its own package and half of a shared one.
+                        for (name, text) in [
+                            (format!("docker.io/org/own{thread}:{package}"), format!("{thread}")),
+                            (format!("docker.io/org/all:{package}"), arch.to_owned()),
+                        ] {
+                            let image = world.image(arch, &text);
+                            let writer = cache.writer().unwrap();
+                            writer.adopt(&world.store, &image).unwrap();
+                            writer.write(&name, &[(platform(arch), image)]).unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let built: Vec<_> = builders.into_iter().map(ScopedJoinHandle::join).collect();
+        done.store(true, Ordering::Relaxed);
+        for outcome in built {
+            outcome.unwrap();
+        }
+        cleaner.join().unwrap();
+        reader.join().unwrap();
+    });
+    for package in 0..5 {
+        for arch in ARCHES {
+            let all = format!("docker.io/org/all:{package}");
+            assert!(world.cache.complete(&all, &platform(arch)).unwrap(), "{all} {arch}");
+        }
+        for thread in 0..8 {
+            let own = format!("docker.io/org/own{thread}:{package}");
+            let arch = ARCHES[thread % 4];
+            assert!(world.cache.complete(&own, &platform(arch)).unwrap(), "{own}");
+        }
+    }
+    // Each own package has two names, each shared one five, one of them six.
+    assert_eq!(world.cache.list().unwrap().len(), 8 * 5 * 2 + 5 * 5 + 1);
+    world.validate();
+    // And of every index that was replaced nothing is left.
+    let freed = world.cache.clean_unused(Duration::ZERO).unwrap();
+    assert_eq!(freed.files, 0);
+}
