@@ -38,10 +38,13 @@ fn builds_at_the_same_time_lose_no_name_and_no_blob() {
                     let cache = PkgCache::open_or_create(directory).unwrap();
                     for package in 0..5 {
                         let arch = ARCHES[thread % 4];
-                        // Of two threads with the same architecture each has its own package and half of a shared one.
+                        // Every thread has its own packages; shared ones have each architecture from two of them.
                         for (name, text) in [
-                            (format!("docker.io/org/own{thread}:{package}"), format!("{thread}")),
-                            (format!("docker.io/org/all:{package}"), arch.to_owned()),
+                            (
+                                format!("docker.io/org/own{thread}:{package}"),
+                                format!("{thread} {package}"),
+                            ),
+                            (format!("docker.io/org/all:{package}"), format!("{arch} {package}")),
                         ] {
                             let image = world.image(arch, &text);
                             let writer = cache.writer().unwrap();
