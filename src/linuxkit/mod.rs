@@ -10,6 +10,7 @@ pub mod build_yml;
 pub mod cache;
 mod config;
 pub mod context;
+pub mod git;
 pub mod platforms;
 mod yaml;
 
