@@ -12,6 +12,7 @@ mod config;
 pub mod context;
 pub mod git;
 pub mod platforms;
+pub mod tag;
 mod yaml;
 
 pub use build_yml::BuildYml;
