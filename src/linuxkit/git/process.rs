@@ -34,7 +34,6 @@ const NOT_INHERITED: &[&str] = &[
     "GIT_GLOB_PATHSPECS",
     "GIT_NOGLOB_PATHSPECS",
     "GIT_ICASE_PATHSPECS",
-    "GIT_TRACE",
     "LANGUAGE",
 ];
 
@@ -94,6 +93,31 @@ pub(super) fn git(dir: &Path, words: &[impl AsRef<OsStr>]) -> Result<Said> {
 }
 
 fn run(program: &str, dir: &Path, words: &[impl AsRef<OsStr>]) -> Result<Said> {
+    let what = || format!("cannot run git in {}", dir.display());
+    let child = command(program, dir, words).spawn();
+    let is_missing = child.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let mut child = child
+        .or_error(ErrorKind::Environment, what)
+        .map_err(|error| if is_missing { error.hint("install git") } else { error })?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // Both are read at once: git waits when one of them is full.
+    let (stdout, stderr) = std::thread::scope(|scope| {
+        let complaint = std::thread::Builder::new()
+            .spawn_scoped(scope, || read_start(stderr, LARGEST_COMPLAINT))?;
+        let stdout = read_start(stdout, LARGEST_OUTPUT)?;
+        let complaint = complaint.join().map_err(|_| io::Error::other("a thread has died"))?;
+        Ok((stdout, complaint?))
+    })
+    .or_error(ErrorKind::Environment, what)?;
+    let status = child.wait().or_error(ErrorKind::Environment, what)?;
+    let ((stdout, is_cut), (stderr, _)) = (stdout, stderr);
+    if is_cut {
+        return Err(failed(dir).cause("its answer is larger than 64 MiB"));
+    }
+    Ok(Said { code: status.code(), stdout, stderr })
+}
+
+fn command(program: &str, dir: &Path, words: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(program);
     for name in NOT_INHERITED {
         command.env_remove(name);
@@ -106,27 +130,7 @@ fn run(program: &str, dir: &Path, words: &[impl AsRef<OsStr>]) -> Result<Said> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let what = || format!("cannot run git in {}", dir.display());
-    let mut child = command
-        .spawn()
-        .or_error(ErrorKind::Environment, what)
-        .map_err(|error| error.hint("install git"))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (stdout, stderr) = std::thread::scope(|scope| {
-        let complaint = scope.spawn(|| read_start(stderr, LARGEST_COMPLAINT));
-        let stdout = read_start(stdout, LARGEST_OUTPUT);
-        (stdout, complaint.join())
-    });
-    let status = child.wait().or_error(ErrorKind::Environment, what)?;
-    let stderr = stderr.map_err(|_| Error::internal("reading what git complains of"))?;
-    let ((stdout, cut), (stderr, _)) = (
-        stdout.or_error(ErrorKind::Environment, what)?,
-        stderr.or_error(ErrorKind::Environment, what)?,
-    );
-    if cut {
-        return Err(failed(dir).cause("its answer is larger than 64 MiB"));
-    }
-    Ok(Said { code: status.code(), stdout, stderr })
+    command
 }
 
 /// The first `limit` bytes and whether there were more, which are read and dropped so that git can end.
@@ -136,4 +140,66 @@ fn read_start(from: Option<impl Read>, limit: u64) -> io::Result<(Vec<u8>, bool)
     from.by_ref().take(limit).read_to_end(&mut start)?;
     let more = io::copy(&mut from, &mut io::sink())?;
     Ok((start, more > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_missing_git_is_an_error() {
+        let error = run("/nowhere/git", Path::new("/p"), &["status"]).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Environment);
+        assert_eq!(error.to_string(), "cannot run git in /p: no such file or directory");
+        assert_eq!(error.hints(), ["install git"]);
+    }
+
+    #[test]
+    fn variables_that_lead_elsewhere_are_not_passed_on() {
+        let command = command("git", Path::new("/p"), &["status"]);
+        let changed: BTreeMap<_, _> = command.get_envs().collect();
+        for name in NOT_INHERITED {
+            assert_eq!(changed.get(OsStr::new(name)), Some(&None), "{name}");
+        }
+        assert_eq!(changed.len(), NOT_INHERITED.len() + 4);
+    }
+
+    #[test]
+    fn of_a_long_answer_only_the_start_is_kept_and_all_is_read() {
+        let mut text = &b"0123456789"[..];
+        assert_eq!(read_start(Some(&mut text), 4).unwrap(), (b"0123".to_vec(), true));
+        assert_eq!(text, b"");
+        assert_eq!(read_start(Some(&b"0123"[..]), 4).unwrap(), (b"0123".to_vec(), false));
+    }
+
+    #[test]
+    fn complaints_become_causes() {
+        let said = |code, stderr: &str| Said { code, stdout: Vec::new(), stderr: stderr.into() };
+        let cases = [
+            (said(Some(128), "warning: x\nfatal: index is damaged\n"), "index is damaged", ""),
+            (said(Some(1), "error: x\nerror: last\n"), "error: last", ""),
+            (said(Some(3), ""), "it ended with code 3", ""),
+            (said(None, ""), "a signal ended it", ""),
+            (
+                said(
+                    Some(128),
+                    "fatal: not a git repository (or any parent up to mount point /m)\n\
+                    Stopping at filesystem boundary (GIT_DISCOVERY_ACROSS_FILESYSTEM not set).\n",
+                ),
+                "not a git repository (or any parent up to mount point /m)",
+                "set GIT_DISCOVERY_ACROSS_FILESYSTEM=1 to let git look beyond this mount",
+            ),
+            (
+                said(Some(128), "fatal: unsafe repository ('/r' is owned by someone else)\n"),
+                "the repository belongs to another user (\"dubious ownership\")",
+                "if you trust it, run `git config --global --add safe.directory '/p'`",
+            ),
+        ];
+        for (said, cause, hint) in cases {
+            let error = said.success(Path::new("/p")).unwrap_err();
+            assert_eq!(error.to_string(), format!("git failed in /p: {cause}"));
+            assert_eq!(error.hints().first().map_or("", String::as_str), hint);
+        }
+    }
 }

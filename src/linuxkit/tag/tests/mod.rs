@@ -2,6 +2,7 @@
 
 mod examples;
 mod failures;
+mod random;
 
 use super::{PackageTag, TagRequest, package_tag};
 use crate::error::Result;
@@ -19,7 +20,7 @@ impl Repository {
     /// `None`, loudly, without git.
     fn new() -> Option<Self> {
         let found = Self::outside_git()?;
-        found.git(&["init", "-q", "-b", "main"]);
+        found.git(&["init", "-q", "--template=", "-b", "main"]);
         Some(found)
     }
 
