@@ -1,5 +1,7 @@
 //! Arguments as typed. One definition gives parsing, `-h` and `--help`.
 
+use super::pkg::args::{CacheArgs, PkgArgs};
+use crate::executor::namespace::IdMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -7,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "nativebuild", version, about, propagate_version = true, max_term_width = 100)]
 #[command(
-    after_help = "`nativebuild DIR` is short for `nativebuild build DIR` when DIR holds a Dockerfile."
+    after_help = "`nativebuild DIR` is short for `nativebuild build DIR` when DIR holds a Dockerfile, and for `nativebuild pkg build DIR` when it holds a build.yml."
 )]
 pub struct Cli {
     /// What to do.
@@ -22,6 +24,11 @@ pub enum Command {
     Build(Box<BuildArgs>),
     /// Bring images in, look at them, write them out
     Image(ImageArgs),
+    /// LinuxKit packages
+    #[command(alias = "package")]
+    Pkg(Box<PkgArgs>),
+    /// The images in LinuxKit's cache
+    Cache(CacheArgs),
     /// Remove what no image and no build needs
     Prune(PruneArgs),
 }
@@ -166,6 +173,16 @@ pub enum Ids {
     Real,
     /// Subordinate ids of /etc/subuid
     Range,
+}
+
+impl Ids {
+    /// As the executor calls it.
+    pub(super) fn mode(self) -> IdMode {
+        match self {
+            Self::Real => IdMode::Real,
+            Self::Range => IdMode::Range,
+        }
+    }
 }
 
 /// `nativebuild image`.

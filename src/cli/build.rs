@@ -11,7 +11,6 @@ use crate::build::{self};
 use crate::context::{FileTree, IgnoreRules};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::emulation::Places;
-use crate::executor::namespace::IdMode;
 use crate::net::NetConfig;
 use crate::plan;
 use crate::plan::step::NetworkMode;
@@ -38,8 +37,12 @@ pub(super) fn run(args: BuildArgs, environment: &Environment, style: Style) -> R
 }
 
 fn form(args: &BuildArgs, style: Style) -> Form {
-    match args.progress {
-        _ if args.quiet => Form::Quiet,
+    if args.quiet { Form::Quiet } else { form_of(args.progress, style) }
+}
+
+/// How progress is shown for a flag's word.
+pub(super) fn form_of(progress: Progress, style: Style) -> Form {
+    match progress {
         Progress::Quiet => Form::Quiet,
         Progress::Json => Form::Json,
         Progress::Tty => Form::Tty,
@@ -79,11 +82,8 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
         },
         epoch,
         compression: values::compression(args)?,
-        jobs: values::jobs(args)?,
-        account: environment.account(args.ids.map(|ids| match ids {
-            Ids::Real => IdMode::Real,
-            Ids::Range => IdMode::Range,
-        })),
+        jobs: values::jobs(args.jobs)?,
+        account: environment.account(args.ids.map(Ids::mode)),
         emulators: Places {
             given: values::directories(&args.qemu_dirs)?,
             path: environment.path(),

@@ -31,6 +31,27 @@ impl Environment {
         self.get(name)?.into_string().ok()
     }
 
+    /// LinuxKit's cache: the flag, LINUXKIT_CACHE, else `~/.linuxkit/cache`.
+    pub(super) fn linuxkit_cache(&self, flag: Option<&PathBuf>) -> Result<PathBuf> {
+        if let Some(flag) = flag {
+            return Ok(flag.clone());
+        }
+        if let Some(cache) = self.get("LINUXKIT_CACHE") {
+            return Ok(cache.into());
+        }
+        let home = self.get("HOME").map(PathBuf::from);
+        home.map(|home| home.join(".linuxkit/cache")).ok_or_else(|| {
+            Error::usage("there is no HOME to keep LinuxKit's cache in")
+                .hint("name a directory with `--cache` or LINUXKIT_CACHE")
+        })
+    }
+
+    /// Docker's configuration directory.
+    pub(super) fn docker_config(&self) -> Option<PathBuf> {
+        let own = self.get("DOCKER_CONFIG").map(PathBuf::from);
+        own.or_else(|| Some(PathBuf::from(self.get("HOME")?).join(".docker")))
+    }
+
     /// The directories of PATH that are absolute.
     pub(super) fn path(&self) -> Vec<PathBuf> {
         let path = self.get("PATH").unwrap_or_default();

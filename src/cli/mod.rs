@@ -8,6 +8,7 @@ mod build;
 mod environment;
 mod image;
 mod output;
+mod pkg;
 mod progress;
 mod prune;
 mod report;
@@ -50,6 +51,8 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     let result = match cli.command {
         Command::Build(arguments) => build::run(*arguments, &environment, style),
         Command::Image(arguments) => image::run(arguments, &environment, style),
+        Command::Pkg(arguments) => pkg::run(*arguments, &environment, style),
+        Command::Cache(arguments) => pkg::run_cache(arguments, &environment),
         Command::Prune(arguments) => prune::run(&arguments, &environment),
     };
     match result {

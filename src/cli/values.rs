@@ -117,8 +117,8 @@ pub(super) fn compression(args: &BuildArgs) -> Result<Compression> {
         .map_err(|error| error.with_kind(ErrorKind::Usage))
 }
 
-pub(super) fn jobs(args: &BuildArgs) -> Result<usize> {
-    match args.jobs {
+pub(super) fn jobs(given: Option<usize>) -> Result<usize> {
+    match given {
         Some(0) => Err(Error::usage("`--jobs` must be at least 1")),
         Some(jobs) => Ok(jobs),
         None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),

@@ -1,0 +1,253 @@
+//! `nativebuild pkg` and `nativebuild cache`: LinuxKit's words → [`crate::linuxkit`].
+
+pub(super) mod args;
+mod cache;
+
+use super::environment::Environment;
+use super::progress::Printer;
+use super::report::Style;
+use super::{print_data, values};
+use crate::build::store::Store;
+use crate::error::{Error, ErrorKind, Result};
+use crate::linuxkit::automatic;
+use crate::linuxkit::cache::PkgCache;
+use crate::linuxkit::package::{self, Package, PackageOptions};
+use crate::linuxkit::pipeline::{BuildOptions, Builder};
+use crate::linuxkit::platforms;
+use crate::progress::Emitter;
+use args::{BuilderCommand, PkgArgs, PkgBuildArgs, PkgCommand, PkgCommon, Timestamps};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub(super) use cache::run as run_cache;
+
+pub(super) fn run(args: PkgArgs, environment: &Environment, style: Style) -> Result<()> {
+    let PkgArgs { command, common } = args;
+    // Scripts know two exit codes of `linuxkit pkg`.
+    dispatch(command, &common, environment, style).map_err(|error| match error.kind() {
+        ErrorKind::Environment | ErrorKind::Registry => error.with_kind(ErrorKind::Package),
+        _ => error,
+    })
+}
+
+fn dispatch(
+    command: PkgCommand,
+    common: &PkgCommon,
+    environment: &Environment,
+    style: Style,
+) -> Result<()> {
+    match command {
+        PkgCommand::ShowTag { dirs, canonical } => {
+            show_tag(&dirs, canonical, &options(common, environment)?)
+        }
+        PkgCommand::Build(args) if !args.switches.push && !args.switches.nobuild => {
+            build(&args, common, environment, style)
+        }
+        PkgCommand::Build(_) => Err(later("pkg build --push")),
+        PkgCommand::Push(_) => Err(later("pkg push")),
+        PkgCommand::Manifest { .. } => Err(later("pkg manifest")),
+        PkgCommand::RemoteTag { .. } => Err(later("pkg remote-tag")),
+        PkgCommand::Builder { command } => builder(command, common, environment),
+    }
+}
+
+/// What needs a registry that takes images.
+fn later(what: &str) -> Error {
+    Error::new(ErrorKind::Package, format!("not yet supported: `{what}`")).hint(
+        "pushing comes with the work on registries; `nativebuild cache export` writes an archive that others can push",
+    )
+}
+
+fn options(common: &PkgCommon, environment: &Environment) -> Result<PackageOptions> {
+    let working_dir = std::env::current_dir()
+        .map_err(|error| Error::environment("there is no working directory").cause(error))?;
+    Ok(PackageOptions {
+        working_dir,
+        build_yml: common.build_yml.clone(),
+        org: common.org.clone().or_else(|| environment.text("LINUXKIT_PKG_ORG")),
+        user: environment.text("USER").or_else(|| environment.text("LOGNAME")),
+        hash: common.hash.clone().unwrap_or_default(),
+        hash_commit: common.hash_commit.clone(),
+        hash_path: common.hash_path.clone(),
+        tag: common.tag.clone().unwrap_or_default(),
+        dev: common.switches.dev,
+        force_dirty: common.switches.force_dirty,
+    })
+}
+
+fn show_tag(dirs: &[PathBuf], canonical: bool, options: &PackageOptions) -> Result<()> {
+    let mut text = String::new();
+    for dir in dirs {
+        let tag = Package::load(dir, options)?.tag;
+        text += &if canonical { tag.canonical() } else { tag.reference() };
+        text.push('\n');
+    }
+    print_data(text.as_bytes())
+}
+
+/// Two switches that exclude each other: `None` when neither is given.
+fn either(yes: bool, no: bool, names: (&str, &str)) -> Result<Option<bool>> {
+    match (yes, no) {
+        (true, true) => Err(Error::usage(format!("cannot set both {} and {}", names.0, names.1))),
+        (true, false) => Ok(Some(true)),
+        (false, true) => Ok(Some(false)),
+        (false, false) => Ok(None),
+    }
+}
+
+fn build(
+    args: &PkgBuildArgs,
+    common: &PkgCommon,
+    environment: &Environment,
+    style: Style,
+) -> Result<()> {
+    let form = super::build::form_of(args.progress, style);
+    let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
+    refuse(args, common)?;
+    warn(args, &emitter);
+    let options = build_options(args, common, environment)?;
+    let (dirs, skipped) = package::packages(&args.dirs, &common.build_yml);
+    for dir in skipped {
+        let shown = dir.display();
+        print_data(
+            format!("Skipping {shown}: it has no {}\n", common.build_yml.display()).as_bytes(),
+        )?;
+    }
+    if options.package.hash_commit != "HEAD" {
+        return Err(Error::usage("cannot build from commit hash != HEAD")
+            .hint("check the commit out; `show-tag` takes any commit"));
+    }
+    // All packages are read before the first one is built.
+    let packages =
+        dirs.iter().map(|dir| Package::load(dir, &options.package)).collect::<Result<Vec<_>>>()?;
+    let store = Arc::new(Store::open(&environment.store(common.root.as_ref())?)?);
+    let cache = PkgCache::open_or_create(environment.linuxkit_cache(common.cache.as_ref())?)?;
+    let say = |line: &str| print_data(format!("{line}\n").as_bytes());
+    let mut builder = Builder::new(store, cache, &options, emitter, &say);
+    packages.iter().try_for_each(|package| builder.build(package))
+}
+
+/// What would be misunderstood if it were ignored.
+fn refuse(args: &PkgBuildArgs, common: &PkgCommon) -> Result<()> {
+    if args.switches.force && args.switches.pull {
+        return Err(Error::usage("`--force` and `--pull` exclude each other"));
+    }
+    for mirror in &common.mirror {
+        let url = mirror.rsplit_once('=').map_or(mirror.as_str(), |(_, url)| url);
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(Error::usage(format!(
+                "mirror `{mirror}` must start with http:// or https://"
+            )));
+        }
+    }
+    let flags = [
+        (!common.mirror.is_empty(), "--mirror"),
+        (!common.cert_file.is_empty(), "--cert-file"),
+        (!common.registry_creds.is_empty(), "--registry-creds"),
+        (args.switches.pull, "--pull"),
+        (args.switches.precache_images, "--precache-images"),
+        (!args.ssh.is_empty(), "--ssh"),
+    ];
+    match flags.iter().find(|(given, _)| *given) {
+        Some((_, flag)) => Err(Error::new(
+            ErrorKind::Package,
+            format!("not yet supported: `pkg build {flag}`"),
+        )
+        .hint("leave it out; base images come from LinuxKit's cache, the store, or a registry")),
+        None => Ok(()),
+    }
+}
+
+fn warn(args: &PkgBuildArgs, emitter: &Emitter) {
+    if args.sbom_scanner.as_deref().is_some_and(|scanner| scanner != "false") {
+        emitter.warn("`--sbom-scanner` has no effect yet: no SBOM is made");
+    }
+    let meaningless = [
+        (args.builder_name.is_some(), "--builder-name"),
+        (args.builder_image.is_some(), "--builder-image"),
+        (args.builder_config.is_some(), "--builder-config"),
+        (args.switches.builder_restart, "--builder-restart"),
+    ];
+    for (_, flag) in meaningless.iter().filter(|(given, _)| *given) {
+        emitter.warn(format!("`{flag}` has no effect: there is no BuildKit to configure"));
+    }
+}
+
+fn build_options(
+    args: &PkgBuildArgs,
+    common: &PkgCommon,
+    environment: &Environment,
+) -> Result<BuildOptions> {
+    let switches = common.switches;
+    let from_flag = args.builders.clone().map(|text| ("--builders flag".to_owned(), text));
+    let from_environment = || {
+        let text = environment.text("LINUXKIT_BUILDERS")?;
+        Some(("environment variable LINUXKIT_BUILDERS".to_owned(), text))
+    };
+    Ok(BuildOptions {
+        package: options(common, environment)?,
+        platforms: args.platforms.clone(),
+        skip_platforms: args.skip_platforms.clone(),
+        builders: from_flag.or_else(from_environment),
+        contexts: environment
+            .docker_config()
+            .map(|dir| platforms::docker_contexts(&dir))
+            .unwrap_or_default(),
+        force: args.switches.force,
+        docker: args.switches.docker,
+        dry_run: args.switches.dry_run,
+        ignore_cached: args.switches.ignore_cached,
+        dockerfile: args.dockerfile.clone(),
+        build_arg_files: args.build_arg_file.clone(),
+        network: either(switches.network, switches.nonetwork, ("network", "nonetwork"))?,
+        step_cache: either(
+            switches.enable_cache,
+            switches.disable_cache,
+            ("enable-cache", "disable-cache"),
+        )?,
+        epoch: match (args.source_date_epoch, args.timestamps) {
+            (Some(epoch), _) => Some(Some(epoch)),
+            (None, Timestamps::Real) => Some(None),
+            (None, Timestamps::Commit) => None,
+        },
+        proxies: automatic::proxies(|name| environment.text(name)),
+        jobs: values::jobs(args.jobs)?,
+        account: environment.account(args.ids.map(super::args::Ids::mode)),
+        emulators: crate::executor::emulation::Places {
+            given: values::directories(&args.qemu_dirs)?,
+            path: environment.path(),
+        },
+        qemu_image: args.qemu_image.as_deref().map(values::image_name).transpose()?,
+        net: super::build::net_config(environment),
+        engine: environment.engine()?,
+    })
+}
+
+/// The builder that LinuxKit means is BuildKit's; ours is the store.
+fn builder(command: BuilderCommand, common: &PkgCommon, environment: &Environment) -> Result<()> {
+    let prune = super::args::PruneArgs { all: true, root: common.root.clone() };
+    match command {
+        BuilderCommand::Prune => super::prune::run(&prune, environment),
+        BuilderCommand::Du => {
+            let path = environment.store(common.root.as_ref())?;
+            let mut text = String::new();
+            let mut total = 0;
+            for part in ["images", "snapshots", "cache", "mounts"] {
+                let bytes = size(&path.join(part));
+                total += bytes;
+                text += &format!("{part}\t{bytes}\n");
+            }
+            print_data(format!("{text}total\t{total}\n").as_bytes())
+        }
+    }
+}
+
+/// Bytes of all files below a directory, as far as they can be read.
+fn size(path: &std::path::Path) -> u64 {
+    let Ok(found) = std::fs::symlink_metadata(path) else { return 0 };
+    if !found.is_dir() {
+        return found.len();
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| size(&entry.path())).sum()
+}

@@ -1,0 +1,107 @@
+//! `depends.docker-images`: images that a package wants as archives in its directory (linuxkit.md §7).
+
+use super::build_yml::{DependTarget, Depends, ImageList, parse_image_list};
+use super::package::{Package, read_source};
+use crate::build::store::Store;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::net::{NetConfig, Registry, Wanted};
+use crate::oci::archive::{self, Output, SaveFormat, SaveImage, SaveOptions};
+use crate::oci::layout::Origin;
+use crate::oci::spec::Descriptor;
+use crate::oci::{Platform, Reference, resolve};
+use crate::progress::Emitter;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// What fetching needs.
+pub(super) struct Fetch<'a> {
+    pub(super) store: &'a Store,
+    pub(super) net: &'a NetConfig,
+    pub(super) emitter: &'a Emitter,
+    pub(super) say: &'a dyn Fn(&str) -> Result<()>,
+}
+
+impl Fetch<'_> {
+    /// Writes the archives of a package. As with docker the images are those of this machine's platform, whatever is
+    /// built.
+    pub(super) fn all(&self, package: &Package, depends: &Depends) -> Result<()> {
+        let images = match &depends.images {
+            ImageList::Given(images) => images.clone(),
+            ImageList::File { path, span } => {
+                let file = read_source(&package.shown.join(path))
+                    .map_err(|error| error.at(&package.source, *span))?;
+                parse_image_list(&file)?
+            }
+        };
+        match &depends.target {
+            DependTarget::Directory(dir) => self.each(&images, &package.dir.join(dir)),
+            DependTarget::Archive(file) => self.together(&images, &package.dir.join(file)),
+        }
+    }
+
+    /// Each image in a file of its own; what the directory held goes away.
+    fn each(&self, images: &[Reference], dir: &Path) -> Result<()> {
+        let what = || format!("cannot make {}", dir.display());
+        match fs::symlink_metadata(dir) {
+            Ok(found) if found.is_dir() => {
+                fs::remove_dir_all(dir).or_error(ErrorKind::Environment, what)?;
+            }
+            Ok(_) => fs::remove_file(dir).or_error(ErrorKind::Environment, what)?,
+            Err(_) => {}
+        }
+        fs::create_dir_all(dir).or_error(ErrorKind::Environment, what)?;
+        for image in images {
+            let found = self.find(image)?;
+            let last = image.repository.rsplit('/').next().unwrap_or_default();
+            let digest = image.digest.as_ref().map_or_else(String::new, |d| format!("@{d}"));
+            let name = format!("{last}{digest}.tar");
+            (self.say)(&format!("Adding \"{name}\" as dependency"))?;
+            self.write(&[(found, image.clone())], &dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// All images in one file, under their names without tags and digests.
+    fn together(&self, images: &[Reference], file: &Path) -> Result<()> {
+        let mut found = Vec::new();
+        for image in images {
+            let plain = Reference { tag: None, digest: None, ..image.clone() };
+            found.push((self.find(image)?, plain));
+        }
+        self.write(&found, file)
+    }
+
+    /// The image by its digest: out of the store, else pulled.
+    fn find(&self, image: &Reference) -> Result<Descriptor> {
+        let failed = |error: Error| error.wrap(format!("failed to pull `{image}`"));
+        let layout = self.store.images();
+        let host = Platform::host();
+        let stored = layout.find(image)?.map(|stored| stored.descriptor);
+        let here = stored.as_ref().and_then(|root| resolve::resolve(layout, root, &host).ok());
+        if let Some(here) = here {
+            return Ok(here.manifest_descriptor);
+        }
+        let registry = Registry::new(self.net).map_err(failed)?;
+        let pulled = registry
+            .pull(image, &Wanted::One(host), layout, self.emitter)
+            .map_err(|error| failed(error.into()))?;
+        layout.set_name(image, &pulled.root, Origin::Pulled)?;
+        Ok(pulled.image)
+    }
+
+    fn write(&self, images: &[(Descriptor, Reference)], path: &Path) -> Result<()> {
+        let what = || format!("cannot write {}", path.display());
+        let mut name = path.as_os_str().to_owned();
+        name.push(".part");
+        let mut out = BufWriter::new(File::create(&name).or_error(ErrorKind::Environment, what)?);
+        let all: Vec<SaveImage<'_>> = images
+            .iter()
+            .map(|(descriptor, name)| SaveImage { descriptor, names: std::slice::from_ref(name) })
+            .collect();
+        let options = SaveOptions::new(SaveFormat::DockerArchive);
+        archive::save(self.store.images(), &all, &options, Output::Stream(&mut out))?;
+        out.flush().or_error(ErrorKind::Environment, what)?;
+        fs::rename(&name, path).or_error(ErrorKind::Environment, what)
+    }
+}

@@ -1,0 +1,393 @@
+//! Building a package into the LinuxKit cache: what is there already is skipped, the rest is one build for all missing
+//! platforms (linuxkit.md §4).
+
+use super::automatic::{self, Known};
+use super::build_args::{self, PackageName};
+use super::cache::PkgCache;
+use super::package::{Package, PackageOptions, read_source};
+use super::platforms::{self, DockerContext};
+use super::{context, dependencies};
+use crate::build;
+use crate::build::request::{
+    BuildOutcome, BuildRequest, ImageSource, OutputKind, OutputSpec, PullPolicy,
+};
+use crate::build::store::Store;
+use crate::dockerfile;
+use crate::error::{Error, Result};
+use crate::executor::emulation::Places;
+use crate::executor::namespace::Account;
+use crate::layers::compress::Compression;
+use crate::net::{EngineConfig, NetConfig};
+use crate::oci::archive::{self, Output, SaveFormat, SaveImage, SaveOptions};
+use crate::oci::{Platform, Reference};
+use crate::plan::step::NetworkMode;
+use crate::progress::Emitter;
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// What `pkg build` takes from the command line and the environment.
+#[derive(Clone, Debug)]
+pub struct BuildOptions {
+    /// Of all verbs.
+    pub package: PackageOptions,
+    /// `--platforms`.
+    pub platforms: Vec<String>,
+    /// `--skip-platforms`.
+    pub skip_platforms: Vec<String>,
+    /// `--builders` or LINUXKIT_BUILDERS, with its source for errors.
+    pub builders: Option<(String, String)>,
+    /// Docker's contexts.
+    pub contexts: Vec<DockerContext>,
+    /// `--force`.
+    pub force: bool,
+    /// `--docker`.
+    pub docker: bool,
+    /// `--dry-run`.
+    pub dry_run: bool,
+    /// `--ignore-cached`.
+    pub ignore_cached: bool,
+    /// `--dockerfile`.
+    pub dockerfile: Option<String>,
+    /// `--build-arg-file`.
+    pub build_arg_files: Vec<PathBuf>,
+    /// `--network` or `--nonetwork`.
+    pub network: Option<bool>,
+    /// `--disable-cache` or `--enable-cache`.
+    pub step_cache: Option<bool>,
+    /// Seconds since 1970 that stand for now; the outer `None` means the package's last commit.
+    pub epoch: Option<Option<i64>>,
+    /// Proxy variables.
+    pub proxies: Vec<(String, String)>,
+    /// Steps at once.
+    pub jobs: usize,
+    /// Who builds.
+    pub account: Account,
+    /// Where emulators are.
+    pub emulators: Places,
+    /// An image with emulators.
+    pub qemu_image: Option<Reference>,
+    /// For pulling.
+    pub net: NetConfig,
+    /// For `--docker`.
+    pub engine: EngineConfig,
+}
+
+/// Several packages built one after the other.
+pub struct Builder<'a> {
+    store: Arc<Store>,
+    cache: Arc<PkgCache>,
+    options: &'a BuildOptions,
+    emitter: Emitter,
+    /// Takes lines for standard output.
+    say: &'a dyn Fn(&str) -> Result<()>,
+    session: build::Session,
+}
+
+impl std::fmt::Debug for Builder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Builder<'a> {
+    /// Nothing is built yet.
+    pub fn new(
+        store: Arc<Store>,
+        cache: PkgCache,
+        options: &'a BuildOptions,
+        emitter: Emitter,
+        say: &'a dyn Fn(&str) -> Result<()>,
+    ) -> Self {
+        let session = build::Session::default();
+        Self { store, cache: Arc::new(cache), options, emitter, say, session }
+    }
+
+    /// Builds what of a package is missing.
+    pub fn build(&mut self, package: &Package) -> Result<()> {
+        let name = package.tag.reference();
+        let options = self.options;
+        let wanted =
+            platforms::wanted(&package.yml.arches, &options.platforms, &options.skip_platforms)?;
+        if wanted.is_empty() {
+            return (self.say)(&format!("Skipping {name} with no architectures to build"));
+        }
+        let builders = options.builders.as_ref().map(|(from, text)| (from.as_str(), text.as_str()));
+        for warning in platforms::check_builders(builders, &wanted, &options.contexts)? {
+            self.emitter.warn(warning);
+        }
+        if options.docker && !wanted.iter().any(is_host) {
+            return Err(Error::usage(format!(
+                "must build for local platform `{}` when targeting docker",
+                Platform::host()
+            ))
+            .hint("add it to `--platforms`, or leave `--docker` out"));
+        }
+        if package.yml.disable_content_trust.is_some() {
+            self.emitter.warn(format!(
+                "`disable-content-trust` of {} has no effect: there is no content trust any more",
+                package.source.name()
+            ));
+        }
+        (self.say)(&format!("Building \"{name}\""))?;
+        let missing = self.missing(package, &wanted)?;
+        if missing.is_empty() {
+            self.load_into_engine(package, &wanted)?;
+            return (self.say)("Build complete, not pushing, all done.");
+        }
+        let arches: Vec<&str> = missing.iter().map(|p| p.architecture.as_str()).collect();
+        (self.say)(&format!("building {name} for arches: {}", arches.join(",")))?;
+        if options.dry_run {
+            return self.dry_run(package, &missing);
+        }
+        let outcome = self.build_missing(package, &missing)?;
+        self.keep(package, &missing, &outcome)?;
+        self.load_into_engine(package, &wanted)?;
+        (self.say)("Build complete, not pushing, all done.")
+    }
+
+    /// The platforms that the cache does not have whole.
+    fn missing(&self, package: &Package, wanted: &[Platform]) -> Result<Vec<Platform>> {
+        if self.options.force {
+            return Ok(wanted.to_vec());
+        }
+        let (name, full) = (package.tag.reference(), package.tag.canonical());
+        let mut missing = Vec::new();
+        (self.say)(&format!("checking for {name} in local cache..."))?;
+        for platform in wanted {
+            let arch = &platform.architecture;
+            if self.cache.complete(&full, platform)? {
+                (self.say)(&format!("found {name} {arch} in local cache, skipping build"))?;
+            } else {
+                (self.say)(&format!("{name} {arch} not found, will build"))?;
+                missing.push(platform.clone());
+            }
+        }
+        Ok(missing)
+    }
+
+    fn build_missing(&mut self, package: &Package, missing: &[Platform]) -> Result<BuildOutcome> {
+        if let Some(depends) = &package.yml.depends {
+            let fetch = dependencies::Fetch {
+                store: &self.store,
+                net: &self.options.net,
+                emitter: &self.emitter,
+                say: self.say,
+            };
+            fetch.all(package, depends)?;
+        }
+        let (request, _context) = self.request(package, missing)?;
+        self.session.build(&request, &self.store, &self.emitter)
+    }
+
+    /// Takes what was built into the cache.
+    fn keep(
+        &self,
+        package: &Package,
+        platforms: &[Platform],
+        outcome: &BuildOutcome,
+    ) -> Result<()> {
+        let writer = self.cache.writer()?;
+        let mut arches = Vec::new();
+        for image in &outcome.images {
+            writer.adopt(self.store.images(), image)?;
+            let built = Platform::of_descriptor(image);
+            let platform = platforms.iter().find(|platform| Some(*platform) == built.as_ref());
+            let platform = platform.ok_or_else(|| Error::internal("an image has no platform"))?;
+            arches.push((platform.clone(), image.clone()));
+        }
+        writer.write(&package.tag.canonical(), &arches).map(drop)
+    }
+
+    /// `--docker`: every platform under its own tag, this machine's also under the plain one.
+    fn load_into_engine(&self, package: &Package, platforms: &[Platform]) -> Result<()> {
+        if !self.options.docker {
+            return Ok(());
+        }
+        let engine = crate::net::Engine::find(&self.options.engine)?;
+        let full = package.tag.canonical();
+        for platform in platforms {
+            let image = self.cache.image_named(&full, platform)?;
+            let mut names = vec![Reference::parse(&format!("{full}-{}", platform.architecture))?];
+            if is_host(platform) {
+                names.push(Reference::parse(&full)?);
+            }
+            let images = [SaveImage { descriptor: &image.manifest_descriptor, names: &names }];
+            let layout = self.cache.layout();
+            let loaded = engine.load(None, |out| {
+                let options = SaveOptions::new(SaveFormat::DockerArchive);
+                archive::save(layout, &images, &options, Output::Stream(out))
+            })?;
+            (self.say)(&format!("loaded {} into {engine}", loaded.join(", ")))?;
+        }
+        Ok(())
+    }
+
+    /// The line that would do the same with docker; arguments are quoted for a shell.
+    fn dry_run(&self, package: &Package, missing: &[Platform]) -> Result<()> {
+        let (request, _context) = self.request(package, missing)?;
+        for platform in missing {
+            let arch = &platform.architecture;
+            let mut words = vec!["docker buildx build".to_owned()];
+            words.push(format!("--platform {platform}"));
+            words.push(format!("-t {}-{arch}", package.tag.reference()));
+            for (name, value) in &request.build_args {
+                words.push(format!("--build-arg {}", quoted(&format!("{name}={value}"))));
+            }
+            for (name, value) in &request.labels {
+                words.push(format!("--label {}", quoted(&format!("{name}={value}"))));
+            }
+            if request.network == NetworkMode::None {
+                words.push("--network none".to_owned());
+            }
+            if request.no_cache {
+                words.push("--no-cache".to_owned());
+            }
+            let dockerfile = package.shown.join(self.dockerfile(package)?);
+            words.push(format!("-f {}", quoted(&dockerfile.display().to_string())));
+            words.push(quoted(&package.shown.display().to_string()));
+            (self.say)(&words.join(" "))?;
+        }
+        Ok(())
+    }
+
+    fn dockerfile(&self, package: &Package) -> Result<String> {
+        let name = self.options.dockerfile.as_ref().unwrap_or(&package.yml.dockerfile);
+        let inside = Path::new(name).components().all(|part| part != Component::ParentDir);
+        if !inside || Path::new(name).is_absolute() {
+            return Err(Error::package(format!(
+                "cannot expand beyond root of context for dockerfile `{name}`"
+            ))
+            .hint("the Dockerfile is in the package's directory or below it"));
+        }
+        Ok(name.clone())
+    }
+
+    /// The request of a package, with its context, which must live as long.
+    fn request(
+        &self,
+        package: &Package,
+        missing: &[Platform],
+    ) -> Result<(BuildRequest, context::Context)> {
+        let options = self.options;
+        let name = self.dockerfile(package)?;
+        let dockerfile = read_source(&package.shown.join(&name)).map_err(|error| {
+            let (name, dir) = (&name, package.shown.display());
+            error.wrap(format!(
+                "dockerfile `{name}` does not exist or cannot be read in context {dir}"
+            ))
+        })?;
+        let known = known(package)?;
+        let declared = declared(&dockerfile)?;
+        let given = self.given_args(package)?;
+        let mut build_args = automatic::build_args(&known, given.clone());
+        // An argument that the Dockerfile does not know means nothing to it; only the user's are worth a warning.
+        build_args.retain(|(name, _)| {
+            declared.contains(name) || given.iter().any(|(given, _)| given == name)
+        });
+        build_args.splice(0..0, options.proxies.iter().cloned());
+        let tree = context::open(&package.dir, &package.extra_sources(), &self.store.sub("tmp"))?;
+        let network = options.network.unwrap_or(package.yml.network);
+        let step_cache = options.step_cache.unwrap_or(!package.yml.disable_cache);
+        let request = BuildRequest {
+            dockerfile,
+            context: tree.tree.try_clone()?,
+            build_args,
+            target: None,
+            labels: automatic::labels(&known),
+            platforms: missing.to_vec(),
+            annotations: Vec::new(),
+            tags: Vec::new(),
+            outputs: vec![OutputSpec { kind: OutputKind::Image, dest: None }],
+            no_cache: !step_cache,
+            network: if network { NetworkMode::Default } else { NetworkMode::None },
+            pull: PullPolicy::Check,
+            epoch: match options.epoch {
+                Some(epoch) => epoch,
+                None => package.tag.last_touched()?,
+            },
+            compression: Compression::default(),
+            jobs: options.jobs,
+            account: options.account.clone(),
+            emulators: options.emulators.clone(),
+            qemu_image: options.qemu_image.clone(),
+            images: (!options.ignore_cached).then(|| self.cached_images()),
+            net: options.net.clone(),
+            engine: options.engine.clone(),
+        };
+        Ok((request, tree))
+    }
+
+    /// Build arguments of the build.yml, then of the files; of equal names the last counts.
+    fn given_args(&self, package: &Package) -> Result<Vec<(String, String)>> {
+        let mut ask = |dir: &Path| {
+            let plain = PackageOptions {
+                working_dir: self.options.package.working_dir.clone(),
+                build_yml: build_yml_name(),
+                hash_commit: "HEAD".to_owned(),
+                ..PackageOptions::default()
+            };
+            let other = Package::load(dir, &plain)?;
+            Ok(PackageName { image: other.tag.name.clone(), reference: other.tag.reference() })
+        };
+        let mut all = build_args::resolve(&package.yml.build_args, &package.dir, &mut ask)?;
+        for file in &self.options.build_arg_files {
+            let args = build_args::parse_file(&read_source(file)?)?;
+            let base = self.options.package.working_dir.join(file);
+            let base = base.parent().unwrap_or(Path::new("/"));
+            all.extend(build_args::resolve(&args, base, &mut ask)?);
+        }
+        Ok(all)
+    }
+
+    /// Images of the cache come before those of the store.
+    fn cached_images(&self) -> ImageSource {
+        let (cache, store) = (Arc::clone(&self.cache), Arc::clone(&self.store));
+        ImageSource(Arc::new(move |reference, platform| {
+            cache.lend_named(store.images(), reference, platform)
+        }))
+    }
+}
+
+fn build_yml_name() -> PathBuf {
+    super::build_yml::FILE_NAME.into()
+}
+
+fn is_host(platform: &Platform) -> bool {
+    platform.architecture == Platform::host().architecture
+}
+
+fn known(package: &Package) -> Result<Known> {
+    let tag = &package.tag;
+    let facts = tag.git.as_ref().map(super::git::GitView::head_facts).transpose()?;
+    Ok(Known {
+        image: tag.name.clone(),
+        gitrepo: package.yml.gitrepo.clone(),
+        hash: tag.hash.clone(),
+        revision: tag.head().filter(|_| !tag.dirty).map(str::to_owned),
+        go_version: facts.map(|facts| facts.go_version),
+        in_git: tag.in_git(),
+        config: package.yml.config.clone(),
+    })
+}
+
+/// Names that an ARG of the Dockerfile declares.
+fn declared(source: &Arc<crate::source::SourceFile>) -> Result<BTreeSet<String>> {
+    use crate::dockerfile::ast::InstructionKind;
+    let file = dockerfile::parse(source)?;
+    let in_stages = file.stages.iter().flat_map(|stage| &stage.instructions);
+    let args = in_stages.filter_map(|instruction| match &instruction.kind {
+        InstructionKind::Arg(arg) => Some(arg),
+        _ => None,
+    });
+    let all = file.meta_args.iter().chain(args).flat_map(|arg| &arg.args);
+    Ok(all.map(|arg| arg.name.text.clone()).collect())
+}
+
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@+%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
