@@ -23,6 +23,7 @@ mod handlers;
 mod hostile;
 mod images;
 mod index;
+mod linuxkit;
 mod load;
 mod mounts;
 mod outputs;

@@ -88,7 +88,9 @@ fn show_tag(dirs: &[PathBuf], canonical: bool, options: &PackageOptions) -> Resu
 /// Two switches that exclude each other: `None` when neither is given.
 fn either(yes: bool, no: bool, names: (&str, &str)) -> Result<Option<bool>> {
     match (yes, no) {
-        (true, true) => Err(Error::usage(format!("cannot set both {} and {}", names.0, names.1))),
+        (true, true) => {
+            Err(Error::usage(format!("`--{}` and `--{}` exclude each other", names.0, names.1)))
+        }
         (true, false) => Ok(Some(true)),
         (false, true) => Ok(Some(false)),
         (false, false) => Ok(None),
