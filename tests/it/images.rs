@@ -156,13 +156,13 @@ fn a_source_of_several_names_needs_one_of_them() {
 }
 
 /// A registry of Debian's on a free loopback port; gone with the value.
-struct Registry {
+pub struct Registry {
     process: std::process::Child,
-    address: String,
+    pub address: String,
 }
 
 impl Registry {
-    fn start(world: &World) -> Self {
+    pub fn start(world: &World) -> Self {
         let config = world.path("registry.yml");
         let storage = world.path("registry");
         let yaml = format!(

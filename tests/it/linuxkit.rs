@@ -1,6 +1,7 @@
 //! LinuxKit packages: directories of a git repository become images in LinuxKit's cache.
 
 use crate::errors::{normal, transcript};
+use crate::images::Registry;
 use crate::support::{Said, World, peer, program};
 use serde_json::Value;
 use std::fs;
@@ -377,6 +378,45 @@ fn images_leave_and_enter_the_cache() {
         let brought = pkg(&world, &["cache", "import", file]).ok();
         assert_eq!(brought, format!("{name} {manifest}\n"));
         assert_eq!(digest(&world, &name), manifest);
+        validate_cache(&world);
+    }
+}
+
+#[test]
+fn a_package_is_pulled_when_that_is_asked_for() {
+    for world in world(World::each()) {
+        if !["skopeo", "docker-registry"].into_iter().all(peer) {
+            return;
+        }
+        commit(&world, &FOO);
+        let registry = Registry::start(&world);
+        let org = format!("{}/acme", registry.address);
+        let build = |more: &[&str]| {
+            let all = [&["pkg", "build", "--org", &org], more, &["pkg/foo"]].concat();
+            pkg(&world, &all)
+        };
+        build(&["--platforms", "linux/amd64,linux/s390x"]).ok();
+        let name = pkg(&world, &["pkg", "show-tag", "--org", &org, "pkg/foo"]).ok();
+        let name = name.trim();
+        let manifest = digest(&world, &format!("{name}-s390x"));
+        let mut copy = Command::new("skopeo");
+        copy.args(["copy", "--quiet", "--all", "--dest-tls-verify=false"]);
+        copy.arg(format!("oci:{}:{name}", world.path(".linuxkit/cache").display()));
+        Said::of(copy.arg(format!("docker://{name}")).output().unwrap()).ok();
+        pkg(&world, &["cache", "clean"]).ok();
+        let said = build(&["--pull", "--platforms", "linux/s390x,linux/arm64"]);
+        assert_eq!(
+            said.stdout,
+            format!(
+                "Building \"{name}\"\nchecking for {name} in local cache...\n\
+                 {name} s390x not found in local cache, checking registry\nfound {name} s390x on registry, skipping build\n\
+                 {name} arm64 not found in local cache, checking registry\n{name} arm64 not found, will build\n\
+                 building {name} for arches: arm64\nBuild complete, not pushing, all done.\n"
+            ),
+            "{}",
+            said.stderr
+        );
+        assert_eq!(digest(&world, &format!("{name}-s390x")), manifest);
         validate_cache(&world);
     }
 }

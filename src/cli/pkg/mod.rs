@@ -146,7 +146,6 @@ fn refuse(args: &PkgBuildArgs, common: &PkgCommon) -> Result<()> {
         (!common.mirror.is_empty(), "--mirror"),
         (!common.cert_file.is_empty(), "--cert-file"),
         (!common.registry_creds.is_empty(), "--registry-creds"),
-        (args.switches.pull, "--pull"),
         (args.switches.precache_images, "--precache-images"),
         (!args.ssh.is_empty(), "--ssh"),
     ];
@@ -196,6 +195,8 @@ fn build_options(
             .map(|dir| platforms::docker_contexts(&dir))
             .unwrap_or_default(),
         force: args.switches.force,
+        // What an engine is to have is needed here, not elsewhere.
+        pull: args.switches.pull || args.switches.docker,
         docker: args.switches.docker,
         dry_run: args.switches.dry_run,
         ignore_cached: args.switches.ignore_cached,

@@ -1,29 +1,24 @@
 //! Building a package into the LinuxKit cache: what is there already is skipped, the rest is one build for all missing
 //! platforms (linuxkit.md §4).
 
-use super::automatic::{self, Known};
-use super::build_args::{self, PackageName};
+mod request;
+
 use super::cache::PkgCache;
-use super::package::{Package, PackageOptions, read_source};
+use super::dependencies;
+use super::package::{Package, PackageOptions};
 use super::platforms::{self, DockerContext};
-use super::{context, dependencies};
 use crate::build;
-use crate::build::request::{
-    BuildOutcome, BuildRequest, ImageSource, OutputKind, OutputSpec, PullPolicy,
-};
+use crate::build::request::BuildOutcome;
 use crate::build::store::Store;
-use crate::dockerfile;
 use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
-use crate::layers::compress::Compression;
-use crate::net::{EngineConfig, NetConfig};
+use crate::net::{EngineConfig, NetConfig, Registry, Wanted};
 use crate::oci::archive::{self, Output, SaveFormat, SaveImage, SaveOptions};
-use crate::oci::{Platform, Reference};
+use crate::oci::{Platform, Reference, resolve};
 use crate::plan::step::NetworkMode;
 use crate::progress::Emitter;
-use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What `pkg build` takes from the command line and the environment.
@@ -41,6 +36,8 @@ pub struct BuildOptions {
     pub contexts: Vec<DockerContext>,
     /// `--force`.
     pub force: bool,
+    /// `--pull`.
+    pub pull: bool,
     /// `--docker`.
     pub docker: bool,
     /// `--dry-run`.
@@ -158,12 +155,37 @@ impl<'a> Builder<'a> {
             let arch = &platform.architecture;
             if self.cache.complete(&full, platform)? {
                 (self.say)(&format!("found {name} {arch} in local cache, skipping build"))?;
+            } else if self.options.pull && self.pull(package, platform)? {
+                (self.say)(&format!("found {name} {arch} on registry, skipping build"))?;
             } else {
                 (self.say)(&format!("{name} {arch} not found, will build"))?;
                 missing.push(platform.clone());
             }
         }
         Ok(missing)
+    }
+
+    /// Brings a platform into the cache from the registry; false when it is not there. A registry that cannot be asked
+    /// is taken for one that does not have it.
+    fn pull(&self, package: &Package, platform: &Platform) -> Result<bool> {
+        let (name, full) = (package.tag.reference(), package.tag.canonical());
+        let arch = &platform.architecture;
+        (self.say)(&format!("{name} {arch} not found in local cache, checking registry"))?;
+        let layout = self.store.images();
+        let wanted = Wanted::One(platform.clone());
+        let registry = Registry::new(&self.options.net)?;
+        let Ok(pulled) = registry.pull(&Reference::parse(&full)?, &wanted, layout, &self.emitter)
+        else {
+            return Ok(false);
+        };
+        // A lone manifest is given whatever it is made for.
+        if resolve::resolve_exactly(layout, &pulled.image, platform).is_err() {
+            return Ok(false);
+        }
+        let writer = self.cache.writer()?;
+        writer.adopt(layout, &pulled.image)?;
+        writer.write(&full, &[(platform.clone(), pulled.image)])?;
+        Ok(true)
     }
 
     fn build_missing(&mut self, package: &Package, missing: &[Platform]) -> Result<BuildOutcome> {
@@ -250,138 +272,10 @@ impl<'a> Builder<'a> {
         }
         Ok(())
     }
-
-    fn dockerfile(&self, package: &Package) -> Result<String> {
-        let name = self.options.dockerfile.as_ref().unwrap_or(&package.yml.dockerfile);
-        let inside = Path::new(name).components().all(|part| part != Component::ParentDir);
-        if !inside || Path::new(name).is_absolute() {
-            return Err(Error::package(format!(
-                "cannot expand beyond root of context for dockerfile `{name}`"
-            ))
-            .hint("the Dockerfile is in the package's directory or below it"));
-        }
-        Ok(name.clone())
-    }
-
-    /// The request of a package, with its context, which must live as long.
-    fn request(
-        &self,
-        package: &Package,
-        missing: &[Platform],
-    ) -> Result<(BuildRequest, context::Context)> {
-        let options = self.options;
-        let name = self.dockerfile(package)?;
-        let dockerfile = read_source(&package.shown.join(&name)).map_err(|error| {
-            let (name, dir) = (&name, package.shown.display());
-            error.wrap(format!(
-                "dockerfile `{name}` does not exist or cannot be read in context {dir}"
-            ))
-        })?;
-        let known = known(package)?;
-        let declared = declared(&dockerfile)?;
-        let given = self.given_args(package)?;
-        let mut build_args = automatic::build_args(&known, given.clone());
-        // An argument that the Dockerfile does not know means nothing to it; only the user's are worth a warning.
-        build_args.retain(|(name, _)| {
-            declared.contains(name) || given.iter().any(|(given, _)| given == name)
-        });
-        build_args.splice(0..0, options.proxies.iter().cloned());
-        let tree = context::open(&package.dir, &package.extra_sources(), &self.store.sub("tmp"))?;
-        let network = options.network.unwrap_or(package.yml.network);
-        let step_cache = options.step_cache.unwrap_or(!package.yml.disable_cache);
-        let request = BuildRequest {
-            dockerfile,
-            context: tree.tree.try_clone()?,
-            build_args,
-            target: None,
-            labels: automatic::labels(&known),
-            platforms: missing.to_vec(),
-            annotations: Vec::new(),
-            tags: Vec::new(),
-            outputs: vec![OutputSpec { kind: OutputKind::Image, dest: None }],
-            no_cache: !step_cache,
-            network: if network { NetworkMode::Default } else { NetworkMode::None },
-            pull: PullPolicy::Check,
-            epoch: match options.epoch {
-                Some(epoch) => epoch,
-                None => package.tag.last_touched()?,
-            },
-            compression: Compression::default(),
-            jobs: options.jobs,
-            account: options.account.clone(),
-            emulators: options.emulators.clone(),
-            qemu_image: options.qemu_image.clone(),
-            images: (!options.ignore_cached).then(|| self.cached_images()),
-            net: options.net.clone(),
-            engine: options.engine.clone(),
-        };
-        Ok((request, tree))
-    }
-
-    /// Build arguments of the build.yml, then of the files; of equal names the last counts.
-    fn given_args(&self, package: &Package) -> Result<Vec<(String, String)>> {
-        let mut ask = |dir: &Path| {
-            let plain = PackageOptions {
-                working_dir: self.options.package.working_dir.clone(),
-                build_yml: build_yml_name(),
-                hash_commit: "HEAD".to_owned(),
-                ..PackageOptions::default()
-            };
-            let other = Package::load(dir, &plain)?;
-            Ok(PackageName { image: other.tag.name.clone(), reference: other.tag.reference() })
-        };
-        let mut all = build_args::resolve(&package.yml.build_args, &package.dir, &mut ask)?;
-        for file in &self.options.build_arg_files {
-            let args = build_args::parse_file(&read_source(file)?)?;
-            let base = self.options.package.working_dir.join(file);
-            let base = base.parent().unwrap_or(Path::new("/"));
-            all.extend(build_args::resolve(&args, base, &mut ask)?);
-        }
-        Ok(all)
-    }
-
-    /// Images of the cache come before those of the store.
-    fn cached_images(&self) -> ImageSource {
-        let (cache, store) = (Arc::clone(&self.cache), Arc::clone(&self.store));
-        ImageSource(Arc::new(move |reference, platform| {
-            cache.lend_named(store.images(), reference, platform)
-        }))
-    }
-}
-
-fn build_yml_name() -> PathBuf {
-    super::build_yml::FILE_NAME.into()
 }
 
 fn is_host(platform: &Platform) -> bool {
     platform.architecture == Platform::host().architecture
-}
-
-fn known(package: &Package) -> Result<Known> {
-    let tag = &package.tag;
-    let facts = tag.git.as_ref().map(super::git::GitView::head_facts).transpose()?;
-    Ok(Known {
-        image: tag.name.clone(),
-        gitrepo: package.yml.gitrepo.clone(),
-        hash: tag.hash.clone(),
-        revision: tag.head().filter(|_| !tag.dirty).map(str::to_owned),
-        go_version: facts.map(|facts| facts.go_version),
-        in_git: tag.in_git(),
-        config: package.yml.config.clone(),
-    })
-}
-
-/// Names that an ARG of the Dockerfile declares.
-fn declared(source: &Arc<crate::source::SourceFile>) -> Result<BTreeSet<String>> {
-    use crate::dockerfile::ast::InstructionKind;
-    let file = dockerfile::parse(source)?;
-    let in_stages = file.stages.iter().flat_map(|stage| &stage.instructions);
-    let args = in_stages.filter_map(|instruction| match &instruction.kind {
-        InstructionKind::Arg(arg) => Some(arg),
-        _ => None,
-    });
-    let all = file.meta_args.iter().chain(args).flat_map(|arg| &arg.args);
-    Ok(all.map(|arg| arg.name.text.clone()).collect())
 }
 
 fn quoted(text: &str) -> String {

@@ -1,0 +1,144 @@
+//! What a package asks of a build: its Dockerfile, context, arguments and labels as a request.
+
+use super::Builder;
+use crate::build::request::{BuildRequest, ImageSource, OutputKind, OutputSpec, PullPolicy};
+use crate::dockerfile::{self, ast::InstructionKind};
+use crate::error::{Error, Result};
+use crate::layers::compress::Compression;
+use crate::linuxkit::automatic::{self, Known};
+use crate::linuxkit::build_args::{self, PackageName};
+use crate::linuxkit::build_yml::FILE_NAME;
+use crate::linuxkit::context;
+use crate::linuxkit::git::GitView;
+use crate::linuxkit::package::{Package, PackageOptions, read_source};
+use crate::oci::Platform;
+use crate::plan::step::NetworkMode;
+use crate::source::SourceFile;
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+impl Builder<'_> {
+    pub(super) fn dockerfile(&self, package: &Package) -> Result<String> {
+        let name = self.options.dockerfile.as_ref().unwrap_or(&package.yml.dockerfile);
+        let inside = Path::new(name).components().all(|part| part != Component::ParentDir);
+        if !inside || Path::new(name).is_absolute() {
+            return Err(Error::package(format!(
+                "cannot expand beyond root of context for dockerfile `{name}`"
+            ))
+            .hint("the Dockerfile is in the package's directory or below it"));
+        }
+        Ok(name.clone())
+    }
+
+    /// The request of a package, with its context, which must live as long.
+    pub(super) fn request(
+        &self,
+        package: &Package,
+        missing: &[Platform],
+    ) -> Result<(BuildRequest, context::Context)> {
+        let options = self.options;
+        let name = self.dockerfile(package)?;
+        let dockerfile = read_source(&package.shown.join(&name)).map_err(|error| {
+            let (name, dir) = (&name, package.shown.display());
+            error.wrap(format!(
+                "dockerfile `{name}` does not exist or cannot be read in context {dir}"
+            ))
+        })?;
+        let known = known(package)?;
+        let declared = declared(&dockerfile)?;
+        let given = self.given_args(package)?;
+        let mut build_args = automatic::build_args(&known, given.clone());
+        // An argument that the Dockerfile does not know means nothing to it; only the user's are worth a warning.
+        build_args.retain(|(name, _)| {
+            declared.contains(name) || given.iter().any(|(given, _)| given == name)
+        });
+        build_args.splice(0..0, options.proxies.iter().cloned());
+        let tree = context::open(&package.dir, &package.extra_sources(), &self.store.sub("tmp"))?;
+        let network = options.network.unwrap_or(package.yml.network);
+        let step_cache = options.step_cache.unwrap_or(!package.yml.disable_cache);
+        let request = BuildRequest {
+            dockerfile,
+            context: tree.tree.try_clone()?,
+            build_args,
+            target: None,
+            labels: automatic::labels(&known),
+            platforms: missing.to_vec(),
+            annotations: Vec::new(),
+            tags: Vec::new(),
+            outputs: vec![OutputSpec { kind: OutputKind::Image, dest: None }],
+            no_cache: !step_cache,
+            network: if network { NetworkMode::Default } else { NetworkMode::None },
+            pull: PullPolicy::Check,
+            epoch: match options.epoch {
+                Some(epoch) => epoch,
+                None => package.tag.last_touched()?,
+            },
+            compression: Compression::default(),
+            jobs: options.jobs,
+            account: options.account.clone(),
+            emulators: options.emulators.clone(),
+            qemu_image: options.qemu_image.clone(),
+            images: (!options.ignore_cached).then(|| self.cached_images()),
+            net: options.net.clone(),
+            engine: options.engine.clone(),
+        };
+        Ok((request, tree))
+    }
+
+    /// Build arguments of the build.yml, then of the files; of equal names the last counts.
+    fn given_args(&self, package: &Package) -> Result<Vec<(String, String)>> {
+        let mut ask = |dir: &Path| {
+            let plain = PackageOptions {
+                working_dir: self.options.package.working_dir.clone(),
+                build_yml: FILE_NAME.into(),
+                hash_commit: "HEAD".to_owned(),
+                ..PackageOptions::default()
+            };
+            let other = Package::load(dir, &plain)?;
+            Ok(PackageName { image: other.tag.name.clone(), reference: other.tag.reference() })
+        };
+        let mut all = build_args::resolve(&package.yml.build_args, &package.dir, &mut ask)?;
+        for file in &self.options.build_arg_files {
+            let args = build_args::parse_file(&read_source(file)?)?;
+            let base = self.options.package.working_dir.join(file);
+            let base = base.parent().unwrap_or(Path::new("/"));
+            all.extend(build_args::resolve(&args, base, &mut ask)?);
+        }
+        Ok(all)
+    }
+
+    /// Images of the cache come before those of the store.
+    fn cached_images(&self) -> ImageSource {
+        let (cache, store) = (Arc::clone(&self.cache), Arc::clone(&self.store));
+        ImageSource(Arc::new(move |reference, platform| {
+            cache.lend_named(store.images(), reference, platform)
+        }))
+    }
+}
+
+fn known(package: &Package) -> Result<Known> {
+    let tag = &package.tag;
+    let facts = tag.git.as_ref().map(GitView::head_facts).transpose()?;
+    Ok(Known {
+        image: tag.name.clone(),
+        gitrepo: package.yml.gitrepo.clone(),
+        hash: tag.hash.clone(),
+        revision: tag.head().filter(|_| !tag.dirty).map(str::to_owned),
+        go_version: facts.map(|facts| facts.go_version),
+        in_git: tag.in_git(),
+        config: package.yml.config.clone(),
+    })
+}
+
+/// Names that an ARG of the Dockerfile declares.
+fn declared(source: &Arc<SourceFile>) -> Result<BTreeSet<String>> {
+    let file = dockerfile::parse(source)?;
+    let in_stages = file.stages.iter().flat_map(|stage| &stage.instructions);
+    let args = in_stages.filter_map(|instruction| match &instruction.kind {
+        InstructionKind::Arg(arg) => Some(arg),
+        _ => None,
+    });
+    let all = file.meta_args.iter().chain(args).flat_map(|arg| &arg.args);
+    Ok(all.map(|arg| arg.name.text.clone()).collect())
+}
