@@ -17,7 +17,7 @@ pub fn world(mut worlds: Vec<World>) -> Vec<World> {
     worlds.drain(..).map(World::with_base).collect()
 }
 
-const FOO: [(&str, &str); 3] = [
+pub const FOO: [(&str, &str); 3] = [
     ("pkg/foo/build.yml", "image: foo\narches: [amd64, arm64, s390x]\n"),
     (
         "pkg/foo/Dockerfile",
@@ -47,7 +47,7 @@ fn git(world: &World, args: &[&str]) {
     Said::of(command.output().unwrap()).ok();
 }
 
-fn commit(world: &World, files: &[(&str, &str)]) {
+pub fn commit(world: &World, files: &[(&str, &str)]) {
     for (name, content) in files {
         world.file(name, content);
     }
@@ -56,7 +56,7 @@ fn commit(world: &World, files: &[(&str, &str)]) {
     git(world, &["commit", "-q", "-m", "one"]);
 }
 
-fn pkg(world: &World, args: &[&str]) -> Said {
+pub fn pkg(world: &World, args: &[&str]) -> Said {
     let mut command = world.command(program());
     Said::of(command.args(args).current_dir(world.context()).output().unwrap())
 }

@@ -24,6 +24,7 @@ mod hostile;
 mod images;
 mod index;
 mod linuxkit;
+mod linuxkit_images;
 mod load;
 mod mounts;
 mod outputs;
