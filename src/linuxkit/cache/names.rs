@@ -3,18 +3,13 @@
 //! They are texts, not [`Reference`]s: linuxkit counts slashes, so `a/b/c:1` stays as it is, where Docker's rules
 //! would put a registry in front.
 
+use crate::linuxkit::tag;
 use crate::oci::Reference;
 
 /// The full name that an image has in the cache. Without tag and digest it gets the tag `latest`.
 pub fn canonical(name: &str) -> String {
-    let parts: Vec<&str> = name.split('/').collect();
-    let registry = |first: &str| first.contains(['.', ':']) || first == "localhost";
-    let mut full = match parts[..] {
-        [_] => format!("docker.io/library/{name}"),
-        [first, _] if !registry(first) => format!("docker.io/{name}"),
-        _ => name.to_owned(),
-    };
-    if !parts.last().is_some_and(|last| last.contains([':', '@'])) {
+    let mut full = tag::canonical(name);
+    if !name.rsplit('/').next().is_some_and(|last| last.contains([':', '@'])) {
         full.push_str(":latest");
     }
     full
