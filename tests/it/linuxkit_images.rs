@@ -94,10 +94,18 @@ fn an_engine_gets_every_platform_and_ours_under_the_plain_tag() {
             let text = format!("loaded docker.io/{name}-{arch}{plain} into podman");
             text.replace("docker.io/", "localhost/")
         };
+        let dry = || {
+            let words = ["pkg", "build", "--docker", "--dry-run", "--platforms", "linux/amd64"];
+            pkg(&world, &[&words[..], &["pkg/foo"]].concat()).ok()
+        };
+        let before = dry();
+        assert!(before.contains("docker buildx build "), "{before}");
         for said in [build(), build()] {
             for arch in ["amd64", "arm64"] {
                 assert!(said.contains(&line(arch)), "{said}");
             }
         }
+        // With everything in the cache there is no engine to be asked either.
+        assert!(!dry().contains("loaded"));
     }
 }

@@ -155,7 +155,7 @@ impl<'a> Builder<'a> {
             let arch = &platform.architecture;
             if self.cache.complete(&full, platform)? {
                 (self.say)(&format!("found {name} {arch} in local cache, skipping build"))?;
-            } else if self.options.pull && self.pull(package, platform)? {
+            } else if self.options.pull && !self.options.dry_run && self.pull(package, platform)? {
                 (self.say)(&format!("found {name} {arch} on registry, skipping build"))?;
             } else {
                 (self.say)(&format!("{name} {arch} not found, will build"))?;
@@ -223,7 +223,7 @@ impl<'a> Builder<'a> {
 
     /// `--docker`: every platform under its own tag, this machine's also under the plain one.
     fn load_into_engine(&self, package: &Package, platforms: &[Platform]) -> Result<()> {
-        if !self.options.docker {
+        if !self.options.docker || self.options.dry_run {
             return Ok(());
         }
         let engine = crate::net::Engine::find(&self.options.engine)?;
