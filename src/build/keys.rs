@@ -43,7 +43,21 @@ pub(super) fn run(
         };
     }
     hasher.list(inputs.iter().map(Digest::as_str));
+    // Ids and places count, contents do not. Without any the key is what it was before there were secrets.
+    for secret in &step.secrets {
+        hasher.field(b"secret").field(secret.id.as_bytes());
+        hasher.list(secret.target.iter()).list(secret.env.iter());
+        owner(&mut hasher, secret.owner);
+    }
+    for agent in &step.agents {
+        hasher.field(b"ssh").field(agent.id.as_bytes()).field(agent.target.as_bytes());
+        owner(&mut hasher, agent.owner);
+    }
     hasher.finish()
+}
+
+fn owner(hasher: &mut FieldHasher, (uid, gid, mode): (u32, u32, u32)) {
+    hasher.number(uid.into()).number(gid.into()).number(mode.into());
 }
 
 /// Key of a COPY or ADD. `inputs` is the content digest of what is copied.

@@ -20,6 +20,7 @@ mod planning;
 pub mod request;
 mod run;
 mod running;
+mod secrets;
 mod stage;
 mod state;
 pub mod store;

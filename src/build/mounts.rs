@@ -3,6 +3,7 @@
 //! A missing target is made in a directory of its own that lies between the base and the upper directory of the
 //! overlay. So it exists for the RUN, and nothing has to be taken out of the layer afterwards (design §10.10).
 
+use super::secrets::Private;
 use super::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::mounts::MountOp;
@@ -109,6 +110,8 @@ pub(super) struct Binds {
     caches: CacheMounts,
     /// Copies that go away afterwards.
     copies: Vec<tempfile::TempDir>,
+    /// Secrets and agents.
+    private: Private,
 }
 
 #[derive(Debug)]
@@ -172,6 +175,19 @@ impl Binds {
         self.list.push(Bind { target: target.to_owned(), is_dir, source: Source::Mount(clone) });
         self.copies.extend(copy);
         Ok(())
+    }
+
+    /// Secrets and agents, with their variables.
+    pub(super) fn add_private(&mut self, mut private: Private) {
+        for (target, mount) in private.files.drain(..) {
+            self.list.push(Bind { target, is_dir: false, source: Source::Mount(mount) });
+        }
+        self.private = private;
+    }
+
+    /// Variables that come with the mounts.
+    pub(super) fn env(&self) -> &[(String, String)] {
+        &self.private.env
     }
 
     /// Holds the locks of cache mounts until the RUN is over.

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
 use crate::layers::compress::Compression;
-use crate::net::{EngineConfig, NetConfig};
+use crate::net::{AgentSource, EngineConfig, NetConfig};
 use crate::oci::spec::Descriptor;
 use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
@@ -56,6 +56,10 @@ pub struct BuildRequest {
     pub qemu_image: Option<Reference>,
     /// Images that win over those of the store, for FROM and `--from`.
     pub images: Option<ImageSource>,
+    /// `--secret`.
+    pub secrets: Vec<Secret>,
+    /// `--ssh`.
+    pub agents: Vec<AgentSource>,
     /// Proxies and the like, for pulling.
     pub net: NetConfig,
     /// Engines that [`OutputKind::Load`] may use.
@@ -72,6 +76,21 @@ pub struct ImageSource(pub Arc<FindImage>);
 impl fmt::Debug for ImageSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ImageSource")
+    }
+}
+
+/// A secret for RUNs. It is in no key, no record and no message.
+#[derive(Clone)]
+pub struct Secret {
+    /// What a Dockerfile calls it.
+    pub id: String,
+    /// The secret itself.
+    pub content: Arc<[u8]>,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn run(
     }
     let spec = RunSpec {
         argv: step.argv.clone(),
-        env: environment(step, &who.home),
+        env: environment(step, binds.env(), &who.home),
         cwd: step.cwd.clone(),
         uid: who.uid,
         gid: who.gid,
@@ -217,8 +217,13 @@ fn make_working_directory(tree: &OwnedFd, cwd: &str) -> Result<()> {
     }
 }
 
-fn environment(step: &RunStep, home: &str) -> Vec<(String, String)> {
+/// The stage's variables, those that come with mounts in their place, then what is there by default.
+fn environment(step: &RunStep, given: &[(String, String)], home: &str) -> Vec<(String, String)> {
     let mut env = step.env.clone();
+    for (name, value) in given {
+        env.retain(|(known, _)| known != name);
+        env.push((name.clone(), value.clone()));
+    }
     for (name, value) in &step.proxy_env {
         if !env.iter().any(|(known, _)| known == name) {
             env.push((name.clone(), value.clone()));

@@ -3,6 +3,7 @@
 use super::keys;
 use super::mounts::{Binds, CacheMounts};
 use super::run::{RunPlaces, run};
+use super::secrets::Private;
 use super::stage::Builder;
 use super::state::StageState;
 use super::tree::devices;
@@ -245,6 +246,7 @@ impl Builder<'_> {
                 }
             }
         }
+        binds.add_private(Private::of(step, self.request, &self.store.sub("tmp"))?);
         binds.hold(caches);
         Ok(binds)
     }

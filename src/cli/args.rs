@@ -67,6 +67,12 @@ pub struct BuildArgs {
     /// Annotation: `[manifest|index|manifest-descriptor|index-descriptor[PLATFORM]:]KEY=VALUE`; may be repeated
     #[arg(long = "annotation", value_name = "KEY=VALUE")]
     pub annotations: Vec<String>,
+    /// Secret for `RUN --mount=type=secret`: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be repeated
+    #[arg(long = "secret", value_name = "SPEC")]
+    pub secrets: Vec<String>,
+    /// SSH agent or keys for `RUN --mount=type=ssh`; without a path SSH_AUTH_SOCK; may be repeated
+    #[arg(long, value_name = "ID[=PATH,…]")]
+    pub ssh: Vec<String>,
     /// Carry out every step, whatever the cache has
     #[arg(long)]
     pub no_cache: bool,

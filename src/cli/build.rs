@@ -4,7 +4,7 @@ use super::args::{BuildArgs, Ids, Network, Progress, Pull};
 use super::environment::Environment;
 use super::progress::{Form, Printer};
 use super::report::Style;
-use super::{output, print_data, values};
+use super::{output, print_data, private, values};
 use crate::build::request::{BuildOutcome, BuildRequest, OutputSpec, PullPolicy};
 use crate::build::store::Store;
 use crate::build::{self};
@@ -90,6 +90,8 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
         },
         qemu_image: args.qemu_image.as_deref().map(values::image_name).transpose()?,
         images: None,
+        secrets: private::secrets(&args.secrets, environment)?,
+        agents: private::agents(&args.ssh, environment)?,
         net: net_config(environment),
         build_args,
     })

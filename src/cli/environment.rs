@@ -20,6 +20,11 @@ impl Environment {
         Self { all: std::env::vars_os().collect() }
     }
 
+    #[cfg(test)]
+    pub(super) fn of(set: &[(&str, &str)]) -> Self {
+        Self { all: set.iter().map(|(name, value)| (name.into(), value.into())).collect() }
+    }
+
     /// A variable that is set and not empty.
     pub(super) fn get(&self, name: &str) -> Option<OsString> {
         let found = self.all.iter().find(|(known, _)| known == name);
@@ -156,8 +161,7 @@ mod tests {
     fn engine(
         set: &[(&str, &str)],
     ) -> std::result::Result<(Vec<PathBuf>, Option<&'static str>), String> {
-        let all = set.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let config = Environment { all }.engine().map_err(|error| error.to_string())?;
+        let config = Environment::of(set).engine().map_err(|error| error.to_string())?;
         Ok((config.sockets, config.variable))
     }
 

@@ -9,6 +9,7 @@ mod environment;
 mod image;
 mod output;
 mod pkg;
+mod private;
 mod progress;
 mod prune;
 mod report;
@@ -52,7 +53,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Command::Build(arguments) => build::run(*arguments, &environment, style),
         Command::Image(arguments) => image::run(arguments, &environment, style),
         Command::Pkg(arguments) => pkg::run(*arguments, &environment, style),
-        Command::Cache(arguments) => pkg::run_cache(arguments, &environment),
+        Command::Cache(arguments) => pkg::run_cache(arguments, &environment, style),
         Command::Prune(arguments) => prune::run(&arguments, &environment),
     };
     match result {

@@ -1,7 +1,7 @@
-//! Anonymous bearer tokens: reading the challenge of a 401 and fetching the token that it names.
+//! Bearer tokens: reading the challenge of a 401 and where to fetch the token that it names.
 //!
-//! In: `WWW-Authenticate` values; out: a token. Credentials will come in at [`Challenge::token_url`]'s caller; without
-//! them the token service is asked as anyone.
+//! In: `WWW-Authenticate` values; out: the address of a token, and the token in the answer. With a login the caller
+//! shows it there, without one the token service is asked as anyone.
 
 use super::failure::printable;
 use super::url::{Url, encoded};
@@ -27,6 +27,13 @@ pub(super) fn bearer<'a>(mut values: impl Iterator<Item = &'a str>) -> Option<Ch
             service: get(&parameters, "service"),
             scope: get(&parameters, "scope"),
         })
+    })
+}
+
+/// Whether a name and a password are asked for.
+pub(super) fn wants_basic<'a>(mut values: impl Iterator<Item = &'a str>) -> bool {
+    values.any(|value| {
+        challenges(value).iter().any(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
     })
 }
 
@@ -144,6 +151,18 @@ mod tests {
             assert_eq!(one(text), None, "{text}");
         }
         assert_eq!(one("Bearer realm=\"open").unwrap().realm, "open");
+    }
+
+    #[test]
+    fn a_name_and_a_password_may_be_asked_for() {
+        for (text, wanted) in [
+            ("Basic realm=\"x\"", true),
+            ("Bearer realm=\"x\", basic", true),
+            ("Bearer realm=\"basic\"", false),
+            ("", false),
+        ] {
+            assert_eq!(wants_basic([text].into_iter()), wanted, "{text}");
+        }
     }
 
     #[test]

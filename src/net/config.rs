@@ -1,7 +1,10 @@
 //! What the caller decides about connections: proxies, and how to wait between attempts.
 
+use super::login::Credentials;
+use super::mirror::Mirror;
 use super::url::Url;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::{fmt, sync::Arc, time::Duration};
 
 /// Settings of a [`super::Registry`]; `cli` takes them from flags and the environment.
@@ -13,6 +16,12 @@ pub struct NetConfig {
     /// Hosts that are reached directly (`NO_PROXY`): names with all below them, `.suffix`, addresses, `network/bits`,
     /// each with an optional port, and `*`; separated by commas.
     pub no_proxy: String,
+    /// Asked before the registries themselves.
+    pub mirrors: Vec<Mirror>,
+    /// Logins.
+    pub credentials: Credentials,
+    /// PEM files with authorities to trust besides those of the system.
+    pub authorities: Vec<PathBuf>,
     /// How to wait before another attempt.
     pub pause: Pause,
 }

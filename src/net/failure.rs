@@ -63,7 +63,7 @@ impl NetError {
                 ErrorKind::Registry,
                 format!("{whom} refuses access"),
                 Some(
-                    "the repository may not exist, or it may need a login; only public images can be pulled so far",
+                    "the repository may not exist, or it may need a login; `pkg` verbs take one by `--registry-creds`",
                 ),
             ),
             429 => (
@@ -165,11 +165,14 @@ fn is_about_certificates(why: &str) -> bool {
 }
 
 fn hint_for(why: &str) -> String {
-    if is_about_certificates(why) {
-        return "install the `ca-certificates` package, or name a bundle in SSL_CERT_FILE"
-            .to_owned();
+    if !is_about_certificates(why) {
+        return "check the name of the registry, the network and the proxy settings".to_owned();
     }
-    "check the name of the registry, the network and the proxy settings".to_owned()
+    let trust = "install the `ca-certificates` package, or name a bundle in SSL_CERT_FILE";
+    if why.contains("causedasendentity") {
+        return format!("{trust}; a server's own certificate must be made with `CA:FALSE`");
+    }
+    trust.to_owned()
 }
 
 /// What a server said, fit for a terminal: no control characters, one line, not too long.

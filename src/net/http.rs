@@ -34,10 +34,21 @@ pub(super) struct Ask<'a> {
     pub(super) accept: &'a [&'a str],
     /// Bytes of the body that are here already.
     pub(super) from: u64,
-    /// Bearer token, for the origin of `url` only.
-    pub(super) token: Option<&'a str>,
-    /// The registry behind this request is on this machine, so plain http to this machine is fine.
-    pub(super) local: bool,
+    /// Value of Authorization, for the origin of `url` only.
+    pub(super) authorization: Option<&'a str>,
+    /// Where plain http is fine.
+    pub(super) plain: Plain,
+}
+
+/// Where a request may go by plain http.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plain {
+    /// Nowhere.
+    Never,
+    /// To this machine: the registry behind the request is here.
+    Loopback,
+    /// To the host of the request: the user named it with `http://`.
+    Origin,
 }
 
 /// A final answer: anything but a redirect.
@@ -114,9 +125,10 @@ impl Http {
                     .hint("write HTTPS_PROXY as `http://host:port`")
             })?),
         };
+        let roots = super::roots::of(&config.authorities)?;
         Ok(Self {
-            direct: agent(None),
-            proxied: proxy.map(|proxy| agent(Some(proxy))),
+            direct: agent(None, roots.clone()),
+            proxied: proxy.map(|proxy| agent(Some(proxy), roots)),
             no_proxy: config.no_proxy.clone(),
             pause: config.pause.clone(),
         })
@@ -150,14 +162,19 @@ impl Http {
     pub(super) fn follow(&self, ask: &Ask<'_>) -> Result<Answer, Lost> {
         let mut url = ask.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let allowed = url.is_https() || (ask.local && url.is_loopback());
+            let allowed = url.is_https()
+                || match ask.plain {
+                    Plain::Never => false,
+                    Plain::Loopback => url.is_loopback(),
+                    Plain::Origin => url.same_origin(&ask.url),
+                };
             if !allowed {
                 let error = Error::registry(format!("{} leads to plain http", ask.whom))
                     .cause(format!("{} {url}: refused by this client", ask.method));
                 return Err(Lost::fatal(Trouble::Broken, error));
             }
-            let token = ask.token.filter(|_| url.same_origin(&ask.url));
-            let response = self.once(ask, &url, token)?;
+            let authorization = ask.authorization.filter(|_| url.same_origin(&ask.url));
+            let response = self.once(ask, &url, authorization)?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(Answer::new(url, ask.method, response));
             }
@@ -173,7 +190,12 @@ impl Http {
         Err(Lost::fatal(Trouble::Broken, error))
     }
 
-    fn once(&self, ask: &Ask<'_>, url: &Url, token: Option<&str>) -> Result<Response<Body>, Lost> {
+    fn once(
+        &self,
+        ask: &Ask<'_>,
+        url: &Url,
+        authorization: Option<&str>,
+    ) -> Result<Response<Body>, Lost> {
         let mut request = Request::builder().method(ask.method).uri(url.uri());
         for accept in ask.accept {
             request = request.header("accept", *accept);
@@ -181,8 +203,8 @@ impl Http {
         if ask.from > 0 {
             request = request.header("range", format!("bytes={}-", ask.from));
         }
-        if let Some(token) = token {
-            request = request.header("authorization", format!("Bearer {token}"));
+        if let Some(value) = authorization {
+            request = request.header("authorization", value);
         }
         let request = request.body(()).map_err(|_| {
             let error = Error::registry(format!("{} gave a token that cannot be sent", ask.whom));
@@ -234,9 +256,9 @@ fn lost(ask: &Ask<'_>, url: &Url, error: &ureq::Error) -> Lost {
     Lost { again, error: NetError::unreachable(ask.whom, ask.method, url, &why) }
 }
 
-fn agent(proxy: Option<Proxy>) -> Agent {
+fn agent(proxy: Option<Proxy>, roots: RootCerts) -> Agent {
     let seconds = |n| Some(Duration::from_secs(n));
-    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+    let tls = TlsConfig::builder().root_certs(roots).build();
     Agent::config_builder()
         .tls_config(tls)
         // Set also when `None`: the default is taken from the environment.

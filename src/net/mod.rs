@@ -3,29 +3,36 @@
 //! In: an image name and what is wanted of it; out: verified blobs in an [`crate::oci::layout::Layout`]
 //! (assemble-trust C3, C4). The way down: [`pull`] decides what is needed, [`registry`] speaks the registry's
 //! protocol, [`auth`] fetches tokens, [`http`] sends one request with redirects and retries. [`engine`] hands an image
-//! to docker or podman, over [`unix`].
+//! to docker or podman, over [`unix`]. [`agent`] stands between a RUN and the user's ssh agent.
 //!
 //! Invariants: nothing that a server says is believed before its digest and size were checked; memory is bounded
-//! whatever a server sends; plain http only to this machine; a token only ever goes to the registry that it is
-//! for; the environment is not read here (`cli` fills a [`NetConfig`]); a failure says which of
+//! whatever a server sends; plain http only to this machine and to mirrors that the user named so; a token only ever
+//! goes to the registry that it is for; the environment is not read here (`cli` fills a [`NetConfig`]); a failure says which of
 //! [`Trouble`]'s kinds it is, so that a build may go on with what it has.
 
+mod agent;
 mod auth;
 mod config;
 mod download;
 mod engine;
 mod failure;
 mod http;
+mod login;
 mod manifest;
+mod mirror;
 mod pull;
 mod registry;
+mod roots;
 #[cfg(test)]
 mod tests;
 mod unix;
 mod url;
 
+pub use agent::{AgentSource, Serving};
 pub use config::{NetConfig, Pause};
 pub use engine::{Engine, EngineConfig};
 pub use failure::{NetError, NetResult, Trouble};
+pub use login::Credentials;
+pub use mirror::Mirror;
 pub use pull::{Pulled, Wanted};
 pub use registry::Registry;

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, ResultExt};
 use crate::oci::digest::VerifyingReader;
 use crate::oci::layout::Layout;
 use crate::oci::media;
-use crate::oci::spec::{self, Descriptor};
+use crate::oci::spec::{self, Descriptor, ImageConfig};
 use crate::oci::{Digest, Platform, Reference, platform};
 use crate::progress::Emitter;
 use std::collections::HashMap;
@@ -27,6 +27,9 @@ const MAX_DEPTH: u32 = 4;
 const MAX_INDEXES: usize = 64;
 /// Manifests of one image together, as they are kept in memory until the blobs are there.
 const MAX_DOCUMENTS: usize = 64 << 20;
+
+/// A config that is read without being stored.
+const MAX_CONFIG: u64 = 8 << 20;
 
 /// What of an image is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +65,26 @@ impl Registry {
             emitter.warn(text);
         }
         done.map_err(|error| error.wrap(format!("cannot pull `{reference}`")))
+    }
+}
+
+impl Registry {
+    /// Whether there is an image of this operating system and architecture under the name, without fetching it.
+    /// `layout` may have some of its documents already.
+    pub fn offers(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        layout: &Layout,
+    ) -> NetResult<bool> {
+        let pull = Pull { registry: self, reference, layout };
+        match pull.platform_offered(platform) {
+            Ok(offered) => {
+                Ok((&offered.os, &offered.architecture) == (&platform.os, &platform.architecture))
+            }
+            Err(error) if error.trouble() == Trouble::NotFound => Ok(false),
+            Err(error) => Err(error.wrap(format!("cannot look up `{reference}`"))),
+        }
     }
 }
 
@@ -109,6 +132,44 @@ impl Pull<'_> {
             self.layout.put_blob(&document.bytes).map_err(local)?;
         }
         Ok(Pulled { root, image })
+    }
+
+    /// What the best image for `platform` is made for.
+    fn platform_offered(&self, platform: &Platform) -> NetResult<Platform> {
+        let top = manifest::fetch(self.registry, self.reference, None)?;
+        let blobs = match top.kind {
+            Kind::Manifest(blobs) => blobs,
+            Kind::Index(children) => {
+                let (chosen, _) = self.choose(platform, &children)?;
+                if let Some(stated) = Platform::of_descriptor(&chosen) {
+                    return Ok(stated);
+                }
+                match self.child(&chosen)?.kind {
+                    Kind::Manifest(blobs) => blobs,
+                    Kind::Index(_) => return Err(NetError::broken("an image that is an index")),
+                }
+            }
+        };
+        let config =
+            blobs.first().ok_or_else(|| NetError::broken("a manifest without a config"))?;
+        let bytes = self.small_blob(config)?;
+        let broken = |error| NetError::new(Trouble::Broken, error);
+        let config: ImageConfig = spec::from_json("image config", &bytes).map_err(broken)?;
+        Ok(Platform::of_config(&config))
+    }
+
+    fn small_blob(&self, descriptor: &Descriptor) -> NetResult<Vec<u8>> {
+        let (digest, size) = (digest_of(descriptor)?, descriptor.size());
+        if size > MAX_CONFIG {
+            let message = format!("the config is larger than {} MiB", MAX_CONFIG >> 20);
+            return Err(NetError::broken(message));
+        }
+        let mut download = Download::start(self.registry, self.reference, &digest, size)?;
+        let mut bytes = Vec::new();
+        VerifyingReader::new(&mut download, digest.clone(), size)
+            .read_to_end(&mut bytes)
+            .map_err(|error| NetError::from_read(error, &download.whom, &download.url))?;
+        Ok(bytes)
     }
 
     /// The best image for `platform` in an index, and the indexes below that were read on the way since nothing

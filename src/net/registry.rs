@@ -1,4 +1,4 @@
-//! The registry's protocol for reading: where a registry is, tokens, manifests and blobs by name.
+//! The registry's protocol for reading: where a registry and its mirrors are, tokens, manifests and blobs by name.
 //!
 //! In: a [`Reference`]; out: answers that are authorised but not yet checked. One [`Registry`] serves all registries of
 //! a build and keeps connections and tokens.
@@ -6,8 +6,10 @@
 use super::auth;
 use super::config::NetConfig;
 use super::failure::{NetError, NetResult, Trouble, printable};
-use super::http::{Answer, Ask, Http};
+use super::http::{Answer, Ask, Http, Plain};
+use super::login::{Credentials, Login, registry_name};
 use super::manifest;
+use super::mirror::{self, Mirror};
 use super::url::{Url, is_loopback};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
@@ -28,9 +30,47 @@ pub struct Registry {
     http: Http,
     /// `https://host` by registry name.
     bases: Mutex<HashMap<String, String>>,
-    /// By registry and repository.
+    /// Values of Authorization by address and repository.
     tokens: Mutex<HashMap<(String, String), String>>,
     warnings: Mutex<Warnings>,
+    mirrors: Vec<Mirror>,
+    /// Addresses of mirrors that failed.
+    lost: Mutex<BTreeSet<String>>,
+    credentials: Credentials,
+}
+
+/// What is asked of a registry, wherever that is.
+struct Wish<'a> {
+    reference: &'a Reference,
+    method: &'static str,
+    /// Below the repository.
+    path: &'a str,
+    accept: &'a [&'a str],
+    from: u64,
+}
+
+/// Where a registry's protocol is spoken.
+struct Place {
+    /// `https://host`.
+    base: String,
+    /// Name that logins are kept under.
+    name: String,
+    /// For messages.
+    whom: String,
+    plain: Plain,
+}
+
+impl Place {
+    fn of_mirror(mirror: &Mirror) -> Option<Self> {
+        let url = Url::parse(&mirror.base)?;
+        let plain = match (url.is_https(), url.is_loopback()) {
+            (true, _) => Plain::Never,
+            (false, true) => Plain::Loopback,
+            (false, false) => Plain::Origin,
+        };
+        let name = registry_name(&mirror.base);
+        Some(Self { base: mirror.base.clone(), whom: format!("mirror `{name}`"), name, plain })
+    }
 }
 
 /// Texts of `Warning` headers: all that were seen, and those not yet given out.
@@ -38,6 +78,14 @@ pub struct Registry {
 struct Warnings {
     seen: BTreeSet<String>,
     fresh: Vec<String>,
+}
+
+impl Warnings {
+    fn add(&mut self, text: String) {
+        if self.seen.len() < MAX_WARNINGS && self.seen.insert(text.clone()) {
+            self.fresh.push(text);
+        }
+    }
 }
 
 /// A document read whole.
@@ -57,6 +105,9 @@ impl Registry {
             bases: Mutex::default(),
             tokens: Mutex::default(),
             warnings: Mutex::default(),
+            mirrors: config.mirrors.clone(),
+            lost: Mutex::default(),
+            credentials: config.credentials.clone(),
         })
     }
 
@@ -124,18 +175,14 @@ impl Registry {
         self.http.wait(attempt, std::time::Duration::ZERO);
     }
 
-    fn note_warnings(&self, reference: &Reference, answer: &Answer) {
-        let mut warnings = lock(&self.warnings);
+    fn note_warnings(&self, whom: &str, answer: &Answer) {
         for text in answer.headers("warning") {
             // distribution-spec: `299 - "text"`, anything else means nothing.
             let Some(text) = text.strip_prefix("299 - \"").and_then(|text| text.strip_suffix('"'))
             else {
                 continue;
             };
-            let text = format!("{} says: {}", whom(reference), printable(text, 300));
-            if warnings.seen.len() < MAX_WARNINGS && warnings.seen.insert(text.clone()) {
-                warnings.fresh.push(text);
-            }
+            lock(&self.warnings).add(format!("{whom} says: {}", printable(text, 300)));
         }
     }
 
@@ -144,6 +191,7 @@ impl Registry {
         std::mem::take(&mut lock(&self.warnings).fresh)
     }
 
+    /// Asks the mirrors, then the registry itself.
     fn ask(
         &self,
         reference: &Reference,
@@ -152,49 +200,113 @@ impl Registry {
         accept: &[&str],
         from: u64,
     ) -> NetResult<Answer> {
-        let whom = whom(reference);
-        let base = self.base(&reference.registry)?;
-        let url = Url::parse(&format!("{base}/v2/{}/{path}", reference.repository))
+        let request = Wish { reference, method, path, accept, from };
+        for mirror in self.mirrors(&reference.registry) {
+            match self.ask_at(&mirror, &request) {
+                Ok(answer) if answer.status < 400 => return Ok(answer),
+                // Not there, or not for us: the registry knows better.
+                Ok(_) => {}
+                Err(error) => self.lose(mirror, &error),
+            }
+        }
+        self.ask_at(&self.origin(&reference.registry)?, &request)
+    }
+
+    fn ask_at(&self, place: &Place, wish: &Wish<'_>) -> NetResult<Answer> {
+        let reference = wish.reference;
+        let url = Url::parse(&format!("{}/v2/{}/{}", place.base, reference.repository, wish.path))
             .ok_or_else(|| bad_name(&reference.registry))?;
-        let key = (reference.registry.clone(), reference.repository.clone());
-        let token = lock(&self.tokens).get(&key).cloned();
-        let local = url.is_loopback();
-        let mut ask =
-            Ask { whom: &whom, method, url, accept, from, token: token.as_deref(), local };
+        let login = self.credentials.of(&place.name);
+        let key = (place.base.clone(), reference.repository.clone());
+        let known = lock(&self.tokens).get(&key).cloned();
+        let known = known.or_else(|| login.and_then(Login::token));
+        let mut ask = Ask {
+            whom: &place.whom,
+            method: wish.method,
+            url,
+            accept: wish.accept,
+            from: wish.from,
+            authorization: known.as_deref(),
+            plain: place.plain,
+        };
         let mut answer = self.http.send(&ask)?;
         // A 401 from where a redirect led is not the registry's.
-        if answer.status == 401
-            && answer.url.same_origin(&ask.url)
-            && let Some(challenge) = auth::bearer(answer.headers("www-authenticate"))
-        {
-            let token = self.token(reference, &challenge, local)?;
-            ask.token = Some(&token);
-            answer = self.http.send(&ask)?;
-            lock(&self.tokens).insert(key, token);
+        if answer.status == 401 && answer.url.same_origin(&ask.url) {
+            let authorization = match auth::bearer(answer.headers("www-authenticate")) {
+                Some(challenge) => Some(self.token(place, reference, &challenge, login)?),
+                None if auth::wants_basic(answer.headers("www-authenticate")) => {
+                    login.and_then(Login::basic)
+                }
+                None => None,
+            };
+            if let Some(authorization) = authorization {
+                ask.authorization = Some(&authorization);
+                answer = self.http.send(&ask)?;
+                lock(&self.tokens).insert(key, authorization);
+            }
         }
-        self.note_warnings(reference, &answer);
+        self.note_warnings(&place.whom, &answer);
         Ok(answer)
     }
 
+    /// Authorization with a fresh token.
     fn token(
         &self,
+        place: &Place,
         reference: &Reference,
         challenge: &auth::Challenge,
-        local: bool,
+        login: Option<&Login>,
     ) -> NetResult<String> {
         let url = challenge
-            .token_url(&reference.repository, local)
+            .token_url(&reference.repository, place.plain == Plain::Loopback)
             .map_err(|error| NetError::new(Trouble::Broken, error))?;
-        let whom = format!("the token service of {}", whom(reference));
-        let ask = Ask { whom: &whom, method: "GET", url, accept: &[], from: 0, token: None, local };
+        let whom = format!("the token service of {}", place.whom);
+        let basic = login.and_then(Login::basic);
+        let ask = Ask {
+            whom: &whom,
+            method: "GET",
+            url,
+            accept: &[],
+            from: 0,
+            authorization: basic.as_deref(),
+            plain: place.plain,
+        };
         let answer = self.http.send(&ask)?;
         if answer.status != 200 {
             return Err(answer.refusal(&whom));
         }
         let body = small(answer, &whom, MAX_TOKEN)?;
-        auth::token_of(&body.bytes).ok_or_else(|| {
+        let token = auth::token_of(&body.bytes).ok_or_else(|| {
             let error = Error::registry(format!("{whom} gave no token"));
             NetError::new(Trouble::Broken, error.cause(format!("GET {}", body.url)))
+        })?;
+        Ok(format!("Bearer {token}"))
+    }
+
+    /// Mirrors of a registry that answered so far.
+    fn mirrors(&self, registry: &str) -> Vec<Place> {
+        let lost = lock(&self.lost);
+        let all = mirror::of(&self.mirrors, registry).into_iter();
+        all.filter(|mirror| !lost.contains(&mirror.base)).filter_map(Place::of_mirror).collect()
+    }
+
+    /// A mirror that failed is not asked again, and its failure is told once.
+    fn lose(&self, mirror: Place, error: &NetError) {
+        let causes = error.error().causes().join("; ");
+        if lock(&self.lost).insert(mirror.base) {
+            let text = format!("{} is passed over: {}", mirror.whom, printable(&causes, 300));
+            lock(&self.warnings).add(text);
+        }
+    }
+
+    fn origin(&self, registry: &str) -> NetResult<Place> {
+        let base = self.base(registry)?;
+        let loopback = Url::parse(&base).is_some_and(|url| url.is_loopback());
+        Ok(Place {
+            base,
+            name: registry.to_owned(),
+            whom: format!("registry `{registry}`"),
+            plain: if loopback { Plain::Loopback } else { Plain::Never },
         })
     }
 
@@ -219,8 +331,8 @@ impl Registry {
         let look = |scheme: &str| {
             let url =
                 Url::parse(&format!("{scheme}://{host}/v2/")).ok_or_else(|| bad_name(host))?;
-            let (whom, accept, from, token) = (&*whom, &[][..], 0, None);
-            Ok(Ask { whom, method: "GET", url, accept, from, token, local: true })
+            let (whom, accept, plain) = (&*whom, &[][..], Plain::Loopback);
+            Ok(Ask { whom, method: "GET", url, accept, from: 0, authorization: None, plain })
         };
         let plain = look("http")?;
         match self.http.follow(&plain) {

@@ -115,6 +115,16 @@ impl Printer<'_> {
             let text = self.mount(mount);
             self.field("mount", &text);
         }
+        for secret in &run.secrets {
+            let target = secret.target.as_deref().unwrap_or("-");
+            let env = secret.env.as_ref().map(|env| format!(" env {env}")).unwrap_or_default();
+            let required = if secret.required { " required" } else { "" };
+            self.field("secret", &format!("{} -> {target}{env}{required}", secret.id));
+        }
+        for agent in &run.agents {
+            let required = if agent.required { " required" } else { "" };
+            self.field("ssh", &format!("{} -> {}{required}", agent.id, agent.target));
+        }
         for (name, body) in &run.scripts {
             self.field("script", &format!("{name} {}", quote(body)));
         }

@@ -7,7 +7,9 @@ use super::image_config::{command_words, with_shell};
 use super::mounts::{self, Kind, Mount};
 use super::paths;
 use super::stage::StageBuilder;
-use super::step::{CopyFrom, Env, NetworkMode, RunMount, RunMountKind, RunStep};
+use super::step::{
+    CopyFrom, Env, NetworkMode, RunAgent, RunMount, RunMountKind, RunSecret, RunStep,
+};
 use crate::dockerfile::ast::{RunInstruction, Word};
 use crate::dockerfile::heredoc::{RunScript, run_script};
 use crate::error::{Error, Result};
@@ -16,6 +18,12 @@ use crate::source::Span;
 
 /// Where a script of a heredoc with `#!` is shown to the RUN.
 const SCRIPTS: &str = "/dev/pipes";
+
+/// Where secrets are, unless their mount says otherwise.
+const SECRETS: &str = "/run/secrets";
+
+/// Where sockets of ssh agents are, with a number behind.
+const AGENTS: &str = "/run/buildkit/ssh_agent";
 
 /// Build argument that keeps cache mounts of projects apart.
 const CACHE_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
@@ -50,12 +58,9 @@ pub(super) fn run(
     for device in &run.devices {
         skipped.extend(skip_device(device).map_err(|error| error.at(source, device.span))?);
     }
-    let mut mounts = Vec::new();
+    let mut seen = Mounts::default();
     for word in &run.mounts {
-        let (mount, left_out) =
-            plan_mount(stage, word, on_build).map_err(|error| error.at(source, word.span))?;
-        mounts.extend(mount);
-        skipped.extend(left_out);
+        seen.add(stage, word, on_build).map_err(|error| error.at(source, word.span))?;
     }
     let (argv, scripts) = command(stage, run)?;
     let state = &stage.state;
@@ -73,7 +78,9 @@ pub(super) fn run(
         user: state.config.config.user.clone(),
         network: Some(network.unwrap_or(inputs.request.network)),
         insecure: run.security.as_ref().is_some_and(|word| word.text == "insecure"),
-        mounts,
+        mounts: seen.plain,
+        secrets: seen.secrets,
+        agents: seen.agents,
         scripts,
     };
     Ok(Planned { step, skipped })
@@ -113,40 +120,63 @@ fn skip_device(word: &Word) -> Result<Option<(String, Span)>> {
     )))
 }
 
-/// A mount, or why it was left out.
-type MountOrNot = (Option<RunMount>, Option<(String, Span)>);
+/// The mounts of one RUN.
+#[derive(Default)]
+struct Mounts {
+    plain: Vec<RunMount>,
+    secrets: Vec<RunSecret>,
+    agents: Vec<RunAgent>,
+}
 
-fn plan_mount(stage: &StageBuilder<'_>, word: &Word, on_build: bool) -> Result<MountOrNot> {
-    let expander = stage.inputs.expander(on_build);
-    let scope = &stage.state.scope;
-    let mount = mounts::parse(&word.text, |value| {
-        expander.text(value, word.span, &|name| scope.get(name))
-    })?;
-    let secret = match mount.kind {
-        Kind::Secret => Some("secret"),
-        Kind::Ssh => Some("ssh"),
-        _ => None,
-    };
-    if let Some(secret) = secret {
-        let name =
-            [&mount.id, &mount.source, &mount.target].into_iter().find(|name| !name.is_empty());
-        let name = name.map_or("default", String::as_str);
-        if mount.required {
-            let message = format!("not yet supported: RUN --mount=type={secret} (`{name}`)");
-            return Err(Error::dockerfile(message));
+impl Mounts {
+    fn add(&mut self, stage: &StageBuilder<'_>, word: &Word, on_build: bool) -> Result<()> {
+        let expander = stage.inputs.expander(on_build);
+        let scope = &stage.state.scope;
+        let mount = mounts::parse(&word.text, |value| {
+            expander.text(value, word.span, &|name| scope.get(name))
+        })?;
+        let target = paths::absolute(&stage.state.cwd(), &mount.target);
+        let owner = (mount.uid, mount.gid, mount.mode & 0o7777);
+        match mount.kind {
+            Kind::Secret => {
+                let id = [&mount.id, &mount.source].into_iter().find(|id| !id.is_empty());
+                let id = id.map_or_else(|| base_name(&mount.target), String::as_str).to_owned();
+                let target = match (mount.target.is_empty(), &mount.env) {
+                    (false, _) => Some(not_root(target)?),
+                    (true, Some(_)) => None,
+                    (true, None) => Some(format!("{SECRETS}/{}", base_name(&id))),
+                };
+                let (env, required) = (mount.env, mount.required);
+                self.secrets.push(RunSecret { id, target, env, required, owner });
+            }
+            Kind::Ssh => {
+                let id = if mount.id.is_empty() { "default".to_owned() } else { mount.id.clone() };
+                let target = match mount.target.as_str() {
+                    "" => format!("{AGENTS}.{}", self.agents.len()),
+                    _ => not_root(target)?,
+                };
+                self.agents.push(RunAgent { id, target, required: mount.required, owner });
+            }
+            Kind::Bind | Kind::Cache | Kind::Tmpfs => {
+                let (target, span) = (not_root(target)?, word.span);
+                let kind = mount_kind(stage, &mount)?;
+                self.plain.push(RunMount { kind, target, read_only: mount.read_only, span });
+            }
         }
-        let text = format!(
-            "{secret} `{name}` is not mounted: RUN --mount=type={secret} is not yet supported"
-        );
-        return Ok((None, Some((text, word.span))));
+        Ok(())
     }
-    let target = paths::absolute(&stage.state.cwd(), &mount.target);
+}
+
+fn not_root(target: String) -> Result<String> {
     if target == "/" {
         return Err(Error::dockerfile("invalid mount target \"/\"")
             .hint("give the mount a directory with `target=`"));
     }
-    let kind = mount_kind(stage, &mount)?;
-    Ok((Some(RunMount { kind, target, read_only: mount.read_only, span: word.span }), None))
+    Ok(target)
+}
+
+fn base_name(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
 fn mount_kind(stage: &StageBuilder<'_>, mount: &Mount) -> Result<RunMountKind> {

@@ -120,6 +120,10 @@ pub struct RunStep {
     pub insecure: bool,
     /// `--mount=` values, parsed and expanded.
     pub mounts: Vec<RunMount>,
+    /// `--mount=type=secret`.
+    pub secrets: Vec<RunSecret>,
+    /// `--mount=type=ssh`.
+    pub agents: Vec<RunAgent>,
     /// Read-only scripts shown under /dev/pipes: name and body (RUN heredoc with `#!`).
     pub scripts: Vec<(String, String)>,
 }
@@ -185,6 +189,34 @@ pub enum RunMountKind {
         /// Limit in bytes.
         size: Option<u64>,
     },
+}
+
+/// A secret that a RUN sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSecret {
+    /// Which one.
+    pub id: String,
+    /// Absolute path of the file; `None` for a variable alone.
+    pub target: Option<String>,
+    /// Variable.
+    pub env: Option<String>,
+    /// Its absence is an error.
+    pub required: bool,
+    /// Owner and mode of the file: uid, gid, mode.
+    pub owner: (u32, u32, u32),
+}
+
+/// An ssh agent that a RUN sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunAgent {
+    /// Which one.
+    pub id: String,
+    /// Absolute path of the socket.
+    pub target: String,
+    /// Its absence is an error.
+    pub required: bool,
+    /// Owner and mode of the socket: uid, gid, mode.
+    pub owner: (u32, u32, u32),
 }
 
 /// Who may use a cache mount at the same time.

@@ -210,6 +210,11 @@ pub fn attach(mount: impl AsFd, dir: impl AsFd, path: &[u8]) -> SysResult<()> {
     })
 }
 
+/// Takes away the mount at `path`; what still uses it keeps it. A path that is no mount stays as it is.
+pub fn detach(path: &Path) {
+    let _gone = rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH);
+}
+
 /// Makes every mount of this namespace private, so that nothing we do is seen outside.
 pub fn make_private() -> SysResult<()> {
     rmount::mount_change(

@@ -1,9 +1,9 @@
 //! Images without a server: every form that can come in or go out, the names in the store, pulling from a loopback registry.
 
+use crate::support::registry::Registry;
 use crate::support::{Said, World, base, peer};
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const FORMS: [&str; 5] =
     ["oci", "oci-archive", "docker-archive", "docker-archive-v1", "docker-archive-flat"];
@@ -153,47 +153,6 @@ fn a_source_of_several_names_needs_one_of_them() {
     let loaded = world.run(["image", "load", "--all", &layout]).ok();
     assert_eq!(loaded.lines().count(), 2);
     assert_eq!(world.config("two:2")["config"]["Labels"]["a"], "2");
-}
-
-/// A registry of Debian's on a free loopback port; gone with the value.
-pub struct Registry {
-    process: std::process::Child,
-    pub address: String,
-}
-
-impl Registry {
-    pub fn start(world: &World) -> Self {
-        let config = world.path("registry.yml");
-        let storage = world.path("registry");
-        let yaml = format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
-            storage.display()
-        );
-        fs::write(&config, yaml).unwrap();
-        let mut process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(config)
-            .env("OTEL_TRACES_EXPORTER", "none")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let said = lines.find_map(|line| {
-            let line = line.unwrap();
-            let (_, address) = line.split_once("listening on ")?;
-            Some(address.split([',', '"', ' ']).next().unwrap().to_owned())
-        });
-        // Its log goes on; somebody must read it.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address: said.unwrap() }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
 }
 
 #[test]

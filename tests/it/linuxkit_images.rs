@@ -1,9 +1,9 @@
 //! Images that packages bring with them or hand over: `depends.docker-images`, and `--docker` into an engine.
 
-use crate::images::Registry;
-use crate::linuxkit::{FOO, commit, pkg, world};
+use crate::linuxkit::{FOO, commit, pkg, pkg_command, world};
 use crate::support::peers::{Peers, podman_host};
-use crate::support::{Said, World, peer, program};
+use crate::support::registry::Registry;
+use crate::support::{Said, World, peer};
 use std::fs;
 use std::process::Command;
 
@@ -82,10 +82,9 @@ fn an_engine_gets_every_platform_and_ours_under_the_plain_tag() {
         let peers = Peers { world: &world };
         let _service = peers.podman_service();
         let build = || {
-            let mut command = world.command(program());
-            command.args(["pkg", "build", "--docker", "--platforms", "linux/amd64,linux/arm64"]);
-            command.arg("pkg/foo").env("DOCKER_HOST", podman_host(&world));
-            Said::of(command.current_dir(world.context()).output().unwrap()).ok()
+            let words = ["pkg", "build", "--docker", "--platforms", "linux/amd64,linux/arm64"];
+            let mut command = pkg_command(&world, &[&words[..], &["pkg/foo"]].concat());
+            Said::of(command.env("DOCKER_HOST", podman_host(&world)).output().unwrap()).ok()
         };
         let name = pkg(&world, &["pkg", "show-tag", "pkg/foo"]).ok().trim().to_owned();
         let host = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };

@@ -59,18 +59,32 @@ pub struct PkgCommon {
     /// Where LinuxKit keeps images [default: LINUXKIT_CACHE, else ~/.linuxkit/cache]
     #[arg(long, global = true, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// Registry mirror, `[REGISTRY=]URL`; may be repeated
+    /// The way to registries.
+    #[command(flatten)]
+    pub net: NetArgs,
+    /// Print errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// How much is told; of no meaning here
+    #[arg(short, long, global = true, value_name = "N", hide = true)]
+    pub verbose: Option<i32>,
+    /// Where the step cache is kept
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+/// How registries are reached.
+#[derive(Debug, Args)]
+pub struct NetArgs {
+    /// Registry mirror for reading, `[REGISTRY=]URL`; may be repeated [default: LINUXKIT_MIRROR]
     #[arg(long, global = true, value_name = "[REGISTRY=]URL")]
     pub mirror: Vec<String>,
-    /// Certificate to trust; may be repeated
+    /// PEM file with certificates to trust, besides those of the system; may be repeated
     #[arg(long, global = true, value_name = "FILE")]
     pub cert_file: Vec<PathBuf>,
     /// Credentials, `REGISTRY=USER:PASSWORD` or `REGISTRY=TOKEN`; may be repeated
     #[arg(long, global = true, value_name = "REGISTRY=SECRET")]
     pub registry_creds: Vec<String>,
-    /// Where the step cache is kept
-    #[arg(long, global = true, value_name = "DIR")]
-    pub root: Option<PathBuf>,
 }
 
 switches! {
@@ -88,6 +102,10 @@ switches! {
         network,
         /// Give RUNs no network, whatever the package says
         nonetwork,
+        /// Of the oldest manuals; there is no content trust any more
+        disable_content_trust,
+        /// Of the oldest manuals; there is no content trust any more
+        enable_content_trust,
     }
 }
 
@@ -180,8 +198,8 @@ pub struct PkgBuildArgs {
     /// SBOM generator; `false` for none
     #[arg(long, value_name = "IMAGE")]
     pub sbom_scanner: Option<String>,
-    /// SSH agent for the build
-    #[arg(long, value_name = "ID[=PATH]")]
+    /// SSH agent or keys for `RUN --mount=type=ssh`; without a path SSH_AUTH_SOCK; may be repeated
+    #[arg(long, value_name = "ID[=PATH,…]")]
     pub ssh: Vec<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
@@ -211,7 +229,7 @@ switches! {
     pub struct BuildSwitches {
         /// Build even when it is there already
         force,
-        /// Bring into the cache what a registry has
+        /// Bring into the cache what a registry has; otherwise it is only not built
         pull,
         /// Push after the build
         push,
@@ -250,6 +268,15 @@ pub struct CacheArgs {
     /// Where LinuxKit keeps images [default: LINUXKIT_CACHE, else ~/.linuxkit/cache]
     #[arg(long, global = true, value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    /// The way to registries.
+    #[command(flatten)]
+    pub net: NetArgs,
+    /// Print errors and data only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// How much is told; of no meaning here
+    #[arg(short, long, global = true, value_name = "N", hide = true)]
+    pub verbose: Option<i32>,
     /// Where the step cache is kept
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,

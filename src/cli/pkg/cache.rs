@@ -1,30 +1,56 @@
 //! `nativebuild cache`: what is in LinuxKit's cache.
 
 use super::args::{CacheArgs, CacheCommand, ExportFormat};
-use super::later;
+use super::{later, net_config};
 use crate::build::store::Store;
 use crate::build::worker::Worker;
 use crate::build::{images, output, tree};
+use crate::cli::args::Progress;
 use crate::cli::environment::Environment;
 use crate::cli::print_data;
+use crate::cli::progress::Printer;
+use crate::cli::report::Style;
 use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
 use crate::linuxkit::cache::{self, PkgCache};
+use crate::linuxkit::remote::Remote;
 use crate::oci::Platform;
 use crate::oci::archive::Input;
+use crate::progress::Emitter;
 use std::path::Path;
+use std::sync::Arc;
 
-pub(in crate::cli) fn run(args: CacheArgs, environment: &Environment) -> Result<()> {
+pub(in crate::cli) fn run(args: CacheArgs, environment: &Environment, style: Style) -> Result<()> {
     let cache = PkgCache::open_or_create(environment.linuxkit_cache(args.cache.as_ref())?)?;
-    match args.command {
+    let remote = || remote(&args, &cache, environment, style);
+    match &args.command {
         CacheCommand::Ls => list(&cache),
-        CacheCommand::Clean { published_only: true, .. }
-        | CacheCommand::Rm { published_only: true, .. } => Err(later("--published-only")),
+        CacheCommand::Clean { published_only: true, .. } => {
+            let all = cache.list()?.into_iter().map(|listed| listed.name).collect::<Vec<_>>();
+            tell(&cache.remove(&published(&cache, &remote()?, &all)?)?)
+        }
         CacheCommand::Clean { unused, .. } => {
-            let freed = if unused { cache.clean_unused(cache::GRACE)? } else { cache.clean()? };
+            let freed = if *unused { cache.clean_unused(cache::GRACE)? } else { cache.clean()? };
             tell(&freed)
         }
-        CacheCommand::Rm { names, .. } => tell(&cache.remove(&names)?),
+        CacheCommand::Rm { names, published_only: true } => {
+            if let Some(unknown) =
+                names.iter().find(|name| !matches!(cache.find(name), Ok(Some(_))))
+            {
+                return cache.remove(std::slice::from_ref(unknown)).and_then(|freed| tell(&freed));
+            }
+            tell(&cache.remove(&published(&cache, &remote()?, names)?)?)
+        }
+        CacheCommand::Rm { names, .. } => tell(&cache.remove(names)?),
+        CacheCommand::Pull { names } => {
+            let remote = remote()?;
+            names.iter().try_for_each(|name| {
+                let full = cache::canonical(name);
+                let digest = remote.bring_all(&full)?;
+                print_data(format!("{full} {digest}\n").as_bytes())
+            })
+        }
+        CacheCommand::Push { .. } => Err(later("cache push")),
         CacheCommand::Import { source } => {
             let input = match source.as_str() {
                 "-" => Input::Stream(Box::new(std::io::stdin())),
@@ -42,7 +68,7 @@ pub(in crate::cli) fn run(args: CacheArgs, environment: &Environment) -> Result<
         }
         CacheCommand::Export { name, platform, outfile, format, rename } => {
             let platform = match platform {
-                Some(text) => Platform::parse(&text)?,
+                Some(text) => Platform::parse(text)?,
                 None => Platform::host(),
             };
             let out = (outfile != Path::new("-")).then_some(outfile.as_path());
@@ -51,14 +77,39 @@ pub(in crate::cli) fn run(args: CacheArgs, environment: &Environment) -> Result<
                 ExportFormat::Docker => cache::ExportFormat::Docker,
                 ExportFormat::Filesystem => {
                     let store = Store::open(&environment.store(args.root.as_ref())?)?;
-                    return file_system(&cache, &store, &name, &platform, out, environment);
+                    return file_system(&cache, &store, name, &platform, out, environment);
                 }
             };
-            cache.export(&name, &platform, format, rename.as_deref(), out)
+            cache.export(name, &platform, format, rename.as_deref(), out)
         }
-        CacheCommand::Pull { .. } => Err(later("cache pull")),
-        CacheCommand::Push { .. } => Err(later("cache push")),
     }
+}
+
+fn remote(
+    args: &CacheArgs,
+    cache: &PkgCache,
+    environment: &Environment,
+    style: Style,
+) -> Result<Remote> {
+    let progress = if args.quiet { Progress::Quiet } else { Progress::Auto };
+    let form = crate::cli::build::form_of(progress, style);
+    let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
+    let net = net_config(&args.net, environment)?;
+    let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
+    Ok(Remote::new(store, Arc::new(cache.clone()), net, emitter))
+}
+
+/// Those of the names whose image a registry has as it is here.
+fn published(cache: &PkgCache, remote: &Remote, names: &[String]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for name in names {
+        let Some(here) = cache.find(name)? else { continue };
+        let there = remote.digest(name)?;
+        if there.is_some_and(|there| there.as_str() == here.digest().as_ref()) {
+            found.push(name.clone());
+        }
+    }
+    Ok(found)
 }
 
 fn list(cache: &PkgCache) -> Result<()> {

@@ -3,19 +3,21 @@
 pub(super) mod args;
 mod cache;
 
+use super::args::Progress;
 use super::environment::Environment;
 use super::progress::Printer;
 use super::report::Style;
 use super::{print_data, values};
 use crate::build::store::Store;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::linuxkit::automatic;
 use crate::linuxkit::cache::PkgCache;
 use crate::linuxkit::package::{self, Package, PackageOptions};
 use crate::linuxkit::pipeline::{BuildOptions, Builder};
 use crate::linuxkit::platforms;
+use crate::net::{Credentials, Mirror, NetConfig};
 use crate::progress::Emitter;
-use args::{BuilderCommand, PkgArgs, PkgBuildArgs, PkgCommand, PkgCommon, Timestamps};
+use args::{BuilderCommand, NetArgs, PkgArgs, PkgBuildArgs, PkgCommand, PkgCommon, Timestamps};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -103,10 +105,11 @@ fn build(
     environment: &Environment,
     style: Style,
 ) -> Result<()> {
-    let form = super::build::form_of(args.progress, style);
+    let progress = if common.quiet { Progress::Quiet } else { args.progress };
+    let form = super::build::form_of(progress, style);
     let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
-    refuse(args, common)?;
-    warn(args, &emitter);
+    refuse(args)?;
+    warn(args, common, &emitter);
     let options = build_options(args, common, environment)?;
     let (dirs, skipped) = package::packages(&args.dirs, &common.build_yml);
     for dir in skipped {
@@ -124,42 +127,51 @@ fn build(
         dirs.iter().map(|dir| Package::load(dir, &options.package)).collect::<Result<Vec<_>>>()?;
     let store = Arc::new(Store::open(&environment.store(common.root.as_ref())?)?);
     let cache = PkgCache::open_or_create(environment.linuxkit_cache(common.cache.as_ref())?)?;
-    let say = |line: &str| print_data(format!("{line}\n").as_bytes());
+    let say = |line: &str| {
+        let text = if common.quiet { String::new() } else { format!("{line}\n") };
+        print_data(text.as_bytes())
+    };
     let mut builder = Builder::new(store, cache, &options, emitter, &say);
-    packages.iter().try_for_each(|package| builder.build(package))
+    builder.build_all(&packages)
 }
 
 /// What would be misunderstood if it were ignored.
-fn refuse(args: &PkgBuildArgs, common: &PkgCommon) -> Result<()> {
+fn refuse(args: &PkgBuildArgs) -> Result<()> {
     if args.switches.force && args.switches.pull {
         return Err(Error::usage("`--force` and `--pull` exclude each other"));
     }
-    for mirror in &common.mirror {
-        let url = mirror.rsplit_once('=').map_or(mirror.as_str(), |(_, url)| url);
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(Error::usage(format!(
-                "mirror `{mirror}` must start with http:// or https://"
-            )));
-        }
-    }
-    let flags = [
-        (!common.mirror.is_empty(), "--mirror"),
-        (!common.cert_file.is_empty(), "--cert-file"),
-        (!common.registry_creds.is_empty(), "--registry-creds"),
-        (args.switches.precache_images, "--precache-images"),
-        (!args.ssh.is_empty(), "--ssh"),
-    ];
-    match flags.iter().find(|(given, _)| *given) {
-        Some((_, flag)) => Err(Error::new(
-            ErrorKind::Package,
-            format!("not yet supported: `pkg build {flag}`"),
-        )
-        .hint("leave it out; base images come from LinuxKit's cache, the store, or a registry")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-fn warn(args: &PkgBuildArgs, emitter: &Emitter) {
+/// The way to registries: proxies of the environment, mirrors, authorities, logins.
+fn net_config(args: &NetArgs, environment: &Environment) -> Result<NetConfig> {
+    let mirrors = match environment.text("LINUXKIT_MIRROR") {
+        Some(list) if args.mirror.is_empty() => {
+            let words = list.split([',', ' ']).filter(|word| !word.is_empty());
+            words
+                .map(Mirror::parse)
+                .collect::<Result<_>>()
+                .map_err(|error| error.wrap("bad value of LINUXKIT_MIRROR in the environment"))?
+        }
+        _ => args.mirror.iter().map(|word| Mirror::parse(word)).collect::<Result<_>>()?,
+    };
+    // At once, not only when a registry is asked.
+    for file in &args.cert_file {
+        std::fs::metadata(file)
+            .or_error(ErrorKind::Usage, || format!("cannot read `{}`", file.display()))?;
+    }
+    Ok(NetConfig {
+        mirrors,
+        authorities: args.cert_file.clone(),
+        credentials: Credentials::parse(&args.registry_creds)?,
+        ..super::build::net_config(environment)
+    })
+}
+
+fn warn(args: &PkgBuildArgs, common: &PkgCommon, emitter: &Emitter) {
+    if common.switches.disable_content_trust || common.switches.enable_content_trust {
+        emitter.warn("`--disable-content-trust` and `--enable-content-trust` have no effect: there is no content trust any more");
+    }
     if args.sbom_scanner.as_deref().is_some_and(|scanner| scanner != "false") {
         emitter.warn("`--sbom-scanner` has no effect yet: no SBOM is made");
     }
@@ -200,6 +212,8 @@ fn build_options(
         docker: args.switches.docker,
         dry_run: args.switches.dry_run,
         ignore_cached: args.switches.ignore_cached,
+        precache_images: args.switches.precache_images,
+        ssh: super::private::agents(&args.ssh, environment)?,
         dockerfile: args.dockerfile.clone(),
         build_arg_files: args.build_arg_file.clone(),
         network: either(switches.network, switches.nonetwork, ("network", "nonetwork"))?,
@@ -221,7 +235,7 @@ fn build_options(
             path: environment.path(),
         },
         qemu_image: args.qemu_image.as_deref().map(values::image_name).transpose()?,
-        net: super::build::net_config(environment),
+        net: net_config(&common.net, environment)?,
         engine: environment.engine()?,
     })
 }

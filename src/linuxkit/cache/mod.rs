@@ -14,7 +14,7 @@ mod transfer;
 mod writer;
 
 pub use clean::{Freed, GRACE};
-pub use names::canonical;
+pub use names::{canonical, spellings};
 pub use transfer::{Brought, ExportFormat};
 pub use writer::Writer;
 

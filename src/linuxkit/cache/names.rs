@@ -16,7 +16,7 @@ pub fn canonical(name: &str) -> String {
 }
 
 /// The names that an image may have in the cache when a Dockerfile says this.
-pub(super) fn spellings(reference: &Reference) -> Vec<String> {
+pub fn spellings(reference: &Reference) -> Vec<String> {
     let full = reference.to_string();
     let bare = full.strip_prefix("docker.io/").filter(|bare| bare.matches('/').count() > 1);
     let bare = bare.map(str::to_owned);

@@ -13,11 +13,13 @@ use crate::build::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
-use crate::net::{EngineConfig, NetConfig, Registry, Wanted};
+use crate::linuxkit::remote::Remote;
+use crate::net::{AgentSource, EngineConfig, NetConfig};
 use crate::oci::archive::{self, Output, SaveFormat, SaveImage, SaveOptions};
-use crate::oci::{Platform, Reference, resolve};
+use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
 use crate::progress::Emitter;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,6 +46,10 @@ pub struct BuildOptions {
     pub dry_run: bool,
     /// `--ignore-cached`.
     pub ignore_cached: bool,
+    /// `--precache-images`.
+    pub precache_images: bool,
+    /// `--ssh`.
+    pub ssh: Vec<AgentSource>,
     /// `--dockerfile`.
     pub dockerfile: Option<String>,
     /// `--build-arg-file`.
@@ -74,6 +80,9 @@ pub struct BuildOptions {
 pub struct Builder<'a> {
     store: Arc<Store>,
     cache: Arc<PkgCache>,
+    remote: Arc<Remote>,
+    /// Full names of all packages of this call: where one is the base of another it is brought into the cache.
+    names: Arc<BTreeSet<String>>,
     options: &'a BuildOptions,
     emitter: Emitter,
     /// Takes lines for standard output.
@@ -96,12 +105,20 @@ impl<'a> Builder<'a> {
         emitter: Emitter,
         say: &'a dyn Fn(&str) -> Result<()>,
     ) -> Self {
-        let session = build::Session::default();
-        Self { store, cache: Arc::new(cache), options, emitter, say, session }
+        let cache = Arc::new(cache);
+        let (net, told) = (options.net.clone(), emitter.clone());
+        let remote = Arc::new(Remote::new(Arc::clone(&store), Arc::clone(&cache), net, told));
+        let (names, session) = (Arc::default(), build::Session::default());
+        Self { store, cache, remote, names, options, emitter, say, session }
     }
 
-    /// Builds what of a package is missing.
-    pub fn build(&mut self, package: &Package) -> Result<()> {
+    /// Builds what of packages is missing, in their order; the first failure ends it.
+    pub fn build_all(&mut self, packages: &[Package]) -> Result<()> {
+        self.names = Arc::new(packages.iter().map(|package| package.tag.canonical()).collect());
+        packages.iter().try_for_each(|package| self.build(package))
+    }
+
+    fn build(&mut self, package: &Package) -> Result<()> {
         let name = package.tag.reference();
         let options = self.options;
         let wanted =
@@ -155,37 +172,28 @@ impl<'a> Builder<'a> {
             let arch = &platform.architecture;
             if self.cache.complete(&full, platform)? {
                 (self.say)(&format!("found {name} {arch} in local cache, skipping build"))?;
-            } else if self.options.pull && !self.options.dry_run && self.pull(package, platform)? {
-                (self.say)(&format!("found {name} {arch} on registry, skipping build"))?;
-            } else {
-                (self.say)(&format!("{name} {arch} not found, will build"))?;
-                missing.push(platform.clone());
+                continue;
             }
+            if !self.options.dry_run {
+                let here = format!("{name} {arch} not found in local cache, checking registry");
+                (self.say)(&here)?;
+                if self.is_published(&full, platform)? {
+                    (self.say)(&format!("found {name} {arch} on registry, skipping build"))?;
+                    continue;
+                }
+            }
+            (self.say)(&format!("{name} {arch} not found, will build"))?;
+            missing.push(platform.clone());
         }
         Ok(missing)
     }
 
-    /// Brings a platform into the cache from the registry; false when it is not there. A registry that cannot be asked
-    /// is taken for one that does not have it.
-    fn pull(&self, package: &Package, platform: &Platform) -> Result<bool> {
-        let (name, full) = (package.tag.reference(), package.tag.canonical());
-        let arch = &platform.architecture;
-        (self.say)(&format!("{name} {arch} not found in local cache, checking registry"))?;
-        let layout = self.store.images();
-        let wanted = Wanted::One(platform.clone());
-        let registry = Registry::new(&self.options.net)?;
-        let Ok(pulled) = registry.pull(&Reference::parse(&full)?, &wanted, layout, &self.emitter)
-        else {
-            return Ok(false);
-        };
-        // A lone manifest is given whatever it is made for.
-        if resolve::resolve_exactly(layout, &pulled.image, platform).is_err() {
-            return Ok(false);
+    /// Whether a registry has the platform; with `--pull` it is in the cache then.
+    fn is_published(&self, name: &str, platform: &Platform) -> Result<bool> {
+        if self.options.pull {
+            return self.remote.bring(name, platform);
         }
-        let writer = self.cache.writer()?;
-        writer.adopt(layout, &pulled.image)?;
-        writer.write(&full, &[(platform.clone(), pulled.image)])?;
-        Ok(true)
+        self.remote.has(name, platform)
     }
 
     fn build_missing(&mut self, package: &Package, missing: &[Platform]) -> Result<BuildOutcome> {

@@ -2,16 +2,18 @@
 
 use super::Builder;
 use crate::build::request::{BuildRequest, ImageSource, OutputKind, OutputSpec, PullPolicy};
+use crate::build::store::Store;
 use crate::dockerfile::{self, ast::InstructionKind};
 use crate::error::{Error, Result};
 use crate::layers::compress::Compression;
 use crate::linuxkit::automatic::{self, Known};
 use crate::linuxkit::build_args::{self, PackageName};
 use crate::linuxkit::build_yml::FILE_NAME;
-use crate::linuxkit::context;
 use crate::linuxkit::git::GitView;
 use crate::linuxkit::package::{Package, PackageOptions, read_source};
-use crate::oci::Platform;
+use crate::linuxkit::{cache, context};
+use crate::oci::layout::Origin;
+use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
 use crate::source::SourceFile;
 use std::collections::BTreeSet;
@@ -79,7 +81,10 @@ impl Builder<'_> {
             account: options.account.clone(),
             emulators: options.emulators.clone(),
             qemu_image: options.qemu_image.clone(),
-            images: (!options.ignore_cached).then(|| self.cached_images()),
+            images: (!options.ignore_cached || options.precache_images)
+                .then(|| self.cached_images()),
+            secrets: Vec::new(),
+            agents: options.ssh.clone(),
             net: options.net.clone(),
             engine: options.engine.clone(),
         };
@@ -108,13 +113,37 @@ impl Builder<'_> {
         Ok(all)
     }
 
-    /// Images of the cache come before those of the store.
+    /// Images of the cache come before those of the store. A package of this call that only a registry has, and with
+    /// `--precache-images` every image, is brought into the cache when it is named.
     fn cached_images(&self) -> ImageSource {
-        let (cache, store) = (Arc::clone(&self.cache), Arc::clone(&self.store));
+        let (local, store) = (Arc::clone(&self.cache), Arc::clone(&self.store));
+        let (remote, names) = (Arc::clone(&self.remote), Arc::clone(&self.names));
+        let (precache, ignore) = (self.options.precache_images, self.options.ignore_cached);
         ImageSource(Arc::new(move |reference, platform| {
-            cache.lend_named(store.images(), reference, platform)
+            let lend = || local.lend_named(store.images(), reference, platform);
+            let found = lend()?;
+            // As the name would have been stored by whoever put it into the cache.
+            let spelt = cache::spellings(reference);
+            let listed = spelt.iter().find(|name| names.contains(*name));
+            let name = listed.or(spelt.first()).cloned().unwrap_or_default();
+            let found = match found {
+                None if reference.digest.is_none()
+                    && (listed.is_some() || (precache && !own(&store, reference)?))
+                    && remote.bring(&name, platform)? =>
+                {
+                    lend()?
+                }
+                found => found,
+            };
+            Ok(found.filter(|_| !ignore))
         }))
     }
+}
+
+/// An image that was imported or built here; its name wins over a registry's (design §10.1).
+fn own(store: &Store, reference: &Reference) -> Result<bool> {
+    let stored = store.images().find(reference)?;
+    Ok(stored.is_some_and(|stored| stored.origin != Origin::Pulled))
 }
 
 fn known(package: &Package) -> Result<Known> {

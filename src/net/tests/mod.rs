@@ -3,6 +3,7 @@
 mod engine;
 mod fake;
 mod hostile;
+mod login;
 mod peer;
 
 use super::*;

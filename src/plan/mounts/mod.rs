@@ -44,6 +44,8 @@ pub(super) struct Mount {
     /// `id`; empty when not given.
     pub(super) id: String,
     pub(super) sharing: CacheSharing,
+    /// `env` of secret.
+    pub(super) env: Option<String>,
     /// `required` of secret and ssh.
     pub(super) required: bool,
     pub(super) uid: u32,
@@ -128,6 +130,7 @@ struct Reader {
     gid: Option<u32>,
     mode: Option<u32>,
     size: Option<u64>,
+    env: Option<String>,
 }
 
 impl Default for Reader {
@@ -145,6 +148,7 @@ impl Default for Reader {
             gid: None,
             mode: None,
             size: None,
+            env: None,
         }
     }
 }
@@ -186,8 +190,10 @@ impl Reader {
                 self.size = Some(size.ok_or_else(|| invalid_value(key, &value))?);
             }
             "id" => self.id = value,
-            // Not carried any further: a secret as variable comes with the secrets themselves.
-            "env" => self.only_for(key, &[Kind::Secret])?,
+            "env" => {
+                self.only_for(key, &[Kind::Secret])?;
+                self.env = Some(value).filter(|name| !name.is_empty());
+            }
             "sharing" => self.sharing = Some(parse_sharing(&value)?),
             "mode" => self.mode = Some(number(key, &value, 8)?),
             "uid" => self.uid = Some(number(key, &value, 10)?),
@@ -242,6 +248,7 @@ impl Reader {
             read_only: self.read_only.unwrap_or(!matches!(kind, Kind::Cache | Kind::Tmpfs)),
             id: self.id,
             sharing: self.sharing.unwrap_or(CacheSharing::Shared),
+            env: self.env,
             required: self.required,
             uid: self.uid.unwrap_or(0),
             gid: self.gid.unwrap_or(0),

@@ -19,6 +19,7 @@ fn bind() -> Mount {
         read_only: true,
         id: String::new(),
         sharing: CacheSharing::Shared,
+        env: None,
         required: false,
         uid: 0,
         gid: 0,
@@ -64,7 +65,14 @@ fn values_and_defaults() {
         ),
         (
             "type=secret,id=i,required,env=E",
-            Mount { kind: Kind::Secret, id: "i".to_owned(), required: true, mode: 0o400, ..bind() },
+            Mount {
+                kind: Kind::Secret,
+                id: "i".to_owned(),
+                env: Some("E".to_owned()),
+                required: true,
+                mode: 0o400,
+                ..bind()
+            },
         ),
         ("type=ssh,required=0", Mount { kind: Kind::Ssh, mode: 0o600, ..bind() }),
         ("\"target=/a,b\",ro=1", Mount { target: "/a,b".to_owned(), ..bind() }),

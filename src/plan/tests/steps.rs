@@ -83,19 +83,39 @@ fn cache_ids_are_the_cleaned_target() {
 }
 
 #[test]
-fn optional_secrets_are_left_out_and_said() {
-    let text = "FROM b\nRUN --mount=type=secret,id=s --mount=type=ssh --device=v/c=d x\n";
+fn secrets_and_agents_have_their_usual_places() {
+    let text = "FROM b\nWORKDIR /w\nRUN --mount=type=secret,id=a/s --mount=type=secret,source=t,env=E \
+                --mount=type=secret,target=x/y,uid=1,gid=2,mode=0440,required --mount=type=ssh \
+                --mount=type=ssh,id=i,target=s,required x\n";
     let plan = planned(text);
-    assert_eq!(runs(&plan)[0].mounts, []);
-    let warnings: Vec<&str> = plan.warnings.iter().map(|w| w.message.as_str()).collect();
+    let run = runs(&plan)[0];
+    let secrets: Vec<_> = run
+        .secrets
+        .iter()
+        .map(|s| (s.id.as_str(), s.target.as_deref(), s.env.as_deref(), s.required, s.owner))
+        .collect();
     assert_eq!(
-        warnings,
+        secrets,
         [
-            "device `v/c=d` is not available: RUN --device is not yet supported",
-            "secret `s` is not mounted: RUN --mount=type=secret is not yet supported",
-            "ssh `default` is not mounted: RUN --mount=type=ssh is not yet supported",
+            ("a/s", Some("/run/secrets/s"), None, false, (0, 0, 0o400)),
+            ("t", None, Some("E"), false, (0, 0, 0o400)),
+            ("y", Some("/w/x/y"), None, true, (1, 2, 0o440)),
         ]
     );
+    let agents: Vec<_> = run
+        .agents
+        .iter()
+        .map(|a| (a.id.as_str(), a.target.as_str(), a.required, a.owner))
+        .collect();
+    let first = ("default", "/run/buildkit/ssh_agent.0", false, (0, 0, 0o600));
+    assert_eq!(agents, [first, ("i", "/w/s", true, (0, 0, 0o600))]);
+}
+
+#[test]
+fn optional_devices_are_left_out_and_said() {
+    let plan = planned("FROM b\nRUN --device=v/c=d x\n");
+    let warnings: Vec<&str> = plan.warnings.iter().map(|w| w.message.as_str()).collect();
+    assert_eq!(warnings, ["device `v/c=d` is not available: RUN --device is not yet supported"]);
 }
 
 #[test]
@@ -104,14 +124,6 @@ fn run_errors() {
         ("RUN --mount=typ=bind x", "2:13: unexpected key 'typ' in 'typ=bind' (did you mean type?)"),
         ("RUN --mount=type=cache x", "2:13: invalid mount target \"/\""),
         ("RUN --mount=target=/.. x", "2:13: invalid mount target \"/\""),
-        (
-            "RUN --mount=type=secret,id=s,required x",
-            "2:13: not yet supported: RUN --mount=type=secret (`s`)",
-        ),
-        (
-            "RUN --mount=type=ssh,required x",
-            "2:13: not yet supported: RUN --mount=type=ssh (`default`)",
-        ),
         ("RUN --device=v/c=d,required x", "2:14: not yet supported: RUN --device (`v/c=d`)"),
         (
             "RUN --mount=type=cache,target=/c,source=/s x",

@@ -178,9 +178,14 @@ fn kernel_will_do() -> bool {
 impl World {
     /// Imports busybox of all machines as the image `foreign`. Nothing of it needs an emulator yet.
     pub fn with_foreign(self) -> Option<Self> {
+        self.with_foreign_as("foreign")
+    }
+
+    /// The same under another name.
+    pub fn with_foreign_as(self, name: &str) -> Option<Self> {
         let file = busybox();
         have("foreign", file.is_some());
-        import(&self, "foreign", file?, &[]);
+        import(&self, name, file?, &[]);
         Some(self)
     }
 

@@ -7,6 +7,7 @@ pub mod outer;
 pub mod peers;
 pub mod platforms;
 pub mod processes;
+pub mod registry;
 
 use std::ffi::OsStr;
 use std::fs;
