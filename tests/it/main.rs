@@ -25,6 +25,7 @@ mod images;
 mod index;
 mod linuxkit;
 mod linuxkit_images;
+mod linuxkit_packages;
 mod linuxkit_registry;
 mod load;
 mod mounts;

@@ -1,0 +1,3 @@
+#!/bin/sh
+# ends the machine
+poweroff -f
