@@ -1,3 +1,5 @@
+//! The agent, with OpenSSH's own programs as its clients.
+
 use super::*;
 use std::process::Command;
 
