@@ -60,8 +60,13 @@ fn owner(hasher: &mut FieldHasher, (uid, gid, mode): (u32, u32, u32)) {
     hasher.number(uid.into()).number(gid.into()).number(mode.into());
 }
 
-/// Key of a COPY or ADD. `inputs` is the content digest of what is copied.
-pub(super) fn copy(parent: &Digest, step: &CopyStep, inputs: &Digest) -> Digest {
+/// Key of a COPY or ADD. `inputs` is the content digest of what is copied, `fetched` stand for sources elsewhere.
+pub(super) fn copy<'a>(
+    parent: &Digest,
+    step: &CopyStep,
+    inputs: &Digest,
+    fetched: impl Iterator<Item = &'a Digest>,
+) -> Digest {
     let mut hasher = FieldHasher::new("nb-step-1");
     hasher.field(b"copy").field(parent.as_str().as_bytes());
     hasher.field(step.destination.as_bytes()).field(step.cwd.as_bytes());
@@ -76,6 +81,10 @@ pub(super) fn copy(parent: &Digest, step: &CopyStep, inputs: &Digest) -> Digest 
         .number(u64::from(step.parents) | u64::from(step.link) << 1 | u64::from(step.unpack) << 2);
     hasher.list(step.heredocs.iter().flat_map(|doc| [&doc.name, &doc.body]));
     hasher.field(inputs.as_str().as_bytes());
+    for identity in fetched {
+        hasher.field(b"fetched").field(identity.as_str().as_bytes());
+        hasher.number(step.unpack_remote.into());
+    }
     hasher.finish()
 }
 

@@ -17,6 +17,7 @@ mod mounts;
 pub mod output;
 pub mod packer;
 mod planning;
+mod remote;
 pub mod request;
 mod run;
 mod running;
@@ -144,6 +145,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         made: Mutex::default(),
         running: Running::default(),
         missing: Mutex::default(),
+        remotes: remote::Remotes::default(),
         qemu_image: OnceLock::new(),
         qemu_tree: Mutex::default(),
     };

@@ -8,6 +8,7 @@ use super::cache::{self, StepCache, StepRecord};
 use super::images::BaseImage;
 use super::jobs::{Job, Jobs, Pending};
 use super::keys;
+use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
 use super::state::{Limit, Slot, StageState, States};
@@ -48,6 +49,7 @@ pub(super) struct Builder<'a> {
     pub running: Running,
     /// Stages whose next step the cache does not have.
     pub missing: Mutex<BTreeSet<usize>>,
+    pub remotes: Remotes,
     /// The image of `--qemu-image`, when it is needed.
     pub qemu_image: OnceLock<BaseImage>,
     /// The tree of `--qemu-image`, once it was asked for.

@@ -2,6 +2,7 @@
 
 use super::keys;
 use super::mounts::{Binds, CacheMounts};
+use super::remote::Remote;
 use super::run::{RunPlaces, run};
 use super::secrets::Private;
 use super::stage::Builder;
@@ -19,6 +20,7 @@ use crate::layers::snapshot::{Draft, random_id};
 use crate::layers::tar_read::looks_like_tar;
 use crate::oci::Digest;
 use crate::oci::digest::FieldHasher;
+use crate::plan::remote::RemoteSource;
 use crate::plan::step::{
     CacheSharing, Chmod, CopyFrom, CopyStep, NetworkMode, RunMountKind, RunStep, StagePlan, Step,
     StepKind, WorkdirStep,
@@ -30,12 +32,14 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A step with its key and what was looked up on the way.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) key: Digest,
     files: Option<Files>,
+    remotes: Vec<(RemoteSource, Arc<Remote>)>,
 }
 
 /// The files of a COPY and their content digest.
@@ -71,6 +75,7 @@ impl Builder<'_> {
         plan: &StagePlan,
         worker: Option<&Worker>,
     ) -> Result<Option<Prepared>> {
+        let mut remotes = Vec::new();
         let (key, files) = match &step.kind {
             StepKind::Config => (state.key.clone(), None),
             StepKind::Workdir(workdir) => (keys::workdir(&state.key, workdir), None),
@@ -80,9 +85,11 @@ impl Builder<'_> {
                 (keys::run(&state.key, run, network, &plan.platform, &inputs), None)
             }
             StepKind::Copy(copy) => {
+                remotes = self.look_at_remotes(copy)?;
+                let paths = copy.paths();
                 let selection = Selection {
                     from: &copy.from,
-                    sources: &copy.sources,
+                    sources: &paths,
                     exclude: &copy.exclude,
                     parents: copy.parents,
                     instruction: if copy.add { "ADD" } else { "COPY" },
@@ -90,11 +97,24 @@ impl Builder<'_> {
                 let Some((digest, files)) = self.select(&selection, worker)? else {
                     return Ok(None);
                 };
-                let key = keys::copy(&state.key, copy, &digest);
+                let identities = remotes.iter().map(|(_, remote)| &remote.identity);
+                let key = keys::copy(&state.key, copy, &digest, identities);
                 (key, files.map(|(tree, selected)| Files { tree, selected, digest }))
             }
         };
-        Ok(Some(Prepared { key, files }))
+        Ok(Some(Prepared { key, files, remotes }))
+    }
+
+    fn look_at_remotes(&self, copy: &CopyStep) -> Result<Vec<(RemoteSource, Arc<Remote>)>> {
+        let look = |(at, source): &(usize, RemoteSource)| {
+            let span = copy.sources.get(*at).map(|(_, span)| *span);
+            let remote = self.remote(source).map_err(|error| match span {
+                Some(span) => error.at(&self.plan.source, span),
+                None => error,
+            })?;
+            Ok((source.clone(), remote))
+        };
+        copy.remotes.iter().map(look).collect()
     }
 
     /// `default` is the host's network for now, and so has the same key.
@@ -191,8 +211,13 @@ impl Builder<'_> {
             StepKind::Copy(step) => {
                 let files =
                     prepared.files.ok_or_else(|| Error::internal("a copy was not looked up"))?;
-                copy_in(draft, step, &files, worker)?;
-                self.check_unchanged(&files)
+                // Once: an overlay that was written to is not mounted a second time.
+                let root = open_draft(draft)?;
+                copy_in(root.as_fd(), step, &files, worker)?;
+                self.check_unchanged(&files)?;
+                prepared.remotes.iter().try_for_each(|(source, remote)| {
+                    self.copy_fetched(root.as_fd(), step, (source, remote), worker)
+                })
             }
             StepKind::Run(step) => {
                 let binds = self.binds(step, worker)?;
@@ -210,6 +235,33 @@ impl Builder<'_> {
                 })
             }
         }
+    }
+
+    /// Copies what was fetched, after what lies in the context.
+    fn copy_fetched(
+        &self,
+        root: BorrowedFd<'_>,
+        step: &CopyStep,
+        (source, remote): (&RemoteSource, &Remote),
+        worker: &Worker,
+    ) -> Result<()> {
+        let (tree, path) = self.remote_tree(source, remote)?;
+        let selection = Selection {
+            from: &step.from,
+            sources: &[],
+            exclude: &step.exclude,
+            parents: false,
+            instruction: "ADD",
+        };
+        let options = SelectOptions { dockerfile: None, ..self.options(&selection) };
+        // The name of a file is no pattern.
+        let path =
+            path.replace('\\', "\\\\").replace('[', "\\[").replace('*', "\\*").replace('?', "\\?");
+        let selected = tree.select(&[(path, Span::default())], options)?;
+        let digest = remote.identity.clone();
+        let files = Files { tree, selected, digest };
+        let alone = CopyStep { heredocs: Vec::new(), unpack: step.unpack_remote, ..step.clone() };
+        copy_in(root, &alone, &files, worker)
     }
 
     /// A context that was edited between looking and copying must not get into the cache under the old key.
@@ -365,10 +417,9 @@ fn make_workdir(draft: &Draft<'_>, step: &WorkdirStep) -> Result<()> {
     user::make_workdir(root.as_fd(), &step.path, owner)
 }
 
-fn copy_in(draft: &Draft<'_>, step: &CopyStep, files: &Files, worker: &Worker) -> Result<()> {
-    let root = open_draft(draft)?;
+fn copy_in(root: BorrowedFd<'_>, step: &CopyStep, files: &Files, worker: &Worker) -> Result<()> {
     let chown = match &step.chown {
-        Some(spec) => Some(user::resolve_chown(root.as_fd(), spec)?),
+        Some(spec) => Some(user::resolve_chown(root, spec)?),
         None => None,
     };
     let chmod = step.chmod.as_ref().map(|mode| match mode {
@@ -386,7 +437,7 @@ fn copy_in(draft: &Draft<'_>, step: &CopyStep, files: &Files, worker: &Worker) -
         unpack: step.unpack.then_some(&unpack),
         destination: &step.destination,
         cwd: &step.cwd,
-        ..plain_copy(&files.tree, &files.selected, root.as_fd(), worker)
+        ..plain_copy(&files.tree, &files.selected, root, worker)
     })
 }
 

@@ -175,6 +175,8 @@ pub(super) fn net_config(environment: &Environment) -> NetConfig {
     };
     NetConfig {
         https_proxy: either("HTTPS_PROXY").or_else(|| either("ALL_PROXY")),
+        // Upper case is not asked: a server that runs us may have it from a request's header.
+        http_proxy: environment.text("http_proxy").or_else(|| either("ALL_PROXY")),
         no_proxy: either("NO_PROXY").unwrap_or_default(),
         ..NetConfig::default()
     }

@@ -10,6 +10,7 @@ pub mod ast;
 mod directives;
 pub mod expand;
 mod flags;
+pub mod git_url;
 pub mod heredoc;
 mod instructions;
 mod json;

@@ -19,6 +19,7 @@ mod needs;
 mod paths;
 mod ports;
 mod print;
+pub mod remote;
 mod run;
 mod scope;
 mod stage;

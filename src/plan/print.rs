@@ -4,6 +4,7 @@
 //! out; control characters are escaped.
 
 use super::history::quote;
+use super::remote::RemoteSource;
 use super::step::{
     BuildPlan, CacheSharing, Chmod, CopyFrom, CopyStep, Env, NetworkMode, RunMount, RunMountKind,
     RunStep, StageBase, StagePlan, Step, StepKind,
@@ -188,10 +189,27 @@ impl Printer<'_> {
         for pattern in &copy.exclude {
             self.field("exclude", &quote(pattern));
         }
-        let flags = [(copy.parents, "parents"), (copy.link, "link"), (copy.unpack, "unpack")];
+        for (at, remote) in &copy.remotes {
+            let (text, _) = &copy.sources[*at];
+            match remote {
+                RemoteSource::Http { name, checksum, .. } => {
+                    let checksum = checksum.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
+                    self.field("fetched", &format!("{} as {}{checksum}", quote(text), quote(name)));
+                }
+                RemoteSource::Git(url) => {
+                    let commit = url.checksum.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
+                    self.field("git", &format!("{}{commit}", quote(text)));
+                }
+            }
+        }
+        let flags = [
+            (copy.parents, "parents"),
+            (copy.link, "link"),
+            (copy.unpack, "unpack"),
+            (copy.unpack_remote, "unpack-fetched"),
+        ];
         let set: Vec<&str> = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
         self.optional("flags", &set.join(" "));
-        self.optional("checksum", copy.checksum.as_deref().unwrap_or_default());
     }
 }
 

@@ -1,5 +1,6 @@
 //! Steps: what `build` has to do, as plain data, everything expanded.
 
+use super::remote::RemoteSource;
 use crate::dockerfile::ast::Heredoc;
 use crate::oci::platform::Platform;
 use crate::oci::spec::ImageConfig;
@@ -244,8 +245,10 @@ pub enum CopyFrom {
 pub struct CopyStep {
     /// Where from.
     pub from: CopyFrom,
-    /// Source paths as expanded (patterns allowed), with their places.
+    /// Sources as expanded, with their places: paths (patterns allowed), and the texts of `remotes`.
     pub sources: Vec<(String, Span)>,
+    /// Sources of ADD that are elsewhere, by their place among `sources`.
+    pub remotes: Vec<(usize, RemoteSource)>,
     /// Heredoc sources: body already expanded and chomped.
     pub heredocs: Vec<Heredoc>,
     /// Destination as expanded, relative ones not yet joined with `cwd`.
@@ -264,10 +267,19 @@ pub struct CopyStep {
     pub link: bool,
     /// True for ADD: local archives are unpacked.
     pub unpack: bool,
+    /// Archives that are fetched are unpacked, too.
+    pub unpack_remote: bool,
     /// True when the instruction is ADD.
     pub add: bool,
-    /// `--checksum`.
-    pub checksum: Option<String>,
+}
+
+impl CopyStep {
+    /// The sources that are paths.
+    pub fn paths(&self) -> Vec<(String, Span)> {
+        let is_path = |at: &usize| !self.remotes.iter().any(|(remote, _)| remote == at);
+        let all = self.sources.iter().enumerate();
+        all.filter(|(at, _)| is_path(at)).map(|(_, source)| source.clone()).collect()
+    }
 }
 
 /// A `--chmod` value.

@@ -32,6 +32,7 @@ mod mounts;
 mod outputs;
 mod peers;
 mod platforms;
+mod remote;
 mod reproducible;
 mod results;
 mod sandbox;

@@ -197,8 +197,11 @@ fn heredocs_of_copy_are_expanded_unless_quoted() {
 fn copy_errors() {
     for (line, expected) in [
         ("COPY http://h/x /", "2:6: source can't be a URL for COPY"),
-        ("ADD https://h/x /", "2:5: not yet supported: ADD of a URL"),
-        ("ADD git@h:r.git /", "2:5: not yet supported: ADD of a Git repository"),
+        (
+            "ADD https://h/r.git?x=1 /",
+            "2:5: `https://h/r.git?x=1` is no address of a Git repository",
+        ),
+        ("ADD --checksum=md5:1 http://h/x /", "2:22: unsupported checksum `md5:1`"),
         ("ADD --checksum=sha256:1 x /", "2:16: checksum requires HTTP(S) or Git sources"),
         ("ADD --checksum=sha256:1 x y /", "2:16: checksum can't be specified for multiple sources"),
         (
