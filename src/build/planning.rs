@@ -1,13 +1,15 @@
 //! From the request to one plan: a plan for each platform with the base images it needs, then all of them joined.
 
 use super::images::{self, BaseImage, Finder};
-use super::request::BuildRequest;
+use super::remote;
+use super::request::{BuildRequest, ContextSource};
 use super::store::Store;
 use crate::dockerfile::{self, ast::Dockerfile};
 use crate::error::{Error, Result};
 use crate::oci::{Platform, platform};
+use crate::plan::contexts::NamedContext;
 use crate::plan::step::{BaseRef, BuildPlan, StepKind};
-use crate::plan::{self, PlanRequest, Planned};
+use crate::plan::{self, Epoch, PlanRequest, Planned};
 use crate::progress::{Emitter, Event};
 use crate::source::Span;
 use std::collections::BTreeMap;
@@ -39,8 +41,18 @@ pub(super) fn plan_all(
         build_platform: Platform::host(),
         network: request.network,
         epoch: request.epoch,
+        contexts: request
+            .contexts
+            .iter()
+            .map(|(name, source)| (name.clone(), named(source)))
+            .collect(),
+        times: request.times.clone(),
     };
-    asked.epoch = plan::epoch(dockerfile, &asked)?;
+    asked.epoch = match plan::epoch(dockerfile, &asked)? {
+        Epoch::None => None,
+        Epoch::At(epoch) => Some(epoch),
+        Epoch::Of(source) => remote::time_of(&source, request, store)?,
+    };
     let mut bases = Bases {
         dockerfile,
         finder: Finder::new(store, request, emitter),
@@ -59,6 +71,13 @@ pub(super) fn plan_all(
     }
     let plan = plan::join(plans).ok_or_else(|| Error::internal("no platform was planned"))?;
     Ok(PlannedBuild { plan, images: bases.images, epoch: asked.epoch })
+}
+
+fn named(source: &ContextSource) -> NamedContext {
+    match source {
+        ContextSource::Image(reference) => NamedContext::Image(reference.clone()),
+        ContextSource::Files(_) => NamedContext::Files,
+    }
 }
 
 struct Bases<'a> {

@@ -4,8 +4,9 @@
 //! and with a checksum nothing is asked at all (dockerfile.md §3.10). A repository is known by the commit that its address
 //! means; its files are fetched only when the step is carried out.
 
-use super::request::Secret;
+use super::request::{BuildRequest, Secret};
 use super::stage::Builder;
+use super::store::Store;
 use crate::context::FileTree;
 use crate::dockerfile::git_url::GitUrl;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -82,7 +83,7 @@ impl Builder<'_> {
     }
 
     fn look_at_repository(&self, url: &GitUrl) -> Result<Remote> {
-        let commit = self.git(url).resolve(url)?;
+        let commit = git_for(&self.request.secrets, url).resolve(url)?;
         let mut hasher = FieldHasher::new("nb-git-1");
         hasher.field(commit.as_bytes()).field(url.subdir.as_bytes());
         hasher.number(u64::from(url.keep_git_dir == Some(true)) | u64::from(url.submodules) << 1);
@@ -140,17 +141,6 @@ impl Builder<'_> {
         self.store.sub("cache").join("http").join(Digest::of(url.as_bytes()).hex())
     }
 
-    fn git(&self, url: &GitUrl) -> Git {
-        let host = host_of(&url.remote);
-        if let Some(token) = secret(&self.request.secrets, "GIT_AUTH_TOKEN", host) {
-            return Git::with_token(token.trim());
-        }
-        match secret(&self.request.secrets, "GIT_AUTH_HEADER", host) {
-            Some(header) => Git::with_header(&header),
-            None => Git::new(),
-        }
-    }
-
     /// The files of a source, and the path in them that is wanted.
     pub(super) fn remote_tree(
         &self,
@@ -191,11 +181,48 @@ impl Builder<'_> {
             }
             (RemoteSource::Git(url), Content::Commit(commit)) => {
                 self.emitter.note(format!("fetching {} at {}", url.remote, &commit[..12]));
-                self.git(url).checkout(url, commit, dir.path())?;
+                let _time =
+                    git_for(&self.request.secrets, url).checkout(url, commit, dir.path())?;
             }
             _ => return Err(Error::internal("a source of another kind than before")),
         }
         Ok(dir)
+    }
+}
+
+/// The time of a file or commit, seconds since 1970; none when its server says none.
+pub(super) fn time_of(
+    source: &RemoteSource,
+    request: &BuildRequest,
+    store: &Store,
+) -> Result<Option<i64>> {
+    match source {
+        RemoteSource::Http { url, .. } => {
+            let login = authorization(&request.secrets, url);
+            match Fetcher::new(&request.net)?.get(url, None, login.as_deref())? {
+                Fetched::New(_, validators) => Ok(validators.modified()),
+                Fetched::Unchanged => Ok(None),
+            }
+        }
+        RemoteSource::Git(url) => {
+            let git = git_for(&request.secrets, url);
+            let dir = tempfile::Builder::new().prefix("fetched-").tempdir_in(store.sub("tmp"));
+            let dir = dir.or_error(ErrorKind::Environment, || {
+                "cannot make a directory in the store".to_owned()
+            })?;
+            git.checkout(url, &git.resolve(url)?, dir.path()).map(Some)
+        }
+    }
+}
+
+fn git_for(secrets: &[Secret], url: &GitUrl) -> Git {
+    let host = host_of(&url.remote);
+    if let Some(token) = secret(secrets, "GIT_AUTH_TOKEN", host) {
+        return Git::with_token(token.trim());
+    }
+    match secret(secrets, "GIT_AUTH_HEADER", host) {
+        Some(header) => Git::with_header(&header),
+        None => Git::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::oci::spec::Descriptor;
 use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
 use crate::source::SourceFile;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,10 @@ pub struct BuildRequest {
     pub dockerfile: Arc<SourceFile>,
     /// The build context, ignore rules applied.
     pub context: FileTree,
+    /// `--build-context`: images by their references, and files.
+    pub contexts: BTreeMap<String, ContextSource>,
+    /// Times of contexts that have one, seconds since 1970; `context` is the main one.
+    pub times: BTreeMap<String, i64>,
     /// `--build-arg`, in order.
     pub build_args: Vec<(String, String)>,
     /// `--target`.
@@ -77,6 +82,15 @@ impl fmt::Debug for ImageSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ImageSource")
     }
+}
+
+/// What `--build-context` names.
+#[derive(Debug)]
+pub enum ContextSource {
+    /// An image.
+    Image(String),
+    /// Files.
+    Files(FileTree),
 }
 
 /// A secret for RUNs. It is in no key, no record and no message.

@@ -156,7 +156,7 @@ impl Builder<'_> {
         worker: Option<&Worker>,
     ) -> Result<Option<(Digest, Option<(FileTree, Vec<Selected>)>)>> {
         let memory = self.selection_key(selection)?;
-        if worker.is_none() && !matches!(selection.from, CopyFrom::Context) {
+        if worker.is_none() && !matches!(selection.from, CopyFrom::Context | CopyFrom::Named(_)) {
             let known = memory.as_ref().and_then(|key| self.cache.selection(key));
             return Ok(known.map(|digest| (digest, None)));
         }
@@ -182,7 +182,7 @@ impl Builder<'_> {
     /// Under which key the digest of a selection is remembered; only for stages and images.
     fn selection_key(&self, selection: &Selection<'_>) -> Result<Option<Digest>> {
         let tree = match selection.from {
-            CopyFrom::Context => return Ok(None),
+            CopyFrom::Context | CopyFrom::Named(_) => return Ok(None),
             CopyFrom::Image(base) => keys::base(Some(&self.image(base)?.manifest)),
             CopyFrom::Stage(stage) => match self.states.complete(*stage) {
                 Some(state) => state.key,
@@ -308,7 +308,7 @@ impl Builder<'_> {
     fn cache_id(&self, id: &str, seed: Option<&(CopyFrom, String)>) -> Result<String> {
         let Some((from, source)) = seed else { return Ok(id.to_owned()) };
         let tree = match from {
-            CopyFrom::Context => return Ok(id.to_owned()),
+            CopyFrom::Context | CopyFrom::Named(_) => return Ok(id.to_owned()),
             CopyFrom::Image(base) => keys::base(Some(&self.image(base)?.manifest)),
             CopyFrom::Stage(stage) => {
                 self.states.complete(*stage).ok_or_else(super::stage::stopped)?.key

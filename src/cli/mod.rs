@@ -5,6 +5,7 @@
 
 pub mod args;
 mod build;
+mod contexts;
 mod environment;
 mod image;
 mod output;

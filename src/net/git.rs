@@ -82,8 +82,9 @@ impl Git {
         })
     }
 
-    /// Puts the files of a commit into an empty directory: owner-writable, 0644 or 0755, directories 0755.
-    pub fn checkout(&self, url: &GitUrl, commit: &str, dir: &Path) -> Result<()> {
+    /// Puts the files of a commit into an empty directory: 0644 or 0755, directories 0755. Gives the commit's time in
+    /// seconds since 1970.
+    pub fn checkout(&self, url: &GitUrl, commit: &str, dir: &Path) -> Result<i64> {
         let run = |words: &[&str]| self.run(dir, words, url).map(drop);
         run(&["init", "--quiet", "--template="])?;
         run(&["remote", "add", "origin", &url.remote])?;
@@ -98,15 +99,15 @@ impl Git {
         if url.submodules && dir.join(".gitmodules").exists() {
             run(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
         }
-        let time = if url.commit_time { Some(self.commit_time(url, commit, dir)?) } else { None };
+        let time = self.commit_time(url, commit, dir)?;
         let what = || format!("cannot prepare the files of `{}`", url.remote);
         if url.keep_git_dir != Some(true) {
             remove_git(dir).or_error(ErrorKind::Environment, what)?;
         }
-        settle(dir, time).or_error(ErrorKind::Environment, what)
+        settle(dir, url.commit_time.then_some(time)).or_error(ErrorKind::Environment, what)?;
+        Ok(time)
     }
 
-    /// Seconds since 1970.
     fn commit_time(&self, url: &GitUrl, commit: &str, dir: &Path) -> Result<i64> {
         let said = self.run(dir, &["show", "--quiet", "--format=%ct", commit, "--"], url)?;
         said.trim().parse().map_err(|_| Error::integrity("a commit without a time"))

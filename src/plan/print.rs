@@ -164,6 +164,7 @@ impl Printer<'_> {
     fn from(&self, from: &CopyFrom) -> String {
         match from {
             CopyFrom::Context => "context".to_owned(),
+            CopyFrom::Named(name) => format!("context `{name}`"),
             CopyFrom::Stage(index) => format!("stage {}", self.shown(*index)),
             CopyFrom::Image(image) => format!("image {} {}", image.reference, image.platform),
         }

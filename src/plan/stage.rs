@@ -10,7 +10,7 @@ use super::state::{self, State};
 use super::step::{CopyFrom, CopyStep, PlanWarning, Step, StepKind, WorkdirStep};
 use super::{Inputs, copy, history, image_config, paths, ports, run};
 use crate::dockerfile::ast::{
-    ArgInstruction, Instruction, InstructionKind, Pair, RunInstruction, Word,
+    ArgInstruction, FromInstruction, Instruction, InstructionKind, Pair, RunInstruction, Word,
 };
 use crate::error::{Error, Result};
 use crate::source::Span;
@@ -77,6 +77,29 @@ pub(super) fn build(
     }
     let StageBuilder { state, steps, warnings, .. } = builder;
     Ok(Built { state, steps, warnings })
+}
+
+/// The files of a named context as the layer that a stage starts with.
+pub(super) fn files_of_context(name: &str, from: &FromInstruction) -> Step {
+    let copy = CopyStep {
+        from: CopyFrom::Named(name.to_owned()),
+        sources: vec![("/".to_owned(), from.base.span)],
+        remotes: Vec::new(),
+        heredocs: Vec::new(),
+        destination: "/".to_owned(),
+        cwd: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        exclude: Vec::new(),
+        parents: false,
+        link: false,
+        unpack: false,
+        unpack_remote: false,
+        add: false,
+    };
+    let text = format!("FROM {name}");
+    let created_by = Some(text.clone());
+    Step { kind: StepKind::Copy(copy), span: from.span, text, created_by, empty_layer: false }
 }
 
 impl StageBuilder<'_> {

@@ -234,6 +234,8 @@ pub enum CacheSharing {
 pub enum CopyFrom {
     /// The build context.
     Context,
+    /// A named context, by the name that it was given under.
+    Named(String),
     /// An earlier stage: index into [`BuildPlan::stages`].
     Stage(usize),
     /// An image.

@@ -167,9 +167,9 @@ fn faults_of_urls_are_told_in_their_place() {
 }
 
 /// A server of the repositories below a directory.
-struct GitDaemon {
+pub struct GitDaemon {
     process: Child,
-    port: u16,
+    pub port: u16,
     _dir: tempfile::TempDir,
 }
 
@@ -189,7 +189,7 @@ fn git(dir: &std::path::Path, args: &[&str]) -> String {
 }
 
 /// Two repositories, one with the other as a submodule, and their server; gives the first commit and the directory.
-fn repositories() -> (GitDaemon, String, PathBuf) {
+pub fn repositories() -> (GitDaemon, String, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().to_owned();
     let (work, part) = (root.join("work"), root.join("part"));
