@@ -15,6 +15,13 @@ pub(super) fn base(manifest: Option<&Digest>) -> Digest {
     hasher.finish()
 }
 
+/// Key of a tree with a layer on top that does not depend on it.
+pub(super) fn on_top(parent: &Digest, layer: &Digest) -> Digest {
+    let mut hasher = FieldHasher::new("nb-step-1");
+    hasher.field(b"on-top").field(parent.as_str().as_bytes()).field(layer.as_str().as_bytes());
+    hasher.finish()
+}
+
 /// Key of a RUN. `inputs` are the content digests of its bind mounts, in order.
 pub(super) fn run(
     parent: &Digest,
@@ -36,7 +43,11 @@ pub(super) fn run(
         hasher.field(mount.target.as_bytes()).number(mount.read_only.into());
         match &mount.kind {
             RunMountKind::Bind { .. } => hasher.field(b"bind"),
-            RunMountKind::Cache { id, .. } => hasher.field(b"cache").field(id.as_bytes()),
+            RunMountKind::Cache { id, inside, .. } => {
+                hasher.field(b"cache").field(id.as_bytes());
+                // Without it the key is what it was when all of a cache was mounted always.
+                if inside.is_empty() { &mut hasher } else { hasher.field(inside.as_bytes()) }
+            }
             RunMountKind::Tmpfs { size } => {
                 hasher.field(b"tmpfs").number(size.map_or(0, |size| size + 1))
             }
@@ -52,6 +63,9 @@ pub(super) fn run(
     for agent in &step.agents {
         hasher.field(b"ssh").field(agent.id.as_bytes()).field(agent.target.as_bytes());
         owner(&mut hasher, agent.owner);
+    }
+    for device in &step.devices {
+        hasher.field(b"device").field(device.name.as_bytes());
     }
     hasher.finish()
 }

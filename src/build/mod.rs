@@ -5,8 +5,10 @@
 
 pub mod annotations;
 mod assemble;
+mod binds;
 pub mod blobs;
 pub mod cache;
+mod devices;
 mod emulate;
 mod finish;
 pub mod images;
@@ -87,7 +89,7 @@ fn build_with(
     let engine = load::find_engine(request)?;
     let planned = planning::plan_all(&dockerfile, request, store, emitter)?;
     planning::warn(&planned.plan, &dockerfile, emitter);
-    planning::refuse_insecure(&planned.plan)?;
+    planning::check_entitlements(&planned.plan, request)?;
     finish::check(request, &planned.plan)?;
     let PlannedBuild { plan, images, epoch } = &planned;
     let (epoch, engine) = (*epoch, engine.as_ref());

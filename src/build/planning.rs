@@ -2,13 +2,13 @@
 
 use super::images::{self, BaseImage, Finder};
 use super::remote;
-use super::request::{BuildRequest, ContextSource};
+use super::request::{BuildRequest, ContextSource, Entitlement};
 use super::store::Store;
 use crate::dockerfile::{self, ast::Dockerfile};
 use crate::error::{Error, Result};
 use crate::oci::{Platform, platform};
 use crate::plan::contexts::NamedContext;
-use crate::plan::step::{BaseRef, BuildPlan, StepKind};
+use crate::plan::step::{BaseRef, BuildPlan, NetworkMode, RunDevice, StepKind};
 use crate::plan::{self, Epoch, PlanRequest, Planned};
 use crate::progress::{Emitter, Event};
 use crate::source::Span;
@@ -175,13 +175,33 @@ pub(super) fn warn(plan: &BuildPlan, dockerfile: &Dockerfile, emitter: &Emitter)
     }
 }
 
-/// A RUN with all capabilities and no filter could take over the machine of a root user; nobody can allow it yet.
-pub(super) fn refuse_insecure(plan: &BuildPlan) -> Result<()> {
+/// What RUNs may have only when `--allow` says so: with all capabilities and no filter, a RUN could take over the machine
+/// of a root user.
+pub(super) fn check_entitlements(plan: &BuildPlan, request: &BuildRequest) -> Result<()> {
+    let allowed = |wanted: &Entitlement| {
+        let any_device = Entitlement::Device(None);
+        request.entitlements.iter().any(|known| {
+            known == wanted || (*known == any_device && matches!(wanted, Entitlement::Device(_)))
+        })
+    };
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
-        if matches!(&step.kind, StepKind::Run(run) if run.insecure) {
-            return Err(Error::dockerfile("security.insecure is not allowed")
-                .cause("not yet supported: RUN --security=insecure")
-                .at(&plan.source, step.span));
+        let StepKind::Run(run) = &step.kind else { continue };
+        // Whoever asks for the host's network for all RUNs has allowed it.
+        let on_host =
+            run.network == Some(NetworkMode::Host) && request.network != NetworkMode::Host;
+        let mut needed = Vec::new();
+        needed.extend(run.insecure.then_some(Entitlement::Insecure));
+        needed.extend(on_host.then_some(Entitlement::HostNetwork));
+        let device = |device: &RunDevice| Entitlement::Device(Some(device.name.clone()));
+        needed.extend(run.devices.iter().map(device));
+        if let Some(missing) = needed.iter().find(|needed| !allowed(needed)) {
+            let message = match missing {
+                Entitlement::Device(Some(name)) => format!("device {name} is not allowed"),
+                other => format!("{other} is not allowed"),
+            };
+            return Err(Error::dockerfile(message)
+                .at(&plan.source, step.span)
+                .hint(format!("if you trust this Dockerfile, allow it: `--allow {missing}`")));
         }
     }
     Ok(())

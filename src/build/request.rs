@@ -61,6 +61,10 @@ pub struct BuildRequest {
     pub qemu_image: Option<Reference>,
     /// Images that win over those of the store, for FROM and `--from`.
     pub images: Option<ImageSource>,
+    /// `--allow`.
+    pub entitlements: Vec<Entitlement>,
+    /// Directories with CDI specs; of two that have a device the last one counts.
+    pub cdi: Vec<PathBuf>,
     /// `--secret`.
     pub secrets: Vec<Secret>,
     /// `--ssh`.
@@ -105,6 +109,28 @@ pub struct Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secret").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What RUNs may have that they do not have by themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entitlement {
+    /// `network.host`.
+    HostNetwork,
+    /// `security.insecure`.
+    Insecure,
+    /// `device`, or `device=NAME`.
+    Device(Option<String>),
+}
+
+impl fmt::Display for Entitlement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HostNetwork => f.write_str("network.host"),
+            Self::Insecure => f.write_str("security.insecure"),
+            Self::Device(None) => f.write_str("device"),
+            Self::Device(Some(name)) => write!(f, "device={name}"),
+        }
     }
 }
 

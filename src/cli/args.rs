@@ -77,6 +77,9 @@ pub struct BuildArgs {
     /// SSH agent or keys for `RUN --mount=type=ssh`; without a path SSH_AUTH_SOCK; may be repeated
     #[arg(long, value_name = "ID[=PATH,…]")]
     pub ssh: Vec<String>,
+    /// Directory with CDI specs, for `RUN --device`; may be repeated [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "cdi-spec-dir", value_name = "DIR")]
+    pub cdi_dirs: Vec<PathBuf>,
     /// Carry out every step, whatever the cache has
     #[arg(long)]
     pub no_cache: bool,

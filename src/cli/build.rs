@@ -97,6 +97,8 @@ fn request(
         },
         qemu_image: args.qemu_image.as_deref().map(values::image_name).transpose()?,
         images: opened.images,
+        entitlements: Vec::new(),
+        cdi: values::cdi_directories(&args.cdi_dirs),
         secrets: private::secrets(&args.secrets, environment)?,
         agents: private::agents(&args.ssh, environment)?,
         net: net_config(environment),

@@ -10,7 +10,6 @@ pub mod ast;
 mod directives;
 pub mod expand;
 mod flags;
-pub mod git_url;
 pub mod heredoc;
 mod instructions;
 mod json;

@@ -4,8 +4,8 @@
 //! with the user's own configuration (logins, ssh keys, rewritten addresses), but with nothing of the repository's: no
 //! hooks, no programs as transports.
 
-use crate::dockerfile::git_url::GitUrl;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::oci::git_url::GitUrl;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::fs;

@@ -9,8 +9,8 @@ use super::remote::RemoteSource;
 use super::step::{CopyFrom, CopyStep};
 use crate::dockerfile::ast::{AddInstruction, CopyInstruction, Heredoc, Word};
 use crate::dockerfile::expand::{self, Lookup};
-use crate::dockerfile::git_url::is_http;
 use crate::error::{Error, Result};
+use crate::oci::git_url::is_http;
 
 /// What the stage knows when the instruction comes.
 pub(super) struct Place<'a> {

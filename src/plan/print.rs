@@ -126,6 +126,10 @@ impl Printer<'_> {
             let required = if agent.required { " required" } else { "" };
             self.field("ssh", &format!("{} -> {}{required}", agent.id, agent.target));
         }
+        for device in &run.devices {
+            let required = if device.required { " required" } else { "" };
+            self.field("device", &format!("{}{required}", device.name));
+        }
         for (name, body) in &run.scripts {
             self.field("script", &format!("{name} {}", quote(body)));
         }
@@ -141,7 +145,7 @@ impl Printer<'_> {
         let access = if mount.read_only { "ro" } else { "rw" };
         let what = match &mount.kind {
             RunMountKind::Bind { from, source } => format!("bind {}:{source}", self.from(from)),
-            RunMountKind::Cache { id, from, sharing, owner: (uid, gid, mode) } => {
+            RunMountKind::Cache { id, from, inside, sharing, owner: (uid, gid, mode) } => {
                 let sharing = match sharing {
                     CacheSharing::Shared => "shared",
                     CacheSharing::Private => "private",
@@ -151,7 +155,9 @@ impl Printer<'_> {
                     Some((from, source)) => format!(" seed {}:{source}", self.from(from)),
                     None => String::new(),
                 };
-                format!("cache id {id} {sharing} {uid}:{gid} {mode:04o}{seed}")
+                let part =
+                    if inside.is_empty() { String::new() } else { format!(" part {inside}") };
+                format!("cache id {id}{part} {sharing} {uid}:{gid} {mode:04o}{seed}")
             }
             RunMountKind::Tmpfs { size } => match size {
                 Some(size) => format!("tmpfs {size} bytes"),

@@ -2,9 +2,9 @@
 //!
 //! In: a source as expanded, and the flags that belong to it; out: a [`RemoteSource`], or nothing for a local path.
 
-use crate::dockerfile::git_url::{GitUrl, is_http};
 use crate::error::{Error, Result};
 use crate::oci::Digest;
+use crate::oci::git_url::{GitUrl, is_http};
 
 /// A source that is fetched.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -297,16 +297,10 @@ impl StageBuilder<'_> {
         let scope = &self.state.scope;
         let size = scope.env_size() + scope.size() + self.place_size();
         self.inputs.budget.charge(size, &self.inputs.dockerfile.source, span)?;
-        let planned = run::run(self, instruction, on_build)?;
-        let skipped = planned.skipped.into_iter();
-        self.warnings
-            .extend(skipped.map(|(message, span)| PlanWarning { message, span: Some(span) }));
-        let created_by = history::run(&self.state.scope.arg_list(), &planned.step.argv);
-        Ok(Effect {
-            kind: StepKind::Run(planned.step),
-            created_by: Some(created_by),
-            empty_layer: false,
-        })
+        let step = run::run(self, instruction, on_build)?;
+        let created_by = history::run(&self.state.scope.arg_list(), &step.argv);
+        let kind = StepKind::Run(step);
+        Ok(Effect { kind, created_by: Some(created_by), empty_layer: false })
     }
 
     fn copied(

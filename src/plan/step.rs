@@ -125,6 +125,8 @@ pub struct RunStep {
     pub secrets: Vec<RunSecret>,
     /// `--mount=type=ssh`.
     pub agents: Vec<RunAgent>,
+    /// `--device`.
+    pub devices: Vec<RunDevice>,
     /// Read-only scripts shown under /dev/pipes: name and body (RUN heredoc with `#!`).
     pub scripts: Vec<(String, String)>,
 }
@@ -180,6 +182,8 @@ pub enum RunMountKind {
         id: String,
         /// Seed on first use.
         from: Option<(CopyFrom, String)>,
+        /// Path in the cache that is mounted; empty for all of it.
+        inside: String,
         /// Concurrent use.
         sharing: CacheSharing,
         /// Owner and mode on creation: uid, gid, mode.
@@ -218,6 +222,17 @@ pub struct RunAgent {
     pub required: bool,
     /// Owner and mode of the socket: uid, gid, mode.
     pub owner: (u32, u32, u32),
+}
+
+/// A device that a RUN sees, by its CDI name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunDevice {
+    /// `vendor/class=device`.
+    pub name: String,
+    /// Its absence is an error.
+    pub required: bool,
+    /// Place of the flag's value.
+    pub span: Span,
 }
 
 /// Who may use a cache mount at the same time.
@@ -276,6 +291,12 @@ pub struct CopyStep {
 }
 
 impl CopyStep {
+    /// `--link`: the layer is made on nothing and never looks at what is below. With `--chmod` it is a copy like any
+    /// other, as in BuildKit.
+    pub fn is_independent(&self) -> bool {
+        self.link && self.chmod.is_none()
+    }
+
     /// The sources that are paths.
     pub fn paths(&self) -> Vec<(String, Span)> {
         let is_path = |at: &usize| !self.remotes.iter().any(|(remote, _)| remote == at);

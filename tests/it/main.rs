@@ -24,6 +24,7 @@ mod handlers;
 mod hostile;
 mod images;
 mod index;
+mod links;
 mod linuxkit;
 mod linuxkit_images;
 mod linuxkit_packages;

@@ -85,6 +85,8 @@ impl Builder<'_> {
                 .then(|| self.cached_images()),
             contexts: std::collections::BTreeMap::new(),
             times: std::collections::BTreeMap::new(),
+            entitlements: Vec::new(),
+            cdi: Vec::new(),
             secrets: Vec::new(),
             agents: options.ssh.clone(),
             net: options.net.clone(),
