@@ -1,6 +1,7 @@
 //! Steps: what `build` has to do, as plain data, everything expanded.
 
 use crate::dockerfile::ast::Heredoc;
+use crate::dockerfile::lint::Warning;
 use crate::oci::platform::Platform;
 use crate::oci::spec::ImageConfig;
 use crate::source::{SourceFile, Span};
@@ -17,6 +18,8 @@ pub struct BuildPlan {
     pub targets: Vec<usize>,
     /// Remarks for the user.
     pub warnings: Vec<PlanWarning>,
+    /// What the checks found that need values of variables; those of FROM lines are not among them.
+    pub checks: Vec<Warning>,
 }
 
 /// A remark of the planner.
