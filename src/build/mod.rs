@@ -7,6 +7,7 @@ pub mod annotations;
 mod assemble;
 pub mod blobs;
 pub mod cache;
+pub mod check;
 mod emulate;
 mod finish;
 pub mod images;
@@ -84,11 +85,10 @@ fn build_with(
 ) -> Result<BuildOutcome> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
     let engine = load::find_engine(request)?;
-    let planned = planning::plan_all(&dockerfile, request, store, emitter)?;
-    planning::warn(&planned.plan, &dockerfile, emitter);
+    let planned = check::plan_all(&dockerfile, request, store, emitter)?;
     planning::refuse_insecure(&planned.plan)?;
     finish::check(request, &planned.plan)?;
-    let PlannedBuild { plan, images, epoch } = &planned;
+    let PlannedBuild { plan, images, epoch, .. } = &planned;
     let (epoch, engine) = (*epoch, engine.as_ref());
     let inputs = Inputs { request, store, emitter, plan, images, epoch, engine };
     // A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.

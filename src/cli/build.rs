@@ -1,6 +1,7 @@
 //! `nativebuild build`: arguments as typed → [`BuildRequest`] → digest.
 
 use super::args::{BuildArgs, Ids, Network, Progress, Pull};
+use super::call::{self, Method, Teller};
 use super::environment::Environment;
 use super::progress::{Form, Printer};
 use super::report::Style;
@@ -25,8 +26,16 @@ use std::sync::Arc;
 const LARGEST_DOCKERFILE: u64 = 16 << 20;
 
 pub(super) fn run(args: BuildArgs, environment: &Environment, style: Style) -> Result<()> {
-    let emitter = Emitter::new(Arc::new(Printer::new(form(&args, style), style)));
+    let call = call::parse(&args)?;
+    let form = form(&args, style);
+    let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
     let request = request(&args, environment, &emitter)?;
+    if call.method != Method::Build {
+        let teller = Teller { emitter: &emitter, form, style };
+        // Checking also works where there is no place for a store.
+        let store = environment.store(args.root.as_ref()).and_then(|path| Store::open(&path));
+        return call::run(call, &request, store.ok().as_ref(), &teller);
+    }
     let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
     if args.print_plan {
         let plan = build::plan_only(&request, &store, &emitter)?;

@@ -268,7 +268,10 @@ fn variable(source: &SourceFile, instruction: Span, name: &str) -> Option<Span> 
             *window == written.as_bytes() && !longer
         });
         let start = instruction.start + found?.0;
-        let closing = usize::from(written.contains('{') && source.slice(Span::new(start + written.len(), end)).starts_with(b"}"));
+        let closing = usize::from(
+            written.contains('{')
+                && source.slice(Span::new(start + written.len(), end)).starts_with(b"}"),
+        );
         Some(Span::new(start, start + written.len() + closing))
     })
 }

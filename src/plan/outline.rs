@@ -121,7 +121,9 @@ fn add_required(list: &mut Vec<Required>, id: &str, required: bool) {
 /// Global ARGs that a FROM uses, then those of stages.
 fn args(inputs: &Inputs<'_>, used: &BTreeSet<String>) -> Vec<OutlineArg> {
     let dockerfile = inputs.dockerfile;
-    let metas = || dockerfile.meta_args.iter().flat_map(|meta| meta.args.iter().map(move |arg| (meta, arg)));
+    let metas = || {
+        dockerfile.meta_args.iter().flat_map(|meta| meta.args.iter().map(move |arg| (meta, arg)))
+    };
     let mut all: Vec<OutlineArg> = Vec::new();
     for (meta, arg) in metas().filter(|(_, arg)| used.contains(&arg.name.text)) {
         let (name, value) = (arg.name.text.clone(), inputs.globals.get(&arg.name.text));

@@ -41,7 +41,8 @@ pub fn description<'a>(comments: &'a [String], name: &str) -> Option<&'a str> {
 
 /// Comments that stand right above the instruction around `offset`, and right above the FROM of its stage.
 fn comments_at(dockerfile: &Dockerfile, offset: usize) -> impl Iterator<Item = &String> {
-    let meta = dockerfile.meta_args.iter().find(|arg| arg.span.start <= offset && offset <= arg.span.end);
+    let meta =
+        dockerfile.meta_args.iter().find(|arg| arg.span.start <= offset && offset <= arg.span.end);
     let after = dockerfile.stages.partition_point(|stage| stage.from.span.start <= offset);
     let stage = after.checked_sub(1).map(|at| &dockerfile.stages[at]);
     let own = stage.and_then(|stage| {

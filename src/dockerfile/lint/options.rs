@@ -34,7 +34,9 @@ impl Names {
     fn parse(text: &str) -> Self {
         match text.trim() {
             "all" => Self { all: true, list: Vec::new() },
-            list => Self { all: false, list: list.split(',').map(|n| n.trim().to_owned()).collect() },
+            list => {
+                Self { all: false, list: list.split(',').map(|n| n.trim().to_owned()).collect() }
+            }
         }
     }
 
@@ -52,8 +54,9 @@ impl Options {
                 .map_err(|error| error.wrap(format!("build argument `{name}`")));
         }
         match &dockerfile.directives.check {
-            Some(word) => Self::parse(&word.text)
-                .map_err(|error| error.at(&dockerfile.source, word.span)),
+            Some(word) => {
+                Self::parse(&word.text).map_err(|error| error.at(&dockerfile.source, word.span))
+            }
             None => Ok(Self::default()),
         }
     }
@@ -64,8 +67,9 @@ impl Options {
         let text = text.split_whitespace().next().unwrap_or_default();
         for part in text.splitn(MAX_PARTS, ';').filter(|part| !part.is_empty()) {
             let invalid = || {
-                Error::dockerfile(format!("invalid check option `{part}`"))
-                    .hint("the options are `skip=`, `error=` and `experimental=`, with `;` between them")
+                Error::dockerfile(format!("invalid check option `{part}`")).hint(
+                    "the options are `skip=`, `error=` and `experimental=`, with `;` between them",
+                )
             };
             let (key, value) = part.split_once('=').ok_or_else(invalid)?;
             match key.trim() {

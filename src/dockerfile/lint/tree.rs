@@ -125,7 +125,13 @@ impl Checker<'_> {
         self.check_description("ARG", &names, &arg.comments, arg.span);
     }
 
-    fn check_description(&mut self, keyword: &str, names: &[&str], comments: &[String], span: Span) {
+    fn check_description(
+        &mut self,
+        keyword: &str,
+        names: &[&str],
+        comments: &[String],
+        span: Span,
+    ) {
         let Some(last) = comments.last().filter(|last| !last.is_empty()) else { return };
         let first = last.split(' ').next().unwrap_or_default();
         if names.contains(&first) || check_comment(last).is_some() {
