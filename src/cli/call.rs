@@ -224,7 +224,8 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut out = String::new();
     for row in &rows {
         let cells = row.iter().zip(widths);
-        let line: String = cells.map(|(cell, width)| format!("{cell:<width$}   ")).collect();
+        let line =
+            cells.fold(String::new(), |line, (cell, width)| line + &format!("{cell:<width$}   "));
         out += line.trim_end();
         out.push('\n');
     }

@@ -148,8 +148,8 @@ fn output_line(prefix: &str, line: &[u8]) -> String {
 }
 
 /// The line of a place that is a text.
-fn line_of(place: &Option<String>) -> Option<usize> {
-    place.as_ref()?.rsplit_once(':')?.1.parse().ok()
+fn line_of(place: Option<&str>) -> Option<usize> {
+    place?.rsplit_once(':')?.1.parse().ok()
 }
 
 fn json(event: &Event) -> serde_json::Value {
@@ -179,7 +179,7 @@ fn json(event: &Event) -> serde_json::Value {
             json!({"event": "layer", "digest": digest, "size": size})
         }
         Event::Warning { text, place } => json!({
-            "event": "warning", "text": text, "place": place, "rule": null, "line": line_of(place),
+            "event": "warning", "text": text, "place": place, "rule": null, "line": line_of(place.as_deref()),
             "message": text,
         }),
         Event::Check(warning) => {

@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
             }
             let (content, mut open) = self.continuation(first);
             line.push(content, start);
-            line.last = self.span(range.clone());
+            line.last = self.span(start..range.end);
             while open {
                 let Some(range) = self.physical() else { break };
                 let range = trim_line_end(self.bytes, range);
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
                     // A comment inside an instruction vanishes and never ends it.
                     Some(b'#') => {}
                     Some(_) => {
-                        line.last = self.span(range.clone());
+                        line.last = self.span(range.start + leading_blanks(bytes)..range.end);
                         let (content, more) = self.continuation(bytes);
                         line.push(content, range.start);
                         open = more;
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(line.span(4..6), Span::new(4, 6));
         assert_eq!(line.span(9..11), Span::new(22, 24));
         assert_eq!(line.span(4..11), Span::new(4, 24));
-        assert_eq!((line.blank, line.last), (true, Span::new(20, 24)));
+        assert_eq!((line.blank, line.last), (true, Span::new(22, 24)));
     }
 
     #[test]

@@ -11,7 +11,6 @@ use super::state::State;
 use crate::dockerfile::ast::{
     CommandLine, FromInstruction, Instruction, InstructionKind, Pair, Word,
 };
-use crate::dockerfile::expand;
 use crate::dockerfile::lint::{Rule, Warning, place};
 use crate::dockerfile::suggest::nearest;
 use crate::error::Result;
@@ -20,6 +19,12 @@ use crate::oci::platform::Platform;
 use crate::source::{SourceFile, Span};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+
+/// With more remarks than these nobody reads suggestions.
+pub(super) const MAX_SUGGESTIONS: usize = 100;
+
+/// Of more names than these the rest is not suggested for a misspelt one.
+const MAX_CANDIDATES: usize = 1000;
 
 /// Parts of a name that say that it holds something secret.
 const SECRET: [&str; 10] = [
@@ -41,7 +46,9 @@ const NOT_SECRET: [&str; 3] = ["public", "file", "version"];
 /// Remarks on the FROM lines of a file.
 pub(super) fn froms(inputs: &Inputs<'_>) -> Result<Vec<Warning>> {
     let defaults = Globals::of_defaults(inputs)?;
+    let declared: BTreeSet<&str> = declared(inputs).collect();
     let mut warnings = Vec::new();
+    let mut suggestions = MAX_SUGGESTIONS;
     for stage in &inputs.dockerfile.stages {
         let from = &stage.from;
         let mut add = |rule, word: &Word, message| {
@@ -49,11 +56,19 @@ pub(super) fn froms(inputs: &Inputs<'_>) -> Result<Vec<Warning>> {
             warnings.push(Warning { rule, message, span });
         };
         for word in from.platform.iter().chain([&from.base]) {
-            for name in undeclared(inputs, word) {
-                add(Rule::UndefinedArgInFrom, word, undeclared_message(inputs, &name));
+            let unset = |name: &str| !declared.contains(name) && inputs.globals.get(name).is_none();
+            // A word that is wrong stops the planning, which says so.
+            let Ok(names) = names(inputs, word, unset) else { return Ok(warnings) };
+            for name in names {
+                let known = inputs.globals.predefined().chain(declared.iter().copied());
+                let near = if suggestions == 0 { None } else { meant(&name, known) };
+                suggestions = suggestions.saturating_sub(1);
+                let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
+                let message = format!("FROM argument '{name}' is not declared{near}");
+                add(Rule::UndefinedArgInFrom, word, message);
             }
         }
-        if invalid_by_default(inputs, &defaults, &from.base.text) {
+        if invalid_by_default(inputs, &defaults, &from.base) {
             let message = format!(
                 "Default value for ARG {} results in empty or invalid base image name",
                 from.base.text
@@ -76,18 +91,12 @@ pub(super) fn froms(inputs: &Inputs<'_>) -> Result<Vec<Warning>> {
     Ok(warnings)
 }
 
-/// Variables of a word of FROM that no ARG before the first FROM declares.
-fn undeclared(inputs: &Inputs<'_>, word: &Word) -> BTreeSet<String> {
-    let declared: BTreeSet<&str> = declared(inputs).collect();
-    names(inputs, word, |name| !declared.contains(name) && inputs.globals.get(name).is_none())
-}
-
 /// Variables of a word of FROM of which `test` holds.
 pub(super) fn names(
     inputs: &Inputs<'_>,
     word: &Word,
     test: impl Fn(&str) -> bool,
-) -> BTreeSet<String> {
+) -> Result<BTreeSet<String>> {
     let found = RefCell::new(BTreeSet::new());
     let lookup = |name: &str| {
         if test(name) {
@@ -95,9 +104,8 @@ pub(super) fn names(
         }
         inputs.globals.get(name)
     };
-    // What is wrong with the word is told when it is planned.
-    let _told_later = expand::expand(&word.text, inputs.dockerfile.directives.escape, &lookup);
-    found.into_inner()
+    inputs.expander(false).word(word, &lookup)?;
+    Ok(found.into_inner())
 }
 
 fn declared<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = &'a str> {
@@ -105,22 +113,19 @@ fn declared<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = &'a str> {
     args.map(|arg| arg.name.text.as_str())
 }
 
-fn undeclared_message(inputs: &Inputs<'_>, name: &str) -> String {
-    let known: Vec<&str> = declared(inputs).chain(inputs.globals.predefined()).collect();
-    let message = format!("FROM argument '{name}' is not declared");
-    match nearest(name, &known) {
-        Some(near) => format!("{message} (did you mean {near}?)"),
-        None => message,
-    }
+/// The known name that was probably meant.
+pub(super) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    let near = |known: &&str| known.len() < 2 * name.len() + 2;
+    let known: Vec<&str> = known.filter(near).take(MAX_CANDIDATES).collect();
+    nearest(name, &known).map(str::to_owned)
 }
 
 /// True when the file alone, without build arguments, does not name an image there.
-fn invalid_by_default(inputs: &Inputs<'_>, defaults: &Globals, base: &str) -> bool {
-    if !base.contains('$') {
+fn invalid_by_default(inputs: &Inputs<'_>, defaults: &Globals, base: &Word) -> bool {
+    if !base.text.contains('$') {
         return false;
     }
-    let escape = inputs.dockerfile.directives.escape;
-    let expanded = expand::expand(base, escape, &|name| defaults.get(name));
+    let expanded = inputs.expander(false).word(base, &|name| defaults.get(name));
     expanded.is_ok_and(|name| name != "scratch" && Reference::parse(&name).is_err())
 }
 

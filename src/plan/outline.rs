@@ -51,9 +51,9 @@ pub struct Outline {
     pub description: Option<String>,
     /// ARGs that it or a stage that it needs declares or uses, each name once.
     pub args: Vec<OutlineArg>,
-    /// `RUN --mount=type=secret`.
+    /// `RUN --mount=type=secret`, by id.
     pub secrets: Vec<Required>,
-    /// `RUN --mount=type=ssh`.
+    /// `RUN --mount=type=ssh`, by id.
     pub ssh: Vec<Required>,
 }
 
@@ -87,18 +87,19 @@ pub fn outline(
     let plan = plan_anyhow(&inputs)?;
     let mut outline = Outline::default();
     let mut used = BTreeSet::new();
+    let (mut secrets, mut agents) = (BTreeMap::new(), BTreeMap::new());
     for stage in &plan.stages {
         let written = &dockerfile.stages[stage.number];
         for word in written.from.platform.iter().chain([&written.from.base]) {
-            used.extend(lint::names(&inputs, word, |_| true));
+            used.extend(lint::names(&inputs, word, |_| true)?);
         }
         for step in &stage.steps {
             let StepKind::Run(run) = &step.kind else { continue };
             for secret in &run.secrets {
-                add_required(&mut outline.secrets, &secret.id, secret.required);
+                *secrets.entry(&secret.id).or_default() |= secret.required;
             }
             for agent in &run.agents {
-                add_required(&mut outline.ssh, &agent.id, agent.required);
+                *agents.entry(&agent.id).or_default() |= agent.required;
             }
         }
     }
@@ -108,14 +109,13 @@ pub fn outline(
         outline.description = stage_description(stage);
     }
     outline.args = args(&inputs, &used);
+    outline.secrets = required(secrets);
+    outline.ssh = required(agents);
     Ok(outline)
 }
 
-fn add_required(list: &mut Vec<Required>, id: &str, required: bool) {
-    match list.iter_mut().find(|known| known.id == id) {
-        Some(known) => known.required |= required,
-        None => list.push(Required { id: id.to_owned(), required }),
-    }
+fn required(found: BTreeMap<&String, bool>) -> Vec<Required> {
+    found.into_iter().map(|(id, required)| Required { id: id.clone(), required }).collect()
 }
 
 /// Global ARGs that a FROM uses, then those of stages.
@@ -124,31 +124,44 @@ fn args(inputs: &Inputs<'_>, used: &BTreeSet<String>) -> Vec<OutlineArg> {
     let metas = || {
         dockerfile.meta_args.iter().flat_map(|meta| meta.args.iter().map(move |arg| (meta, arg)))
     };
-    let mut all: Vec<OutlineArg> = Vec::new();
+    let mut all = Args::default();
     for (meta, arg) in metas().filter(|(_, arg)| used.contains(&arg.name.text)) {
         let (name, value) = (arg.name.text.clone(), inputs.globals.get(&arg.name.text));
         let description = description(&meta.comments, &name).map(str::to_owned);
-        merge(&mut all, OutlineArg { name, value, description });
+        all.add(OutlineArg { name, value, description });
     }
     let declared = declarations(dockerfile);
+    let global: BTreeMap<&str, &str> = metas()
+        .filter_map(|(meta, arg)| {
+            Some((arg.name.text.as_str(), description(&meta.comments, &arg.name.text)?))
+        })
+        .collect();
     for seen in inputs.seen.take_args() {
         let own = declared.get(&seen.span).and_then(|arg| description(&arg.comments, &seen.name));
-        let global = metas()
-            .filter(|(_, arg)| arg.name.text == seen.name)
-            .find_map(|(meta, arg)| description(&meta.comments, &arg.name.text));
+        let global = global.get(seen.name.as_str()).copied();
         let description = own.or(global).map(str::to_owned);
-        merge(&mut all, OutlineArg { name: seen.name, value: seen.value, description });
+        all.add(OutlineArg { name: seen.name, value: seen.value, description });
     }
-    all
+    all.all
 }
 
-fn merge(all: &mut Vec<OutlineArg>, arg: OutlineArg) {
-    match all.iter_mut().find(|known| known.name == arg.name) {
-        Some(known) => {
+/// ARGs in the order of their first mention.
+#[derive(Default)]
+struct Args {
+    all: Vec<OutlineArg>,
+    index: BTreeMap<String, usize>,
+}
+
+impl Args {
+    fn add(&mut self, arg: OutlineArg) {
+        if let Some(at) = self.index.get(&arg.name) {
+            let known = &mut self.all[*at];
             known.value = known.value.take().or(arg.value);
             known.description = known.description.take().or(arg.description);
+        } else {
+            self.index.insert(arg.name.clone(), self.all.len());
+            self.all.push(arg);
         }
-        None => all.push(arg),
     }
 }
 

@@ -2,11 +2,9 @@
 //!
 //! In: every look-up that found nothing, every ARG of a stage. Out: what `lint` and `outline` make of them.
 
+use super::lint::MAX_SUGGESTIONS;
 use crate::source::Span;
 use std::cell::RefCell;
-
-/// With more remarks than these nobody reads suggestions, and looking for them would take a hostile file for ever.
-const MAX_SUGGESTIONS: usize = 100;
 
 /// Filled while a plan is made.
 #[derive(Debug, Default)]

@@ -8,14 +8,10 @@ use super::graph::{Base, Graph};
 use super::image_config::{self, ImageEnv};
 use super::scope::Scope;
 use super::seen::Seen;
-use super::{Inputs, Mode, paths};
-use crate::dockerfile::suggest::nearest;
+use super::{Inputs, Mode, lint, paths};
 use crate::error::{Error, Result};
 use crate::oci::platform::Platform;
 use crate::oci::spec::ImageConfig;
-
-/// Of more variables than these none is suggested for a misspelt one.
-const MAX_CANDIDATES: usize = 1000;
 
 /// What a stage hands to those built on it.
 #[derive(Clone, Debug)]
@@ -52,16 +48,10 @@ impl State {
         |name| {
             let value = self.scope.get(name);
             if value.is_none() && self.is_known && !self.scope.is_arg(name) {
-                seen.unset(name, || self.nearest(name));
+                seen.unset(name, || lint::meant(name, self.scope.names()));
             }
             value
         }
-    }
-
-    /// The variable that was probably meant.
-    fn nearest(&self, name: &str) -> Option<String> {
-        let known: Vec<&str> = self.scope.names().take(MAX_CANDIDATES).collect();
-        nearest(name, &known).map(str::to_owned)
     }
 
     /// Bytes that a copy takes, roughly.

@@ -12,7 +12,6 @@ pub use options::Options;
 pub use rule::Rule;
 pub use tree::check;
 
-use super::ast::Dockerfile;
 use crate::source::{SourceFile, Span};
 
 /// A remark and its place.
@@ -37,19 +36,4 @@ pub fn place(source: &SourceFile, word: Span, instruction: Span) -> Span {
 pub fn description<'a>(comments: &'a [String], name: &str) -> Option<&'a str> {
     let of_name = |comment: &'a String| comment.strip_prefix(name)?.strip_prefix(' ');
     comments.iter().rev().find_map(of_name).map(str::trim)
-}
-
-/// Comments that stand right above the instruction around `offset`, and right above the FROM of its stage.
-fn comments_at(dockerfile: &Dockerfile, offset: usize) -> impl Iterator<Item = &String> {
-    let meta =
-        dockerfile.meta_args.iter().find(|arg| arg.span.start <= offset && offset <= arg.span.end);
-    let after = dockerfile.stages.partition_point(|stage| stage.from.span.start <= offset);
-    let stage = after.checked_sub(1).map(|at| &dockerfile.stages[at]);
-    let own = stage.and_then(|stage| {
-        let after = stage.instructions.partition_point(|it| it.span.start <= offset);
-        after.checked_sub(1).map(|at| &stage.instructions[at])
-    });
-    let meta = meta.into_iter().flat_map(|arg| &arg.comments);
-    let from = stage.into_iter().flat_map(|stage| &stage.from.comments);
-    meta.chain(from).chain(own.into_iter().flat_map(|own| &own.comments))
 }

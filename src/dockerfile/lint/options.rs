@@ -3,9 +3,10 @@
 //! In: the value of the directive, or of the build argument that replaces it, and the comments above
 //! instructions. Out: yes or no for each remark. dockerfile.md §1.1.
 
-use super::{Rule, Warning, comments_at};
+use super::{Rule, Warning};
 use crate::dockerfile::ast::Dockerfile;
 use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The build argument that replaces the directive.
 const BUILD_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
@@ -20,28 +21,27 @@ pub struct Options {
     experimental: Names,
     /// A remark fails the build.
     pub error: bool,
+    /// What comments above instructions skip, by where the instruction begins.
+    inline: BTreeMap<usize, Names>,
 }
 
 /// A list of rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Names {
     all: bool,
-    /// As written: a name that no rule has yet does no harm.
-    list: Vec<String>,
+    /// A name that no rule has yet does no harm.
+    rules: BTreeSet<Rule>,
 }
 
 impl Names {
     fn parse(text: &str) -> Self {
-        match text.trim() {
-            "all" => Self { all: true, list: Vec::new() },
-            list => {
-                Self { all: false, list: list.split(',').map(|n| n.trim().to_owned()).collect() }
-            }
-        }
+        let names: BTreeSet<&str> = text.split(',').map(str::trim).collect();
+        let rules = Rule::ALL.into_iter().filter(|rule| names.contains(rule.to_string().as_str()));
+        Self { all: text.trim() == "all", rules: rules.collect() }
     }
 
     fn has(&self, rule: Rule) -> bool {
-        self.all || self.list.contains(&rule.to_string())
+        self.all || self.rules.contains(&rule)
     }
 }
 
@@ -49,15 +49,34 @@ impl Options {
     /// The options of a file: its directive's, or those of the build argument, which replaces it as a whole.
     pub fn of(dockerfile: &Dockerfile, build_args: &[(String, String)]) -> Result<Self> {
         let given = build_args.iter().rev().find(|(name, _)| name == BUILD_ARG);
-        if let Some((name, value)) = given {
-            return Self::parse(value)
-                .map_err(|error| error.wrap(format!("build argument `{name}`")));
-        }
-        match &dockerfile.directives.check {
-            Some(word) => {
-                Self::parse(&word.text).map_err(|error| error.at(&dockerfile.source, word.span))
+        let mut options = match (given, &dockerfile.directives.check) {
+            (Some((name, value)), _) => Self::parse(value)
+                .map_err(|error| error.wrap(format!("build argument `{name}`")))?,
+            (None, Some(word)) => {
+                Self::parse(&word.text).map_err(|error| error.at(&dockerfile.source, word.span))?
             }
-            None => Ok(Self::default()),
+            (None, None) => Self::default(),
+        };
+        for meta in &dockerfile.meta_args {
+            options.add_comments(meta.span.start, &meta.comments);
+        }
+        for stage in &dockerfile.stages {
+            options.add_comments(stage.from.span.start, &stage.from.comments);
+            for instruction in &stage.instructions {
+                options.add_comments(instruction.span.start, &instruction.comments);
+            }
+        }
+        Ok(options)
+    }
+
+    /// Notes what the comments above an instruction skip.
+    fn add_comments(&mut self, start: usize, comments: &[String]) {
+        for value in comments.iter().filter_map(|comment| check_comment(comment)) {
+            // Any comment may look like this one; those that say something else are just comments.
+            let Ok(options) = Self::parse(value) else { continue };
+            let names = self.inline.entry(start).or_default();
+            names.all |= options.skip.all;
+            names.rules.extend(options.skip.rules);
         }
     }
 
@@ -87,14 +106,23 @@ impl Options {
         let rule = warning.rule;
         if rule.is_experimental() {
             // SPEC: `skip=all` does not take back what was asked for by name.
-            return self.experimental.has(rule) && !self.skip.list.contains(&rule.to_string());
+            return self.experimental.has(rule) && !self.skip.rules.contains(&rule);
         }
-        !self.skip.has(rule)
-            && !comments_at(dockerfile, warning.span.start)
-                .filter_map(|comment| check_comment(comment))
-                // Any comment may look like this one; those that say something else are just comments.
-                .filter_map(|value| Self::parse(value).ok())
-                .any(|options| options.skip.has(rule))
+        !self.skip.has(rule) && !self.skipped_at(dockerfile, warning.span.start, rule)
+    }
+
+    /// True when a comment above the instruction at `offset`, or above the FROM of its stage, skips the rule.
+    fn skipped_at(&self, dockerfile: &Dockerfile, offset: usize, rule: Rule) -> bool {
+        let skips = |start: usize| self.inline.get(&start).is_some_and(|names| names.has(rule));
+        let after = dockerfile.stages.partition_point(|stage| stage.from.span.start <= offset);
+        let Some(stage) = after.checked_sub(1).map(|at| &dockerfile.stages[at]) else {
+            let metas = &dockerfile.meta_args;
+            let after = metas.partition_point(|meta| meta.span.start <= offset);
+            return after.checked_sub(1).is_some_and(|at| skips(metas[at].span.start));
+        };
+        let after = stage.instructions.partition_point(|it| it.span.start <= offset);
+        let own = after.checked_sub(1).map(|at| stage.instructions[at].span.start);
+        skips(stage.from.span.start) || own.is_some_and(skips)
     }
 }
 

@@ -17,7 +17,7 @@ pub fn check(dockerfile: &Dockerfile) -> Vec<Warning> {
     checker.stage_names();
     checker.instruction_casing();
     for stage in &dockerfile.stages {
-        checker.from_as_casing(&stage.from);
+        checker.casing_of_as(&stage.from);
         checker.stage_description(&stage.from);
         for instruction in &stage.instructions {
             match &instruction.kind {
@@ -100,7 +100,7 @@ impl Checker<'_> {
         }
     }
 
-    fn from_as_casing(&mut self, from: &FromInstruction) {
+    fn casing_of_as(&mut self, from: &FromInstruction) {
         let Some(word) = &from.as_keyword else { return };
         let same = |test: fn(&u8) -> bool| {
             let all = |text: &str| text.bytes().all(|byte| test(&byte));
