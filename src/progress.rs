@@ -3,6 +3,7 @@
 //! Rooms get an [`Emitter`] and call it; `cli::report` is the sink that turns events into lines for a
 //! terminal, a log or a program. Steps are named by [`StepId`], the same number in all events of a step.
 
+use crate::error::Place;
 use std::{fmt, sync::Arc, time::Duration};
 
 /// Number of a step in this build, counted from 1 in the order of their first event.
@@ -77,6 +78,8 @@ pub enum Event {
         /// `file:line`, when known.
         place: Option<String>,
     },
+    /// A build check found something in the Dockerfile.
+    Check(CheckWarning),
     /// Anything else worth one line.
     Note {
         /// Lowercase fragment.
@@ -94,6 +97,24 @@ pub enum Event {
         /// For example `oci archive app.tar`.
         text: String,
     },
+}
+
+/// What a build check found.
+#[derive(Clone, Debug)]
+pub struct CheckWarning {
+    /// BuildKit's name of the check, for example `StageNameCasing`.
+    pub rule: String,
+    /// BuildKit's text.
+    pub message: String,
+    /// Where in the Dockerfile.
+    pub place: Place,
+}
+
+impl CheckWarning {
+    /// Line in the Dockerfile, from 1.
+    pub fn line(&self) -> usize {
+        self.place.source.line(self.place.span.start)
+    }
 }
 
 /// Takes events, from any thread.

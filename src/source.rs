@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 /// A byte range in a [`SourceFile`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Span {
     /// First byte.
     pub start: usize,

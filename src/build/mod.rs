@@ -8,6 +8,7 @@ mod assemble;
 mod binds;
 pub mod blobs;
 pub mod cache;
+pub mod check;
 mod devices;
 mod emulate;
 mod finish;
@@ -87,11 +88,10 @@ fn build_with(
 ) -> Result<BuildOutcome> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
     let engine = load::find_engine(request)?;
-    let planned = planning::plan_all(&dockerfile, request, store, emitter)?;
-    planning::warn(&planned.plan, &dockerfile, emitter);
+    let planned = check::plan_all(&dockerfile, request, store, emitter)?;
     planning::check_entitlements(&planned.plan, request)?;
     finish::check(request, &planned.plan)?;
-    let PlannedBuild { plan, images, epoch } = &planned;
+    let PlannedBuild { plan, images, epoch, .. } = &planned;
     let (epoch, engine) = (*epoch, engine.as_ref());
     let inputs = Inputs { request, store, emitter, plan, images, epoch, engine };
     // A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.

@@ -1,11 +1,13 @@
 //! From the request to one plan: a plan for each platform with the base images it needs, then all of them joined.
 
+use super::check;
 use super::images::{self, BaseImage, Finder};
 use super::remote;
 use super::request::{BuildRequest, ContextSource, Entitlement};
 use super::store::Store;
-use crate::dockerfile::{self, ast::Dockerfile};
+use crate::dockerfile::{self, ast::Dockerfile, lint::Warning};
 use crate::error::{Error, Result};
+use crate::oci::spec::ImageConfig;
 use crate::oci::{Platform, platform};
 use crate::plan::contexts::NamedContext;
 use crate::plan::step::{BaseRef, BuildPlan, NetworkMode, RunDevice, StepKind};
@@ -24,16 +26,13 @@ pub(super) struct PlannedBuild {
     pub(super) plan: BuildPlan,
     pub(super) images: Images,
     pub(super) epoch: Option<i64>,
+    /// What the checks found in base images.
+    pub(super) checks: Vec<Warning>,
 }
 
-/// Plans for every platform of the request; base images are looked up, and pulled, on the way.
-pub(super) fn plan_all(
-    dockerfile: &Dockerfile,
-    request: &BuildRequest,
-    store: &Store,
-    emitter: &Emitter,
-) -> Result<PlannedBuild> {
-    let mut asked = PlanRequest {
+/// What is asked of the planner, for no platform yet and with the epoch of the request.
+pub(super) fn plan_request(request: &BuildRequest) -> PlanRequest {
+    PlanRequest {
         build_args: request.build_args.clone(),
         target: request.target.clone(),
         labels: request.labels.clone(),
@@ -47,7 +46,17 @@ pub(super) fn plan_all(
             .map(|(name, source)| (name.clone(), named(source)))
             .collect(),
         times: request.times.clone(),
-    };
+    }
+}
+
+/// Plans for every platform of the request; base images are looked up, and pulled, on the way.
+pub(super) fn plan_all(
+    dockerfile: &Dockerfile,
+    request: &BuildRequest,
+    store: &Store,
+    emitter: &Emitter,
+) -> Result<PlannedBuild> {
+    let mut asked = plan_request(request);
     asked.epoch = match plan::epoch(dockerfile, &asked)? {
         Epoch::None => None,
         Epoch::At(epoch) => Some(epoch),
@@ -57,7 +66,7 @@ pub(super) fn plan_all(
         dockerfile,
         finder: Finder::new(store, request, emitter),
         images: Images::new(),
-        emitter,
+        checks: Vec::new(),
     };
     let mut platforms: Vec<Option<Platform>> =
         request.platforms.iter().cloned().map(Some).collect();
@@ -70,7 +79,7 @@ pub(super) fn plan_all(
         plans.push(bases.plan(&asked)?);
     }
     let plan = plan::join(plans).ok_or_else(|| Error::internal("no platform was planned"))?;
-    Ok(PlannedBuild { plan, images: bases.images, epoch: asked.epoch })
+    Ok(PlannedBuild { plan, images: bases.images, epoch: asked.epoch, checks: bases.checks })
 }
 
 fn named(source: &ContextSource) -> NamedContext {
@@ -84,7 +93,7 @@ struct Bases<'a> {
     dockerfile: &'a Dockerfile,
     finder: Finder<'a>,
     images: Images,
-    emitter: &'a Emitter,
+    checks: Vec<Warning>,
 }
 
 impl Bases<'_> {
@@ -100,7 +109,8 @@ impl Bases<'_> {
                     for base in bases {
                         let found = self.finder.find(&base);
                         let image = found.map_err(|error| at_from(error, dockerfile, &base))?;
-                        warn_of_platform(&image, &base, dockerfile, self.emitter);
+                        let span = from_of(dockerfile, &base).unwrap_or_default();
+                        self.checks.extend(check::wrong_platform(&base, &image.config, span));
                         self.images.insert(base, image);
                     }
                 }
@@ -146,32 +156,20 @@ fn from_of(dockerfile: &Dockerfile, base: &BaseRef) -> Option<Span> {
         .map(|word| word.span)
 }
 
-/// An image that is no index is taken whatever it is made for (dockerfile.md §1.10), but not in silence.
-fn warn_of_platform(image: &BaseImage, base: &BaseRef, dockerfile: &Dockerfile, emitter: &Emitter) {
-    let found = Platform::of_config(&image.config);
-    if platform::best(&base.platform, std::iter::once((0, found.clone()))).is_some() {
-        return;
-    }
-    let text = format!(
-        "InvalidBaseImagePlatform: the base image `{}` is made for `{found}`, expected `{}`",
-        base.reference, base.platform
-    );
-    let place = from_of(dockerfile, base)
-        .map(|span| format!("{}:{}", dockerfile.source.name(), dockerfile.source.line(span.start)));
-    emitter.emit(Event::Warning { text, place });
+/// The platform of an image when it is another one. An image that is no index is taken whatever it is made for
+/// (dockerfile.md §1.10), but not in silence.
+pub(super) fn other_platform(base: &BaseRef, config: &ImageConfig) -> Option<Platform> {
+    let found = Platform::of_config(config);
+    let fits = platform::best(&base.platform, std::iter::once((0, found.clone()))).is_some();
+    (!fits).then_some(found)
 }
 
-/// Says what the parser and the planner remarked.
-pub(super) fn warn(plan: &BuildPlan, dockerfile: &Dockerfile, emitter: &Emitter) {
-    let place =
-        |span: Span| Some(format!("{}:{}", plan.source.name(), plan.source.line(span.start)));
-    for warning in &dockerfile.warnings {
-        let text = format!("{}: {}", warning.rule, warning.message);
-        emitter.emit(Event::Warning { text, place: place(warning.span) });
-    }
+/// Says what the planner remarked.
+pub(super) fn warn(plan: &BuildPlan, emitter: &Emitter) {
+    let place = |span: Span| format!("{}:{}", plan.source.name(), plan.source.line(span.start));
     for warning in &plan.warnings {
         let text = warning.message.clone();
-        emitter.emit(Event::Warning { text, place: warning.span.and_then(place) });
+        emitter.emit(Event::Warning { text, place: warning.span.map(place) });
     }
 }
 

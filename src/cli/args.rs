@@ -125,6 +125,12 @@ pub struct BuildArgs {
     /// Steps at once [default: number of processors]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Check the Dockerfile and build nothing (the same as `--call check`)
+    #[arg(long)]
+    pub check: bool,
+    /// What to do instead of building: `check`, `outline` or `targets`; `outline,format=json` for JSON
+    #[arg(long, value_name = "METHOD", default_value = "build")]
+    pub call: String,
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub print_plan: bool,

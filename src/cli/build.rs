@@ -1,6 +1,7 @@
 //! `nativebuild build`: arguments as typed → [`BuildRequest`] → digest.
 
 use super::args::{BuildArgs, Ids, Network, Progress, Pull};
+use super::call::{self, Method, Teller};
 use super::contexts::Opened;
 use super::environment::Environment;
 use super::progress::{Form, Printer};
@@ -23,12 +24,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(super) fn run(args: BuildArgs, environment: &Environment, style: Style) -> Result<()> {
-    let emitter = Emitter::new(Arc::new(Printer::new(form(&args, style), style)));
-    let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
-    let mut opened = contexts::open(&args, environment, &store)?;
+    let call = call::parse(&args)?;
+    let form = form(&args, style);
+    let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
+    let store = environment.store(args.root.as_ref()).and_then(|path| Store::open(&path));
+    let store = store.map(Arc::new);
+    // Checking also works where there is no place for a store.
+    let store = if call.method == Method::Build { Some(store?) } else { store.ok() };
+    let mut opened = contexts::open(&args, environment, store.as_deref())?;
     // Here until the end: the contexts lie in it.
     let _fetched = std::mem::take(&mut opened.fetched);
     let request = request(&args, opened, environment, &emitter)?;
+    let store = match (call.method, store) {
+        (Method::Build, Some(store)) => store,
+        (_, store) => {
+            let teller = Teller { emitter: &emitter, form, style };
+            return call::run(call, &request, store.as_deref(), &teller);
+        }
+    };
     if args.print_plan {
         let plan = build::plan_only(&request, &store, &emitter)?;
         return print_data(plan::print_plan(&plan).as_bytes());

@@ -48,10 +48,16 @@ pub(super) struct Opened {
 }
 
 /// Opens all contexts and reads the Dockerfile.
-pub(super) fn open(args: &BuildArgs, environment: &Environment, store: &Store) -> Result<Opened> {
+/// Without a store there is a place for temporary files, but none for images.
+pub(super) fn open(
+    args: &BuildArgs,
+    environment: &Environment,
+    store: Option<&Store>,
+) -> Result<Opened> {
     let mut opener = Opener {
         net: net_config(environment),
         store,
+        tmp: store.map_or_else(|| environment.tmp(), |store| store.sub("tmp")),
         fetched: Vec::new(),
         times: BTreeMap::new(),
         layouts: BTreeMap::new(),
@@ -71,7 +77,8 @@ pub(super) fn open(args: &BuildArgs, environment: &Environment, store: &Store) -
 
 struct Opener<'a> {
     net: NetConfig,
-    store: &'a Store,
+    store: Option<&'a Store>,
+    tmp: PathBuf,
     fetched: Vec<TempDir>,
     times: BTreeMap<String, i64>,
     /// Images of layouts, by the references that stand for them.
@@ -183,10 +190,11 @@ impl Opener<'_> {
             input: Input::Path(PathBuf::from(path)),
             expect: Expect::Oci,
             select,
-            tmp: &self.store.sub("tmp"),
+            tmp: &self.tmp,
             rootfs: None,
         };
-        let imported = archive::import(request, self.store.images())?;
+        let store = self.store.ok_or_else(|| Error::environment("there is no store for images"))?;
+        let imported = archive::import(request, store.images())?;
         let [image] = &imported.images[..] else {
             return Err(Error::usage(format!("`{path}` has several images"))
                 .hint("choose one by its tag or digest: `oci-layout://PATH:TAG`"));
@@ -222,8 +230,7 @@ impl Opener<'_> {
     /// Unpacks an archive of any compression, or takes a text as it is.
     fn unpack(&mut self, mut from: impl Read, shown: &str) -> Result<Arrived> {
         let what = || format!("cannot read the context from {shown}");
-        let mut file =
-            tempfile::tempfile_in(self.store.sub("tmp")).or_error(ErrorKind::Environment, what)?;
+        let mut file = tempfile::tempfile_in(&self.tmp).or_error(ErrorKind::Environment, what)?;
         std::io::copy(&mut from, &mut file).or_error(ErrorKind::Context, what)?;
         if !is_archive(&file).or_error(ErrorKind::Context, what)? {
             file.rewind().or_error(ErrorKind::Environment, what)?;
@@ -251,7 +258,7 @@ impl Opener<'_> {
     fn directory(&self) -> Result<TempDir> {
         tempfile::Builder::new()
             .prefix("context-")
-            .tempdir_in(self.store.sub("tmp"))
+            .tempdir_in(&self.tmp)
             .or_error(ErrorKind::Environment, || "cannot make a directory in the store".to_owned())
     }
 }

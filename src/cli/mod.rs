@@ -5,6 +5,7 @@
 
 pub mod args;
 mod build;
+mod call;
 mod contexts;
 mod environment;
 mod image;

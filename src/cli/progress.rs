@@ -81,6 +81,11 @@ impl Printer {
                 let place = place.as_ref().map_or_else(String::new, |at| format!(" ({at})"));
                 format!("{}: {}{place}\n", paint("33", "warning"), visible(text))
             }
+            Event::Check(warning) => {
+                let text = format!("{}: {}", warning.rule, warning.message);
+                let place = format!("{}:{}", warning.place.source.name(), warning.line());
+                format!("{}: {} ({place})\n", paint("33", "warning"), visible(&text))
+            }
             Event::Isolation { text } | Event::Note { text } => format!("{}\n", visible(text)),
             Event::Built { digest, names } => {
                 let names = names.iter().fold(String::new(), |all, name| all + " as " + name);
@@ -142,6 +147,11 @@ fn output_line(prefix: &str, line: &[u8]) -> String {
     format!("{prefix}{}\n", visible(&text))
 }
 
+/// The line of a place that is a text.
+fn line_of(place: Option<&str>) -> Option<usize> {
+    place?.rsplit_once(':')?.1.parse().ok()
+}
+
 fn json(event: &Event) -> serde_json::Value {
     use serde_json::json;
     match event {
@@ -168,8 +178,17 @@ fn json(event: &Event) -> serde_json::Value {
         Event::LayerDone { digest, size } => {
             json!({"event": "layer", "digest": digest, "size": size})
         }
-        Event::Warning { text, place } => {
-            json!({"event": "warning", "text": text, "place": place})
+        Event::Warning { text, place } => json!({
+            "event": "warning", "text": text, "place": place, "rule": null, "line": line_of(place.as_deref()),
+            "message": text,
+        }),
+        Event::Check(warning) => {
+            let (rule, line, message) = (&warning.rule, warning.line(), &warning.message);
+            json!({
+                "event": "warning", "text": format!("{rule}: {message}"),
+                "place": format!("{}:{line}", warning.place.source.name()),
+                "rule": rule, "line": line, "message": message,
+            })
         }
         Event::Note { text } => json!({"event": "note", "text": text}),
         Event::Built { digest, names } => {
@@ -217,6 +236,21 @@ mod tests {
         assert_eq!(
             shown(&[started, output(b"a\nb"), failed]),
             "#1 [linux/s390x build 1/2] RUN x\n#1 [linux/s390x] a\n#1 [linux/s390x] b\n#1 FAILED exit code 2\n"
+        );
+    }
+
+    #[test]
+    fn a_check_names_its_rule_and_line() {
+        let source = std::sync::Arc::new(crate::source::SourceFile::new("Dockerfile", "FROM a\n"));
+        let event = Event::Check(crate::progress::CheckWarning {
+            rule: "Rule".to_owned(),
+            message: "what".to_owned(),
+            place: crate::error::Place { source, span: (0..4).into() },
+        });
+        assert_eq!(shown(std::slice::from_ref(&event)), "warning: Rule: what (Dockerfile:1)\n");
+        assert_eq!(
+            json(&event).to_string(),
+            r#"{"event":"warning","line":1,"message":"what","place":"Dockerfile:1","rule":"Rule","text":"Rule: what"}"#
         );
     }
 

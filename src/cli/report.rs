@@ -2,6 +2,7 @@
 
 use super::environment::Environment;
 use crate::error::{Error, ErrorKind, Place};
+use crate::progress::CheckWarning;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
@@ -31,6 +32,14 @@ pub(super) fn render(error: &Error, style: Style) -> String {
         out.push('\n');
         one(&mut out, other, style);
     }
+    out
+}
+
+/// The whole text of what a check found.
+pub(super) fn warning(warning: &CheckWarning, style: Style) -> String {
+    let text = visible(&format!("{}: {}", warning.rule, warning.message));
+    let mut out = format!("{}: {text}\n", style.paint("1;33", "warning"));
+    snippet(&mut out, &warning.place, style);
     out
 }
 

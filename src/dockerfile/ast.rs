@@ -3,6 +3,7 @@
 //! Words keep their quotes and `$` forms; [`super::expand`] works on them later, in `plan`, which knows the
 //! variables. Instructions that BuildKit expands hold [`Word`]s; those it does not hold plain strings.
 
+use super::lint::Warning;
 use crate::source::{SourceFile, Span};
 use std::sync::Arc;
 
@@ -37,19 +38,10 @@ pub struct Directives {
     pub syntax: Option<Word>,
     /// Escape character: `\` or a backtick.
     pub escape: char,
-    /// Value of `# check=`.
+    /// Value of `# check=`: which checks count.
     pub check: Option<Word>,
-}
-
-/// A remark of the parser.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// BuildKit's rule name, for example `NoEmptyContinuation`.
-    pub rule: &'static str,
-    /// Lowercase fragment.
-    pub message: String,
-    /// Where.
-    pub span: Span,
+    /// Where the last of them ends; comments behind it are comments.
+    pub end: usize,
 }
 
 /// One stage.
@@ -70,6 +62,14 @@ pub struct FromInstruction {
     pub platform: Option<Word>,
     /// Name after AS, in lower case.
     pub name: Option<Word>,
+    /// FROM as written, for checks.
+    pub keyword: String,
+    /// AS as written, for checks.
+    pub as_keyword: Option<Word>,
+    /// The name as written, for checks.
+    pub written_name: Option<String>,
+    /// Comments right above, without `#`.
+    pub comments: Vec<String>,
     /// The whole instruction.
     pub span: Span,
 }
@@ -85,6 +85,15 @@ pub struct Instruction {
     pub text: String,
     /// True when it comes from an ONBUILD trigger.
     pub on_build: bool,
+    /// Comments right above, without `#`.
+    pub comments: Vec<String>,
+}
+
+impl Instruction {
+    /// The keyword as written.
+    pub fn keyword(&self) -> &str {
+        self.text.split(super::words::is_blank).next().unwrap_or_default()
+    }
 }
 
 /// One variant an instruction.
@@ -126,6 +135,8 @@ pub struct Pair {
 pub struct ArgInstruction {
     /// Names and defaults.
     pub args: Vec<ArgDeclaration>,
+    /// Comments right above, without `#`.
+    pub comments: Vec<String>,
     /// The whole instruction.
     pub span: Span,
 }

@@ -22,7 +22,7 @@ struct Candidate {
 
 /// Reads the directives; what is wrong with them is added to `errors`.
 pub(super) fn read(source: &Arc<SourceFile>, errors: &mut Vec<Error>) -> Directives {
-    let mut found = Directives { syntax: None, escape: '\\', check: None };
+    let mut found = Directives { syntax: None, escape: '\\', check: None, end: 0 };
     let mut reader = Reader::new(source.text(), '\\', None);
     let mut escape_seen = false;
     // After a `#!` line only `syntax` is still looked for.
@@ -53,6 +53,7 @@ pub(super) fn read(source: &Arc<SourceFile>, errors: &mut Vec<Error>) -> Directi
             }
             _ => break,
         };
+        found.end = line.range.end;
         if twice {
             let message = format!("only one {} parser directive can be used", line.name);
             errors.push(Error::dockerfile(message).at(source, span));

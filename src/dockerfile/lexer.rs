@@ -18,8 +18,12 @@ pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 pub(super) struct Line {
     /// Joined text. Blanks at its ends are kept; nodes trim.
     pub(super) text: String,
-    /// First blank line within the instruction, if any.
-    pub(super) blank: Option<Span>,
+    /// True when there is a blank line within the instruction.
+    pub(super) blank: bool,
+    /// The last line of the instruction.
+    pub(super) last: Span,
+    /// Comments right above it, without `#` and blanks, and where they stand.
+    pub(super) comments: Vec<(usize, String)>,
     /// First byte that is not UTF-8, if any; the text is then only good for guessing.
     pub(super) not_utf8: Option<Span>,
     segments: Vec<Segment>,
@@ -110,28 +114,38 @@ impl<'a> Reader<'a> {
 
     /// The next logical line; blank lines and comments before it are skipped.
     pub(super) fn logical(&mut self) -> Option<Line> {
+        let mut comments = Vec::new();
         loop {
             let mut line = Line { fixed: self.fixed, ..Line::default() };
             let range = trim_line_end(self.bytes, self.physical()?);
             let start = range.start + leading_blanks(&self.bytes[range.clone()]);
             let first = &self.bytes[start..range.end];
-            if first.is_empty() || first[0] == b'#' {
-                continue;
+            match first.first() {
+                // A blank line parts comments from what follows.
+                None => {
+                    comments.clear();
+                    continue;
+                }
+                Some(b'#') => {
+                    let text = String::from_utf8_lossy(&first[1..]);
+                    comments.push((start, text.trim().to_owned()));
+                    continue;
+                }
+                Some(_) => {}
             }
             let (content, mut open) = self.continuation(first);
             line.push(content, start);
+            line.last = self.span(start..range.end);
             while open {
                 let Some(range) = self.physical() else { break };
                 let range = trim_line_end(self.bytes, range);
                 let bytes = &self.bytes[range.clone()];
                 match bytes.get(leading_blanks(bytes)) {
-                    None => {
-                        let span = self.span(range);
-                        line.blank.get_or_insert(span);
-                    }
+                    None => line.blank = true,
                     // A comment inside an instruction vanishes and never ends it.
                     Some(b'#') => {}
                     Some(_) => {
+                        line.last = self.span(range.start + leading_blanks(bytes)..range.end);
                         let (content, more) = self.continuation(bytes);
                         line.push(content, range.start);
                         open = more;
@@ -139,6 +153,7 @@ impl<'a> Reader<'a> {
                 }
             }
             if !line.text.trim().is_empty() {
+                line.comments = comments;
                 return Some(line);
             }
         }
@@ -232,7 +247,16 @@ mod tests {
         assert_eq!(line.span(4..6), Span::new(4, 6));
         assert_eq!(line.span(9..11), Span::new(22, 24));
         assert_eq!(line.span(4..11), Span::new(4, 24));
-        assert_eq!(line.blank, Some(Span::new(19, 19)));
+        assert_eq!((line.blank, line.last), (true, Span::new(22, 24)));
+    }
+
+    #[test]
+    fn comments_right_above_belong_to_the_instruction() {
+        let text = "# far\n\n  # a\n#b \nRUN x \\\n# inside\n y\nRUN z\n";
+        let mut reader = Reader::new(text.as_bytes(), '\\', None);
+        let first = reader.logical().unwrap();
+        assert_eq!(first.comments, [(9, "a".to_owned()), (13, "b".to_owned())]);
+        assert_eq!(reader.logical().unwrap().comments, []);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod heredoc;
 mod instructions;
 mod json;
 mod lexer;
+pub mod lint;
 mod node;
 mod parser;
 pub mod suggest;

@@ -70,6 +70,11 @@ impl<'a> Node<'a> {
         self.span(self.keyword.clone())
     }
 
+    /// Comments right above the line.
+    pub(super) fn comments(&self) -> Vec<String> {
+        self.line.comments.iter().map(|(_, text)| text.clone()).collect()
+    }
+
     /// Place of everything, keyword to last character.
     pub(super) fn whole_span(&self) -> Span {
         self.span(self.keyword.start..self.rest.end.max(self.keyword.end))

@@ -3,11 +3,12 @@
 //! An instruction that is wrong is left out and the next is read, so that one run shows all mistakes.
 
 use super::{
-    ast::{Dockerfile, Heredoc, Instruction, InstructionKind, Stage, Warning},
+    ast::{Dockerfile, Heredoc, Instruction, InstructionKind, Stage},
     directives,
     heredoc::Token,
     instructions::{self, Heredocs, Typed},
     lexer::{BOM, Line, MAX_LINE, Reader},
+    lint::{Rule, Warning},
     node::Node,
 };
 use crate::{
@@ -64,7 +65,8 @@ pub(super) fn parse_trigger(
     if reader.logical().is_some() {
         return Err(single());
     }
-    Ok(Instruction { kind, span, text: node.whole_text().to_owned(), on_build: true })
+    let text = node.whole_text().to_owned();
+    Ok(Instruction { kind, span, text, on_build: true, comments: Vec::new() })
 }
 
 struct Parser<'a> {
@@ -81,14 +83,15 @@ struct Parser<'a> {
 impl Parser<'_> {
     fn read(&mut self) {
         while self.errors.len() < MAX_ERRORS {
-            let Some(line) = self.reader.logical() else { break };
+            let Some(mut line) = self.reader.logical() else { break };
+            let directives = self.file.directives.end;
+            line.comments.retain(|(start, _)| *start >= directives);
             self.instructions += 1;
-            if let Some(span) = line.blank {
-                self.file.warnings.push(Warning {
-                    rule: "NoEmptyContinuation",
-                    message: "empty continuation line".to_owned(),
-                    span,
-                });
+            if line.blank {
+                // BuildKit names the line on which the instruction ends.
+                let message = "Empty continuation line".to_owned();
+                let warning = Warning { rule: Rule::NoEmptyContinuation, message, span: line.last };
+                self.file.warnings.push(warning);
             }
             if let Some(span) = line.not_utf8 {
                 let message = format!("line {} is not valid UTF-8", self.source.line(span.start));
@@ -129,7 +132,8 @@ impl Parser<'_> {
         }
         if let Some(stage) = self.file.stages.last_mut() {
             let (span, text) = (node.whole_span(), node.whole_text().to_owned());
-            stage.instructions.push(Instruction { kind, span, text, on_build: false });
+            let comments = node.comments();
+            stage.instructions.push(Instruction { kind, span, text, on_build: false, comments });
         }
         Ok(())
     }

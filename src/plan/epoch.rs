@@ -19,6 +19,16 @@ pub enum Epoch {
     Of(RemoteSource),
 }
 
+impl Epoch {
+    /// The time, when it is known without asking anybody.
+    pub fn known(&self) -> Option<i64> {
+        match self {
+            Self::At(epoch) => Some(*epoch),
+            Self::None | Self::Of(_) => None,
+        }
+    }
+}
+
 /// The epoch that a build has: the request's, else the value of SOURCE_DATE_EPOCH as build argument or as default of
 /// an ARG before the first FROM. It is a number, or `context`, or the name of a context or of a stage that only
 /// fetches something.

@@ -8,8 +8,8 @@ use super::contexts::{self, NamedContext};
 use super::expander::Expander;
 use super::links::{Names, Source};
 use super::step::BaseRef;
-use super::{Inputs, scope::Globals};
-use crate::dockerfile::ast::{Instruction, InstructionKind, Stage, Word};
+use super::{Inputs, Mode, scope::Globals};
+use crate::dockerfile::ast::{Dockerfile, Instruction, InstructionKind, Stage, Word};
 use crate::dockerfile::suggest::nearest;
 use crate::error::{Error, Result};
 use crate::oci::platform::Platform;
@@ -149,18 +149,35 @@ fn find_target(inputs: &Inputs<'_>, names: &Names, count: usize) -> Result<usize
 }
 
 impl Graph {
+    /// The images that stages start from, and where.
+    pub(super) fn bases(&self, dockerfile: &Dockerfile) -> Vec<(BaseRef, Span)> {
+        let stages = self.nodes.iter().zip(&dockerfile.stages);
+        let image = |(node, stage): (&Node, &Stage)| match &node.base {
+            Base::Image(base) => Some((base.clone(), stage.from.base.span)),
+            Base::Scratch | Base::Stage(_) | Base::Files(_) => None,
+        };
+        stages.filter_map(image).collect()
+    }
+
     /// Marks what the target needs, parses the triggers of it, and returns bases whose configs are not known.
     fn mark_reachable(&mut self, inputs: &Inputs<'_>) -> Result<BTreeSet<BaseRef>> {
         let mut missing = BTreeSet::new();
-        let mut waiting = vec![self.target];
-        self.nodes[self.target].reachable = true;
+        let mut waiting = match inputs.mode {
+            Mode::Build | Mode::Outline => vec![self.target],
+            Mode::Check => (0..self.nodes.len()).collect(),
+        };
+        for stage in &waiting {
+            self.nodes[*stage].reachable = true;
+        }
         while let Some(number) = waiting.pop() {
             let mut needed = BTreeSet::new();
             match &self.nodes[number].base {
                 Base::Stage(stage) => {
                     needed.insert(*stage);
                 }
-                Base::Image(base) if !inputs.bases.contains_key(base) => {
+                Base::Image(base)
+                    if inputs.mode == Mode::Build && !inputs.bases.contains_key(base) =>
+                {
                     missing.insert(base.clone());
                 }
                 Base::Image(_) | Base::Scratch | Base::Files(_) => {}

@@ -26,6 +26,8 @@ pub fn join(plans: impl IntoIterator<Item = BuildPlan>) -> Option<BuildPlan> {
         let new = |warning: &PlanWarning| !joined.warnings.contains(warning);
         let warnings: Vec<PlanWarning> = plan.warnings.into_iter().filter(new).collect();
         joined.warnings.extend(warnings);
+        // Sorted and made single by who shows them.
+        joined.checks.extend(plan.checks);
     }
     Some(joined)
 }

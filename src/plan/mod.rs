@@ -16,31 +16,38 @@ mod history;
 mod image_config;
 mod join;
 mod links;
+mod lint;
 mod mounts;
 mod needs;
+mod outline;
 mod paths;
 mod ports;
 mod print;
 pub mod remote;
 mod run;
 mod scope;
+mod seen;
 mod stage;
 mod state;
 pub mod step;
 
 pub use epoch::{Epoch, epoch};
 pub use join::join;
+pub use outline::{Outline, OutlineArg, Required, Target, outline, targets};
 pub use print::print_plan;
 
 use crate::dockerfile::ast::{ArgInstruction, Dockerfile, FromInstruction, InstructionKind};
-use crate::error::Result;
+use crate::dockerfile::lint::Warning;
+use crate::error::{Error, Result};
 use crate::oci::platform::Platform;
 use crate::oci::spec::ImageConfig;
+use crate::source::Span;
 use budget::Budget;
 use contexts::NamedContexts;
 use expander::Expander;
 use graph::{Base, Graph, Resolved};
 use scope::Globals;
+use seen::Seen;
 use std::collections::{BTreeMap, BTreeSet};
 use step::{BaseRef, BuildPlan, NetworkMode, PlanWarning, StageBase, StagePlan};
 
@@ -85,12 +92,59 @@ pub fn plan(
 ) -> Result<Planned> {
     let platform = request.platform.as_ref().unwrap_or(&request.build_platform);
     let dockerfile = contexts::without_replaced(dockerfile, &request.contexts, platform);
-    let inputs = Inputs::new(&dockerfile, request, bases)?;
-    let graph = match graph::resolve(&inputs)? {
+    plan_as(&Inputs::new(&dockerfile, request, bases)?)
+}
+
+fn plan_as(inputs: &Inputs<'_>) -> Result<Planned> {
+    let graph = match graph::resolve(inputs)? {
         Resolved::Ready(graph) => graph,
         Resolved::Needs(missing) => return Ok(Planned::Needs(missing.into_iter().collect())),
     };
-    build_plan(&inputs, &graph).map(Planned::Ready)
+    build_plan(inputs, &graph).map(Planned::Ready)
+}
+
+/// Plans all stages, also those that the target does not need, for the checks. An image that `bases` lacks counts as
+/// empty; variables of a stage on it are then not looked at.
+pub fn check(
+    dockerfile: &Dockerfile,
+    request: &PlanRequest,
+    bases: &BTreeMap<BaseRef, ImageConfig>,
+) -> Result<BuildPlan> {
+    plan_anyhow(&Inputs::new(dockerfile, request, bases)?.with_mode(Mode::Check))
+}
+
+/// A plan that needs no image.
+fn plan_anyhow(inputs: &Inputs<'_>) -> Result<BuildPlan> {
+    match plan_as(inputs)? {
+        Planned::Ready(plan) => Ok(plan),
+        Planned::Needs(_) => Err(Error::internal("images were asked for without need")),
+    }
+}
+
+/// What the checks find in FROM lines. It can be said even of a file that cannot be planned.
+pub fn check_froms(dockerfile: &Dockerfile, request: &PlanRequest) -> Result<Vec<Warning>> {
+    lint::froms(&Inputs::new(dockerfile, request, &BTreeMap::new())?)
+}
+
+/// The images that stages start from, each with the place where a FROM names it.
+pub fn bases(dockerfile: &Dockerfile, request: &PlanRequest) -> Result<Vec<(BaseRef, Span)>> {
+    let none = BTreeMap::new();
+    let inputs = Inputs::new(dockerfile, request, &none)?.with_mode(Mode::Check);
+    match graph::resolve(&inputs)? {
+        Resolved::Ready(graph) => Ok(graph.bases(dockerfile)),
+        Resolved::Needs(_) => Err(Error::internal("images were asked for without need")),
+    }
+}
+
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// To be carried out.
+    Build,
+    /// To tell what the target takes.
+    Outline,
+    /// To check all stages.
+    Check,
 }
 
 /// What all parts of the planner read.
@@ -101,6 +155,8 @@ struct Inputs<'a> {
     bases: &'a BTreeMap<BaseRef, ImageConfig>,
     globals: Globals,
     budget: Budget,
+    mode: Mode,
+    seen: Seen,
 }
 
 impl<'a> Inputs<'a> {
@@ -116,7 +172,19 @@ impl<'a> Inputs<'a> {
             budget: &budget,
         };
         let globals = Globals::new(dockerfile, request, &expander)?;
-        Ok(Self { dockerfile, request, bases, globals, budget })
+        let (mode, seen) = (Mode::Build, Seen::default());
+        Ok(Self { dockerfile, request, bases, globals, budget, mode, seen })
+    }
+
+    fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// Notes an ARG where somebody will ask for it.
+    fn saw_arg(&self, name: &str, value: Option<&str>, span: Span) {
+        if self.mode == Mode::Outline {
+            self.seen.arg(name, value, span);
+        }
     }
 
     /// Platform that is built for where a stage does not say another.
@@ -145,9 +213,11 @@ fn build_plan(inputs: &Inputs<'_>, graph: &Graph) -> Result<BuildPlan> {
     let mut states = vec![None; graph.nodes.len()];
     let mut stages = Vec::with_capacity(numbers.len());
     let mut warnings = unused_arguments(inputs, graph);
+    let mut checks = Vec::new();
     for number in numbers {
         let built = stage::build(inputs, graph, &stage_index, number, &states)?;
         warnings.extend(built.warnings);
+        checks.extend(built.checks);
         let mut config = built.state.image_config();
         if number == graph.target {
             finish_target(inputs, &mut config);
@@ -170,8 +240,9 @@ fn build_plan(inputs: &Inputs<'_>, graph: &Graph) -> Result<BuildPlan> {
         });
         states[number] = Some(built.state);
     }
-    let targets = vec![stages.len() - 1];
-    Ok(BuildPlan { source: inputs.dockerfile.source.clone(), stages, targets, warnings })
+    let targets = stage_index[graph.target].into_iter().collect();
+    let source = inputs.dockerfile.source.clone();
+    Ok(BuildPlan { source, stages, targets, warnings, checks })
 }
 
 /// `--label` and `--platform` belong to the image that comes out.

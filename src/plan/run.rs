@@ -131,10 +131,8 @@ struct Mounts {
 impl Mounts {
     fn add(&mut self, stage: &StageBuilder<'_>, word: &Word, on_build: bool) -> Result<()> {
         let expander = stage.inputs.expander(on_build);
-        let scope = &stage.state.scope;
-        let mount = mounts::parse(&word.text, |value| {
-            expander.text(value, word.span, &|name| scope.get(name))
-        })?;
+        let lookup = stage.state.lookup(&stage.inputs.seen);
+        let mount = mounts::parse(&word.text, |value| expander.text(value, word.span, &lookup))?;
         let target = paths::absolute(&stage.state.cwd(), &mount.target);
         let owner = (mount.uid, mount.gid, mount.mode & 0o7777);
         match mount.kind {

@@ -5,7 +5,7 @@
 
 use super::budget::STRING_COST;
 use super::step::Env;
-use super::{PlanRequest, expander::Expander};
+use super::{Inputs, PlanRequest, expander::Expander};
 use crate::dockerfile::ast::Dockerfile;
 use crate::error::Result;
 use crate::oci::platform::Platform;
@@ -65,6 +65,17 @@ impl Globals {
             }
         }
         Ok(globals)
+    }
+
+    /// What they would be without any build argument.
+    pub(super) fn of_defaults(inputs: &Inputs<'_>) -> Result<Self> {
+        let request = PlanRequest { build_args: Vec::new(), ..inputs.request.clone() };
+        Self::new(inputs.dockerfile, &request, &inputs.expander(false))
+    }
+
+    /// Names of the platform arguments.
+    pub(super) fn predefined(&self) -> impl Iterator<Item = &str> {
+        self.predefined.iter().copied()
     }
 
     /// Value for FROM lines, and for `ARG name` without a default.
@@ -180,6 +191,11 @@ impl Scope {
     /// True when `name` was declared with ARG in this stage or one below.
     pub(super) fn is_arg(&self, name: &str) -> bool {
         self.args.get(name).is_some()
+    }
+
+    /// Names of variables and ARGs.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.vars.pairs.iter().chain(&self.args.pairs).map(|(name, _)| name.as_str())
     }
 
     /// All variables in order.

@@ -5,6 +5,7 @@
 
 use super::budget::{STEP_COST, STRING_COST};
 use super::graph::Graph;
+use super::lint::StageLint;
 use super::mounts::Mount;
 use super::state::{self, State};
 use super::step::{CopyFrom, CopyStep, PlanWarning, Step, StepKind, WorkdirStep};
@@ -12,6 +13,7 @@ use super::{Inputs, copy, history, image_config, paths, ports, run};
 use crate::dockerfile::ast::{
     ArgInstruction, FromInstruction, Instruction, InstructionKind, Pair, RunInstruction, Word,
 };
+use crate::dockerfile::lint::Warning;
 use crate::error::{Error, Result};
 use crate::source::Span;
 use serde_json::Value;
@@ -28,6 +30,7 @@ pub(super) struct StageBuilder<'a> {
     cmd_set: bool,
     steps: Vec<Step>,
     warnings: Vec<PlanWarning>,
+    lint: StageLint,
 }
 
 /// What an instruction comes to.
@@ -48,6 +51,7 @@ pub(super) struct Built {
     pub(super) state: State,
     pub(super) steps: Vec<Step>,
     pub(super) warnings: Vec<PlanWarning>,
+    pub(super) checks: Vec<Warning>,
 }
 
 /// Builds stage `number`; `states` holds those of the stages before it.
@@ -71,12 +75,13 @@ pub(super) fn build(
         cmd_set: false,
         steps: Vec::new(),
         warnings: Vec::new(),
+        lint: StageLint::default(),
     };
     for instruction in graph.nodes[number].triggers.iter().chain(&stage.instructions) {
         builder.step(instruction).map_err(|error| error.at(source, instruction.span))?;
     }
-    let StageBuilder { state, steps, warnings, .. } = builder;
-    Ok(Built { state, steps, warnings })
+    let StageBuilder { state, steps, warnings, lint, .. } = builder;
+    Ok(Built { state, steps, warnings, checks: lint.warnings })
 }
 
 /// The files of a named context as the layer that a stage starts with.
@@ -104,14 +109,17 @@ pub(super) fn files_of_context(name: &str, from: &FromInstruction) -> Step {
 
 impl StageBuilder<'_> {
     fn step(&mut self, instruction: &Instruction) -> Result<()> {
+        let source = &self.inputs.dockerfile.source;
+        self.lint.instruction(source, instruction, &self.state);
         let effect = self.apply(instruction)?;
+        self.lint.unset(source, instruction.span, self.inputs.seen.take_unset());
         let text = if instruction.on_build {
             format!("ONBUILD {}", instruction.text)
         } else {
             instruction.text.clone()
         };
         let size = STEP_COST + text.len() + effect.created_by.as_ref().map_or(0, String::len);
-        self.inputs.budget.charge(size, &self.inputs.dockerfile.source, instruction.span)?;
+        self.inputs.budget.charge(size, source, instruction.span)?;
         self.steps.push(Step {
             kind: effect.kind,
             span: instruction.span,
@@ -181,7 +189,7 @@ impl StageBuilder<'_> {
     }
 
     fn word(&self, word: &Word, on_build: bool) -> Result<String> {
-        self.inputs.expander(on_build).word(word, &self.state.lookup())
+        self.inputs.expander(on_build).word(word, &self.state.lookup(&self.inputs.seen))
     }
 
     /// All defaults see the variables before the instruction; a build argument keeps its default from being
@@ -205,6 +213,7 @@ impl StageBuilder<'_> {
             declared.push((name, value));
         }
         for (name, value) in &declared {
+            self.inputs.saw_arg(name, value.as_deref(), arg.span);
             self.state.scope.declare(name, value.as_deref());
         }
         Ok(history::arg(&declared))
@@ -251,8 +260,9 @@ impl StageBuilder<'_> {
         let expander = self.inputs.expander(on_build);
         let mut all = Vec::new();
         for word in words {
-            for text in expander.words(word, &self.state.lookup())? {
+            for text in expander.words(word, &self.state.lookup(&self.inputs.seen))? {
                 let source = &self.inputs.dockerfile.source;
+                self.lint.port(&text, word.span);
                 let found = ports::parse(&text).map_err(|error| error.at(source, word.span))?;
                 self.inputs.budget.charge(found.len() * STRING_COST, source, word.span)?;
                 all.extend(found);
@@ -282,6 +292,9 @@ impl StageBuilder<'_> {
 
     fn workdir(&mut self, word: &Word, on_build: bool) -> Result<Effect> {
         let written = self.word(word, on_build)?;
+        if !std::mem::replace(&mut self.state.workdir_set, true) {
+            self.lint.first_workdir(&written, word.span);
+        }
         let path = paths::absolute(&self.state.cwd(), &written);
         self.state.config.config.working_dir.clone_from(&path);
         let created_by = format!("WORKDIR {path}");
@@ -310,7 +323,7 @@ impl StageBuilder<'_> {
     ) -> Result<Effect> {
         let span = self.inputs.dockerfile.stages[self.number].from.span;
         self.inputs.budget.charge(self.place_size(), &self.inputs.dockerfile.source, span)?;
-        let env = self.state.lookup();
+        let env = self.state.lookup(&self.inputs.seen);
         let place = copy::Place {
             expander: self.inputs.expander(on_build),
             env: &env,

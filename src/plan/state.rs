@@ -7,7 +7,8 @@ use super::budget::STEP_COST;
 use super::graph::{Base, Graph};
 use super::image_config::{self, ImageEnv};
 use super::scope::Scope;
-use super::{Inputs, paths};
+use super::seen::Seen;
+use super::{Inputs, Mode, lint, paths};
 use crate::error::{Error, Result};
 use crate::oci::platform::Platform;
 use crate::oci::spec::ImageConfig;
@@ -23,6 +24,10 @@ pub(super) struct State {
     pub(super) env: ImageEnv,
     /// Platform of the root file system.
     pub(super) platform: Platform,
+    /// False when the base image is not known, so that any variable may be set.
+    pub(super) is_known: bool,
+    /// A WORKDIR was seen.
+    pub(super) workdir_set: bool,
 }
 
 impl State {
@@ -38,9 +43,15 @@ impl State {
         config
     }
 
-    /// For expansion.
-    pub(super) fn lookup(&self) -> impl Fn(&str) -> Option<String> + '_ {
-        |name| self.scope.get(name)
+    /// For expansion; what is not there is noted.
+    pub(super) fn lookup<'a>(&'a self, seen: &'a Seen) -> impl Fn(&str) -> Option<String> + 'a {
+        |name| {
+            let value = self.scope.get(name);
+            if value.is_none() && self.is_known && !self.scope.is_arg(name) {
+                seen.unset(name, || lint::meant(name, self.scope.names()));
+            }
+            value
+        }
     }
 
     /// Bytes that a copy takes, roughly.
@@ -73,18 +84,24 @@ pub(super) fn start(
             config: image_config::scratch(platform),
             env: ImageEnv::new(Vec::new()),
             platform: platform.clone(),
+            is_known: true,
+            workdir_set: false,
         },
         Base::Image(base) => {
-            let found = inputs
-                .bases
-                .get(base)
-                .ok_or_else(|| Error::internal("a stage is planned without its base's config"))?;
-            let mut config = image_config::inherited(found);
+            let found = inputs.bases.get(base);
+            let mut config = match found {
+                Some(found) => image_config::inherited(found),
+                None if inputs.mode == Mode::Build => {
+                    return Err(Error::internal("a stage is planned without its base's config"));
+                }
+                None => image_config::scratch(platform),
+            };
             let explicit = node.platform.is_some() || inputs.request.platform.is_some();
             let platform =
                 if explicit { platform.clone() } else { own_platform(&config, platform) };
             let env = ImageEnv::new(std::mem::take(&mut config.config.env));
-            State { scope: Scope::default(), config, env, platform }
+            let (scope, is_known) = (Scope::default(), found.is_some());
+            State { scope, config, env, platform, is_known, workdir_set: false }
         }
     };
     let working_dir = &mut state.config.config.working_dir;

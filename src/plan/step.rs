@@ -2,6 +2,7 @@
 
 use super::remote::RemoteSource;
 use crate::dockerfile::ast::Heredoc;
+use crate::dockerfile::lint::Warning;
 use crate::oci::platform::Platform;
 use crate::oci::spec::ImageConfig;
 use crate::source::{SourceFile, Span};
@@ -18,6 +19,8 @@ pub struct BuildPlan {
     pub targets: Vec<usize>,
     /// Remarks for the user.
     pub warnings: Vec<PlanWarning>,
+    /// What the checks found that need values of variables; those of FROM lines are not among them.
+    pub checks: Vec<Warning>,
 }
 
 /// A remark of the planner.

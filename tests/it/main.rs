@@ -13,6 +13,7 @@
 mod support;
 
 mod basics;
+mod checks;
 mod conformance;
 mod contexts;
 mod emulated_builds;

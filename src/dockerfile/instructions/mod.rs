@@ -120,12 +120,13 @@ fn from(node: &Node<'_>) -> Result<FromInstruction> {
     let flags = Flags::check(node, &[("platform", Takes::Text)])?;
     let mut words = node.plain().into_iter();
     let (base, keyword, name) = (words.next(), words.next(), words.next());
-    let (base, name) = match (base, keyword, name, words.next()) {
+    let (base, named) = match (base, keyword, name, words.next()) {
         (Some(base), None, ..) => (base, None),
         (Some(base), Some(keyword), Some(name), None)
             if keyword.text.eq_ignore_ascii_case("as") =>
         {
-            (base, Some(stage_name(node, name)?))
+            let written = name.text.clone();
+            (base, Some((keyword, stage_name(node, name)?, written)))
         }
         _ => {
             return Err(node
@@ -133,7 +134,20 @@ fn from(node: &Node<'_>) -> Result<FromInstruction> {
                 .hint("write `FROM IMAGE` or `FROM IMAGE AS NAME`"));
         }
     };
-    Ok(FromInstruction { base, platform: flags.filled("platform"), name, span: node.whole_span() })
+    let (as_keyword, name, written_name) = match named {
+        Some((keyword, name, written)) => (Some(keyword), Some(name), Some(written)),
+        None => (None, None, None),
+    };
+    Ok(FromInstruction {
+        base,
+        platform: flags.filled("platform"),
+        name,
+        keyword: node.written_keyword().to_owned(),
+        as_keyword,
+        written_name,
+        comments: node.comments(),
+        span: node.whole_span(),
+    })
 }
 
 fn stage_name(node: &Node<'_>, written: Word) -> Result<Word> {
@@ -172,7 +186,7 @@ fn arg(node: &Node<'_>) -> Result<ArgInstruction> {
         };
         args.push(ArgDeclaration { name: node.word(name), default });
     }
-    Ok(ArgInstruction { args, span: node.whole_span() })
+    Ok(ArgInstruction { args, comments: node.comments(), span: node.whole_span() })
 }
 
 /// Arguments of ENV and LABEL. The first word decides: without `=` in it, it is the old form.

@@ -57,7 +57,7 @@ fn statements_1_to_3_continuation() {
     let file = parsed("FROM scratch\nRUN echo a \\\n# c\n\n  b");
     assert_eq!(
         dump::file(&file),
-        "1:1 FROM \"scratch\"\n  2:1 RUN shell \"echo a   b\"\nwarning 4:1 NoEmptyContinuation: empty \
+        "1:1 FROM \"scratch\"\n  2:1 RUN shell \"echo a   b\"\nwarning 5:3 NoEmptyContinuation: Empty \
          continuation line\n"
     );
     assert_eq!(file.stages[0].instructions[0].text, "RUN echo a   b");
