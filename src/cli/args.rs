@@ -1,5 +1,6 @@
 //! Arguments as typed. One definition gives parsing, `-h` and `--help`.
 
+use super::debug::DebugArgs;
 use super::pkg::args::{CacheArgs, PkgArgs};
 use crate::executor::namespace::IdMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -31,6 +32,9 @@ pub enum Command {
     Cache(CacheArgs),
     /// Remove what no image and no build needs
     Prune(PruneArgs),
+    /// Ask one part of the program one question, for comparing it with others
+    #[command(hide = true)]
+    Debug(DebugArgs),
 }
 
 /// `nativebuild build`. A flag that is given twice counts as it was given last.

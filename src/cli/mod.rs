@@ -5,6 +5,7 @@
 
 pub mod args;
 mod build;
+pub mod debug;
 mod environment;
 mod image;
 mod output;
@@ -55,6 +56,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Command::Pkg(arguments) => pkg::run(*arguments, &environment, style),
         Command::Cache(arguments) => pkg::run_cache(arguments, &environment, style),
         Command::Prune(arguments) => prune::run(&arguments, &environment),
+        Command::Debug(arguments) => debug::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-const VERBS: [&str; 7] = ["build", "cache", "help", "image", "package", "pkg", "prune"];
+const VERBS: [&str; 8] = ["build", "cache", "debug", "help", "image", "package", "pkg", "prune"];
 /// Verbs with LinuxKit's options.
 const LINUXKIT: [&str; 3] = ["cache", "package", "pkg"];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
