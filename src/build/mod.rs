@@ -86,6 +86,7 @@ fn build_with(
     let engine = load::find_engine(request)?;
     let planned = planning::plan_all(&dockerfile, request, store, emitter)?;
     planning::warn(&planned.plan, &dockerfile, emitter);
+    planning::warn_of_filter(&request.no_cache_stages, &dockerfile, emitter);
     planning::refuse_insecure(&planned.plan)?;
     finish::check(request, &planned.plan)?;
     let PlannedBuild { plan, images, epoch } = &planned;

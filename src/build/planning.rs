@@ -156,6 +156,17 @@ pub(super) fn warn(plan: &BuildPlan, dockerfile: &Dockerfile, emitter: &Emitter)
     }
 }
 
+/// A misspelt stage would quietly be taken from the cache.
+pub(super) fn warn_of_filter(names: &[String], dockerfile: &Dockerfile, emitter: &Emitter) {
+    let known = |name: &String| {
+        let stages = dockerfile.stages.iter().filter_map(|stage| stage.from.name.as_ref());
+        stages.into_iter().any(|stage| stage.text.eq_ignore_ascii_case(name))
+    };
+    for name in names.iter().filter(|name| !known(name)) {
+        emitter.warn(format!("`--no-cache-filter` names no stage: `{name}`"));
+    }
+}
+
 /// A RUN with all capabilities and no filter could take over the machine of a root user; nobody can allow it yet.
 pub(super) fn refuse_insecure(plan: &BuildPlan) -> Result<()> {
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {

@@ -5,6 +5,7 @@ use crate::context::FileTree;
 use crate::error::Result;
 use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
+use crate::executor::settings::RunSettings;
 use crate::layers::compress::Compression;
 use crate::net::{AgentSource, EngineConfig, NetConfig};
 use crate::oci::spec::Descriptor;
@@ -38,6 +39,12 @@ pub struct BuildRequest {
     pub outputs: Vec<OutputSpec>,
     /// `--no-cache`.
     pub no_cache: bool,
+    /// `--no-cache-filter`: stages that do not look into the cache.
+    pub no_cache_stages: Vec<String>,
+    /// `--add-host`, `--shm-size`, `--ulimit`.
+    pub run: RunSettings,
+    /// `--allow`.
+    pub entitlements: Vec<Entitlement>,
     /// `--network`: the default for RUNs without the flag.
     pub network: NetworkMode,
     /// `--pull`.
@@ -92,6 +99,17 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secret").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+/// What RUNs may have that they do not have by themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entitlement {
+    /// `network.host`.
+    HostNetwork,
+    /// `security.insecure`.
+    Insecure,
+    /// `device`, or `device=NAME`.
+    Device(Option<String>),
 }
 
 /// When a base image is fetched.

@@ -175,7 +175,7 @@ impl Builder<'_> {
             return Ok(false);
         };
         let key = prepared.key.clone();
-        let record = if self.request.no_cache { None } else { self.cache.get(&key) };
+        let record = if self.ignores_cache(name.plan) { None } else { self.cache.get(&key) };
         if let Some((record, layer)) = record.as_ref().and_then(|record| self.usable(&key, record))
         {
             let id = self.announce(step, name);
@@ -244,6 +244,13 @@ impl Builder<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// `--no-cache`, or `--no-cache-filter` with the name of the stage.
+    fn ignores_cache(&self, plan: &StagePlan) -> bool {
+        let named =
+            |name: &String| plan.name.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name));
+        self.request.no_cache || self.request.no_cache_stages.iter().any(named)
     }
 
     fn announce(&self, step: &Step, name: &StepName<'_>) -> StepId {

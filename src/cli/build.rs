@@ -2,15 +2,17 @@
 
 use super::args::{BuildArgs, Ids, Network, Progress, Pull};
 use super::environment::Environment;
+use super::output::{self, Outputs};
 use super::progress::{Form, Printer};
 use super::report::Style;
-use super::{output, print_data, private, values};
+use super::{print_data, private, values};
 use crate::build::request::{BuildOutcome, BuildRequest, OutputSpec, PullPolicy};
 use crate::build::store::Store;
 use crate::build::{self};
 use crate::context::{FileTree, IgnoreRules};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::emulation::Places;
+use crate::executor::settings::RunSettings;
 use crate::net::NetConfig;
 use crate::plan;
 use crate::plan::step::NetworkMode;
@@ -25,19 +27,40 @@ use std::sync::Arc;
 const LARGEST_DOCKERFILE: u64 = 16 << 20;
 
 pub(super) fn run(args: BuildArgs, environment: &Environment, style: Style) -> Result<()> {
-    let emitter = Emitter::new(Arc::new(Printer::new(form(&args, style), style)));
+    carry_out(args, environment, style).map(drop)
+}
+
+/// Builds; nothing was built when only the plan was asked for.
+pub(super) fn carry_out(
+    args: BuildArgs,
+    environment: &Environment,
+    style: Style,
+) -> Result<Option<BuildOutcome>> {
+    let emitter = Emitter::new(Arc::new(Printer::new(form(&args, environment, style)?, style)));
     let request = request(&args, environment, &emitter)?;
     let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
     if args.print_plan {
         let plan = build::plan_only(&request, &store, &emitter)?;
-        return print_data(plan::print_plan(&plan).as_bytes());
+        return print_data(plan::print_plan(&plan).as_bytes()).map(|()| None);
     }
     let outcome = build::build(&request, &store, &emitter)?;
-    write_results(&args, &request, &outcome)
+    write_results(&args, &request, &outcome)?;
+    Ok(Some(outcome))
 }
 
-fn form(args: &BuildArgs, style: Style) -> Form {
-    if args.quiet { Form::Quiet } else { form_of(args.progress, style) }
+/// For what is told before a build begins.
+pub(super) fn emitter(progress: Progress, style: Style) -> Emitter {
+    Emitter::new(Arc::new(Printer::new(form_of(progress, style), style)))
+}
+
+fn form(args: &BuildArgs, environment: &Environment, style: Style) -> Result<Form> {
+    let progress = environment.progress(args.progress)?;
+    Ok(if args.quiet { Form::Quiet } else { form_of(progress, style) })
+}
+
+/// True when errors are told as JSON too.
+pub(super) fn tells_json(args: &BuildArgs, environment: &Environment) -> bool {
+    environment.progress(args.progress).is_ok_and(|progress| progress == Progress::Json)
 }
 
 /// How progress is shown for a flag's word.
@@ -52,29 +75,37 @@ pub(super) fn form_of(progress: Progress, style: Style) -> Form {
 }
 
 fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Result<BuildRequest> {
+    args.foreign.tell(emitter)?;
+    args.real.check()?;
     values::check_isolation(&args.isolation, emitter)?;
     let (dockerfile, path) = read_dockerfile(args)?;
     let build_args = values::pairs(&args.build_args, |name| environment.text(name));
     let epoch = values::epoch(args, environment, &build_args)?;
-    let outputs = output::all(&args.outputs, args.load)?;
+    let Outputs { specs: outputs, names, annotations } =
+        output::all(&args.outputs, args.load, &values::build_compression(args))?;
     values::one_stdout(&outputs)?;
-    Ok(BuildRequest {
-        context: open_context(&args.context, path.as_deref())?,
+    let platforms: Vec<String> =
+        args.platform.iter().cloned().chain(args.real.platform()).collect();
+    let mut request = BuildRequest {
+        context: open_context(&args.context, path.as_deref(), args.real.ignorefile.as_deref())?,
         dockerfile,
         target: args.target.clone().filter(|target| !target.is_empty()),
         labels: values::labels(&args.labels)?,
-        platforms: values::platforms(&args.platform, environment)?,
-        annotations: values::annotations(&args.annotations)?,
-        tags: args.tags.iter().map(|tag| values::tag_reference(tag)).collect::<Result<_>>()?,
+        platforms: values::platforms(&platforms, environment)?,
+        annotations: values::annotations(args.annotations.iter().chain(&annotations))?,
+        tags: values::tags(args.tags.iter().chain(&names))?,
         engine: output::engine(&outputs, environment)?,
         outputs,
         no_cache: args.no_cache,
+        no_cache_stages: Vec::new(),
+        run: RunSettings::default(),
+        entitlements: Vec::new(),
         network: match args.network {
             Network::Default => NetworkMode::Default,
             Network::None => NetworkMode::None,
             Network::Host => NetworkMode::Host,
         },
-        pull: match args.pull {
+        pull: match args.real.pull(args.pull) {
             Pull::Always => PullPolicy::Always,
             Pull::Check => PullPolicy::Check,
             Pull::Missing => PullPolicy::Missing,
@@ -94,7 +125,9 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
         agents: private::agents(&args.ssh, environment)?,
         net: net_config(environment),
         build_args,
-    })
+    };
+    args.real.apply(&mut request)?;
+    Ok(request)
 }
 
 fn read_dockerfile(args: &BuildArgs) -> Result<(Arc<SourceFile>, Option<PathBuf>)> {
@@ -103,8 +136,9 @@ fn read_dockerfile(args: &BuildArgs) -> Result<(Arc<SourceFile>, Option<PathBuf>
         return Ok((Arc::new(SourceFile::new("Dockerfile", text)), None));
     }
     let path = args.file.clone().unwrap_or_else(|| {
-        let (upper, lower) = (args.context.join("Dockerfile"), args.context.join("dockerfile"));
-        if !upper.exists() && lower.exists() { lower } else { upper }
+        let names = ["Dockerfile", "dockerfile", "Containerfile"];
+        let mut paths = names.iter().map(|name| args.context.join(name));
+        paths.find(|path| path.exists()).unwrap_or_else(|| args.context.join(names[0]))
     });
     let shown = path.strip_prefix("./").unwrap_or(&path).display().to_string();
     let file = std::fs::File::open(&path).map_err(|error| {
@@ -138,17 +172,28 @@ fn read_limited(reader: impl Read, what: &str) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The context with its ignore rules: `<Dockerfile>.dockerignore` beside the Dockerfile wins over `.dockerignore`.
-fn open_context(context: &Path, dockerfile: Option<&Path>) -> Result<FileTree> {
+/// The context with its ignore rules: those of `--ignorefile`, else `<Dockerfile>.dockerignore` beside the Dockerfile,
+/// else `.dockerignore`; podman's names come after docker's.
+fn open_context(
+    context: &Path,
+    dockerfile: Option<&Path>,
+    given: Option<&Path>,
+) -> Result<FileTree> {
     let shown = context.display();
     let dir = fs::open_dir_path(context)
         .or_error(ErrorKind::Context, || format!("cannot open the build context `{shown}`"))?;
-    let own = dockerfile.map(|path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".dockerignore");
-        PathBuf::from(name)
+    let endings = [".dockerignore", ".containerignore"];
+    let own = dockerfile.into_iter().flat_map(|path| {
+        endings.iter().map(|ending| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(ending);
+            PathBuf::from(name)
+        })
     });
-    let candidates = own.into_iter().chain([context.join(".dockerignore")]);
+    let candidates: Vec<PathBuf> = match given {
+        Some(path) => vec![path.to_owned()],
+        None => own.chain(endings.iter().map(|name| context.join(name))).collect(),
+    };
     for path in candidates {
         match std::fs::read(&path) {
             Ok(text) => {
@@ -157,7 +202,7 @@ fn open_context(context: &Path, dockerfile: Option<&Path>) -> Result<FileTree> {
                 let rules = IgnoreRules::parse(&Arc::new(SourceFile::new(name, text)))?;
                 return Ok(FileTree::context(dir, Some(rules)));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && given.is_none() => {}
             Err(error) => {
                 return Err(
                     Error::context(format!("cannot read {}", path.display())).cause(plain(&error))

@@ -82,6 +82,11 @@ pub fn plan(
     build_plan(&inputs, &graph).map(Planned::Ready)
 }
 
+/// A size as Docker writes it: `64`, `128m`, `1.5g`, `2GiB`.
+pub fn size(text: &str) -> Option<u64> {
+    mounts::parse_size(text)
+}
+
 /// The epoch that a build has: the request's, else the value of SOURCE_DATE_EPOCH as build argument or as default of
 /// an ARG before the first FROM. Empty means none; so does `context`, since a local directory has no time of its own.
 pub fn epoch(dockerfile: &Dockerfile, request: &PlanRequest) -> Result<Option<i64>> {
