@@ -12,7 +12,7 @@ pub(super) fn settle(root: &Command, args: Vec<OsString>) -> Vec<OsString> {
     let switches = switches(root, &args);
     let mut out: Vec<OsString> = Vec::with_capacity(args.len());
     let mut words = args.into_iter();
-    while let Some(arg) = words.next() {
+    for arg in words.by_ref() {
         if arg == "--" {
             out.push(arg);
             break;

@@ -30,6 +30,7 @@ mod linuxkit_packages;
 mod linuxkit_registry;
 mod load;
 mod mounts;
+mod options;
 mod outputs;
 mod peers;
 mod platforms;

@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(limit("core=0").unwrap(), Limit { name: "core".to_owned(), soft: 0, hard: 0 });
         for (text, wanted) in [
             ("core", "bad limit `core`: it has no `=`"),
-            ("coffee=1", "bad limit `coffee`: there is no limit `coffee`"),
+            ("coffee=1", "bad limit `coffee=1`: there is no limit `coffee`"),
             ("core=x", "bad limit `core=x`: `x` is no number"),
             ("core=2:1", "bad limit `core=2:1`: the soft limit is above the hard one"),
             ("core=-1:1", "bad limit `core=-1:1`: the soft limit is above the hard one"),
