@@ -3,6 +3,7 @@
 //! The parent's key stands for the whole tree below; file inputs enter by their content digest. Not in any key:
 //! isolation, id mode, epoch, compression, proxies, positions in the Dockerfile, names of stages.
 
+use crate::executor::settings::RunSettings;
 use crate::layers::compress::Compression;
 use crate::oci::digest::FieldHasher;
 use crate::oci::{Digest, Platform};
@@ -27,7 +28,7 @@ pub(super) fn run(
     parent: &Digest,
     step: &RunStep,
     network: NetworkMode,
-    platform: &Platform,
+    (platform, settings): (&Platform, &RunSettings),
     inputs: &[Digest],
 ) -> Digest {
     let mut hasher = FieldHasher::new("nb-step-1");
@@ -67,7 +68,21 @@ pub(super) fn run(
     for device in &step.devices {
         hasher.field(b"device").field(device.name.as_bytes());
     }
+    set_for_all(&mut hasher, settings);
     hasher.finish()
+}
+
+/// Names count, their addresses do not. Without any setting the key is what it was before there were some.
+fn set_for_all(hasher: &mut FieldHasher, settings: &RunSettings) {
+    if !settings.hosts.is_empty() {
+        hasher.field(b"hosts").list(settings.hosts.iter().map(|(name, _)| name));
+    }
+    if let Some(bytes) = settings.shm_size {
+        hasher.field(b"shm").number(bytes);
+    }
+    for limit in &settings.limits {
+        hasher.field(b"limit").field(limit.name.as_bytes()).number(limit.soft).number(limit.hard);
+    }
 }
 
 fn owner(hasher: &mut FieldHasher, (uid, gid, mode): (u32, u32, u32)) {

@@ -89,6 +89,7 @@ fn build_with(
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
     let engine = load::find_engine(request)?;
     let planned = check::plan_all(&dockerfile, request, store, emitter)?;
+    planning::warn_of_filter(&request.no_cache_stages, &dockerfile, emitter);
     planning::check_entitlements(&planned.plan, request)?;
     finish::check(request, &planned.plan)?;
     let PlannedBuild { plan, images, epoch, .. } = &planned;

@@ -173,6 +173,17 @@ pub(super) fn warn(plan: &BuildPlan, emitter: &Emitter) {
     }
 }
 
+/// A misspelt stage would quietly be taken from the cache.
+pub(super) fn warn_of_filter(names: &[String], dockerfile: &Dockerfile, emitter: &Emitter) {
+    let known = |name: &String| {
+        let stages = dockerfile.stages.iter().filter_map(|stage| stage.from.name.as_ref());
+        stages.into_iter().any(|stage| stage.text.eq_ignore_ascii_case(name))
+    };
+    for name in names.iter().filter(|name| !known(name)) {
+        emitter.warn(format!("`--no-cache-filter` names no stage: `{name}`"));
+    }
+}
+
 /// What RUNs may have only when `--allow` says so: with all capabilities and no filter, a RUN could take over the machine
 /// of a root user.
 pub(super) fn check_entitlements(plan: &BuildPlan, request: &BuildRequest) -> Result<()> {

@@ -5,6 +5,7 @@ use crate::context::FileTree;
 use crate::error::Result;
 use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
+use crate::executor::settings::RunSettings;
 use crate::layers::compress::Compression;
 use crate::net::{AgentSource, EngineConfig, NetConfig};
 use crate::oci::spec::Descriptor;
@@ -43,6 +44,12 @@ pub struct BuildRequest {
     pub outputs: Vec<OutputSpec>,
     /// `--no-cache`.
     pub no_cache: bool,
+    /// `--no-cache-filter`: stages that do not look into the cache.
+    pub no_cache_stages: Vec<String>,
+    /// `--add-host`, `--shm-size`, `--ulimit`.
+    pub run: RunSettings,
+    /// `--allow`.
+    pub entitlements: Vec<Entitlement>,
     /// `--network`: the default for RUNs without the flag.
     pub network: NetworkMode,
     /// `--pull`.
@@ -61,8 +68,6 @@ pub struct BuildRequest {
     pub qemu_image: Option<Reference>,
     /// Images that win over those of the store, for FROM and `--from`.
     pub images: Option<ImageSource>,
-    /// `--allow`.
-    pub entitlements: Vec<Entitlement>,
     /// Directories with CDI specs; of two that have a device the last one counts.
     pub cdi: Vec<PathBuf>,
     /// `--secret`.

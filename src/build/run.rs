@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt, RunOutput};
 use crate::executor::emulation::way::{Emulator, Way};
 use crate::executor::emulation::{arch, cpuinfo};
 use crate::executor::mounts::{self, MOUNT_POINTS, MountOp};
+use crate::executor::settings::RunSettings;
 use crate::executor::{Report, RunSpec, sandbox, user};
 use crate::layers::snapshot::{Draft, random_id};
 use crate::oci::Platform;
@@ -34,6 +35,8 @@ pub(super) struct RunPlaces<'a> {
     pub machine: &'a Platform,
     /// What runs them.
     pub way: &'a Way,
+    /// What the user set for all RUNs.
+    pub settings: &'a RunSettings,
 }
 
 /// Runs a command on a draft snapshot. Everything it wrote is in the draft's upper directory afterwards.
@@ -46,7 +49,7 @@ pub(super) fn run(
     output: &mut dyn FnMut(bool, &[u8]),
 ) -> Result<()> {
     let private = Scratch::new(places.tmp)?;
-    let (mut ops, mut given, mut points) = own_files(step, &private, network)?;
+    let (mut ops, mut given, mut points) = own_files(step, &private, (network, places.settings))?;
     if let Some(text) = cpuinfo(places) {
         ops.push(MountOp::Given { fd: given.len(), target: "/proc/cpuinfo".to_owned() });
         given.push(private.file("cpuinfo", &text, 0o444)?);
@@ -60,6 +63,9 @@ pub(super) fn run(
     make_working_directory(&tree, &step.cwd)?;
     drop(tree);
     let mut list = mounts::standard(step.insecure);
+    if let Some(bytes) = places.settings.shm_size {
+        mounts::resize_shm(&mut list, bytes);
+    }
     let mut fds = given;
     list.extend(ops);
     binds.append(&mut list, &mut fds);
@@ -78,6 +84,7 @@ pub(super) fn run(
         staging: places.staging.to_owned(),
         insecure: step.insecure,
         personality32: matches!(places.way, Way::Compatible) && is_32_bit(places.machine),
+        limits: places.settings.limits.clone(),
     };
     let spawner = match places.way {
         Way::Own(_, spawner) => spawner,
@@ -181,15 +188,20 @@ impl Drop for Scratch {
 type OwnFiles = (Vec<MountOp>, Vec<OwnedFd>, Vec<(String, bool)>);
 
 /// /etc/hosts, /etc/resolv.conf and heredoc scripts, read-only over the rootfs; never in a layer.
-fn own_files(step: &RunStep, private: &Scratch, network: NetworkMode) -> Result<OwnFiles> {
+fn own_files(
+    step: &RunStep,
+    private: &Scratch,
+    (network, settings): (NetworkMode, &RunSettings),
+) -> Result<OwnFiles> {
     let (mut ops, mut fds) = (Vec::new(), Vec::new());
     let mut points: Vec<(String, bool)> =
         MOUNT_POINTS.iter().map(|path| ((*path).to_owned(), true)).collect();
     let host = probe::read_host_file("/etc/resolv.conf").unwrap_or_default();
     let resolv = mounts::resolv_conf(&host, network == NetworkMode::None);
-    for (name, target, text) in
-        [("hosts", "/etc/hosts", mounts::hosts()), ("resolv", "/etc/resolv.conf", resolv)]
-    {
+    for (name, target, text) in [
+        ("hosts", "/etc/hosts", mounts::hosts(&settings.hosts)),
+        ("resolv", "/etc/resolv.conf", resolv),
+    ] {
         ops.push(MountOp::Given { fd: fds.len(), target: target.to_owned() });
         fds.push(private.file(name, &text, 0o644)?);
         points.push((target.to_owned(), false));

@@ -182,7 +182,7 @@ impl Builder<'_> {
             // What the snapshot of an independent layer shows has nothing below it.
             if alone { Slot::unpacked_later(layer) } else { Slot::new(layer, tree, record) }
         };
-        let record = if self.request.no_cache { None } else { self.cache.get(&own) };
+        let record = if self.ignores_cache(name.plan) { None } else { self.cache.get(&own) };
         if let Some((record, layer)) = record.as_ref().and_then(|record| self.usable(&own, record))
         {
             let id = self.announce(step, name);
@@ -246,6 +246,13 @@ impl Builder<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// `--no-cache`, or `--no-cache-filter` with the name of the stage.
+    fn ignores_cache(&self, plan: &StagePlan) -> bool {
+        let named =
+            |name: &String| plan.name.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name));
+        self.request.no_cache || self.request.no_cache_stages.iter().any(named)
     }
 
     fn announce(&self, step: &Step, name: &StepName<'_>) -> StepId {

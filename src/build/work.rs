@@ -89,7 +89,8 @@ impl Builder<'_> {
             StepKind::Run(run) => {
                 let Some(inputs) = self.run_inputs(run, worker)? else { return Ok(None) };
                 let network = self.network(run);
-                (keys::run(&state.key, run, network, &plan.platform, &inputs), None)
+                let shared = (&plan.platform, &self.request.run);
+                (keys::run(&state.key, run, network, shared, &inputs), None)
             }
             StepKind::Copy(copy) => {
                 remotes = self.look_at_remotes(copy)?;
@@ -240,6 +241,7 @@ impl Builder<'_> {
                     staging: &self.staging()?,
                     machine: &self.machine(stage)?,
                     way: &way,
+                    settings: &self.request.run,
                 };
                 let network = self.network(step);
                 run(worker, draft, (step, network), binds, &places, &mut |stderr, bytes| {

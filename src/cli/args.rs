@@ -1,5 +1,10 @@
 //! Arguments as typed. One definition gives parsing, `-h` and `--help`.
 
+use super::compat::real::RealArgs;
+use super::compat::{BuildTable, ForeignArgs};
+use super::debug::DebugArgs;
+use super::kaniko::KanikoArgs;
+use super::manual::{CompletionArgs, ManArgs};
 use super::pkg::args::{CacheArgs, PkgArgs};
 use crate::executor::namespace::IdMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -31,6 +36,18 @@ pub enum Command {
     Cache(CacheArgs),
     /// Remove what no image and no build needs
     Prune(PruneArgs),
+    /// Print the version
+    Version,
+    /// Print a script that completes commands and options in a shell
+    Completion(CompletionArgs),
+    /// Print a manual page
+    Man(ManArgs),
+    /// Build as kaniko's executor does, with its options
+    #[command(alias = "executor", hide = true)]
+    KanikoExecutor(Box<KanikoArgs>),
+    /// Ask one part of the program one question, for comparing it with others
+    #[command(hide = true)]
+    Debug(DebugArgs),
 }
 
 /// `nativebuild build`. A flag that is given twice counts as it was given last.
@@ -108,7 +125,7 @@ pub struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
     /// Time for `created` and for files that steps make: seconds since 1970, or `git` for the time of the last commit
-    #[arg(long, value_name = "N|git")]
+    #[arg(long, alias = "timestamp", value_name = "N|git")]
     pub source_date_epoch: Option<String>,
     /// Isolation of RUN: auto or namespaces
     #[arg(long, value_name = "NAME", default_value = "auto")]
@@ -137,16 +154,25 @@ pub struct BuildArgs {
     /// Where images and the cache are kept
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Options of other builders with a meaning.
+    #[command(flatten)]
+    pub real: RealArgs,
+    /// Options of other builders without one; last, since an option with a meaning wins.
+    #[command(flatten)]
+    pub foreign: ForeignArgs<BuildTable>,
 }
 
 /// `--pull`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Pull {
     /// Always ask the registry
+    #[value(alias = "true")]
     Always,
     /// Ask about images that were pulled before; use the stored one when there is no answer
+    #[value(aliases = ["false", "ifnewer", "newer"])]
     Check,
     /// Only when the store does not have it
+    #[value(alias = "ifmissing")]
     Missing,
     /// Never
     Never,
@@ -171,8 +197,10 @@ pub enum Progress {
     /// Coloured, for a terminal
     Tty,
     /// One JSON object a line on standard error
+    #[value(alias = "rawjson")]
     Json,
     /// Nothing but errors
+    #[value(alias = "none")]
     Quiet,
 }
 

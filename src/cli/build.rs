@@ -4,15 +4,17 @@ use super::args::{BuildArgs, Ids, Network, Progress, Pull};
 use super::call::{self, Method, Teller};
 use super::contexts::Opened;
 use super::environment::Environment;
+use super::output::{self, Outputs};
 use super::progress::{Form, Printer};
 use super::report::Style;
-use super::{contexts, output, print_data, private, values};
+use super::{contexts, print_data, private, values};
 use crate::build::request::{BuildOutcome, BuildRequest, OutputSpec, PullPolicy};
 use crate::build::store::Store;
 use crate::build::{self};
 use crate::context::{FileTree, IgnoreRules};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::emulation::Places;
+use crate::executor::settings::RunSettings;
 use crate::net::NetConfig;
 use crate::plan;
 use crate::plan::step::NetworkMode;
@@ -24,8 +26,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(super) fn run(args: BuildArgs, environment: &Environment, style: Style) -> Result<()> {
+    carry_out(args, environment, style).map(drop)
+}
+
+/// Builds; nothing was built when only a plan, a check or an outline was asked for.
+pub(super) fn carry_out(
+    args: BuildArgs,
+    environment: &Environment,
+    style: Style,
+) -> Result<Option<BuildOutcome>> {
     let call = call::parse(&args)?;
-    let form = form(&args, style);
+    let form = form(&args, environment, style)?;
     let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
     let store = environment.store(args.root.as_ref()).and_then(|path| Store::open(&path));
     let store = store.map(Arc::new);
@@ -39,19 +50,31 @@ pub(super) fn run(args: BuildArgs, environment: &Environment, style: Style) -> R
         (Method::Build, Some(store)) => store,
         (_, store) => {
             let teller = Teller { emitter: &emitter, form, style };
-            return call::run(call, &request, store.as_deref(), &teller);
+            return call::run(call, &request, store.as_deref(), &teller).map(|()| None);
         }
     };
     if args.print_plan {
         let plan = build::plan_only(&request, &store, &emitter)?;
-        return print_data(plan::print_plan(&plan).as_bytes());
+        return print_data(plan::print_plan(&plan).as_bytes()).map(|()| None);
     }
     let outcome = build::build(&request, &store, &emitter)?;
-    write_results(&args, &request, &outcome)
+    write_results(&args, &request, &outcome)?;
+    Ok(Some(outcome))
 }
 
-fn form(args: &BuildArgs, style: Style) -> Form {
-    if args.quiet { Form::Quiet } else { form_of(args.progress, style) }
+/// For what is told before a build begins.
+pub(super) fn emitter(progress: Progress, style: Style) -> Emitter {
+    Emitter::new(Arc::new(Printer::new(form_of(progress, style), style)))
+}
+
+fn form(args: &BuildArgs, environment: &Environment, style: Style) -> Result<Form> {
+    let progress = environment.progress(args.progress)?;
+    Ok(if args.quiet { Form::Quiet } else { form_of(progress, style) })
+}
+
+/// True when errors are told as JSON too.
+pub(super) fn tells_json(args: &BuildArgs, environment: &Environment) -> bool {
+    environment.progress(args.progress).is_ok_and(|progress| progress == Progress::Json)
 }
 
 /// How progress is shown for a flag's word.
@@ -71,30 +94,38 @@ fn request(
     environment: &Environment,
     emitter: &Emitter,
 ) -> Result<BuildRequest> {
+    args.foreign.tell(emitter)?;
+    args.real.check()?;
     values::check_isolation(&args.isolation, emitter)?;
     let build_args = values::pairs(&args.build_args, |name| environment.text(name));
     let epoch = values::epoch(args, environment, &build_args)?;
-    let outputs = output::all(&args.outputs, args.load)?;
+    let Outputs { specs: outputs, names, annotations } =
+        output::all(&args.outputs, args.load, &values::build_compression(args))?;
     values::one_stdout(&outputs)?;
-    Ok(BuildRequest {
+    let platforms: Vec<String> =
+        args.platform.iter().cloned().chain(args.real.platform()).collect();
+    let mut request = BuildRequest {
         context: opened.tree,
         dockerfile: opened.dockerfile,
         contexts: opened.named,
         times: opened.times,
         target: args.target.clone().filter(|target| !target.is_empty()),
         labels: values::labels(&args.labels)?,
-        platforms: values::platforms(&args.platform, environment)?,
-        annotations: values::annotations(&args.annotations)?,
-        tags: args.tags.iter().map(|tag| values::tag_reference(tag)).collect::<Result<_>>()?,
+        platforms: values::platforms(&platforms, environment)?,
+        annotations: values::annotations(args.annotations.iter().chain(&annotations))?,
+        tags: values::tags(args.tags.iter().chain(&names))?,
         engine: output::engine(&outputs, environment)?,
         outputs,
         no_cache: args.no_cache,
+        no_cache_stages: Vec::new(),
+        run: RunSettings::default(),
+        entitlements: Vec::new(),
         network: match args.network {
             Network::Default => NetworkMode::Default,
             Network::None => NetworkMode::None,
             Network::Host => NetworkMode::Host,
         },
-        pull: match args.pull {
+        pull: match args.real.pull(args.pull) {
             Pull::Always => PullPolicy::Always,
             Pull::Check => PullPolicy::Check,
             Pull::Missing => PullPolicy::Missing,
@@ -110,30 +141,42 @@ fn request(
         },
         qemu_image: args.qemu_image.as_deref().map(values::image_name).transpose()?,
         images: opened.images,
-        entitlements: Vec::new(),
         cdi: values::cdi_directories(&args.cdi_dirs),
         secrets: private::secrets(&args.secrets, environment)?,
         agents: private::agents(&args.ssh, environment)?,
         net: net_config(environment),
         build_args,
-    })
+    };
+    args.real.apply(&mut request)?;
+    Ok(request)
 }
 
 pub(super) fn plain(error: &std::io::Error) -> String {
     error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// The context with its ignore rules: `<Dockerfile>.dockerignore` beside the Dockerfile wins over `.dockerignore`.
-pub(super) fn open_context(context: &Path, dockerfile: Option<&Path>) -> Result<FileTree> {
+/// The context with its ignore rules: those of `--ignorefile`, else `<Dockerfile>.dockerignore` beside the Dockerfile,
+/// else `.dockerignore`; podman's names come after docker's.
+pub(super) fn open_context(
+    context: &Path,
+    dockerfile: Option<&Path>,
+    given: Option<&Path>,
+) -> Result<FileTree> {
     let shown = context.display();
     let dir = fs::open_dir_path(context)
         .or_error(ErrorKind::Context, || format!("cannot open the build context `{shown}`"))?;
-    let own = dockerfile.map(|path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".dockerignore");
-        PathBuf::from(name)
+    let endings = [".dockerignore", ".containerignore"];
+    let own = dockerfile.into_iter().flat_map(|path| {
+        endings.iter().map(|ending| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(ending);
+            PathBuf::from(name)
+        })
     });
-    let candidates = own.into_iter().chain([context.join(".dockerignore")]);
+    let candidates: Vec<PathBuf> = match given {
+        Some(path) => vec![path.to_owned()],
+        None => own.chain(endings.iter().map(|name| context.join(name))).collect(),
+    };
     for path in candidates {
         match std::fs::read(&path) {
             Ok(text) => {
@@ -142,7 +185,7 @@ pub(super) fn open_context(context: &Path, dockerfile: Option<&Path>) -> Result<
                 let rules = IgnoreRules::parse(&Arc::new(SourceFile::new(name, text)))?;
                 return Ok(FileTree::context(dir, Some(rules)));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && given.is_none() => {}
             Err(error) => {
                 return Err(
                     Error::context(format!("cannot read {}", path.display())).cause(plain(&error))

@@ -112,7 +112,10 @@ impl Opener<'_> {
             self.download(&text, "context")?
         } else {
             let (dockerfile, path) = dockerfile_of_directory(args)?;
-            return Ok((dockerfile, open_context(&args.context, path.as_deref())?));
+            return Ok((
+                dockerfile,
+                open_context(&args.context, path.as_deref(), args.real.ignorefile.as_deref())?,
+            ));
         };
         match (arrived, &args.file) {
             (Arrived::Tree(tree), _) if from_stdin => Ok((dockerfile_of_stdin()?, tree)),
@@ -168,7 +171,7 @@ impl Opener<'_> {
         if let Some((scheme, _)) = value.split_once("://") {
             return Err(Error::usage(format!("contexts by `{scheme}://` are not known here")));
         }
-        open_context(Path::new(value), None).map(ContextSource::Files)
+        open_context(Path::new(value), None, None).map(ContextSource::Files)
     }
 
     /// Brings an image of a layout into the store, under no name; gives a reference that stands for it in this build.
@@ -250,7 +253,7 @@ impl Opener<'_> {
 
     fn empty(&mut self) -> Result<FileTree> {
         let dir = self.directory()?;
-        let tree = open_context(dir.path(), None)?;
+        let tree = open_context(dir.path(), None, None)?;
         self.fetched.push(dir);
         Ok(tree)
     }

@@ -1,9 +1,11 @@
 //! The environment, read once.
 #![allow(clippy::disallowed_methods, reason = "this is the place where the environment is read")]
 
+use super::args::Progress;
 use crate::error::{Error, Result};
 use crate::executor::namespace::{Account, IdMode};
 use crate::net::EngineConfig;
+use clap::ValueEnum;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -49,6 +51,23 @@ impl Environment {
             Error::usage("there is no HOME to keep LinuxKit's cache in")
                 .hint("name a directory with `--cache` or LINUXKIT_CACHE")
         })
+    }
+
+    /// How progress is shown: what the flag says, else BUILDKIT_PROGRESS. A build machine (CI) wants lines to keep.
+    pub(super) fn progress(&self, flag: Progress) -> Result<Progress> {
+        const VARIABLE: &str = "BUILDKIT_PROGRESS";
+        if flag != Progress::Auto {
+            return Ok(flag);
+        }
+        let given = match self.text(VARIABLE) {
+            Some(text) => Progress::from_str(&text, false).map_err(|_| {
+                Error::usage(format!("bad value of {VARIABLE} in the environment: `{text}`"))
+                    .hint("it is one of auto, plain, tty, rawjson and quiet")
+            })?,
+            None => Progress::Auto,
+        };
+        let machine = self.text("CI").is_some_and(|value| value != "false" && value != "0");
+        Ok(if given == Progress::Auto && machine { Progress::Plain } else { given })
     }
 
     /// Docker's configuration directory.
@@ -168,6 +187,24 @@ mod tests {
     ) -> std::result::Result<(Vec<PathBuf>, Option<&'static str>), String> {
         let config = Environment::of(set).engine().map_err(|error| error.to_string())?;
         Ok((config.sockets, config.variable))
+    }
+
+    #[test]
+    fn the_environment_may_say_how_progress_is_shown() {
+        let said = |set: &[(&str, &str)], flag| {
+            Environment::of(set).progress(flag).map_err(|error| error.to_string())
+        };
+        let plain = [("BUILDKIT_PROGRESS", "plain")];
+        assert_eq!(said(&[], Progress::Auto), Ok(Progress::Auto));
+        assert_eq!(said(&plain, Progress::Auto), Ok(Progress::Plain));
+        assert_eq!(said(&plain, Progress::Tty), Ok(Progress::Tty));
+        assert_eq!(said(&[("BUILDKIT_PROGRESS", "rawjson")], Progress::Auto), Ok(Progress::Json));
+        assert_eq!(said(&[("CI", "true")], Progress::Auto), Ok(Progress::Plain));
+        assert_eq!(said(&[("CI", "false")], Progress::Auto), Ok(Progress::Auto));
+        assert_eq!(
+            said(&[("BUILDKIT_PROGRESS", "loud")], Progress::Auto),
+            Err("bad value of BUILDKIT_PROGRESS in the environment: `loud`".to_owned())
+        );
     }
 
     #[test]

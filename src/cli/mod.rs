@@ -4,11 +4,16 @@
 //! Standard output carries data only.
 
 pub mod args;
+mod booleans;
 mod build;
 mod call;
+pub mod compat;
 mod contexts;
+pub mod debug;
 mod environment;
 mod image;
+pub mod kaniko;
+pub mod manual;
 mod output;
 mod pkg;
 mod private;
@@ -20,7 +25,7 @@ mod values;
 
 use crate::error::{Error, Result};
 use args::{Cli, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use environment::Environment;
 use std::ffi::OsString;
 use std::io::Write;
@@ -40,7 +45,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Ok(args) => args,
         Err(error) => return fail(&error, style, false),
     };
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(booleans::settle(&Cli::command(), args)) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { 2 } else { 0 };
@@ -50,13 +55,18 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         }
     };
     let json =
-        matches!(&cli.command, Command::Build(build) if build.progress == args::Progress::Json);
+        matches!(&cli.command, Command::Build(build) if build::tells_json(build, &environment));
     let result = match cli.command {
         Command::Build(arguments) => build::run(*arguments, &environment, style),
         Command::Image(arguments) => image::run(arguments, &environment, style),
         Command::Pkg(arguments) => pkg::run(*arguments, &environment, style),
         Command::Cache(arguments) => pkg::run_cache(arguments, &environment, style),
         Command::Prune(arguments) => prune::run(&arguments, &environment),
+        Command::Version => print_data(manual::version().as_bytes()),
+        Command::Completion(arguments) => manual::complete(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
+        Command::KanikoExecutor(arguments) => kaniko::run(*arguments, &environment, style),
+        Command::Debug(arguments) => debug::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

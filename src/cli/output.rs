@@ -1,16 +1,37 @@
-//! `--output` and `--load` as typed → [`OutputSpec`].
+//! `--output` and `--load` as typed → [`OutputSpec`], and the names and annotations that outputs carry.
 
+use super::compat::no_push;
 use super::environment::Environment;
 use crate::build::request::{OutputKind, OutputSpec};
 use crate::error::{Error, Result};
 use crate::net::EngineConfig;
 use std::path::PathBuf;
 
-/// All outputs of a build.
-pub(super) fn all(texts: &[String], load: bool) -> Result<Vec<OutputSpec>> {
-    let mut outputs = texts.iter().map(|text| parse(text)).collect::<Result<Vec<_>>>()?;
-    outputs.extend(load.then_some(OutputSpec { kind: OutputKind::Load, dest: None }));
-    Ok(outputs)
+/// What the outputs of a build say together.
+#[derive(Debug, Default)]
+pub(super) struct Outputs {
+    pub(super) specs: Vec<OutputSpec>,
+    /// Names of `name=`, which the image gets as by `--tag`.
+    pub(super) names: Vec<String>,
+    /// Annotations of `annotation.KEY=`, spelt as for `--annotation`.
+    pub(super) annotations: Vec<String>,
+}
+
+/// All outputs of a build. `compression` and its level are those of the build.
+pub(super) fn all(texts: &[String], load: bool, build: &BuildCompression<'_>) -> Result<Outputs> {
+    let mut all = Outputs::default();
+    for text in texts {
+        all.specs.push(parse(text, build, &mut all.names, &mut all.annotations)?);
+    }
+    all.specs.extend(load.then_some(OutputSpec { kind: OutputKind::Load, dest: None }));
+    Ok(all)
+}
+
+/// Compression of the layers of a build, as its flags spell it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BuildCompression<'a> {
+    pub(super) name: &'a str,
+    pub(super) level: Option<i32>,
 }
 
 /// The engines that the outputs may need; where they need none, the environment may say what it likes.
@@ -22,7 +43,12 @@ pub(super) fn engine(outputs: &[OutputSpec], environment: &Environment) -> Resul
 }
 
 /// `type=…,dest=…`, or just a path: a directory for the root file system, `-` for its tar.
-pub(super) fn parse(text: &str) -> Result<OutputSpec> {
+fn parse(
+    text: &str,
+    build: &BuildCompression<'_>,
+    names: &mut Vec<String>,
+    annotations: &mut Vec<String>,
+) -> Result<OutputSpec> {
     if !text.contains('=') {
         return Ok(match text {
             "-" => OutputSpec { kind: OutputKind::Tar, dest: None },
@@ -30,27 +56,35 @@ pub(super) fn parse(text: &str) -> Result<OutputSpec> {
         });
     }
     let (mut kind, mut dest, mut tar) = (None, None, None);
-    for part in text.split(',') {
+    for part in fields(text).map_err(|why| bad(text, why))? {
         let (key, value) = part
             .split_once('=')
             .ok_or_else(|| bad(text, &format!("`{part}` is no `key=value`")))?;
-        match key.trim() {
+        match key.trim().to_ascii_lowercase().as_str() {
             "type" => kind = Some(value.to_owned()),
             "dest" => dest = Some(value.to_owned()),
-            "tar" => {
-                tar = Some(value.parse::<bool>().map_err(|_| bad(text, "`tar` is true or false"))?);
+            "tar" => tar = Some(boolean(text, "tar", value)?),
+            "name" => {
+                let list = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+                names.extend(list.map(str::to_owned));
             }
-            other => {
-                return Err(bad(text, &format!("unknown key `{other}`"))
-                    .hint("the keys are `type`, `dest` and `tar`"));
+            key if key.starts_with("annotation") => {
+                // The key of an annotation keeps its case.
+                annotations.push(annotation(text, part.trim(), value)?);
             }
+            key => further(text, key, value, build)?,
         }
     }
     let kind = kind.ok_or_else(|| bad(text, "it has no `type`"))?;
-    let path = dest.as_ref().filter(|dest| *dest != "-").map(PathBuf::from);
+    finish(text, &kind, dest.as_deref(), tar)
+}
+
+/// Puts kind and place together.
+fn finish(text: &str, kind: &str, dest: Option<&str>, tar: Option<bool>) -> Result<OutputSpec> {
+    let path = dest.filter(|dest| *dest != "-").map(PathBuf::from);
     let directory =
         tar == Some(false) || (tar.is_none() && path.as_ref().is_some_and(|p| p.is_dir()));
-    let kind = match kind.as_str() {
+    let kind = match kind {
         "oci" if directory => OutputKind::OciDirectory,
         "oci" => OutputKind::OciArchive,
         "docker" if dest.is_none() => OutputKind::Load,
@@ -58,6 +92,7 @@ pub(super) fn parse(text: &str) -> Result<OutputSpec> {
         "tar" => OutputKind::Tar,
         "local" => OutputKind::Local,
         "image" => OutputKind::Image,
+        "registry" => return Err(no_push(&format!("`-o {text}`"))),
         other => {
             return Err(bad(text, &format!("unknown type `{other}`"))
                 .hint("the types are oci, docker, tar, local and image"));
@@ -73,6 +108,119 @@ pub(super) fn parse(text: &str) -> Result<OutputSpec> {
     Ok(OutputSpec { kind, dest: path })
 }
 
+/// Options of BuildKit's exporters that ask for what is done anyway; any other wish is an error, never overheard.
+fn further(text: &str, key: &str, value: &str, build: &BuildCompression<'_>) -> Result<()> {
+    let same = match key {
+        "push" | "push-by-digest" if boolean(text, key, value)? => {
+            return Err(no_push(&format!("`-o {text}`")));
+        }
+        "push" | "push-by-digest" => true,
+        "oci-mediatypes" | "rewrite-timestamp" | "store" => boolean(text, key, value)?,
+        "force-compression" | "unpack" => !boolean(text, key, value)?,
+        "compression" => {
+            let name = if value == "uncompressed" { "none" } else { value };
+            if !["none", "gzip", "zstd", "estargz"].contains(&name) {
+                return Err(bad(text, &format!("unknown compression `{value}`")));
+            }
+            if name != build.name {
+                return Err(not_yet(text, key)
+                    .hint(format!("`--compression {name}` counts for all outputs")));
+            }
+            true
+        }
+        "compression-level" => {
+            let level: i32 =
+                value.parse().map_err(|_| bad(text, "`compression-level` is no number"))?;
+            if Some(level) != build.level {
+                return Err(not_yet(text, key)
+                    .hint(format!("`--compression-level {level}` counts for all outputs")));
+            }
+            true
+        }
+        "attestation-prefix"
+        | "context"
+        | "dangling-name-prefix"
+        | "name-canonical"
+        | "oci-artifact"
+        | "platform-split"
+        | "registry.insecure"
+        | "mode" => false,
+        other => {
+            return Err(bad(text, &format!("unknown key `{other}`"))
+                .hint("the keys are `type`, `dest`, `tar`, `name`, `annotation.KEY`, and those of docs/cli.md"));
+        }
+    };
+    if same { Ok(()) } else { Err(not_yet(text, key)) }
+}
+
+/// `annotation.KEY`, `annotation-TYPE.KEY` or `annotation-TYPE[PLATFORM].KEY` as `--annotation` has it.
+fn annotation(text: &str, part: &str, value: &str) -> Result<String> {
+    let left = part[..part.len() - value.len() - 1].trim();
+    let left = &left["annotation".len()..];
+    let missing = || bad(text, "an annotation has no key");
+    let end = match left.find(']') {
+        Some(bracket) => bracket + left[bracket..].find('.').ok_or_else(missing)?,
+        None => left.find('.').ok_or_else(missing)?,
+    };
+    let (place, key) = (&left[..end], &left[end + 1..]);
+    if key.is_empty() {
+        return Err(missing());
+    }
+    let place = match (place, place.strip_prefix('-')) {
+        ("", _) => "manifest".to_owned(),
+        (_, Some(kind)) => kind.to_owned(),
+        (place, None) if place.starts_with('[') => format!("manifest{place}"),
+        _ => return Err(bad(text, &format!("unknown key `annotation{place}`"))),
+    };
+    Ok(format!("{place}:{key}={value}"))
+}
+
+/// Parts between commas. Quotes around a part, and a backslash before a comma, keep commas in it.
+fn fields(text: &str) -> std::result::Result<Vec<String>, &'static str> {
+    let mut all = Vec::new();
+    let mut part = String::new();
+    let mut quoted = false;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                part.push('"');
+            }
+            '"' if quoted => {
+                quoted = false;
+                if !matches!(chars.peek(), None | Some(',')) {
+                    return Err("something follows a closing quote");
+                }
+            }
+            '"' if part.is_empty() => quoted = true,
+            '\\' if !quoted && chars.peek() == Some(&',') => {
+                chars.next();
+                part.push(',');
+            }
+            ',' if !quoted => all.push(std::mem::take(&mut part)),
+            c => part.push(c),
+        }
+    }
+    if quoted {
+        return Err("a quote is not closed");
+    }
+    all.push(part);
+    Ok(all)
+}
+
+fn boolean(text: &str, key: &str, value: &str) -> Result<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(bad(text, &format!("`{key}` is true or false"))),
+    }
+}
+
+fn not_yet(text: &str, key: &str) -> Error {
+    Error::environment(format!("not yet supported: `{key}` of the output `{text}`"))
+}
+
 fn bad(text: &str, why: &str) -> Error {
     Error::usage(format!("bad output `{text}`: {why}"))
 }
@@ -81,11 +229,18 @@ fn bad(text: &str, why: &str) -> Error {
 mod tests {
     use super::*;
 
+    const GZIP: BuildCompression<'_> = BuildCompression { name: "gzip", level: None };
+
+    fn one(text: &str) -> std::result::Result<Outputs, String> {
+        let texts = [text.to_owned()];
+        all(&texts, false, &GZIP).map_err(|error| format!("{} {error}", error.kind().exit_code()))
+    }
+
     #[test]
     fn outputs_are_read_as_buildx_reads_them() {
         let check = |text: &str, kind, dest: Option<&str>| {
             let dest = dest.map(PathBuf::from);
-            assert_eq!(parse(text).unwrap(), OutputSpec { kind, dest }, "{text}");
+            assert_eq!(one(text).unwrap().specs, [OutputSpec { kind, dest }], "{text}");
         };
         check("type=oci,dest=x.tar", OutputKind::OciArchive, Some("x.tar"));
         check(
@@ -94,14 +249,72 @@ mod tests {
             Some("/nonexistent"),
         );
         check("type=oci,dest=/", OutputKind::OciDirectory, Some("/"));
+        check("type=oci,\"dest=a,b\"", OutputKind::OciArchive, Some("a,b"));
         check("type=docker,dest=-", OutputKind::Docker, None);
         check("type=docker", OutputKind::Load, None);
         check("out", OutputKind::Local, Some("out"));
         check("-", OutputKind::Tar, None);
-        for bad in
-            ["type=oci", "type=zip,dest=x", "dest=x", "type=local,dest=-", "type=oci,x", "a=b"]
+        check(
+            "type=image,push=false,oci-mediatypes=true,compression=gzip,force-compression=0,rewrite-timestamp=true",
+            OutputKind::Image,
+            None,
+        );
+    }
+
+    #[test]
+    fn names_and_annotations_are_those_of_the_image() {
+        for text in
+            ["type=image,name=a\\,b:2", "type=image,\"name=a,b:2\"", "type=image,name=a,name=b:2"]
         {
-            assert!(parse(bad).is_err(), "{bad}");
+            assert_eq!(one(text).unwrap().names, ["a", "b:2"], "{text}");
+        }
+        let annotated = one("type=image,annotation.a.B=c=d,annotation-index.e=f,annotation-manifest[linux/arm64].g.h=i,annotation[linux/amd64].j=k").unwrap();
+        assert_eq!(
+            annotated.annotations,
+            [
+                "manifest:a.B=c=d",
+                "index:e=f",
+                "manifest[linux/arm64]:g.h=i",
+                "manifest[linux/amd64]:j=k"
+            ]
+        );
+    }
+
+    #[test]
+    fn no_wish_is_overheard() {
+        for (text, wanted) in [
+            ("type=oci", "2 bad output `type=oci`: it has no `dest`"),
+            ("type=zip,dest=x", "2 bad output `type=zip,dest=x`: unknown type `zip`"),
+            ("dest=x", "2 bad output `dest=x`: it has no `type`"),
+            ("type=local,dest=-", "2 bad output `type=local,dest=-`: a directory needs `dest`"),
+            ("type=oci,x", "2 bad output `type=oci,x`: `x` is no `key=value`"),
+            ("a=b", "2 bad output `a=b`: unknown key `a`"),
+            ("type=oci,\"dest=x", "2 bad output `type=oci,\"dest=x`: a quote is not closed"),
+            ("type=image,push=x", "2 bad output `type=image,push=x`: `push` is true or false"),
+            (
+                "type=image,annotation.=x",
+                "2 bad output `type=image,annotation.=x`: an annotation has no key",
+            ),
+            (
+                "type=image,annotations.a=x",
+                "2 bad output `type=image,annotations.a=x`: unknown key `annotations`",
+            ),
+            ("type=registry", "3 pushing is not yet supported: `-o type=registry`"),
+            ("type=image,push=true", "3 pushing is not yet supported: `-o type=image,push=true`"),
+            (
+                "type=image,oci-mediatypes=false",
+                "3 not yet supported: `oci-mediatypes` of the output `type=image,oci-mediatypes=false`",
+            ),
+            (
+                "type=image,compression=zstd",
+                "3 not yet supported: `compression` of the output `type=image,compression=zstd`",
+            ),
+            (
+                "type=image,unpack=true",
+                "3 not yet supported: `unpack` of the output `type=image,unpack=true`",
+            ),
+        ] {
+            assert_eq!(one(text).map(|_| ()), Err(wanted.to_owned()));
         }
     }
 }

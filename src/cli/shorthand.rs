@@ -8,13 +8,37 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-const VERBS: [&str; 7] = ["build", "cache", "help", "image", "package", "pkg", "prune"];
+const VERBS: [&str; 13] = [
+    "build",
+    "cache",
+    "completion",
+    "debug",
+    "executor",
+    "help",
+    "image",
+    "kaniko-executor",
+    "man",
+    "package",
+    "pkg",
+    "prune",
+    "version",
+];
+/// Names under which the program is kaniko's executor.
+const KANIKO: [&str; 2] = ["executor", "kaniko-executor"];
 /// Verbs with LinuxKit's options.
 const LINUXKIT: [&str; 3] = ["cache", "package", "pkg"];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// Puts the verb in where it was left out. A verb wins over a directory of that name.
 pub(super) fn expand(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
+    let called = args.first().and_then(|arg| Path::new(arg).file_name()?.to_str());
+    if called.is_some_and(|name| KANIKO.contains(&name)) {
+        // kaniko has a verb of that name, and no other that anybody pastes.
+        if args.get(1).is_none_or(|arg| arg != "version") {
+            args.insert(1, "kaniko-executor".into());
+        }
+        return Ok(args);
+    }
     let Some(first) = args.get(1) else { return Ok(args) };
     let text = first.to_string_lossy().into_owned();
     if OWN_FLAGS.contains(&text.as_str()) {
@@ -45,7 +69,7 @@ fn verb(args: &[OsString], first: &str) -> Result<&'static [&'static str]> {
             let arg = arg.to_string_lossy();
             arg.starts_with("-f") || arg.starts_with("--file")
         };
-        if ["Dockerfile", "dockerfile"].iter().any(|name| path.join(name).exists())
+        if ["Dockerfile", "dockerfile", "Containerfile"].iter().any(|name| path.join(name).exists())
             || given.iter().any(has_file)
         {
             return Ok(&["build"]);

@@ -2,6 +2,7 @@
 
 use super::args::{BuildArgs, CompressionName};
 use super::environment::Environment;
+use super::output::BuildCompression;
 use crate::build::annotations::Annotation;
 use crate::build::request::OutputSpec;
 use crate::error::{Error, ErrorKind, Result};
@@ -72,7 +73,7 @@ fn platform_list(lists: &[String]) -> Result<Vec<Platform>> {
     Ok(platforms)
 }
 
-pub(super) fn annotations(texts: &[String]) -> Result<Vec<Annotation>> {
+pub(super) fn annotations<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<Annotation>> {
     let mut all = Vec::new();
     for text in texts {
         all.extend(Annotation::parse(text).map_err(|error| error.with_kind(ErrorKind::Usage))?);
@@ -86,6 +87,18 @@ pub(super) fn tag_reference(text: &str) -> Result<Reference> {
         return Err(Error::usage(format!("a tag cannot hold a digest: `{text}`")));
     }
     Ok(reference)
+}
+
+/// The names of an image, each once.
+pub(super) fn tags<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<Reference>> {
+    let mut tags = Vec::new();
+    for text in texts {
+        let tag = tag_reference(text)?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
 }
 
 pub(super) fn one_stdout(outputs: &[OutputSpec]) -> Result<()> {
@@ -115,14 +128,18 @@ pub(super) fn labels(list: &[String]) -> Result<Vec<(String, String)>> {
     Ok(pairs(list, |_| Some(String::new())))
 }
 
-pub(super) fn compression(args: &BuildArgs) -> Result<Compression> {
+pub(super) fn build_compression(args: &BuildArgs) -> BuildCompression<'static> {
     let name = match args.compression {
         CompressionName::Gzip => "gzip",
         CompressionName::Zstd => "zstd",
         CompressionName::None => "none",
     };
-    Compression::parse(name, args.compression_level)
-        .map_err(|error| error.with_kind(ErrorKind::Usage))
+    BuildCompression { name, level: args.compression_level }
+}
+
+pub(super) fn compression(args: &BuildArgs) -> Result<Compression> {
+    let BuildCompression { name, level } = build_compression(args);
+    Compression::parse(name, level).map_err(|error| error.with_kind(ErrorKind::Usage))
 }
 
 pub(super) fn jobs(given: Option<usize>) -> Result<usize> {

@@ -122,8 +122,12 @@ impl IgnoreRules {
 
     /// `.dockerignore:3 (`*.conf`)`, for messages.
     pub fn cite(&self, line: usize) -> String {
-        let text = self.rules.iter().find(|rule| rule.line == line).map_or("", |rule| &rule.text);
-        format!("{}:{line} (`{text}`)", self.name)
+        format!("{}:{line} (`{}`)", self.name, self.pattern_of(line))
+    }
+
+    /// The pattern of a line as written; empty when the line has none.
+    pub fn pattern_of(&self, line: usize) -> &str {
+        self.rules.iter().find(|rule| rule.line == line).map_or("", |rule| &rule.text)
     }
 
     /// Name of the file or flag that the patterns are from.

@@ -17,6 +17,7 @@ mod lexer;
 pub mod lint;
 mod node;
 mod parser;
+mod raw;
 pub mod suggest;
 mod words;
 
@@ -33,6 +34,11 @@ use std::sync::Arc;
 /// Parses a whole Dockerfile. All errors of the file come back as one (see [`crate::error::Error::several`]).
 pub fn parse(source: &Arc<SourceFile>) -> Result<Dockerfile> {
     parser::parse(source)
+}
+
+/// The tree as read, before names and flags are checked: one s-expression an instruction, as BuildKit's parser dumps it.
+pub fn dump(source: &Arc<SourceFile>) -> Result<String> {
+    raw::dump(source)
 }
 
 /// Parses the text of one ONBUILD trigger, with the default escape character whatever its file said.

@@ -55,6 +55,12 @@ impl<'a> Node<'a> {
         (!range.is_empty()).then(|| Node::new(self.source, self.line, range, escape))
     }
 
+    /// The same without flags of this one before it: how the raw tree has it.
+    pub(super) fn inner_of_args(&self, escape: char) -> Option<Node<'a>> {
+        let range = self.args.clone();
+        (!range.is_empty()).then(|| Node::new(self.source, self.line, range, escape))
+    }
+
     /// The keyword as written.
     pub(super) fn written_keyword(&self) -> &'a str {
         &self.line.text[self.keyword.clone()]
@@ -144,13 +150,14 @@ impl<'a> Node<'a> {
                     .map(|(text, range)| Word { text, span: self.span(range) })
                     .collect(),
             )),
-            Json::NotStrings(range) => Err(self
-                .error(
-                    range,
-                    "when using JSON array syntax, arrays must be comprised of strings only",
-                )
-                .hint("put every element into double quotes")),
+            Json::NotStrings(range) => Err(self.not_strings(range)),
         }
+    }
+
+    /// The error of a JSON array with other elements than strings.
+    pub(super) fn not_strings(&self, range: Range<usize>) -> Error {
+        self.error(range, "when using JSON array syntax, arrays must be comprised of strings only")
+            .hint("put every element into double quotes")
     }
 
     /// The plain form: words between blanks.

@@ -18,7 +18,7 @@ use crate::{
 use std::sync::Arc;
 
 /// More errors than these are not shown: what follows is rarely news.
-const MAX_ERRORS: usize = 20;
+pub(super) const MAX_ERRORS: usize = 20;
 
 /// See [`super::parse`].
 pub(super) fn parse(source: &Arc<SourceFile>) -> Result<Dockerfile> {
@@ -158,7 +158,7 @@ impl Parser<'_> {
     }
 }
 
-fn check_line_lengths(
+pub(super) fn check_line_lengths(
     bytes: &[u8],
     fixed: Option<Span>,
     source: &Arc<SourceFile>,
@@ -175,7 +175,7 @@ fn check_line_lengths(
 }
 
 /// Reads the bodies of the heredocs of a line; they follow it in the order of their tokens.
-fn read_heredocs(reader: &mut Reader<'_>, node: &Node<'_>) -> Result<Heredocs> {
+pub(super) fn read_heredocs(reader: &mut Reader<'_>, node: &Node<'_>) -> Result<Heredocs> {
     let tokens = node.heredoc_tokens();
     let mut bodies = Vec::new();
     for token in &tokens {

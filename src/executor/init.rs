@@ -7,7 +7,7 @@
 use super::{HOSTNAME, Report, RunSpec, mounts::MountOp};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::process::{self, Ended};
-use crate::sys::{Named, SysError, SysResult, caps, fs, root, seccomp};
+use crate::sys::{Named, SysError, SysResult, caps, fs, limits, root, seccomp};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use std::ffi::CString;
@@ -255,6 +255,7 @@ fn prepare(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Step {
     if spec.personality32 {
         process::become_32_bit().doing("changing the personality")?;
     }
+    limit(spec)?;
     if !spec.insecure {
         // Loading a filter needs SYS_ADMIN, which the next line gives up for good.
         seccomp::install(filter()).doing("loading the seccomp filter")?;
@@ -269,6 +270,15 @@ fn prepare(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Step {
         return Err(Errno::XDEV)
             .named(|| "the working directory is outside of the root file system".to_owned())
             .doing("entering the working directory");
+    }
+    Ok(())
+}
+
+/// Before capabilities go: real root may raise limits.
+fn limit(spec: &RunSpec) -> Step {
+    for limit in &spec.limits {
+        limits::set(&limit.name, limit.soft, limit.hard)
+            .doing(format!("setting the limit `{}`", limit.name))?;
     }
     Ok(())
 }

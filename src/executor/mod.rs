@@ -12,6 +12,7 @@ pub mod init;
 pub mod mounts;
 pub mod namespace;
 pub mod sandbox;
+pub mod settings;
 pub mod spawner;
 pub mod user;
 
@@ -48,6 +49,8 @@ pub struct RunSpec {
     pub insecure: bool,
     /// `uname -m` says the 32-bit machine, for 32-bit programs on a 64-bit kernel.
     pub personality32: bool,
+    /// Limits of the command.
+    pub limits: Vec<settings::Limit>,
 }
 
 /// What the process in the sandbox tells the builder, once.

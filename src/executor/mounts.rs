@@ -139,9 +139,24 @@ pub fn standard(insecure: bool) -> Vec<MountOp> {
     list
 }
 
-/// Text of /etc/hosts in a RUN.
-pub fn hosts() -> String {
-    format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+/// Gives /dev/shm another size.
+pub fn resize_shm(list: &mut [MountOp], bytes: u64) {
+    for op in list {
+        if let MountOp::Fresh { target, options, .. } = op
+            && target == "/dev/shm"
+        {
+            for (_, value) in options.iter_mut().filter(|(name, _)| name == "size") {
+                *value = bytes.to_string();
+            }
+        }
+    }
+}
+
+/// Text of /etc/hosts in a RUN, with further names and their addresses.
+pub fn hosts(further: &[(String, String)]) -> String {
+    let own =
+        format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    further.iter().fold(own, |text, (name, address)| text + address + "\t" + name + "\n")
 }
 
 /// Text of /etc/resolv.conf in a RUN, from the host's. A name server on a loopback address is of no use in another
@@ -182,6 +197,33 @@ mod tests {
                 assert_eq!(flags.nodev, target != "/dev/pts", "{target}");
             }
         }
+    }
+
+    #[test]
+    fn settings_change_the_hosts_and_the_shared_memory() {
+        let further = [("a".to_owned(), "10.0.0.1".to_owned()), ("b".to_owned(), "::2".to_owned())];
+        assert_eq!(
+            hosts(&further),
+            format!(
+                "127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.1\ta\n::2\tb\n"
+            )
+        );
+        let mut list = standard(false);
+        resize_shm(&mut list, 4096);
+        let of = |target: &str| {
+            list.iter().find_map(|op| match op {
+                MountOp::Fresh { target: at, options, .. } if at == target => Some(options.clone()),
+                _ => None,
+            })
+        };
+        let pairs = |size: &str, mode: &str| {
+            Some(
+                [("mode", mode), ("size", size)]
+                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                    .to_vec(),
+            )
+        };
+        assert_eq!((of("/dev/shm"), of("/dev")), (pairs("4096", "1777"), pairs("65536k", "755")));
     }
 
     #[test]

@@ -103,6 +103,11 @@ fn plan_as(inputs: &Inputs<'_>) -> Result<Planned> {
     build_plan(inputs, &graph).map(Planned::Ready)
 }
 
+/// A size as Docker writes it: `64`, `128m`, `1.5g`, `2GiB`.
+pub fn size(text: &str) -> Option<u64> {
+    mounts::parse_size(text)
+}
+
 /// Plans all stages, also those that the target does not need, for the checks. An image that `bases` lacks counts as
 /// empty; variables of a stage on it are then not looked at.
 pub fn check(

@@ -5,6 +5,7 @@ use crate::build::request::{BuildRequest, ImageSource, OutputKind, OutputSpec, P
 use crate::build::store::Store;
 use crate::dockerfile::{self, ast::InstructionKind};
 use crate::error::{Error, Result};
+use crate::executor::settings::RunSettings;
 use crate::layers::compress::Compression;
 use crate::linuxkit::automatic::{self, Known};
 use crate::linuxkit::build_args::{self, PackageName};
@@ -70,6 +71,9 @@ impl Builder<'_> {
             tags: Vec::new(),
             outputs: vec![OutputSpec { kind: OutputKind::Image, dest: None }],
             no_cache: !step_cache,
+            no_cache_stages: Vec::new(),
+            run: RunSettings::default(),
+            entitlements: Vec::new(),
             network: if network { NetworkMode::Default } else { NetworkMode::None },
             pull: PullPolicy::Check,
             epoch: match options.epoch {
@@ -85,7 +89,6 @@ impl Builder<'_> {
                 .then(|| self.cached_images()),
             contexts: std::collections::BTreeMap::new(),
             times: std::collections::BTreeMap::new(),
-            entitlements: Vec::new(),
             cdi: Vec::new(),
             secrets: Vec::new(),
             agents: options.ssh.clone(),

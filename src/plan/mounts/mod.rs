@@ -329,7 +329,7 @@ fn number(key: &str, value: &str, radix: u32) -> Result<u32> {
 }
 
 /// Memory sizes as Docker writes them: `64`, `128m`, `1.5g`, `2GiB`, `1 kb`.
-fn parse_size(text: &str) -> Option<u64> {
+pub(super) fn parse_size(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     if !digits.starts_with(|c: char| c.is_ascii_digit()) || digits.ends_with('.') {

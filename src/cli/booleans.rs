@@ -1,0 +1,81 @@
+//! Switches with a value, as docker's and kaniko's have: `--load=true`, `--no-cache=false`.
+//!
+//! clap's switches take none, so before it sees the words `=true` is taken off, and a switch that is off in the end is
+//! taken out, with all that turned it on before.
+
+use clap::{ArgAction, Command};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+/// The arguments with switches as clap wants them. Other values of a switch stay, for clap to complain about.
+pub(super) fn settle(root: &Command, args: Vec<OsString>) -> Vec<OsString> {
+    let switches = switches(root, &args);
+    let mut out: Vec<OsString> = Vec::with_capacity(args.len());
+    let mut words = args.into_iter();
+    for arg in words.by_ref() {
+        if arg == "--" {
+            out.push(arg);
+            break;
+        }
+        let text = arg.to_str().and_then(|text| text.strip_prefix("--")?.split_once('='));
+        let switch = text.and_then(|(name, value)| {
+            Some((format!("--{name}"), boolean(value)?)).filter(|_| switches.contains(name))
+        });
+        match switch {
+            Some((name, true)) => out.push(name.into()),
+            Some((name, false)) => out.retain(|arg| *arg != *name),
+            None => out.push(arg),
+        }
+    }
+    out.extend(words);
+    out
+}
+
+/// Long names of the switches of the command that the arguments name.
+fn switches(root: &Command, args: &[OsString]) -> BTreeSet<String> {
+    let mut command = root;
+    for word in args.iter().skip(1).take_while(|arg| *arg != "--") {
+        if let Some(below) = word.to_str().and_then(|word| command.find_subcommand(word)) {
+            command = below;
+        }
+    }
+    let is_switch = |arg: &&clap::Arg| matches!(arg.get_action(), ArgAction::SetTrue);
+    let names = |arg: &clap::Arg| {
+        let aliases = arg.get_all_aliases().unwrap_or_default();
+        let all = arg.get_long().into_iter().chain(aliases).map(str::to_owned);
+        all.collect::<Vec<_>>()
+    };
+    command.get_arguments().filter(is_switch).flat_map(names).collect()
+}
+
+/// The words that Go takes for true and false.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn a_switch_may_have_a_value_and_the_last_one_counts() {
+        let check = |given: &[&str], wanted: &[&str]| {
+            let args = given.iter().map(OsString::from).collect();
+            assert_eq!(settle(&Cli::command(), args), wanted, "{given:?}");
+        };
+        check(&["n", "build", "--load=true", "."], &["n", "build", "--load", "."]);
+        check(&["n", "build", "--no-cache", "--no-cache=0", "."], &["n", "build", "."]);
+        check(&["n", "build", "--quiet=F", "--quiet=T", "."], &["n", "build", "--quiet", "."]);
+        check(&["n", "build", "--load=maybe"], &["n", "build", "--load=maybe"]);
+        check(&["n", "build", "--target=true"], &["n", "build", "--target=true"]);
+        check(&["n", "build", "--", "--load=true"], &["n", "build", "--", "--load=true"]);
+        check(&["n", "image", "ls", "--json=true"], &["n", "image", "ls", "--json"]);
+        check(&["n", "build", "--squash=false", "--pull=true"], &["n", "build", "--pull=true"]);
+    }
+}

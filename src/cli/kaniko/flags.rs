@@ -1,0 +1,61 @@
+//! The table for kaniko's options that do nothing here.
+
+use crate::cli::compat::Fate::{Granted, Ignored, Refused};
+use crate::cli::compat::Takes::{Maybe, Nothing, Value};
+use crate::cli::compat::{Foreign, Table, flag};
+
+const CACHE: &str = "only this machine's cache is used for now";
+const PUSH: &str = "nothing is pushed for now";
+const TLS: &str =
+    "images that need another TLS setting can be brought in with `nativebuild image load`";
+
+/// Options of kaniko's executor.
+#[derive(Debug)]
+pub struct KanikoTable;
+
+impl Table for KanikoTable {
+    const FLAGS: &'static [Foreign] = &[
+        flag!("azure-container-registry-config", Value, Ignored(PUSH)),
+        flag!("bucket", Value, Refused("unpack it and name the directory with `--context`"))
+            .short('b'),
+        flag!("cache-copy-layers", Maybe, Granted),
+        flag!("cache-dir", Value, Ignored(CACHE)),
+        flag!("cache-repo", Value, Ignored(CACHE)),
+        flag!("cache-run-layers", Maybe, Granted),
+        flag!("cache-ttl", Value, Ignored(CACHE)),
+        flag!("cleanup", Maybe, Granted),
+        flag!("compressed-caching", Maybe, Granted),
+        flag!("credential-helpers", Value, Ignored(PUSH)),
+        flag!("force", Maybe, Granted),
+        flag!("force-build-metadata", Maybe, Granted),
+        flag!("git", Value, Refused("clone it and name the directory with `--context`")),
+        flag!("ignore-path", Value, Ignored("what is mounted never enters a layer, the rest does")),
+        flag!("ignore-var-run", Maybe, Granted).or(&["whitelist-var-run"]),
+        flag!("image-download-retry", Value, Granted),
+        flag!("image-fs-extract-retry", Value, Granted),
+        flag!("insecure", Maybe, Ignored(PUSH)).granted(&["false"]),
+        flag!("insecure-pull", Maybe, Refused(TLS)).granted(&["false"]),
+        flag!("insecure-registry", Value, Refused(TLS)),
+        flag!("kaniko-dir", Value, Granted),
+        flag!("log-format", Value, Granted),
+        flag!("log-timestamp", Maybe, Granted),
+        flag!("materialize", Maybe, Granted),
+        flag!("no-push-cache", Maybe, Granted),
+        flag!("preserve-context", Maybe, Granted),
+        flag!("push-ignore-immutable-tag-errors", Maybe, Ignored(PUSH)),
+        flag!("push-retry", Value, Ignored(PUSH)),
+        flag!("registry-certificate", Value, Refused(TLS)),
+        flag!("registry-client-cert", Value, Refused(TLS)),
+        flag!("registry-map", Value, Refused("name the other registry in the Dockerfile")),
+        flag!("registry-mirror", Value, Ignored("registries are asked themselves")),
+        flag!("single-snapshot", Maybe, Ignored("every step keeps its layer")).granted(&["false"]),
+        flag!("skip-default-registry-fallback", Maybe, Ignored("registries are asked themselves")),
+        flag!("skip-push-permission-check", Maybe, Granted),
+        flag!("skip-tls-verify", Maybe, Ignored(PUSH)).granted(&["false"]),
+        flag!("skip-tls-verify-pull", Maybe, Refused(TLS)).granted(&["false"]),
+        flag!("skip-tls-verify-registry", Value, Refused(TLS)),
+        flag!("skip-unused-stages", Maybe, Granted),
+        flag!("snapshot-mode", Value, Granted).or(&["snapshotMode"]),
+        flag!("use-new-run", Nothing, Granted),
+    ];
+}

@@ -1,0 +1,188 @@
+//! `nativebuild kaniko-executor`, and the program under the name `executor`: kaniko's options → those of `build`.
+//!
+//! Where kaniko has another default, it is kaniko's: no cache without `--cache`, a push unless `--no-push` is given
+//! (which cannot be done yet, and is an error before anything is built). Design §10.5.
+
+mod flags;
+
+pub use flags::KanikoTable;
+
+use super::args::{BuildArgs, Cli, Command, CompressionName, Progress};
+use super::compat::{ForeignArgs, no_push};
+use super::environment::Environment;
+use super::report::Style;
+use super::{build, values};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use clap::{Args, Parser};
+use std::path::{Path, PathBuf};
+
+/// kaniko's options with a meaning.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct KanikoArgs {
+    /// Dockerfile, as seen from here or from the context
+    #[arg(short = 'f', long, value_name = "PATH", default_value = "Dockerfile")]
+    pub dockerfile: PathBuf,
+    /// Directory whose files COPY and ADD may take; `dir://` may stand before it
+    #[arg(short, long, value_name = "DIR", default_value = "/workspace/")]
+    pub context: String,
+    /// Directory below it that is taken instead
+    #[arg(long, value_name = "DIR")]
+    pub context_sub_path: Option<PathBuf>,
+    /// Name for the image; may be repeated
+    #[arg(short, long = "destination", value_name = "NAME")]
+    pub destinations: Vec<String>,
+    /// Do not push the image
+    #[arg(long, alias = "noPush")]
+    pub no_push: bool,
+    /// Value of an ARG; may be repeated
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub build_args: Vec<String>,
+    /// Stage to build
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Label for the image; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// Annotation of the manifest; may be repeated
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub annotations: Vec<String>,
+    /// Secret for `RUN --mount=type=secret`; may be repeated
+    #[arg(long = "secret", value_name = "SPEC")]
+    pub secrets: Vec<String>,
+    /// Platform of the image
+    #[arg(long, alias = "customPlatform", value_name = "OS/ARCH[/VARIANT]")]
+    pub custom_platform: Option<String>,
+    /// Take steps from the cache
+    #[arg(long)]
+    pub cache: bool,
+    /// Write a docker archive
+    #[arg(long, alias = "tarPath", value_name = "FILE")]
+    pub tar_path: Option<PathBuf>,
+    /// Write an OCI layout
+    #[arg(long, value_name = "DIR")]
+    pub oci_layout_path: Option<PathBuf>,
+    /// Write the image digest to a file
+    #[arg(long, value_name = "FILE")]
+    pub digest_file: Option<PathBuf>,
+    /// Write `NAME@DIGEST` for each destination to a file
+    #[arg(long, value_name = "FILE")]
+    pub image_name_with_digest_file: Option<PathBuf>,
+    /// Write `NAME:TAG@DIGEST` for each destination to a file
+    #[arg(long, value_name = "FILE")]
+    pub image_name_tag_with_digest_file: Option<PathBuf>,
+    /// Compression of new layers
+    #[arg(long, value_enum)]
+    pub compression: Option<CompressionName>,
+    /// Its level
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub compression_level: Option<i32>,
+    /// Let all times be 1970, unless SOURCE_DATE_EPOCH says another
+    #[arg(long)]
+    pub reproducible: bool,
+    /// How much is printed
+    #[arg(short, long, value_name = "LEVEL", default_value = "info")]
+    pub verbosity: String,
+    /// Options without a meaning here.
+    #[command(flatten)]
+    pub foreign: ForeignArgs<KanikoTable>,
+}
+
+pub(super) fn run(args: KanikoArgs, environment: &Environment, style: Style) -> Result<()> {
+    args.foreign.tell(&build::emitter(Progress::Plain, style))?;
+    if !args.no_push && args.tar_path.is_none() && args.oci_layout_path.is_none() {
+        return Err(match args.destinations.first() {
+            Some(name) => no_push(&format!("`--destination {name}`"))
+                .hint("with `--no-push` the image stays in the store"),
+            None => Error::usage("there is no `--destination`").hint("or use `--no-push`"),
+        });
+    }
+    let build_args = as_build(&args, environment)?;
+    let Some(outcome) = build::carry_out(build_args, environment, style)? else { return Ok(()) };
+    let digest = outcome.descriptor.digest();
+    for (path, with_tag) in
+        [(&args.image_name_with_digest_file, false), (&args.image_name_tag_with_digest_file, true)]
+    {
+        let Some(path) = path else { continue };
+        let mut text = String::new();
+        for name in &args.destinations {
+            let mut reference = values::tag_reference(name)?;
+            if !with_tag {
+                reference.tag = None;
+            }
+            text.push_str(&format!("{}@{digest}\n", shown(&reference.to_string(), with_tag)));
+        }
+        std::fs::write(path, text)
+            .or_error(ErrorKind::Environment, || format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A full name, without the tag that a missing one stands for.
+fn shown(name: &str, with_tag: bool) -> &str {
+    if with_tag { name } else { name.strip_suffix(":latest").unwrap_or(name) }
+}
+
+/// The same build in the words of `nativebuild build`.
+fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
+    let context = context(&args.context, args.context_sub_path.as_deref())?;
+    let mut build = plain(context.clone())?;
+    let below = context.join(&args.dockerfile);
+    build.file = match args.dockerfile.exists() {
+        true => Some(args.dockerfile.clone()),
+        // The default name may be spelt otherwise, which `build` knows.
+        false if args.dockerfile == Path::new("Dockerfile") => None,
+        false => Some(below),
+    };
+    build.tags.clone_from(&args.destinations);
+    build.build_args.clone_from(&args.build_args);
+    build.target.clone_from(&args.target);
+    build.labels.clone_from(&args.labels);
+    build.annotations.clone_from(&args.annotations);
+    build.secrets.clone_from(&args.secrets);
+    build.platform = args.custom_platform.iter().cloned().collect();
+    build.no_cache = !args.cache;
+    let quoted =
+        |path: &Path| format!("\"dest={}\"", path.display().to_string().replace('"', "\"\""));
+    build.outputs.extend(args.tar_path.iter().map(|path| format!("type=docker,{}", quoted(path))));
+    build.outputs.extend(
+        args.oci_layout_path.iter().map(|path| format!("type=oci,tar=false,{}", quoted(path))),
+    );
+    build.iidfile.clone_from(&args.digest_file);
+    build.compression = args.compression.unwrap_or(CompressionName::Gzip);
+    build.compression_level = args.compression_level.filter(|level| *level >= 0);
+    if args.reproducible && environment.text("SOURCE_DATE_EPOCH").is_none() {
+        build.source_date_epoch = Some("0".to_owned());
+    }
+    build.progress = match args.verbosity.as_str() {
+        "panic" | "fatal" | "error" => Progress::Quiet,
+        "warn" | "warning" | "info" | "debug" | "trace" => Progress::Plain,
+        other => {
+            return Err(Error::usage(format!("unknown verbosity `{other}`"))
+                .hint("the levels are trace, debug, info, warn, error, fatal and panic"));
+        }
+    };
+    Ok(build)
+}
+
+/// `build` of a context with nothing but defaults.
+fn plain(context: PathBuf) -> Result<BuildArgs> {
+    let words = ["nativebuild", "build", "--"].map(std::ffi::OsString::from);
+    let parsed = Cli::try_parse_from(words.into_iter().chain([context.into_os_string()]));
+    match parsed.map(|cli| cli.command) {
+        Ok(Command::Build(build)) => Ok(*build),
+        _ => Err(Error::internal("`build` does not take a context")),
+    }
+}
+
+fn context(text: &str, below: Option<&Path>) -> Result<PathBuf> {
+    let path = match text.split_once("://") {
+        None => text,
+        Some(("dir", path)) => path,
+        Some((scheme, _)) => {
+            return Err(Error::environment(format!("not yet supported: `--context {scheme}://…`"))
+                .hint("fetch it and name the directory"));
+        }
+    };
+    Ok(below.map_or_else(|| PathBuf::from(path), |below| Path::new(path).join(below)))
+}
