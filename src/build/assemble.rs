@@ -7,7 +7,7 @@ use crate::layers::Layer;
 use crate::oci::spec::{
     self, Descriptor, History, ImageConfig, ImageManifest, MediaType, RootFs, descriptor,
 };
-use crate::oci::{Digest, Platform};
+use crate::oci::{Digest, Platform, media};
 use jiff::Timestamp;
 use oci_spec::image::ImageManifestBuilder;
 
@@ -37,14 +37,69 @@ pub(super) struct Assembled {
     pub config_digest: Digest,
 }
 
+/// How an image is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form<'a> {
+    pub epoch: Option<i64>,
+    pub annotations: &'a [Annotation],
+    pub types: Types,
+}
+
+/// Whose media types: the bytes are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Types {
+    Oci,
+    Docker,
+}
+
+impl Types {
+    pub(super) fn manifest(self) -> MediaType {
+        self.either(MediaType::ImageManifest, media::DOCKER_MANIFEST)
+    }
+
+    pub(super) fn index(self) -> MediaType {
+        self.either(MediaType::ImageIndex, media::DOCKER_LIST)
+    }
+
+    fn config(self) -> MediaType {
+        self.either(MediaType::ImageConfig, media::DOCKER_CONFIG)
+    }
+
+    fn either(self, oci: MediaType, docker: &str) -> MediaType {
+        match self {
+            Self::Oci => oci,
+            Self::Docker => MediaType::from(docker),
+        }
+    }
+
+    /// A layer's type in the words of this one: one manifest speaks one language.
+    fn layer(self, name: &str) -> MediaType {
+        let known =
+            DOCKER_LAYERS.iter().find(|(docker, oci)| *docker == name || oci.to_string() == name);
+        match (known, self) {
+            (Some((_, oci)), Self::Oci) => oci.clone(),
+            (Some((docker, _)), Self::Docker) => MediaType::from(*docker),
+            (None, _) => MediaType::from(name),
+        }
+    }
+}
+
+/// Docker's names of layers with OCI's.
+const DOCKER_LAYERS: [(&str, MediaType); 3] = [
+    ("application/vnd.docker.image.rootfs.diff.tar.gzip", MediaType::ImageLayerGzip),
+    ("application/vnd.docker.image.rootfs.diff.tar.zstd", MediaType::ImageLayerZstd),
+    ("application/vnd.docker.image.rootfs.diff.tar", MediaType::ImageLayer),
+];
+
 /// Writes config and manifest into the store.
 pub(super) fn assemble(
     store: &Store,
     mut config: ImageConfig,
     history: &[HistoryItem],
     layers: &[Layer],
-    (epoch, annotations): (Option<i64>, &[Annotation]),
+    form: &Form<'_>,
 ) -> Result<Assembled> {
+    let Form { epoch, annotations, types } = *form;
     let base_created = config.created.take();
     config.history = dated(history, epoch, base_created.as_deref());
     config.created = config
@@ -65,39 +120,33 @@ pub(super) fn assemble(
     let noted = |place| annotations::of(annotations, place, Some(&platform));
     let config_bytes = spec::to_json(&config)?;
     let config_digest = store.images().put_blob(&config_bytes)?;
-    let mut manifest = manifest(&config_digest, config_bytes.len() as u64, layers)?;
+    let mut manifest = manifest(&config_digest, config_bytes.len() as u64, layers, types)?;
     manifest.set_annotations(noted(Place::Manifest));
     let bytes = spec::to_json(&manifest)?;
     let digest = store.images().put_blob(&bytes)?;
-    let mut made = descriptor(MediaType::ImageManifest, &digest, bytes.len() as u64);
+    let mut made = descriptor(types.manifest(), &digest, bytes.len() as u64);
     made.set_annotations(noted(Place::ManifestDescriptor));
     made.set_platform(Some(platform.to_oci()));
     Ok(Assembled { descriptor: made, config_digest })
 }
 
-fn manifest(config: &Digest, config_size: u64, layers: &[Layer]) -> Result<ImageManifest> {
+fn manifest(
+    config: &Digest,
+    config_size: u64,
+    layers: &[Layer],
+    types: Types,
+) -> Result<ImageManifest> {
     let layers: Vec<Descriptor> = layers
         .iter()
-        .map(|layer| descriptor(oci_media_type(&layer.media_type), &layer.digest, layer.size))
+        .map(|layer| descriptor(types.layer(&layer.media_type), &layer.digest, layer.size))
         .collect();
     ImageManifestBuilder::default()
         .schema_version(oci_spec::image::SCHEMA_VERSION)
-        .media_type(MediaType::ImageManifest)
-        .config(descriptor(MediaType::ImageConfig, config, config_size))
+        .media_type(types.manifest())
+        .config(descriptor(types.config(), config, config_size))
         .layers(layers)
         .build()
         .map_err(|error| crate::error::Error::internal("cannot make a manifest").cause(error))
-}
-
-/// Docker's name of a layer type becomes the image-spec's: the bytes are the same, and one manifest speaks one
-/// language.
-fn oci_media_type(name: &str) -> MediaType {
-    match name {
-        "application/vnd.docker.image.rootfs.diff.tar.gzip" => MediaType::ImageLayerGzip,
-        "application/vnd.docker.image.rootfs.diff.tar.zstd" => MediaType::ImageLayerZstd,
-        "application/vnd.docker.image.rootfs.diff.tar" => MediaType::ImageLayer,
-        other => MediaType::from(other),
-    }
 }
 
 /// Gives every entry its time: a layer its own, the others that of the layer before them, and those before the

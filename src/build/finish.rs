@@ -1,7 +1,7 @@
 //! From finished stages to the image: configs, manifests, the index when there are several, names.
 
 use super::annotations::{self, Place};
-use super::assemble::{self, Assembled};
+use super::assemble::{self, Assembled, Form, Types};
 use super::output;
 use super::request::{BuildOutcome, BuildRequest, OutputKind};
 use super::stage::{self, Builder};
@@ -29,6 +29,15 @@ pub(super) fn check(request: &BuildRequest, plan: &BuildPlan) -> Result<()> {
             noted.key
         )));
     }
+    if request.docker_types
+        && let Some(lost) = request.annotations.first()
+    {
+        return Err(Error::usage(format!(
+            "the annotation `{}` has no place in an image of Docker's form",
+            lost.key
+        ))
+        .hint("leave `--format docker` and `oci-mediatypes=false` out"));
+    }
     let about_index = |place| matches!(place, Place::Index | Place::IndexDescriptor);
     if !has_index(request, plan)
         && let Some(lost) = request.annotations.iter().find(|noted| about_index(noted.place))
@@ -42,6 +51,10 @@ pub(super) fn check(request: &BuildRequest, plan: &BuildPlan) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+fn types(request: &BuildRequest) -> Types {
+    if request.docker_types { Types::Docker } else { Types::Oci }
 }
 
 /// True when the result is an index: for several platforms, or when BuildKit's argument asks for one.
@@ -61,7 +74,9 @@ pub(super) fn finish(builder: &Builder<'_>) -> Result<BuildOutcome> {
     if has_index(request, plan) {
         let layout = builder.store.images();
         let noted = |place| annotations::of(&request.annotations, place, None);
-        descriptor = merge::write_index(layout, images.clone(), noted(Place::Index))?;
+        let annotations = noted(Place::Index);
+        let kind = types(request).index();
+        descriptor = merge::write_index_as(layout, images.clone(), annotations, kind)?;
         descriptor.set_annotations(noted(Place::IndexDescriptor));
         images.sort_by_key(Platform::of_descriptor);
     }
@@ -97,7 +112,7 @@ fn image(builder: &Builder<'_>, target: usize) -> Result<Assembled> {
         config,
         &state.history,
         &layers,
-        (builder.epoch, noted.as_slice()),
+        &Form { epoch: builder.epoch, annotations: noted, types: types(builder.request) },
     )
 }
 

@@ -142,7 +142,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         epoch,
         states: States::new(plan.stages.len()),
         limit: Limit::new(request.jobs),
-        variant: keys::variant(request.compression, epoch),
+        variant: keys::variant(request.compression, epoch.filter(|_| !request.keep_times)),
         file_digests: digests,
         next_step: AtomicU32::new(1),
         made: Mutex::default(),
@@ -167,7 +167,8 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
     let _best_effort = builder.file_digests.save();
     if request.outputs.iter().any(output::needs_tree) {
         let worker = ensure(worker, store, request, emitter)?;
-        output::write_trees(request, worker, &trees(&builder, worker)?, epoch, emitter)?;
+        let times = epoch.filter(|_| !request.keep_times);
+        output::write_trees(request, worker, &trees(&builder, worker)?, times, emitter)?;
     }
     if let Some(error) = worker.as_ref().and_then(|worker| worker.cancel.interrupted()) {
         return Err(error);

@@ -56,6 +56,10 @@ pub struct BuildRequest {
     pub pull: PullPolicy,
     /// Seconds since 1970 that file times and `created` take.
     pub epoch: Option<i64>,
+    /// Docker's media types instead of OCI's: `--format docker`, or `oci-mediatypes=false` of an output.
+    pub docker_types: bool,
+    /// File times stay what they are, whatever the epoch: `rewrite-timestamp=false` of an output.
+    pub keep_times: bool,
     /// `--compression` and its level.
     pub compression: Compression,
     /// `--jobs`: steps at once.

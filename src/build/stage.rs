@@ -330,7 +330,7 @@ impl Builder<'_> {
             slot: Arc::clone(&slot),
             changes: done.changes.clone(),
             snapshot: done.own.clone(),
-            times: TimePolicy { epoch: self.epoch, started },
+            times: TimePolicy { epoch: self.epoch.filter(|_| !self.request.keep_times), started },
         });
         slot
     }

@@ -99,7 +99,7 @@ fn request(
     values::check_isolation(&args.isolation, emitter)?;
     let build_args = values::pairs(&args.build_args, |name| environment.text(name));
     let epoch = values::epoch(args, environment, &build_args)?;
-    let Outputs { specs: outputs, names, annotations } =
+    let Outputs { specs: outputs, names, annotations, docker_types, keep_times } =
         output::all(&args.outputs, args.load, &values::build_compression(args))?;
     values::one_stdout(&outputs)?;
     let platforms: Vec<String> =
@@ -132,6 +132,8 @@ fn request(
             Pull::Never => PullPolicy::Never,
         },
         epoch,
+        docker_types,
+        keep_times,
         compression: values::compression(args)?,
         jobs: values::jobs(args.jobs)?,
         account: environment.account(args.ids.map(Ids::mode)),

@@ -15,13 +15,18 @@ pub(super) struct Outputs {
     pub(super) names: Vec<String>,
     /// Annotations of `annotation.KEY=`, spelt as for `--annotation`.
     pub(super) annotations: Vec<String>,
+    /// `oci-mediatypes=false`.
+    pub(super) docker_types: bool,
+    /// `rewrite-timestamp=false`.
+    pub(super) keep_times: bool,
 }
 
 /// All outputs of a build. `compression` and its level are those of the build.
 pub(super) fn all(texts: &[String], load: bool, build: &BuildCompression<'_>) -> Result<Outputs> {
     let mut all = Outputs::default();
     for text in texts {
-        all.specs.push(parse(text, build, &mut all.names, &mut all.annotations)?);
+        let spec = parse(text, build, &mut all)?;
+        all.specs.push(spec);
     }
     all.specs.extend(load.then_some(OutputSpec { kind: OutputKind::Load, dest: None }));
     Ok(all)
@@ -43,12 +48,7 @@ pub(super) fn engine(outputs: &[OutputSpec], environment: &Environment) -> Resul
 }
 
 /// `type=…,dest=…`, or just a path: a directory for the root file system, `-` for its tar.
-fn parse(
-    text: &str,
-    build: &BuildCompression<'_>,
-    names: &mut Vec<String>,
-    annotations: &mut Vec<String>,
-) -> Result<OutputSpec> {
+fn parse(text: &str, build: &BuildCompression<'_>, all: &mut Outputs) -> Result<OutputSpec> {
     if !text.contains('=') {
         return Ok(match text {
             "-" => OutputSpec { kind: OutputKind::Tar, dest: None },
@@ -66,12 +66,14 @@ fn parse(
             "tar" => tar = Some(boolean(text, "tar", value)?),
             "name" => {
                 let list = value.split(',').map(str::trim).filter(|name| !name.is_empty());
-                names.extend(list.map(str::to_owned));
+                all.names.extend(list.map(str::to_owned));
             }
             key if key.starts_with("annotation") => {
                 // The key of an annotation keeps its case.
-                annotations.push(annotation(text, part.trim(), value)?);
+                all.annotations.push(annotation(text, part.trim(), value)?);
             }
+            key @ "oci-mediatypes" => all.docker_types |= !boolean(text, key, value)?,
+            key @ "rewrite-timestamp" => all.keep_times |= !boolean(text, key, value)?,
             key => further(text, key, value, build)?,
         }
     }
@@ -115,7 +117,7 @@ fn further(text: &str, key: &str, value: &str, build: &BuildCompression<'_>) -> 
             return Err(no_push(&format!("`-o {text}`")));
         }
         "push" | "push-by-digest" => true,
-        "oci-mediatypes" | "rewrite-timestamp" | "store" => boolean(text, key, value)?,
+        "store" => boolean(text, key, value)?,
         "force-compression" | "unpack" => !boolean(text, key, value)?,
         "compression" => {
             let name = if value == "uncompressed" { "none" } else { value };

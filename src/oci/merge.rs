@@ -48,23 +48,33 @@ fn index_annotations(layout: &Layout, of: &Descriptor) -> Result<HashMap<String,
 
 /// Writes an index over these images, in the order of their platforms, so that the order in which they came does not
 /// matter.
+fn write_index(
+    layout: &Layout,
+    images: Vec<Descriptor>,
+    annotations: Option<HashMap<String, String>>,
+) -> Result<Descriptor> {
+    write_index_as(layout, images, annotations, MediaType::ImageIndex)
+}
+
+/// The same in OCI's words or in Docker's.
 #[expect(clippy::implicit_hasher, reason = "oci-spec keeps annotations in this type")]
-pub fn write_index(
+pub fn write_index_as(
     layout: &Layout,
     mut images: Vec<Descriptor>,
     annotations: Option<HashMap<String, String>>,
+    media_type: MediaType,
 ) -> Result<Descriptor> {
     images.sort_by_key(platform);
     let mut index: ImageIndex = ImageIndexBuilder::default()
         .schema_version(oci_spec::image::SCHEMA_VERSION)
-        .media_type(MediaType::ImageIndex)
+        .media_type(media_type.clone())
         .manifests(images)
         .build()
         .map_err(|error| Error::internal("cannot make an index").cause(error))?;
     index.set_annotations(annotations);
     let bytes = to_json(&index)?;
     let digest = layout.put_blob(&bytes)?;
-    Ok(descriptor(MediaType::ImageIndex, &digest, bytes.len() as u64))
+    Ok(descriptor(media_type, &digest, bytes.len() as u64))
 }
 
 fn platform(descriptor: &Descriptor) -> Option<Platform> {

@@ -56,9 +56,7 @@ impl RealArgs {
     /// Checks what stands for itself.
     pub(in crate::cli) fn check(&self) -> Result<()> {
         match self.format.as_str() {
-            "oci" => Ok(()),
-            "docker" => Err(Error::environment("not yet supported: `--format docker`")
-                .hint("leave it out: docker takes images in the OCI form")),
+            "oci" | "docker" => Ok(()),
             other => Err(Error::usage(format!("unknown format `{other}`"))
                 .hint("the formats are `oci` and `docker`")),
         }
@@ -70,6 +68,7 @@ impl RealArgs {
         let names = self.no_cache_filter.iter().map(|name| name.trim().to_owned());
         request.no_cache_stages = names.filter(|name| !name.is_empty()).collect();
         request.entitlements = self.entitlements()?;
+        request.docker_types |= self.format == "docker";
         Ok(())
     }
 

@@ -80,6 +80,8 @@ impl Builder<'_> {
                 Some(epoch) => epoch,
                 None => package.tag.last_touched()?,
             },
+            docker_types: false,
+            keep_times: false,
             compression: Compression::default(),
             jobs: options.jobs,
             account: options.account.clone(),
