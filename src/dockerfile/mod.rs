@@ -24,7 +24,7 @@ mod words;
 mod tests;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     source::{SourceFile, Span},
 };
 use ast::{Dockerfile, Instruction};
@@ -33,6 +33,11 @@ use std::sync::Arc;
 /// Parses a whole Dockerfile. All errors of the file come back as one (see [`crate::error::Error::several`]).
 pub fn parse(source: &Arc<SourceFile>) -> Result<Dockerfile> {
     parser::parse(source)
+}
+
+/// As [`parse`], but also gives what could be read of a file with errors; its stages may then be incomplete or none.
+pub fn parse_what_can_be(source: &Arc<SourceFile>) -> (Dockerfile, Option<Error>) {
+    parser::parse_what_can_be(source)
 }
 
 /// Parses the text of one ONBUILD trigger, with the default escape character whatever its file said.
