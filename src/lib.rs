@@ -17,6 +17,7 @@ pub mod context;
 pub mod layers;
 pub mod net;
 pub mod plan;
+mod yaml;
 
 pub mod executor;
 

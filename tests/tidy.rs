@@ -25,6 +25,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("context", 2),
     ("layers", 2),
     ("net", 2),
+    ("yaml", 2),
     ("executor", 3),
     ("build", 4),
     ("linuxkit", 5),

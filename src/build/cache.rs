@@ -91,7 +91,8 @@ impl StepCache {
     }
 }
 
-fn write_atomic(dir: &Path, name: &str, bytes: &[u8]) {
+/// Writes a file that is there whole or not at all. A cache that cannot be written is no reason to fail.
+pub(super) fn write_atomic(dir: &Path, name: &str, bytes: &[u8]) {
     let temporary = dir.join(format!(".{}", random_id()));
     let write = || {
         std::fs::write(&temporary, bytes)?;

@@ -60,7 +60,7 @@ pub fn targets(request: &BuildRequest) -> Result<Vec<Target>> {
 pub fn outline(request: &BuildRequest, store: Option<&Store>) -> Result<Outline> {
     let dockerfile = parse(&request.dockerfile)?;
     let mut asked = plan_request(request);
-    asked.epoch = plan::epoch(&dockerfile, &asked)?;
+    asked.epoch = plan::epoch(&dockerfile, &asked)?.known();
     let bases = plan::bases(&dockerfile, &asked)?;
     plan::outline(&dockerfile, &asked, &stored(bases.iter().map(|(base, _)| base), store))
 }
@@ -109,7 +109,7 @@ fn plan_for_check(
     store: Option<&Store>,
     checks: &mut Checks<'_>,
 ) -> Result<BuildPlan> {
-    asked.epoch = plan::epoch(dockerfile, &asked)?;
+    asked.epoch = plan::epoch(dockerfile, &asked)?.known();
     let bases = plan::bases(dockerfile, &asked)?;
     let known = stored(bases.iter().map(|(base, _)| base), store);
     for (base, span) in &bases {
@@ -205,12 +205,12 @@ fn ignored(plan: &BuildPlan, rules: &IgnoreRules) -> Vec<Warning> {
             continue;
         }
         let what = if copy.add { "Add" } else { "Copy" };
-        for (source, span) in &copy.sources {
-            if is_ignored(source, rules) {
+        for (source, span) in copy.paths() {
+            if is_ignored(&source, rules) {
                 let message = format!(
                     "Attempting to {what} file {source:?} that is excluded by .dockerignore"
                 );
-                let span = lint::place(&plan.source, *span, step.span);
+                let span = lint::place(&plan.source, span, step.span);
                 warnings.push(Warning { rule: Rule::CopyIgnoredFile, message, span });
             }
         }

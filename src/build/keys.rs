@@ -15,6 +15,13 @@ pub(super) fn base(manifest: Option<&Digest>) -> Digest {
     hasher.finish()
 }
 
+/// Key of a tree with a layer on top that does not depend on it.
+pub(super) fn on_top(parent: &Digest, layer: &Digest) -> Digest {
+    let mut hasher = FieldHasher::new("nb-step-1");
+    hasher.field(b"on-top").field(parent.as_str().as_bytes()).field(layer.as_str().as_bytes());
+    hasher.finish()
+}
+
 /// Key of a RUN. `inputs` are the content digests of its bind mounts, in order.
 pub(super) fn run(
     parent: &Digest,
@@ -36,7 +43,11 @@ pub(super) fn run(
         hasher.field(mount.target.as_bytes()).number(mount.read_only.into());
         match &mount.kind {
             RunMountKind::Bind { .. } => hasher.field(b"bind"),
-            RunMountKind::Cache { id, .. } => hasher.field(b"cache").field(id.as_bytes()),
+            RunMountKind::Cache { id, inside, .. } => {
+                hasher.field(b"cache").field(id.as_bytes());
+                // Without it the key is what it was when all of a cache was mounted always.
+                if inside.is_empty() { &mut hasher } else { hasher.field(inside.as_bytes()) }
+            }
             RunMountKind::Tmpfs { size } => {
                 hasher.field(b"tmpfs").number(size.map_or(0, |size| size + 1))
             }
@@ -53,6 +64,9 @@ pub(super) fn run(
         hasher.field(b"ssh").field(agent.id.as_bytes()).field(agent.target.as_bytes());
         owner(&mut hasher, agent.owner);
     }
+    for device in &step.devices {
+        hasher.field(b"device").field(device.name.as_bytes());
+    }
     hasher.finish()
 }
 
@@ -60,8 +74,13 @@ fn owner(hasher: &mut FieldHasher, (uid, gid, mode): (u32, u32, u32)) {
     hasher.number(uid.into()).number(gid.into()).number(mode.into());
 }
 
-/// Key of a COPY or ADD. `inputs` is the content digest of what is copied.
-pub(super) fn copy(parent: &Digest, step: &CopyStep, inputs: &Digest) -> Digest {
+/// Key of a COPY or ADD. `inputs` is the content digest of what is copied, `fetched` stand for sources elsewhere.
+pub(super) fn copy<'a>(
+    parent: &Digest,
+    step: &CopyStep,
+    inputs: &Digest,
+    fetched: impl Iterator<Item = &'a Digest>,
+) -> Digest {
     let mut hasher = FieldHasher::new("nb-step-1");
     hasher.field(b"copy").field(parent.as_str().as_bytes());
     hasher.field(step.destination.as_bytes()).field(step.cwd.as_bytes());
@@ -76,6 +95,10 @@ pub(super) fn copy(parent: &Digest, step: &CopyStep, inputs: &Digest) -> Digest 
         .number(u64::from(step.parents) | u64::from(step.link) << 1 | u64::from(step.unpack) << 2);
     hasher.list(step.heredocs.iter().flat_map(|doc| [&doc.name, &doc.body]));
     hasher.field(inputs.as_str().as_bytes());
+    for identity in fetched {
+        hasher.field(b"fetched").field(identity.as_str().as_bytes());
+        hasher.number(step.unpack_remote.into());
+    }
     hasher.finish()
 }
 

@@ -5,9 +5,11 @@
 
 pub mod annotations;
 mod assemble;
+mod binds;
 pub mod blobs;
 pub mod cache;
 pub mod check;
+mod devices;
 mod emulate;
 mod finish;
 pub mod images;
@@ -18,6 +20,7 @@ mod mounts;
 pub mod output;
 pub mod packer;
 mod planning;
+mod remote;
 pub mod request;
 mod run;
 mod running;
@@ -86,7 +89,7 @@ fn build_with(
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
     let engine = load::find_engine(request)?;
     let planned = check::plan_all(&dockerfile, request, store, emitter)?;
-    planning::refuse_insecure(&planned.plan)?;
+    planning::check_entitlements(&planned.plan, request)?;
     finish::check(request, &planned.plan)?;
     let PlannedBuild { plan, images, epoch, .. } = &planned;
     let (epoch, engine) = (*epoch, engine.as_ref());
@@ -144,6 +147,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         made: Mutex::default(),
         running: Running::default(),
         missing: Mutex::default(),
+        remotes: remote::Remotes::default(),
         qemu_image: OnceLock::new(),
         qemu_tree: Mutex::default(),
     };

@@ -3,10 +3,11 @@
 //! A missing target is made in a directory of its own that lies between the base and the upper directory of the
 //! overlay. So it exists for the RUN, and nothing has to be taken out of the layer afterwards (design §10.10).
 
+use super::devices::Edits;
 use super::secrets::Private;
 use super::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::executor::mounts::MountOp;
+use crate::executor::mounts::{DEVICES, MountOp};
 use crate::executor::sandbox::Cancel;
 use crate::layers::whiteout;
 use crate::oci::Digest;
@@ -14,6 +15,7 @@ use crate::plan::step::CacheSharing;
 use crate::sys::fs::{self, Stat};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::{SysResult, SysResultExt, root};
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -112,6 +114,8 @@ pub(super) struct Binds {
     copies: Vec<tempfile::TempDir>,
     /// Secrets and agents.
     private: Private,
+    env: Vec<(String, String)>,
+    groups: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -119,6 +123,11 @@ struct Bind {
     target: String,
     is_dir: bool,
     source: Source,
+}
+
+/// True for a target in the /dev that every sandbox makes anew: it is not missing in the rootfs but there.
+fn is_in_dev(target: &str) -> bool {
+    target.starts_with("/dev/")
 }
 
 #[derive(Debug)]
@@ -130,13 +139,18 @@ enum Source {
 impl Binds {
     /// Targets that must exist: path, true for a directory.
     pub(super) fn targets(&self) -> Vec<(String, bool)> {
-        self.list.iter().map(|bind| (bind.target.clone(), bind.is_dir)).collect()
+        let list = self.list.iter().filter(|bind| !is_in_dev(&bind.target));
+        list.map(|bind| (bind.target.clone(), bind.is_dir)).collect()
     }
 
     /// Adds the mounts to the list of a sandbox. What keeps them alive stays in `self`, which the caller holds.
     pub(super) fn append(&mut self, list: &mut Vec<MountOp>, fds: &mut Vec<OwnedFd>) {
+        let mut made = BTreeSet::new();
         for bind in self.list.drain(..) {
             let target = bind.target;
+            if is_in_dev(&target) {
+                make_in_dev(&target, bind.is_dir, &mut made, list);
+            }
             match bind.source {
                 Source::Mount(mount) => {
                     list.push(MountOp::Given { fd: fds.len(), target });
@@ -169,11 +183,36 @@ impl Binds {
     ) -> Result<()> {
         let what = || format!("cannot mount on `{target}`");
         let clone = mount::clone_tree_path(path, false).or_error(ErrorKind::Environment, what)?;
-        let flags = MountFlags { read_only, nosuid: true, nodev: true, noexec: false };
-        mount::set_flags(&clone, flags, false).or_error(ErrorKind::Environment, what)?;
-        let is_dir = fs::fstat(&clone).or_error(ErrorKind::Environment, what)?.is_dir();
-        self.list.push(Bind { target: target.to_owned(), is_dir, source: Source::Mount(clone) });
         self.copies.extend(copy);
+        self.add_mount(target, clone, read_only)
+    }
+
+    /// What lies at `inside` below a cache; links in it lead nowhere else.
+    pub(super) fn add_inside(
+        &mut self,
+        target: &str,
+        path: &Path,
+        inside: &str,
+        read_only: bool,
+    ) -> Result<()> {
+        if inside.is_empty() {
+            return self.add_path(target, path, read_only, None);
+        }
+        let what = || format!("cannot mount on `{target}`");
+        let cache = fs::open_dir_path(path).or_error(ErrorKind::Environment, what)?;
+        let found = root::open_path(&cache, inside.as_bytes()).map_err(|error| {
+            Error::dockerfile(format!("`{inside}` is not in the cache")).cause(error)
+        })?;
+        let clone = mount::clone_tree(&found, b"", false).or_error(ErrorKind::Environment, what)?;
+        self.add_mount(target, clone, read_only)
+    }
+
+    fn add_mount(&mut self, target: &str, mount: OwnedFd, read_only: bool) -> Result<()> {
+        let what = || format!("cannot mount on `{target}`");
+        let flags = MountFlags { read_only, nosuid: true, nodev: true, noexec: false };
+        mount::set_flags(&mount, flags, false).or_error(ErrorKind::Environment, what)?;
+        let is_dir = fs::fstat(&mount).or_error(ErrorKind::Environment, what)?.is_dir();
+        self.list.push(Bind { target: target.to_owned(), is_dir, source: Source::Mount(mount) });
         Ok(())
     }
 
@@ -182,17 +221,89 @@ impl Binds {
         for (target, mount) in private.files.drain(..) {
             self.list.push(Bind { target, is_dir: false, source: Source::Mount(mount) });
         }
+        self.env.append(&mut private.env);
         self.private = private;
+    }
+
+    /// Groups that come with devices.
+    pub(super) fn groups(&self) -> &[u32] {
+        &self.groups
     }
 
     /// Variables that come with the mounts.
     pub(super) fn env(&self) -> &[(String, String)] {
-        &self.private.env
+        &self.env
+    }
+
+    /// Everything that a device brings: nodes, mounts, variables, groups.
+    pub(super) fn add_edits(&mut self, edits: &Edits) -> Result<()> {
+        let node = MountFlags { nosuid: true, noexec: true, ..MountFlags::default() };
+        for device in &edits.device_nodes {
+            self.add_device(&device.path, Path::new(device.host()), node)?;
+        }
+        for mount in &edits.mounts {
+            let read_only = mount.is_read_only();
+            let flags = MountFlags { read_only, nosuid: true, nodev: true, noexec: false };
+            self.add_device(&mount.container_path, Path::new(&mount.host_path), flags)?;
+        }
+        let pair = |text: &String| text.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
+        self.env.extend(edits.env.iter().filter_map(pair));
+        self.groups.extend(&edits.additional_gids);
+        Ok(())
+    }
+
+    /// A device node of this machine, or a file or directory that belongs to a device.
+    pub(super) fn add_device(
+        &mut self,
+        target: &str,
+        host: &Path,
+        flags: MountFlags,
+    ) -> Result<()> {
+        let what = || format!("cannot show {} to a command", host.display());
+        let clone = mount::clone_tree_path(host, false).or_error(ErrorKind::Environment, what)?;
+        mount::set_flags(&clone, flags, false).or_error(ErrorKind::Environment, what)?;
+        let is_dir = fs::fstat(&clone).or_error(ErrorKind::Environment, what)?.is_dir();
+        let target = root_clean(target);
+        self.list.push(Bind { target, is_dir, source: Source::Mount(clone) });
+        Ok(())
     }
 
     /// Holds the locks of cache mounts until the RUN is over.
     pub(super) fn hold(&mut self, caches: CacheMounts) {
         self.caches = caches;
+    }
+}
+
+/// An absolute path without `.`, `..` and doubled slashes.
+fn root_clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Makes what a mount below /dev needs to stand on.
+fn make_in_dev(target: &str, is_dir: bool, made: &mut BTreeSet<String>, list: &mut Vec<MountOp>) {
+    let own = ["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/pipes"];
+    let inner = target.match_indices('/').map(|(at, _)| &target[..at]);
+    for dir in inner.filter(|dir| dir.len() > "/dev".len() && !own.contains(dir)) {
+        if made.insert(dir.to_owned()) {
+            list.push(MountOp::Directory { path: dir.to_owned(), mode: 0o755 });
+        }
+    }
+    let there = DEVICES.iter().any(|name| target.strip_prefix("/dev/") == Some(name));
+    if !there && !own.contains(&target) && made.insert(target.to_owned()) {
+        let path = target.to_owned();
+        list.push(if is_dir {
+            MountOp::Directory { path, mode: 0o755 }
+        } else {
+            MountOp::File { path }
+        });
     }
 }
 

@@ -2,14 +2,16 @@
 
 use super::check;
 use super::images::{self, BaseImage, Finder};
-use super::request::BuildRequest;
+use super::remote;
+use super::request::{BuildRequest, ContextSource, Entitlement};
 use super::store::Store;
 use crate::dockerfile::{self, ast::Dockerfile, lint::Warning};
 use crate::error::{Error, Result};
 use crate::oci::spec::ImageConfig;
 use crate::oci::{Platform, platform};
-use crate::plan::step::{BaseRef, BuildPlan, StepKind};
-use crate::plan::{self, PlanRequest, Planned};
+use crate::plan::contexts::NamedContext;
+use crate::plan::step::{BaseRef, BuildPlan, NetworkMode, RunDevice, StepKind};
+use crate::plan::{self, Epoch, PlanRequest, Planned};
 use crate::progress::{Emitter, Event};
 use crate::source::Span;
 use std::collections::BTreeMap;
@@ -38,6 +40,12 @@ pub(super) fn plan_request(request: &BuildRequest) -> PlanRequest {
         build_platform: Platform::host(),
         network: request.network,
         epoch: request.epoch,
+        contexts: request
+            .contexts
+            .iter()
+            .map(|(name, source)| (name.clone(), named(source)))
+            .collect(),
+        times: request.times.clone(),
     }
 }
 
@@ -49,7 +57,11 @@ pub(super) fn plan_all(
     emitter: &Emitter,
 ) -> Result<PlannedBuild> {
     let mut asked = plan_request(request);
-    asked.epoch = plan::epoch(dockerfile, &asked)?;
+    asked.epoch = match plan::epoch(dockerfile, &asked)? {
+        Epoch::None => None,
+        Epoch::At(epoch) => Some(epoch),
+        Epoch::Of(source) => remote::time_of(&source, request, store)?,
+    };
     let mut bases = Bases {
         dockerfile,
         finder: Finder::new(store, request, emitter),
@@ -68,6 +80,13 @@ pub(super) fn plan_all(
     }
     let plan = plan::join(plans).ok_or_else(|| Error::internal("no platform was planned"))?;
     Ok(PlannedBuild { plan, images: bases.images, epoch: asked.epoch, checks: bases.checks })
+}
+
+fn named(source: &ContextSource) -> NamedContext {
+    match source {
+        ContextSource::Image(reference) => NamedContext::Image(reference.clone()),
+        ContextSource::Files(_) => NamedContext::Files,
+    }
 }
 
 struct Bases<'a> {
@@ -154,13 +173,33 @@ pub(super) fn warn(plan: &BuildPlan, emitter: &Emitter) {
     }
 }
 
-/// A RUN with all capabilities and no filter could take over the machine of a root user; nobody can allow it yet.
-pub(super) fn refuse_insecure(plan: &BuildPlan) -> Result<()> {
+/// What RUNs may have only when `--allow` says so: with all capabilities and no filter, a RUN could take over the machine
+/// of a root user.
+pub(super) fn check_entitlements(plan: &BuildPlan, request: &BuildRequest) -> Result<()> {
+    let allowed = |wanted: &Entitlement| {
+        let any_device = Entitlement::Device(None);
+        request.entitlements.iter().any(|known| {
+            known == wanted || (*known == any_device && matches!(wanted, Entitlement::Device(_)))
+        })
+    };
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
-        if matches!(&step.kind, StepKind::Run(run) if run.insecure) {
-            return Err(Error::dockerfile("security.insecure is not allowed")
-                .cause("not yet supported: RUN --security=insecure")
-                .at(&plan.source, step.span));
+        let StepKind::Run(run) = &step.kind else { continue };
+        // Whoever asks for the host's network for all RUNs has allowed it.
+        let on_host =
+            run.network == Some(NetworkMode::Host) && request.network != NetworkMode::Host;
+        let mut needed = Vec::new();
+        needed.extend(run.insecure.then_some(Entitlement::Insecure));
+        needed.extend(on_host.then_some(Entitlement::HostNetwork));
+        let device = |device: &RunDevice| Entitlement::Device(Some(device.name.clone()));
+        needed.extend(run.devices.iter().map(device));
+        if let Some(missing) = needed.iter().find(|needed| !allowed(needed)) {
+            let message = match missing {
+                Entitlement::Device(Some(name)) => format!("device {name} is not allowed"),
+                other => format!("{other} is not allowed"),
+            };
+            return Err(Error::dockerfile(message)
+                .at(&plan.source, step.span)
+                .hint(format!("if you trust this Dockerfile, allow it: `--allow {missing}`")));
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use crate::oci::spec::Descriptor;
 use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
 use crate::source::SourceFile;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,10 @@ pub struct BuildRequest {
     pub dockerfile: Arc<SourceFile>,
     /// The build context, ignore rules applied.
     pub context: FileTree,
+    /// `--build-context`: images by their references, and files.
+    pub contexts: BTreeMap<String, ContextSource>,
+    /// Times of contexts that have one, seconds since 1970; `context` is the main one.
+    pub times: BTreeMap<String, i64>,
     /// `--build-arg`, in order.
     pub build_args: Vec<(String, String)>,
     /// `--target`.
@@ -56,6 +61,10 @@ pub struct BuildRequest {
     pub qemu_image: Option<Reference>,
     /// Images that win over those of the store, for FROM and `--from`.
     pub images: Option<ImageSource>,
+    /// `--allow`.
+    pub entitlements: Vec<Entitlement>,
+    /// Directories with CDI specs; of two that have a device the last one counts.
+    pub cdi: Vec<PathBuf>,
     /// `--secret`.
     pub secrets: Vec<Secret>,
     /// `--ssh`.
@@ -79,6 +88,15 @@ impl fmt::Debug for ImageSource {
     }
 }
 
+/// What `--build-context` names.
+#[derive(Debug)]
+pub enum ContextSource {
+    /// An image.
+    Image(String),
+    /// Files.
+    Files(FileTree),
+}
+
 /// A secret for RUNs. It is in no key, no record and no message.
 #[derive(Clone)]
 pub struct Secret {
@@ -91,6 +109,28 @@ pub struct Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secret").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What RUNs may have that they do not have by themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entitlement {
+    /// `network.host`.
+    HostNetwork,
+    /// `security.insecure`.
+    Insecure,
+    /// `device`, or `device=NAME`.
+    Device(Option<String>),
+}
+
+impl fmt::Display for Entitlement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HostNetwork => f.write_str("network.host"),
+            Self::Insecure => f.write_str("security.insecure"),
+            Self::Device(None) => f.write_str("device"),
+            Self::Device(Some(name)) => write!(f, "device={name}"),
+        }
     }
 }
 

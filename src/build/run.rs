@@ -72,7 +72,7 @@ pub(super) fn run(
         cwd: step.cwd.clone(),
         uid: who.uid,
         gid: who.gid,
-        groups: who.groups,
+        groups: [who.groups, binds.groups().to_vec()].concat(),
         mounts: list,
         private_network: network == NetworkMode::None,
         staging: places.staging.to_owned(),

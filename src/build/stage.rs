@@ -8,6 +8,7 @@ use super::cache::{self, StepCache, StepRecord};
 use super::images::BaseImage;
 use super::jobs::{Job, Jobs, Pending};
 use super::keys;
+use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
 use super::state::{Limit, Slot, StageState, States};
@@ -48,6 +49,7 @@ pub(super) struct Builder<'a> {
     pub running: Running,
     /// Stages whose next step the cache does not have.
     pub missing: Mutex<BTreeSet<usize>>,
+    pub remotes: Remotes,
     /// The image of `--qemu-image`, when it is needed.
     pub qemu_image: OnceLock<BaseImage>,
     /// The tree of `--qemu-image`, once it was asked for.
@@ -174,19 +176,19 @@ impl Builder<'_> {
         let Some(prepared) = self.prepare(state, step, name.plan, tools.map(|t| t.worker))? else {
             return Ok(false);
         };
-        let key = prepared.key.clone();
-        let record = if self.request.no_cache { None } else { self.cache.get(&key) };
-        if let Some((record, layer)) = record.as_ref().and_then(|record| self.usable(&key, record))
+        let (key, own) = (prepared.key.clone(), prepared.record.clone());
+        let alone = prepared.is_independent();
+        let slot_of = |layer, tree, record: &StepRecord| {
+            // What the snapshot of an independent layer shows has nothing below it.
+            if alone { Slot::unpacked_later(layer) } else { Slot::new(layer, tree, record) }
+        };
+        let record = if self.request.no_cache { None } else { self.cache.get(&own) };
+        if let Some((record, layer)) = record.as_ref().and_then(|record| self.usable(&own, record))
         {
             let id = self.announce(step, name);
             self.emitter.emit(Event::StepCached { id });
-            append(
-                state,
-                step,
-                key,
-                Slot::new(Pending::ready(layer), None, record),
-                record.created,
-            );
+            let slot = slot_of(Pending::ready(layer), None, record);
+            append(state, step, key, slot, record.created);
             return Ok(true);
         }
         let Some(tools) = tools else {
@@ -195,7 +197,7 @@ impl Builder<'_> {
             }
             return Ok(false);
         };
-        let doing = match self.running.claim(&key) {
+        let doing = match self.running.claim(&own) {
             Claim::Mine(doing) => doing,
             Claim::Failed => return Err(stopped()),
             Claim::Done(Shared { slot, created }) => {
@@ -206,11 +208,11 @@ impl Builder<'_> {
             }
         };
         if let Some(record) = record
-            && let Some(layer) = self.rewrite(&record, &key, tools)?
+            && let Some(layer) = self.rewrite(&record, &own, tools)?
         {
             let id = self.announce(step, name);
             self.emitter.emit(Event::StepCached { id });
-            let slot = Slot::new(layer, None, &record);
+            let slot = slot_of(layer, None, &record);
             doing.done(Shared { slot: slot.clone(), created: record.created });
             append(state, step, key, slot, record.created);
             return Ok(true);
@@ -225,8 +227,8 @@ impl Builder<'_> {
             Ok(done) => {
                 let layer = self.submit(&done, started, tools);
                 let created = nanoseconds(now());
-                let record = self.remember(&key, &layer, &done, created, started);
-                let slot = Slot::new(layer, done.tree, &record);
+                let record = self.remember(&own, &layer, &done, created, started);
+                let slot = slot_of(layer, done.tree, &record);
                 doing.done(Shared { slot: slot.clone(), created: record.created });
                 append(state, step, key, slot, record.created);
                 self.emitter.emit(Event::StepDone { id, took: began.elapsed() });
@@ -354,7 +356,11 @@ impl Builder<'_> {
         id: StepId,
         tools: Tools<'_>,
     ) -> Result<Done> {
-        let parent = tree::materialise(self.store, state, tools.worker)?;
+        let parent = if prepared.is_independent() {
+            None
+        } else {
+            tree::materialise(self.store, state, tools.worker)?
+        };
         let draft = tools.worker.snapshots.prepare(parent.as_ref())?;
         self.work((&draft, stage), step, prepared, id, tools.worker)?;
         let changes =

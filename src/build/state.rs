@@ -27,6 +27,11 @@ impl Slot {
     ) -> Self {
         Self { layer, snapshot, recorded: record.snapshot.clone() }
     }
+
+    /// A layer that was made on nothing: what lies below it is seen only when its blob is unpacked onto that.
+    pub(super) fn unpacked_later(layer: Arc<Pending>) -> Self {
+        Self { layer, snapshot: None, recorded: None }
+    }
 }
 
 /// A stage up to and without the step `next`.

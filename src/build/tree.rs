@@ -1,6 +1,7 @@
 //! From layers to a tree: finds the snapshot of a stack, or unpacks what is missing from blobs.
 
 use super::images::BaseImage;
+use super::request::ContextSource;
 use super::stage::{Builder, empty_diff_id};
 use super::state::{Slot, StageState};
 use super::store::Store;
@@ -105,6 +106,13 @@ fn unpack_into(
 }
 
 impl Builder<'_> {
+    fn named_tree(&self, name: &str) -> Result<FileTree> {
+        match self.request.contexts.get(name) {
+            Some(ContextSource::Files(tree)) => tree.try_clone(),
+            _ => Err(Error::internal(format!("the context `{name}` has no files"))),
+        }
+    }
+
     /// The files that a COPY or a bind mount takes from; `None` when that needs a worker and there is none.
     pub(super) fn source(
         &self,
@@ -113,6 +121,7 @@ impl Builder<'_> {
     ) -> Result<Option<FileTree>> {
         let state = match from {
             CopyFrom::Context => return self.request.context.try_clone().map(Some),
+            CopyFrom::Named(name) => return self.named_tree(name).map(Some),
             CopyFrom::Stage(stage) => match worker {
                 None => return Ok(None),
                 Some(_) => self.states.wait(*stage).ok_or_else(super::stage::stopped)?,

@@ -1,9 +1,8 @@
 //! What a step needs and what it does: keys from its inputs, then RUN, COPY or WORKDIR on a draft snapshot.
 
 use super::keys;
-use super::mounts::{Binds, CacheMounts};
+use super::remote::Remote;
 use super::run::{RunPlaces, run};
-use super::secrets::Private;
 use super::stage::Builder;
 use super::state::StageState;
 use super::tree::devices;
@@ -15,13 +14,14 @@ use crate::executor::user;
 use crate::layers::PLACEHOLDER_XATTR;
 use crate::layers::apply::{ApplyOptions, Devices, apply_below};
 use crate::layers::compress::{decompressor, guarded};
-use crate::layers::snapshot::{Draft, random_id};
+use crate::layers::snapshot::Draft;
 use crate::layers::tar_read::looks_like_tar;
 use crate::oci::Digest;
 use crate::oci::digest::FieldHasher;
+use crate::plan::remote::RemoteSource;
 use crate::plan::step::{
-    CacheSharing, Chmod, CopyFrom, CopyStep, NetworkMode, RunMountKind, RunStep, StagePlan, Step,
-    StepKind, WorkdirStep,
+    Chmod, CopyFrom, CopyStep, NetworkMode, RunMountKind, RunStep, StagePlan, Step, StepKind,
+    WorkdirStep,
 };
 use crate::progress::{Event, StepId};
 use crate::source::Span;
@@ -29,13 +29,24 @@ use crate::sys::{SysResultExt, fs};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::sync::Arc;
 
 /// A step with its key and what was looked up on the way.
 #[derive(Debug)]
 pub(super) struct Prepared {
+    /// Stands for the tree after the step.
     pub(super) key: Digest,
+    /// What its layer is remembered under; another one when the layer does not depend on what is below it.
+    pub(super) record: Digest,
     files: Option<Files>,
+    remotes: Vec<(RemoteSource, Arc<Remote>)>,
+}
+
+impl Prepared {
+    /// True for a layer that is the same whatever is below it.
+    pub(super) fn is_independent(&self) -> bool {
+        self.key != self.record
+    }
 }
 
 /// The files of a COPY and their content digest.
@@ -47,7 +58,7 @@ struct Files {
 }
 
 /// What of a tree a step takes.
-struct Selection<'a> {
+pub(super) struct Selection<'a> {
     from: &'a CopyFrom,
     sources: &'a [(String, Span)],
     exclude: &'a [String],
@@ -57,7 +68,7 @@ struct Selection<'a> {
 
 impl<'a> Selection<'a> {
     /// The one source of a mount.
-    fn of_mount(from: &'a CopyFrom, sources: &'a [(String, Span)]) -> Self {
+    pub(super) fn of_mount(from: &'a CopyFrom, sources: &'a [(String, Span)]) -> Self {
         Self { from, sources, exclude: &[], parents: false, instruction: "RUN --mount" }
     }
 }
@@ -71,6 +82,7 @@ impl Builder<'_> {
         plan: &StagePlan,
         worker: Option<&Worker>,
     ) -> Result<Option<Prepared>> {
+        let mut remotes = Vec::new();
         let (key, files) = match &step.kind {
             StepKind::Config => (state.key.clone(), None),
             StepKind::Workdir(workdir) => (keys::workdir(&state.key, workdir), None),
@@ -80,9 +92,11 @@ impl Builder<'_> {
                 (keys::run(&state.key, run, network, &plan.platform, &inputs), None)
             }
             StepKind::Copy(copy) => {
+                remotes = self.look_at_remotes(copy)?;
+                let paths = copy.paths();
                 let selection = Selection {
                     from: &copy.from,
-                    sources: &copy.sources,
+                    sources: &paths,
                     exclude: &copy.exclude,
                     parents: copy.parents,
                     instruction: if copy.add { "ADD" } else { "COPY" },
@@ -90,11 +104,29 @@ impl Builder<'_> {
                 let Some((digest, files)) = self.select(&selection, worker)? else {
                     return Ok(None);
                 };
-                let key = keys::copy(&state.key, copy, &digest);
+                let identities = remotes.iter().map(|(_, remote)| &remote.identity);
+                let nothing = keys::base(None);
+                let parent = if copy.is_independent() { &nothing } else { &state.key };
+                let key = keys::copy(parent, copy, &digest, identities);
                 (key, files.map(|(tree, selected)| Files { tree, selected, digest }))
             }
         };
-        Ok(Some(Prepared { key, files }))
+        let independent = matches!(&step.kind, StepKind::Copy(copy) if copy.is_independent());
+        let (key, record) =
+            if independent { (keys::on_top(&state.key, &key), key) } else { (key.clone(), key) };
+        Ok(Some(Prepared { key, record, files, remotes }))
+    }
+
+    fn look_at_remotes(&self, copy: &CopyStep) -> Result<Vec<(RemoteSource, Arc<Remote>)>> {
+        let look = |(at, source): &(usize, RemoteSource)| {
+            let span = copy.sources.get(*at).map(|(_, span)| *span);
+            let remote = self.remote(source).map_err(|error| match span {
+                Some(span) => error.at(&self.plan.source, span),
+                None => error,
+            })?;
+            Ok((source.clone(), remote))
+        };
+        copy.remotes.iter().map(look).collect()
     }
 
     /// `default` is the host's network for now, and so has the same key.
@@ -136,7 +168,7 @@ impl Builder<'_> {
         worker: Option<&Worker>,
     ) -> Result<Option<(Digest, Option<(FileTree, Vec<Selected>)>)>> {
         let memory = self.selection_key(selection)?;
-        if worker.is_none() && !matches!(selection.from, CopyFrom::Context) {
+        if worker.is_none() && !matches!(selection.from, CopyFrom::Context | CopyFrom::Named(_)) {
             let known = memory.as_ref().and_then(|key| self.cache.selection(key));
             return Ok(known.map(|digest| (digest, None)));
         }
@@ -150,7 +182,7 @@ impl Builder<'_> {
         Ok(Some((digest, Some((tree, selected)))))
     }
 
-    fn options<'s>(&'s self, selection: &Selection<'s>) -> SelectOptions<'s> {
+    pub(super) fn options<'s>(&'s self, selection: &Selection<'s>) -> SelectOptions<'s> {
         SelectOptions {
             instruction: selection.instruction,
             parents: selection.parents,
@@ -162,7 +194,7 @@ impl Builder<'_> {
     /// Under which key the digest of a selection is remembered; only for stages and images.
     fn selection_key(&self, selection: &Selection<'_>) -> Result<Option<Digest>> {
         let tree = match selection.from {
-            CopyFrom::Context => return Ok(None),
+            CopyFrom::Context | CopyFrom::Named(_) => return Ok(None),
             CopyFrom::Image(base) => keys::base(Some(&self.image(base)?.manifest)),
             CopyFrom::Stage(stage) => match self.states.complete(*stage) {
                 Some(state) => state.key,
@@ -191,8 +223,13 @@ impl Builder<'_> {
             StepKind::Copy(step) => {
                 let files =
                     prepared.files.ok_or_else(|| Error::internal("a copy was not looked up"))?;
-                copy_in(draft, step, &files, worker)?;
-                self.check_unchanged(&files)
+                // Once: an overlay that was written to is not mounted a second time.
+                let root = open_draft(draft)?;
+                copy_in(root.as_fd(), step, &files, worker)?;
+                self.check_unchanged(&files)?;
+                prepared.remotes.iter().try_for_each(|(source, remote)| {
+                    self.copy_fetched(root.as_fd(), step, (source, remote), worker)
+                })
             }
             StepKind::Run(step) => {
                 let binds = self.binds(step, worker)?;
@@ -212,6 +249,33 @@ impl Builder<'_> {
         }
     }
 
+    /// Copies what was fetched, after what lies in the context.
+    fn copy_fetched(
+        &self,
+        root: BorrowedFd<'_>,
+        step: &CopyStep,
+        (source, remote): (&RemoteSource, &Remote),
+        worker: &Worker,
+    ) -> Result<()> {
+        let (tree, path) = self.remote_tree(source, remote)?;
+        let selection = Selection {
+            from: &step.from,
+            sources: &[],
+            exclude: &step.exclude,
+            parents: false,
+            instruction: "ADD",
+        };
+        let options = SelectOptions { dockerfile: None, ..self.options(&selection) };
+        // The name of a file is no pattern.
+        let path =
+            path.replace('\\', "\\\\").replace('[', "\\[").replace('*', "\\*").replace('?', "\\?");
+        let selected = tree.select(&[(path, Span::default())], options)?;
+        let digest = remote.identity.clone();
+        let files = Files { tree, selected, digest };
+        let alone = CopyStep { heredocs: Vec::new(), unpack: step.unpack_remote, ..step.clone() };
+        copy_in(root, &alone, &files, worker)
+    }
+
     /// A context that was edited between looking and copying must not get into the cache under the old key.
     fn check_unchanged(&self, files: &Files) -> Result<()> {
         if !files.tree.is_context() {
@@ -224,133 +288,6 @@ impl Builder<'_> {
         Err(Error::context("the build context changed while it was copied")
             .hint("build again when nothing writes to it any more"))
     }
-
-    /// Gets the mounts of `RUN --mount` ready.
-    fn binds(&self, step: &RunStep, worker: &Worker) -> Result<Binds> {
-        let mut binds = Binds::default();
-        let caches = CacheMounts::take(self.store, self.cache_ids(step)?, &worker.cancel)?;
-        for mount in &step.mounts {
-            match &mount.kind {
-                RunMountKind::Tmpfs { size } => binds.add_tmpfs(&mount.target, *size),
-                RunMountKind::Bind { from, source } => {
-                    let copy = self.private_copy(from, source, mount.span, worker)?;
-                    let path = copied_path(copy.path())?;
-                    binds.add_path(&mount.target, &path, mount.read_only, Some(copy))?;
-                }
-                RunMountKind::Cache { id, from, sharing, owner } => {
-                    let path = caches.path(&self.cache_id(id, from.as_ref())?, *sharing)?;
-                    if !path.exists() {
-                        self.seed(path, from.as_ref(), *owner, mount.span, worker)?;
-                    }
-                    binds.add_path(&mount.target, path, mount.read_only, None)?;
-                }
-            }
-        }
-        binds.add_private(Private::of(step, self.request, &self.store.sub("tmp"))?);
-        binds.hold(caches);
-        Ok(binds)
-    }
-
-    /// Under which name a cache is kept: a seed belongs to it, so that platforms with seeds of their own have caches of
-    /// their own.
-    fn cache_id(&self, id: &str, seed: Option<&(CopyFrom, String)>) -> Result<String> {
-        let Some((from, source)) = seed else { return Ok(id.to_owned()) };
-        let tree = match from {
-            CopyFrom::Context => return Ok(id.to_owned()),
-            CopyFrom::Image(base) => keys::base(Some(&self.image(base)?.manifest)),
-            CopyFrom::Stage(stage) => {
-                self.states.complete(*stage).ok_or_else(super::stage::stopped)?.key
-            }
-        };
-        let mut hasher = FieldHasher::new("nb-cache-1");
-        hasher.field(id.as_bytes()).field(tree.as_str().as_bytes()).field(source.as_bytes());
-        Ok(hasher.finish().to_string())
-    }
-
-    fn cache_ids(&self, step: &RunStep) -> Result<Vec<(String, CacheSharing)>> {
-        let caches = step.mounts.iter().filter_map(|mount| match &mount.kind {
-            RunMountKind::Cache { id, from, sharing, .. } => Some((id, from.as_ref(), *sharing)),
-            _ => None,
-        });
-        caches.map(|(id, seed, sharing)| Ok((self.cache_id(id, seed)?, sharing))).collect()
-    }
-
-    /// Copies what a bind mount shows into a directory of its own: ignore rules hold, writes are nobody's.
-    fn private_copy(
-        &self,
-        from: &CopyFrom,
-        source: &str,
-        span: Span,
-        worker: &Worker,
-    ) -> Result<tempfile::TempDir> {
-        let dir = tempfile::Builder::new()
-            .prefix("bind-")
-            .tempdir_in(self.store.sub("tmp"))
-            .or_error(ErrorKind::Environment, || {
-                "cannot make a directory in the store".to_owned()
-            })?;
-        self.copy_out(from, source, span, dir.path(), worker)?;
-        Ok(dir)
-    }
-
-    fn copy_out(
-        &self,
-        from: &CopyFrom,
-        source: &str,
-        span: Span,
-        to: &Path,
-        worker: &Worker,
-    ) -> Result<()> {
-        let tree = self
-            .source(from, Some(worker))?
-            .ok_or_else(|| Error::internal("a mount has no source"))?;
-        let sources = [(source.to_owned(), span)];
-        let selection = Selection::of_mount(from, &sources);
-        let selected = tree.select(&sources, self.options(&selection))?;
-        let root = fs::open_dir_path(to)
-            .or_error(ErrorKind::Environment, || format!("cannot open {}", to.display()))?;
-        let destination = if selected.iter().any(Selected::is_dir) { "/dir/" } else { "/file" };
-        copy::copy(&CopyRequest {
-            destination,
-            ..plain_copy(&tree, &selected, root.as_fd(), worker)
-        })
-    }
-
-    /// Makes a cache directory: empty or from its seed, with the wanted owner and mode.
-    fn seed(
-        &self,
-        path: &Path,
-        from: Option<&(CopyFrom, String)>,
-        owner: (u32, u32, u32),
-        span: Span,
-        worker: &Worker,
-    ) -> Result<()> {
-        let what = || format!("cannot make {}", path.display());
-        let temporary = path.with_extension(format!("new-{}", &random_id()[..8]));
-        std::fs::create_dir_all(temporary.join("dir")).or_error(ErrorKind::Environment, what)?;
-        if let Some((from, source)) = from {
-            self.copy_out(from, source, span, &temporary, worker)?;
-        }
-        let dir = fs::open_dir_path(&temporary).or_error(ErrorKind::Environment, what)?;
-        fs::lchown(&dir, b"dir", owner.0, owner.1).or_error(ErrorKind::Environment, what)?;
-        fs::chmod(&dir, b"dir", owner.2).or_error(ErrorKind::Environment, what)?;
-        // Whoever is first makes the cache; the other's is thrown away. Another RUN may have mounted the first one already.
-        let parent = path.parent().unwrap_or(path);
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        let caches = fs::open_dir_path(parent).or_error(ErrorKind::Environment, what)?;
-        let _is_ours =
-            fs::rename_new(&dir, b"dir", &caches, name).or_error(ErrorKind::Environment, what)?;
-        let _empty_now = std::fs::remove_dir_all(&temporary);
-        Ok(())
-    }
-}
-
-fn copied_path(dir: &Path) -> Result<std::path::PathBuf> {
-    ["dir", "file"]
-        .iter()
-        .map(|name| dir.join(name))
-        .find(|path| path.exists())
-        .ok_or_else(|| Error::context("the source of a bind mount does not exist"))
 }
 
 fn open_draft(draft: &Draft<'_>) -> Result<std::os::fd::OwnedFd> {
@@ -365,10 +302,9 @@ fn make_workdir(draft: &Draft<'_>, step: &WorkdirStep) -> Result<()> {
     user::make_workdir(root.as_fd(), &step.path, owner)
 }
 
-fn copy_in(draft: &Draft<'_>, step: &CopyStep, files: &Files, worker: &Worker) -> Result<()> {
-    let root = open_draft(draft)?;
+fn copy_in(root: BorrowedFd<'_>, step: &CopyStep, files: &Files, worker: &Worker) -> Result<()> {
     let chown = match &step.chown {
-        Some(spec) => Some(user::resolve_chown(root.as_fd(), spec)?),
+        Some(spec) => Some(user::resolve_chown(root, spec)?),
         None => None,
     };
     let chmod = step.chmod.as_ref().map(|mode| match mode {
@@ -382,16 +318,16 @@ fn copy_in(draft: &Draft<'_>, step: &CopyStep, files: &Files, worker: &Worker) -
         heredocs: &heredocs,
         chown,
         chmod: chmod.as_ref(),
-        link: step.link,
+        link: step.is_independent(),
         unpack: step.unpack.then_some(&unpack),
         destination: &step.destination,
         cwd: &step.cwd,
-        ..plain_copy(&files.tree, &files.selected, root.as_fd(), worker)
+        ..plain_copy(&files.tree, &files.selected, root, worker)
     })
 }
 
 /// A copy with nothing but sources.
-fn plain_copy<'a>(
+pub(super) fn plain_copy<'a>(
     tree: &'a FileTree,
     selected: &'a [Selected],
     rootfs: BorrowedFd<'a>,

@@ -37,8 +37,12 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub struct BuildArgs {
-    /// Directory whose files COPY and ADD may take
+    /// Directory whose files COPY and ADD may take; or a Git repository, the URL of a tar or a Dockerfile, or `-` for one
+    /// of these on standard input
     pub context: PathBuf,
+    /// Another context: `NAME=DIRECTORY`, `NAME=docker-image://IMAGE`, `NAME=oci-layout://PATH`, `NAME=URL`; may be repeated
+    #[arg(long = "build-context", value_name = "NAME=SOURCE")]
+    pub build_contexts: Vec<String>,
     /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads standard input
     #[arg(short, long, value_name = "PATH")]
     pub file: Option<PathBuf>,
@@ -73,6 +77,9 @@ pub struct BuildArgs {
     /// SSH agent or keys for `RUN --mount=type=ssh`; without a path SSH_AUTH_SOCK; may be repeated
     #[arg(long, value_name = "ID[=PATH,…]")]
     pub ssh: Vec<String>,
+    /// Directory with CDI specs, for `RUN --device`; may be repeated [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "cdi-spec-dir", value_name = "DIR")]
+    pub cdi_dirs: Vec<PathBuf>,
     /// Carry out every step, whatever the cache has
     #[arg(long)]
     pub no_cache: bool,

@@ -2,10 +2,11 @@
 
 use super::args::{BuildArgs, Ids, Network, Progress, Pull};
 use super::call::{self, Method, Teller};
+use super::contexts::Opened;
 use super::environment::Environment;
 use super::progress::{Form, Printer};
 use super::report::Style;
-use super::{output, print_data, private, values};
+use super::{contexts, output, print_data, private, values};
 use crate::build::request::{BuildOutcome, BuildRequest, OutputSpec, PullPolicy};
 use crate::build::store::Store;
 use crate::build::{self};
@@ -18,25 +19,29 @@ use crate::plan::step::NetworkMode;
 use crate::progress::Emitter;
 use crate::source::SourceFile;
 use crate::sys::{SysResultExt, fs};
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The largest Dockerfile that is read, in bytes.
-const LARGEST_DOCKERFILE: u64 = 16 << 20;
 
 pub(super) fn run(args: BuildArgs, environment: &Environment, style: Style) -> Result<()> {
     let call = call::parse(&args)?;
     let form = form(&args, style);
     let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
-    let request = request(&args, environment, &emitter)?;
-    if call.method != Method::Build {
-        let teller = Teller { emitter: &emitter, form, style };
-        // Checking also works where there is no place for a store.
-        let store = environment.store(args.root.as_ref()).and_then(|path| Store::open(&path));
-        return call::run(call, &request, store.ok().as_ref(), &teller);
-    }
-    let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
+    let store = environment.store(args.root.as_ref()).and_then(|path| Store::open(&path));
+    let store = store.map(Arc::new);
+    // Checking also works where there is no place for a store.
+    let store = if call.method == Method::Build { Some(store?) } else { store.ok() };
+    let mut opened = contexts::open(&args, environment, store.as_deref())?;
+    // Here until the end: the contexts lie in it.
+    let _fetched = std::mem::take(&mut opened.fetched);
+    let request = request(&args, opened, environment, &emitter)?;
+    let store = match (call.method, store) {
+        (Method::Build, Some(store)) => store,
+        (_, store) => {
+            let teller = Teller { emitter: &emitter, form, style };
+            return call::run(call, &request, store.as_deref(), &teller);
+        }
+    };
     if args.print_plan {
         let plan = build::plan_only(&request, &store, &emitter)?;
         return print_data(plan::print_plan(&plan).as_bytes());
@@ -60,16 +65,22 @@ pub(super) fn form_of(progress: Progress, style: Style) -> Form {
     }
 }
 
-fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Result<BuildRequest> {
+fn request(
+    args: &BuildArgs,
+    opened: Opened,
+    environment: &Environment,
+    emitter: &Emitter,
+) -> Result<BuildRequest> {
     values::check_isolation(&args.isolation, emitter)?;
-    let (dockerfile, path) = read_dockerfile(args)?;
     let build_args = values::pairs(&args.build_args, |name| environment.text(name));
     let epoch = values::epoch(args, environment, &build_args)?;
     let outputs = output::all(&args.outputs, args.load)?;
     values::one_stdout(&outputs)?;
     Ok(BuildRequest {
-        context: open_context(&args.context, path.as_deref())?,
-        dockerfile,
+        context: opened.tree,
+        dockerfile: opened.dockerfile,
+        contexts: opened.named,
+        times: opened.times,
         target: args.target.clone().filter(|target| !target.is_empty()),
         labels: values::labels(&args.labels)?,
         platforms: values::platforms(&args.platform, environment)?,
@@ -98,7 +109,9 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
             path: environment.path(),
         },
         qemu_image: args.qemu_image.as_deref().map(values::image_name).transpose()?,
-        images: None,
+        images: opened.images,
+        entitlements: Vec::new(),
+        cdi: values::cdi_directories(&args.cdi_dirs),
         secrets: private::secrets(&args.secrets, environment)?,
         agents: private::agents(&args.ssh, environment)?,
         net: net_config(environment),
@@ -106,49 +119,12 @@ fn request(args: &BuildArgs, environment: &Environment, emitter: &Emitter) -> Re
     })
 }
 
-fn read_dockerfile(args: &BuildArgs) -> Result<(Arc<SourceFile>, Option<PathBuf>)> {
-    if args.file.as_deref() == Some(Path::new("-")) {
-        let text = read_limited(std::io::stdin().lock(), "standard input")?;
-        return Ok((Arc::new(SourceFile::new("Dockerfile", text)), None));
-    }
-    let path = args.file.clone().unwrap_or_else(|| {
-        let (upper, lower) = (args.context.join("Dockerfile"), args.context.join("dockerfile"));
-        if !upper.exists() && lower.exists() { lower } else { upper }
-    });
-    let shown = path.strip_prefix("./").unwrap_or(&path).display().to_string();
-    let file = std::fs::File::open(&path).map_err(|error| {
-        let made =
-            Error::dockerfile(format!("cannot read the Dockerfile `{shown}`")).cause(plain(&error));
-        if args.file.is_none() && args.context.is_dir() {
-            made.hint("name another file with `-f`")
-        } else {
-            made
-        }
-    })?;
-    let text = read_limited(file, &shown)?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = if args.file.is_some() { shown } else { name.unwrap_or(shown) };
-    Ok((Arc::new(SourceFile::new(name, text)), Some(path)))
-}
-
 pub(super) fn plain(error: &std::io::Error) -> String {
     error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-fn read_limited(reader: impl Read, what: &str) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    reader
-        .take(LARGEST_DOCKERFILE + 1)
-        .read_to_end(&mut text)
-        .or_error(ErrorKind::Dockerfile, || format!("cannot read the Dockerfile `{what}`"))?;
-    if text.len() as u64 > LARGEST_DOCKERFILE {
-        return Err(Error::dockerfile(format!("the Dockerfile `{what}` is larger than 16 MiB")));
-    }
-    Ok(text)
-}
-
 /// The context with its ignore rules: `<Dockerfile>.dockerignore` beside the Dockerfile wins over `.dockerignore`.
-fn open_context(context: &Path, dockerfile: Option<&Path>) -> Result<FileTree> {
+pub(super) fn open_context(context: &Path, dockerfile: Option<&Path>) -> Result<FileTree> {
     let shown = context.display();
     let dir = fs::open_dir_path(context)
         .or_error(ErrorKind::Context, || format!("cannot open the build context `{shown}`"))?;
@@ -184,6 +160,8 @@ pub(super) fn net_config(environment: &Environment) -> NetConfig {
     };
     NetConfig {
         https_proxy: either("HTTPS_PROXY").or_else(|| either("ALL_PROXY")),
+        // Upper case is not asked: a server that runs us may have it from a request's header.
+        http_proxy: environment.text("http_proxy").or_else(|| either("ALL_PROXY")),
         no_proxy: either("NO_PROXY").unwrap_or_default(),
         ..NetConfig::default()
     }

@@ -88,7 +88,7 @@ impl Environment {
                 return Ok(store);
             }
         }
-        let tmp = self.get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+        let tmp = self.tmp();
         let uid = rustix::process::getuid().as_raw();
         let store = tmp.join(format!("nativebuild-{uid}"));
         // Everybody can make names there; what another user made is not ours to trust.
@@ -99,6 +99,11 @@ impl Environment {
             }
             _ => Ok(store),
         }
+    }
+
+    /// Where temporary files go.
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
     }
 
     /// The engines that an image may be loaded into: what a variable names, and nothing else then; else the usual

@@ -6,6 +6,7 @@
 pub mod args;
 mod build;
 mod call;
+mod contexts;
 mod environment;
 mod image;
 mod output;

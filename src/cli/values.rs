@@ -28,6 +28,14 @@ pub(super) fn check_isolation(name: &str, emitter: &Emitter) -> Result<()> {
     }
 }
 
+/// Where CDI specs are.
+pub(super) fn cdi_directories(given: &[PathBuf]) -> Vec<PathBuf> {
+    match given {
+        [] => ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
+        given => given.to_vec(),
+    }
+}
+
 /// The platforms of comma lists, each once, in the order given; docker's own variable counts when there is no flag.
 pub(super) fn platforms(lists: &[String], environment: &Environment) -> Result<Vec<Platform>> {
     const VARIABLE: &str = "DOCKER_DEFAULT_PLATFORM";

@@ -17,6 +17,5 @@ pub mod pipeline;
 pub mod platforms;
 pub mod remote;
 pub mod tag;
-mod yaml;
 
 pub use build_yml::BuildYml;

@@ -10,9 +10,10 @@ use std::{fmt, sync::Arc, time::Duration};
 /// Settings of a [`super::Registry`]; `cli` takes them from flags and the environment.
 #[derive(Clone, Debug, Default)]
 pub struct NetConfig {
-    /// Proxy for https (`HTTPS_PROXY`, else `ALL_PROXY`): `http://[user:password@]host:port`. Plain http only ever
-    /// goes to this machine and so never through a proxy.
+    /// Proxy for https (`HTTPS_PROXY`, else `ALL_PROXY`): `http://[user:password@]host:port`.
     pub https_proxy: Option<String>,
+    /// Proxy for plain http (`HTTP_PROXY`, else `ALL_PROXY`). This machine is always reached directly.
+    pub http_proxy: Option<String>,
     /// Hosts that are reached directly (`NO_PROXY`): names with all below them, `.suffix`, addresses, `network/bits`,
     /// each with an optional port, and `*`; separated by commas.
     pub no_proxy: String,

@@ -32,6 +32,8 @@ pub(super) struct Ask<'a> {
     pub(super) url: Url,
     /// Values of Accept.
     pub(super) accept: &'a [&'a str],
+    /// Further headers.
+    pub(super) headers: &'a [(&'a str, &'a str)],
     /// Bytes of the body that are here already.
     pub(super) from: u64,
     /// Value of Authorization, for the origin of `url` only.
@@ -49,6 +51,8 @@ pub(super) enum Plain {
     Loopback,
     /// To the host of the request: the user named it with `http://`.
     Origin,
+    /// Wherever it leads: the user named a file, not a registry.
+    Anywhere,
 }
 
 /// A final answer: anything but a redirect.
@@ -110,25 +114,31 @@ impl Answer {
 #[derive(Debug)]
 pub(super) struct Http {
     direct: Agent,
-    proxied: Option<Agent>,
+    /// Agents that go through a proxy.
+    secure_proxied: Option<Agent>,
+    plain_proxied: Option<Agent>,
     no_proxy: String,
     pause: Pause,
 }
 
 impl Http {
     pub(super) fn new(config: &NetConfig) -> Result<Self> {
-        let proxy = match config.https_proxy.as_deref().filter(|text| !text.is_empty()) {
-            None => None,
-            Some(text) => Some(Proxy::new(text).map_err(|_| {
-                // Not shown: it may hold a password.
-                Error::usage("the proxy for https is not an address that can be used")
-                    .hint("write HTTPS_PROXY as `http://host:port`")
-            })?),
-        };
         let roots = super::roots::of(&config.authorities)?;
+        let through = |proxy: &Option<String>, name: &str| -> Result<Option<Agent>> {
+            let Some(text) = proxy.as_deref().filter(|text| !text.is_empty()) else {
+                return Ok(None);
+            };
+            let proxy = Proxy::new(text).map_err(|_| {
+                // Not shown: it may hold a password.
+                Error::usage(format!("the proxy for {name} is not an address that can be used"))
+                    .hint(format!("write {}_PROXY as `http://host:port`", name.to_uppercase()))
+            })?;
+            Ok(Some(agent(Some(proxy), roots.clone())))
+        };
         Ok(Self {
             direct: agent(None, roots.clone()),
-            proxied: proxy.map(|proxy| agent(Some(proxy), roots)),
+            secure_proxied: through(&config.https_proxy, "https")?,
+            plain_proxied: through(&config.http_proxy, "http")?,
             no_proxy: config.no_proxy.clone(),
             pause: config.pause.clone(),
         })
@@ -165,6 +175,7 @@ impl Http {
             let allowed = url.is_https()
                 || match ask.plain {
                     Plain::Never => false,
+                    Plain::Anywhere => true,
                     Plain::Loopback => url.is_loopback(),
                     Plain::Origin => url.same_origin(&ask.url),
                 };
@@ -200,6 +211,9 @@ impl Http {
         for accept in ask.accept {
             request = request.header("accept", *accept);
         }
+        for (name, value) in ask.headers {
+            request = request.header(*name, *value);
+        }
         if ask.from > 0 {
             request = request.header("range", format!("bytes={}-", ask.from));
         }
@@ -210,8 +224,10 @@ impl Http {
             let error = Error::registry(format!("{} gave a token that cannot be sent", ask.whom));
             Lost::fatal(Trouble::Broken, error)
         })?;
-        let agent = match &self.proxied {
-            Some(proxied) if url.is_https() && !is_direct(&self.no_proxy, url) => proxied,
+        let proxied = if url.is_https() { &self.secure_proxied } else { &self.plain_proxied };
+        let plain_here = url.is_loopback() && !url.is_https();
+        let agent = match proxied {
+            Some(proxied) if !plain_here && !is_direct(&self.no_proxy, url) => proxied,
             _ => &self.direct,
         };
         agent.run(request).map_err(|error| lost(ask, url, &error))

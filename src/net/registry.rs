@@ -225,6 +225,7 @@ impl Registry {
             method: wish.method,
             url,
             accept: wish.accept,
+            headers: &[],
             from: wish.from,
             authorization: known.as_deref(),
             plain: place.plain,
@@ -267,6 +268,7 @@ impl Registry {
             method: "GET",
             url,
             accept: &[],
+            headers: &[],
             from: 0,
             authorization: basic.as_deref(),
             plain: place.plain,
@@ -331,8 +333,18 @@ impl Registry {
         let look = |scheme: &str| {
             let url =
                 Url::parse(&format!("{scheme}://{host}/v2/")).ok_or_else(|| bad_name(host))?;
-            let (whom, accept, plain) = (&*whom, &[][..], Plain::Loopback);
-            Ok(Ask { whom, method: "GET", url, accept, from: 0, authorization: None, plain })
+            let (whom, accept, headers) = (&*whom, &[][..], &[][..]);
+            let plain = Plain::Loopback;
+            Ok(Ask {
+                whom,
+                method: "GET",
+                url,
+                accept,
+                headers,
+                from: 0,
+                authorization: None,
+                plain,
+            })
         };
         let plain = look("http")?;
         match self.http.follow(&plain) {

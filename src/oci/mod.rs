@@ -7,6 +7,7 @@ pub mod archive;
 pub mod blobs;
 pub mod decompress;
 pub mod digest;
+pub mod git_url;
 pub mod layout;
 pub mod media;
 pub mod merge;

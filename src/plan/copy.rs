@@ -5,10 +5,12 @@
 
 use super::chmod;
 use super::expander::Expander;
+use super::remote::RemoteSource;
 use super::step::{CopyFrom, CopyStep};
 use crate::dockerfile::ast::{AddInstruction, CopyInstruction, Heredoc, Word};
 use crate::dockerfile::expand::{self, Lookup};
 use crate::error::{Error, Result};
+use crate::oci::git_url::is_http;
 
 /// What the stage knows when the instruction comes.
 pub(super) struct Place<'a> {
@@ -38,26 +40,26 @@ pub(super) fn copy(place: &Place<'_>, copy: &CopyInstruction, from: CopyFrom) ->
 pub(super) fn add(place: &Place<'_>, add: &AddInstruction) -> Result<Copied> {
     let mut copied = shared(place, &add.copy, CopyFrom::Context)?;
     let source = place.expander.source;
-    let remote = copied.step.sources.iter().find(|(text, _)| is_http(text) || is_git(text));
+    let step = &mut copied.step;
+    let checksum =
+        add.checksum.as_ref().map(|word| place.expander.word(word, place.env)).transpose()?;
+    for (at, (text, span)) in step.sources.iter().enumerate() {
+        let keep = add.keep_git_dir.unwrap_or(false);
+        let found = RemoteSource::parse(text, checksum.as_deref(), keep)
+            .map_err(|error| error.at(source, *span))?;
+        step.remotes.extend(found.map(|found| (at, found)));
+    }
     if let Some(word) = &add.checksum {
-        let count = copied.step.sources.len() + copied.step.heredocs.len();
-        if count != 1 {
-            return Err(Error::dockerfile("checksum can't be specified for multiple sources")
-                .at(source, word.span));
+        let message = match (step.sources.len() + step.heredocs.len(), step.remotes.len()) {
+            (1, 1) => None,
+            (1, _) => Some("checksum requires HTTP(S) or Git sources"),
+            _ => Some("checksum can't be specified for multiple sources"),
+        };
+        if let Some(message) = message {
+            return Err(Error::dockerfile(message).at(source, word.span));
         }
-        if remote.is_none() {
-            return Err(
-                Error::dockerfile("checksum requires HTTP(S) or Git sources").at(source, word.span)
-            );
-        }
-        copied.step.checksum = Some(place.expander.word(word, place.env)?);
     }
-    if let Some((text, span)) = remote {
-        let what = if is_http(text) && !is_git(text) { "a URL" } else { "a Git repository" };
-        return Err(Error::dockerfile(format!("not yet supported: ADD of {what}"))
-            .at(source, *span)
-            .hint("download it into the build context before the build"));
-    }
+    copied.step.unpack_remote = add.unpack == Some(true);
     copied.step.add = true;
     copied.step.unpack = add.unpack.unwrap_or(true);
     Ok(copied)
@@ -97,7 +99,8 @@ fn shared(place: &Place<'_>, copy: &CopyInstruction, from: CopyFrom) -> Result<C
         link: copy.link,
         unpack: false,
         add: false,
-        checksum: None,
+        remotes: Vec::new(),
+        unpack_remote: false,
     };
     Ok(Copied { step, chmod })
 }
@@ -111,39 +114,4 @@ fn body(place: &Place<'_>, heredoc: &Heredoc) -> Result<Heredoc> {
         done.body = place.expander.heredoc(&done.body, heredoc.span, place.env)?;
     }
     Ok(done)
-}
-
-fn is_http(source: &str) -> bool {
-    source.starts_with("http://") || source.starts_with("https://")
-}
-
-/// Git by scheme, by `user@host:path`, or by an http path that ends in `.git` before a `#` or `?`.
-fn is_git(source: &str) -> bool {
-    if source.starts_with("git://") || source.starts_with("ssh://") || source.starts_with("git@") {
-        return true;
-    }
-    let path = source.split(['#', '?']).next().unwrap_or_default();
-    is_http(source) && path.strip_suffix(".git").is_some()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn remote_sources_are_told_apart() {
-        for (source, http, git) in [
-            ("https://h/x.tar.gz", true, false),
-            ("http://h/r.git", true, true),
-            ("https://h/r.git#main:sub", true, true),
-            ("https://h/r.git?branch=a", true, true),
-            ("git@h:r.git", false, true),
-            ("ssh://h/r", false, true),
-            ("git://h/r", false, true),
-            ("dir/http", false, false),
-            ("r.git", false, false),
-        ] {
-            assert_eq!((is_http(source), is_git(source)), (http, git), "{source}");
-        }
-    }
 }

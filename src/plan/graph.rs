@@ -4,6 +4,7 @@
 //! reachable stage only needs stages before it; or the images whose configs are missing. dockerfile.md §1.3, §1.10.
 
 use super::budget::STEP_COST;
+use super::contexts::{self, NamedContext};
 use super::expander::Expander;
 use super::links::{Names, Source};
 use super::step::BaseRef;
@@ -46,6 +47,8 @@ pub(super) enum Base {
     Image(BaseRef),
     /// Number of an earlier stage.
     Stage(usize),
+    /// A named context that is no image.
+    Files(String),
 }
 
 /// The graph, or images whose configs it needs first.
@@ -86,14 +89,22 @@ fn node(inputs: &Inputs<'_>, number: usize, stage: &Stage, names: &Names) -> Res
             "declare the variable with ARG before the first FROM, or pass it with `--build-arg`",
         ));
     }
+    let wanted = platform.as_ref().unwrap_or_else(|| inputs.target_platform());
+    let own = stage.from.name.as_ref().map(|name| name.text.as_str());
+    let is_stage = names.0.contains_key(&reference);
+    let replaced = own
+        .into_iter()
+        .chain((!is_stage).then_some(reference.as_str()))
+        .find_map(|name| contexts::find(&inputs.request.contexts, name, wanted));
     // Names are stored in lower case and looked up as written: `FROM Up` is an image even with a stage `up`.
-    let base = match names.0.get(&reference).and_then(|numbers| numbers.last()) {
-        Some(stage) => Base::Stage(*stage),
-        None if reference == "scratch" => Base::Scratch,
-        None => Base::Image(BaseRef {
-            reference,
-            platform: platform.clone().unwrap_or_else(|| inputs.target_platform().clone()),
-        }),
+    let stage_of = |name: &str| names.0.get(name).and_then(|numbers| numbers.last()).copied();
+    let image = |reference: String| Base::Image(BaseRef { reference, platform: wanted.clone() });
+    let base = match (replaced, stage_of(&reference)) {
+        (Some((_, NamedContext::Image(reference))), _) => image(reference.clone()),
+        (Some((name, NamedContext::Files)), _) => Base::Files(name.to_owned()),
+        (None, Some(stage)) => Base::Stage(stage),
+        (None, None) if reference == "scratch" => Base::Scratch,
+        (None, None) => image(reference),
     };
     let shown = match &from.name {
         Some(name) => name.text.clone(),
@@ -143,7 +154,7 @@ impl Graph {
         let stages = self.nodes.iter().zip(&dockerfile.stages);
         let image = |(node, stage): (&Node, &Stage)| match &node.base {
             Base::Image(base) => Some((base.clone(), stage.from.base.span)),
-            Base::Scratch | Base::Stage(_) => None,
+            Base::Scratch | Base::Stage(_) | Base::Files(_) => None,
         };
         stages.filter_map(image).collect()
     }
@@ -169,7 +180,7 @@ impl Graph {
                 {
                     missing.insert(base.clone());
                 }
-                Base::Image(_) | Base::Scratch => {}
+                Base::Image(_) | Base::Scratch | Base::Files(_) => {}
             }
             self.nodes[number].triggers = self.triggers(inputs, number)?;
             let own = &inputs.dockerfile.stages[number].instructions;
@@ -211,7 +222,7 @@ impl Graph {
     /// Triggers of a stage's base; none while an image's config is unknown.
     fn triggers(&self, inputs: &Inputs<'_>, number: usize) -> Result<Vec<Instruction>> {
         let texts: Vec<(&str, Span)> = match &self.nodes[number].base {
-            Base::Scratch => Vec::new(),
+            Base::Scratch | Base::Files(_) => Vec::new(),
             Base::Image(base) => {
                 let span = inputs.dockerfile.stages[number].from.span;
                 let config = inputs.bases.get(base);

@@ -2,6 +2,7 @@
 //!
 //! In: the stages of a [`Graph`] and an instruction. Out: resolved links, or BuildKit's errors; dockerfile.md §1.10.
 
+use super::contexts::{self, NamedContext};
 use super::graph::Graph;
 use super::step::{BaseRef, CopyFrom};
 use super::{Inputs, mounts};
@@ -68,10 +69,17 @@ impl Graph {
             Source::Image if from == "scratch" => {
                 Err(Error::dockerfile("not yet supported: `scratch` as a source of files"))
             }
-            Source::Image => Ok(CopyFrom::Image(BaseRef {
-                reference: from.to_owned(),
-                platform: inputs.target_platform().clone(),
-            })),
+            Source::Image => {
+                let platform = inputs.target_platform().clone();
+                let reference = match contexts::find(&inputs.request.contexts, from, &platform) {
+                    Some((name, NamedContext::Files)) => {
+                        return Ok(CopyFrom::Named(name.to_owned()));
+                    }
+                    Some((_, NamedContext::Image(reference))) => reference.clone(),
+                    None => from.to_owned(),
+                };
+                Ok(CopyFrom::Image(BaseRef { reference, platform }))
+            }
         }
     }
 

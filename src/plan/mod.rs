@@ -6,8 +6,10 @@
 
 mod budget;
 pub mod chmod;
+pub mod contexts;
 mod copy;
 mod csv;
+mod epoch;
 mod expander;
 mod graph;
 mod history;
@@ -21,6 +23,7 @@ mod outline;
 mod paths;
 mod ports;
 mod print;
+pub mod remote;
 mod run;
 mod scope;
 mod seen;
@@ -28,6 +31,7 @@ mod stage;
 mod state;
 pub mod step;
 
+pub use epoch::{Epoch, epoch};
 pub use join::join;
 pub use outline::{Outline, OutlineArg, Required, Target, outline, targets};
 pub use print::print_plan;
@@ -39,6 +43,7 @@ use crate::oci::platform::Platform;
 use crate::oci::spec::ImageConfig;
 use crate::source::Span;
 use budget::Budget;
+use contexts::NamedContexts;
 use expander::Expander;
 use graph::{Base, Graph, Resolved};
 use scope::Globals;
@@ -63,6 +68,10 @@ pub struct PlanRequest {
     pub network: NetworkMode,
     /// Epoch of the build: the value of `ARG SOURCE_DATE_EPOCH`.
     pub epoch: Option<i64>,
+    /// `--build-context`.
+    pub contexts: NamedContexts,
+    /// Times of contexts that have one, seconds since 1970; `context` is the main one.
+    pub times: BTreeMap<String, i64>,
 }
 
 /// What planning came to.
@@ -81,7 +90,9 @@ pub fn plan(
     request: &PlanRequest,
     bases: &BTreeMap<BaseRef, ImageConfig>,
 ) -> Result<Planned> {
-    plan_as(&Inputs::new(dockerfile, request, bases)?)
+    let platform = request.platform.as_ref().unwrap_or(&request.build_platform);
+    let dockerfile = contexts::without_replaced(dockerfile, &request.contexts, platform);
+    plan_as(&Inputs::new(&dockerfile, request, bases)?)
 }
 
 fn plan_as(inputs: &Inputs<'_>) -> Result<Planned> {
@@ -134,21 +145,6 @@ enum Mode {
     Outline,
     /// To check all stages.
     Check,
-}
-
-/// The epoch that a build has: the request's, else the value of SOURCE_DATE_EPOCH as build argument or as default of
-/// an ARG before the first FROM. Empty means none; so does `context`, since a local directory has no time of its own.
-pub fn epoch(dockerfile: &Dockerfile, request: &PlanRequest) -> Result<Option<i64>> {
-    let bases = BTreeMap::new();
-    let globals = Inputs::new(dockerfile, request, &bases)?.globals;
-    let given = globals.build_arg(scope::EPOCH).map(str::to_owned);
-    match given.or_else(|| globals.get(scope::EPOCH)).as_deref() {
-        None | Some("" | "context") => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| {
-            Error::dockerfile(format!("invalid SOURCE_DATE_EPOCH: {text}"))
-                .hint("the epoch is a whole number of seconds since 1970")
-        }),
-    }
 }
 
 /// What all parts of the planner read.
@@ -227,14 +223,19 @@ fn build_plan(inputs: &Inputs<'_>, graph: &Graph) -> Result<BuildPlan> {
             finish_target(inputs, &mut config);
         }
         let from = &inputs.dockerfile.stages[number].from;
+        let base = &graph.nodes[number].base;
+        let mut steps = built.steps;
+        if let Base::Files(name) = base {
+            steps.insert(0, stage::files_of_context(name, from));
+        }
         stages.push(StagePlan {
             number,
             name: from.name.as_ref().map(|name| name.text.clone()),
-            base: stage_base(&graph.nodes[number].base, &stage_index),
+            base: stage_base(base, &stage_index),
             span: from.span,
             text: from_text(from),
             platform: built.state.platform.clone(),
-            steps: built.steps,
+            steps,
             config,
         });
         states[number] = Some(built.state);
@@ -254,7 +255,7 @@ fn finish_target(inputs: &Inputs<'_>, config: &mut ImageConfig) {
 
 fn stage_base(base: &Base, stage_index: &[Option<usize>]) -> StageBase {
     match base {
-        Base::Scratch => StageBase::Scratch,
+        Base::Scratch | Base::Files(_) => StageBase::Scratch,
         Base::Image(image) => StageBase::Image(image.clone()),
         Base::Stage(number) => {
             StageBase::Stage(stage_index[*number].expect("the base of a needed stage is needed"))

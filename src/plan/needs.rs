@@ -50,7 +50,7 @@ impl StagePlan {
         };
         let from = |from: &CopyFrom| match from {
             CopyFrom::Stage(stage) => Some(*stage),
-            CopyFrom::Context | CopyFrom::Image(_) => None,
+            CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Image(_) => None,
         };
         let sources = self.steps.iter().flat_map(|step| step.kind.sources());
         base.into_iter().chain(sources.filter_map(from)).collect()

@@ -4,6 +4,7 @@
 //! out; control characters are escaped.
 
 use super::history::quote;
+use super::remote::RemoteSource;
 use super::step::{
     BuildPlan, CacheSharing, Chmod, CopyFrom, CopyStep, Env, NetworkMode, RunMount, RunMountKind,
     RunStep, StageBase, StagePlan, Step, StepKind,
@@ -125,6 +126,10 @@ impl Printer<'_> {
             let required = if agent.required { " required" } else { "" };
             self.field("ssh", &format!("{} -> {}{required}", agent.id, agent.target));
         }
+        for device in &run.devices {
+            let required = if device.required { " required" } else { "" };
+            self.field("device", &format!("{}{required}", device.name));
+        }
         for (name, body) in &run.scripts {
             self.field("script", &format!("{name} {}", quote(body)));
         }
@@ -140,7 +145,7 @@ impl Printer<'_> {
         let access = if mount.read_only { "ro" } else { "rw" };
         let what = match &mount.kind {
             RunMountKind::Bind { from, source } => format!("bind {}:{source}", self.from(from)),
-            RunMountKind::Cache { id, from, sharing, owner: (uid, gid, mode) } => {
+            RunMountKind::Cache { id, from, inside, sharing, owner: (uid, gid, mode) } => {
                 let sharing = match sharing {
                     CacheSharing::Shared => "shared",
                     CacheSharing::Private => "private",
@@ -150,7 +155,9 @@ impl Printer<'_> {
                     Some((from, source)) => format!(" seed {}:{source}", self.from(from)),
                     None => String::new(),
                 };
-                format!("cache id {id} {sharing} {uid}:{gid} {mode:04o}{seed}")
+                let part =
+                    if inside.is_empty() { String::new() } else { format!(" part {inside}") };
+                format!("cache id {id}{part} {sharing} {uid}:{gid} {mode:04o}{seed}")
             }
             RunMountKind::Tmpfs { size } => match size {
                 Some(size) => format!("tmpfs {size} bytes"),
@@ -163,6 +170,7 @@ impl Printer<'_> {
     fn from(&self, from: &CopyFrom) -> String {
         match from {
             CopyFrom::Context => "context".to_owned(),
+            CopyFrom::Named(name) => format!("context `{name}`"),
             CopyFrom::Stage(index) => format!("stage {}", self.shown(*index)),
             CopyFrom::Image(image) => format!("image {} {}", image.reference, image.platform),
         }
@@ -188,10 +196,27 @@ impl Printer<'_> {
         for pattern in &copy.exclude {
             self.field("exclude", &quote(pattern));
         }
-        let flags = [(copy.parents, "parents"), (copy.link, "link"), (copy.unpack, "unpack")];
+        for (at, remote) in &copy.remotes {
+            let (text, _) = &copy.sources[*at];
+            match remote {
+                RemoteSource::Http { name, checksum, .. } => {
+                    let checksum = checksum.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
+                    self.field("fetched", &format!("{} as {}{checksum}", quote(text), quote(name)));
+                }
+                RemoteSource::Git(url) => {
+                    let commit = url.checksum.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
+                    self.field("git", &format!("{}{commit}", quote(text)));
+                }
+            }
+        }
+        let flags = [
+            (copy.parents, "parents"),
+            (copy.link, "link"),
+            (copy.unpack, "unpack"),
+            (copy.unpack_remote, "unpack-fetched"),
+        ];
         let set: Vec<&str> = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
         self.optional("flags", &set.join(" "));
-        self.optional("checksum", copy.checksum.as_deref().unwrap_or_default());
     }
 }
 

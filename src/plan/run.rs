@@ -8,13 +8,12 @@ use super::mounts::{self, Kind, Mount};
 use super::paths;
 use super::stage::StageBuilder;
 use super::step::{
-    CopyFrom, Env, NetworkMode, RunAgent, RunMount, RunMountKind, RunSecret, RunStep,
+    CopyFrom, Env, NetworkMode, RunAgent, RunDevice, RunMount, RunMountKind, RunSecret, RunStep,
 };
 use crate::dockerfile::ast::{RunInstruction, Word};
 use crate::dockerfile::heredoc::{RunScript, run_script};
 use crate::error::{Error, Result};
 use crate::oci::spec::DEFAULT_PATH;
-use crate::source::Span;
 
 /// Where a script of a heredoc with `#!` is shown to the RUN.
 const SCRIPTS: &str = "/dev/pipes";
@@ -27,13 +26,6 @@ const AGENTS: &str = "/run/buildkit/ssh_agent";
 
 /// Build argument that keeps cache mounts of projects apart.
 const CACHE_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
-
-/// A step, and what was left out of it.
-pub(super) struct Planned {
-    pub(super) step: RunStep,
-    /// Optional things that this builder cannot give yet.
-    pub(super) skipped: Vec<(String, Span)>,
-}
 
 /// `--network=`; the parser has refused other words.
 fn network_mode(word: &Word) -> Result<NetworkMode> {
@@ -50,14 +42,12 @@ pub(super) fn run(
     stage: &StageBuilder<'_>,
     run: &RunInstruction,
     on_build: bool,
-) -> Result<Planned> {
+) -> Result<RunStep> {
     let inputs = stage.inputs;
     let source = &inputs.dockerfile.source;
     let network = run.network.as_ref().map(network_mode).transpose()?;
-    let mut skipped = Vec::new();
-    for device in &run.devices {
-        skipped.extend(skip_device(device).map_err(|error| error.at(source, device.span))?);
-    }
+    let device = |word| device(word).map_err(|error| error.at(source, word.span));
+    let devices = run.devices.iter().map(device).collect::<Result<Vec<_>>>()?;
     let mut seen = Mounts::default();
     for word in &run.mounts {
         seen.add(stage, word, on_build).map_err(|error| error.at(source, word.span))?;
@@ -81,9 +71,10 @@ pub(super) fn run(
         mounts: seen.plain,
         secrets: seen.secrets,
         agents: seen.agents,
+        devices,
         scripts,
     };
-    Ok(Planned { step, skipped })
+    Ok(step)
 }
 
 /// Program and arguments, and scripts to show.
@@ -106,18 +97,27 @@ fn command(stage: &StageBuilder<'_>, run: &RunInstruction) -> Result<Command> {
     }
 }
 
-/// `name[,required]`: a device that is not required may be missing.
-fn skip_device(word: &Word) -> Result<Option<(String, Span)>> {
+/// `NAME[,required]`, where `name=` may stand before the name.
+fn device(word: &Word) -> Result<RunDevice> {
     let (name, rest) = word.text.split_once(',').unwrap_or((&word.text, ""));
     let name = name.strip_prefix("name=").unwrap_or(name);
-    let required = rest.split(',').any(|key| matches!(key, "required" | "required=true"));
-    if required {
-        return Err(Error::dockerfile(format!("not yet supported: RUN --device (`{name}`)")));
+    let mut required = false;
+    for key in rest.split(',').filter(|key| !key.is_empty()) {
+        required = match key {
+            "required" | "required=true" => true,
+            "required=false" => false,
+            _ => {
+                let message = format!("unexpected key '{key}' of a device");
+                return Err(Error::dockerfile(message)
+                    .hint("write `--device=VENDOR/CLASS=NAME[,required]`"));
+            }
+        };
     }
-    Ok(Some((
-        format!("device `{name}` is not available: RUN --device is not yet supported"),
-        word.span,
-    )))
+    if !name.split('=').next().is_some_and(|kind| kind.contains('/')) {
+        return Err(Error::dockerfile(format!("`{name}` is no CDI name of a device"))
+            .hint("write `--device=VENDOR/CLASS=NAME[,required]`"));
+    }
+    Ok(RunDevice { name: name.to_owned(), required, span: word.span })
 }
 
 /// The mounts of one RUN.
@@ -185,17 +185,14 @@ fn mount_kind(stage: &StageBuilder<'_>, mount: &Mount) -> Result<RunMountKind> {
             // From nothing is what a cache starts with anyway.
             let nothing = mount.from == "scratch";
             let from = if nothing { CopyFrom::Context } else { stage.copy_from_mount(mount)? };
-            let seed = match from {
-                CopyFrom::Context if source == "/" => None,
-                CopyFrom::Context => {
-                    let message = "not yet supported: `source` of a cache mount without `from`";
-                    return Err(Error::dockerfile(message));
-                }
-                from => Some((from, source)),
+            let (seed, inside) = match from {
+                CopyFrom::Context => (None, source.trim_start_matches('/').to_owned()),
+                from => (Some((from, source)), String::new()),
             };
             RunMountKind::Cache {
                 id: cache_id(stage, mount),
                 from: seed,
+                inside,
                 sharing: mount.sharing,
                 owner: (mount.uid, mount.gid, mount.mode & 0o7777),
             }

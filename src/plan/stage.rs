@@ -11,7 +11,7 @@ use super::state::{self, State};
 use super::step::{CopyFrom, CopyStep, PlanWarning, Step, StepKind, WorkdirStep};
 use super::{Inputs, copy, history, image_config, paths, ports, run};
 use crate::dockerfile::ast::{
-    ArgInstruction, Instruction, InstructionKind, Pair, RunInstruction, Word,
+    ArgInstruction, FromInstruction, Instruction, InstructionKind, Pair, RunInstruction, Word,
 };
 use crate::dockerfile::lint::Warning;
 use crate::error::{Error, Result};
@@ -82,6 +82,29 @@ pub(super) fn build(
     }
     let StageBuilder { state, steps, warnings, lint, .. } = builder;
     Ok(Built { state, steps, warnings, checks: lint.warnings })
+}
+
+/// The files of a named context as the layer that a stage starts with.
+pub(super) fn files_of_context(name: &str, from: &FromInstruction) -> Step {
+    let copy = CopyStep {
+        from: CopyFrom::Named(name.to_owned()),
+        sources: vec![("/".to_owned(), from.base.span)],
+        remotes: Vec::new(),
+        heredocs: Vec::new(),
+        destination: "/".to_owned(),
+        cwd: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        exclude: Vec::new(),
+        parents: false,
+        link: false,
+        unpack: false,
+        unpack_remote: false,
+        add: false,
+    };
+    let text = format!("FROM {name}");
+    let created_by = Some(text.clone());
+    Step { kind: StepKind::Copy(copy), span: from.span, text, created_by, empty_layer: false }
 }
 
 impl StageBuilder<'_> {
@@ -287,16 +310,10 @@ impl StageBuilder<'_> {
         let scope = &self.state.scope;
         let size = scope.env_size() + scope.size() + self.place_size();
         self.inputs.budget.charge(size, &self.inputs.dockerfile.source, span)?;
-        let planned = run::run(self, instruction, on_build)?;
-        let skipped = planned.skipped.into_iter();
-        self.warnings
-            .extend(skipped.map(|(message, span)| PlanWarning { message, span: Some(span) }));
-        let created_by = history::run(&self.state.scope.arg_list(), &planned.step.argv);
-        Ok(Effect {
-            kind: StepKind::Run(planned.step),
-            created_by: Some(created_by),
-            empty_layer: false,
-        })
+        let step = run::run(self, instruction, on_build)?;
+        let created_by = history::run(&self.state.scope.arg_list(), &step.argv);
+        let kind = StepKind::Run(step);
+        Ok(Effect { kind, created_by: Some(created_by), empty_layer: false })
     }
 
     fn copied(

@@ -79,7 +79,7 @@ pub(super) fn start(
             state.config.config.on_build.clear();
             state
         }
-        Base::Scratch => State {
+        Base::Scratch | Base::Files(_) => State {
             scope: Scope::default(),
             config: image_config::scratch(platform),
             env: ImageEnv::new(Vec::new()),

@@ -1,5 +1,6 @@
 //! Steps: what `build` has to do, as plain data, everything expanded.
 
+use super::remote::RemoteSource;
 use crate::dockerfile::ast::Heredoc;
 use crate::dockerfile::lint::Warning;
 use crate::oci::platform::Platform;
@@ -127,6 +128,8 @@ pub struct RunStep {
     pub secrets: Vec<RunSecret>,
     /// `--mount=type=ssh`.
     pub agents: Vec<RunAgent>,
+    /// `--device`.
+    pub devices: Vec<RunDevice>,
     /// Read-only scripts shown under /dev/pipes: name and body (RUN heredoc with `#!`).
     pub scripts: Vec<(String, String)>,
 }
@@ -182,6 +185,8 @@ pub enum RunMountKind {
         id: String,
         /// Seed on first use.
         from: Option<(CopyFrom, String)>,
+        /// Path in the cache that is mounted; empty for all of it.
+        inside: String,
         /// Concurrent use.
         sharing: CacheSharing,
         /// Owner and mode on creation: uid, gid, mode.
@@ -222,6 +227,17 @@ pub struct RunAgent {
     pub owner: (u32, u32, u32),
 }
 
+/// A device that a RUN sees, by its CDI name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunDevice {
+    /// `vendor/class=device`.
+    pub name: String,
+    /// Its absence is an error.
+    pub required: bool,
+    /// Place of the flag's value.
+    pub span: Span,
+}
+
 /// Who may use a cache mount at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the flag's values")]
@@ -236,6 +252,8 @@ pub enum CacheSharing {
 pub enum CopyFrom {
     /// The build context.
     Context,
+    /// A named context, by the name that it was given under.
+    Named(String),
     /// An earlier stage: index into [`BuildPlan::stages`].
     Stage(usize),
     /// An image.
@@ -247,8 +265,10 @@ pub enum CopyFrom {
 pub struct CopyStep {
     /// Where from.
     pub from: CopyFrom,
-    /// Source paths as expanded (patterns allowed), with their places.
+    /// Sources as expanded, with their places: paths (patterns allowed), and the texts of `remotes`.
     pub sources: Vec<(String, Span)>,
+    /// Sources of ADD that are elsewhere, by their place among `sources`.
+    pub remotes: Vec<(usize, RemoteSource)>,
     /// Heredoc sources: body already expanded and chomped.
     pub heredocs: Vec<Heredoc>,
     /// Destination as expanded, relative ones not yet joined with `cwd`.
@@ -267,10 +287,25 @@ pub struct CopyStep {
     pub link: bool,
     /// True for ADD: local archives are unpacked.
     pub unpack: bool,
+    /// Archives that are fetched are unpacked, too.
+    pub unpack_remote: bool,
     /// True when the instruction is ADD.
     pub add: bool,
-    /// `--checksum`.
-    pub checksum: Option<String>,
+}
+
+impl CopyStep {
+    /// `--link`: the layer is made on nothing and never looks at what is below. With `--chmod` it is a copy like any
+    /// other, as in BuildKit.
+    pub fn is_independent(&self) -> bool {
+        self.link && self.chmod.is_none()
+    }
+
+    /// The sources that are paths.
+    pub fn paths(&self) -> Vec<(String, Span)> {
+        let is_path = |at: &usize| !self.remotes.iter().any(|(remote, _)| remote == at);
+        let all = self.sources.iter().enumerate();
+        all.filter(|(at, _)| is_path(at)).map(|(_, source)| source.clone()).collect()
+    }
 }
 
 /// A `--chmod` value.

@@ -85,7 +85,7 @@ error: security.insecure is not allowed
    |
  3 | RUN --security=insecure id
    | ^^^^^^^^^^^^^^^^^^^^^^^^^^
- cause: not yet supported: RUN --security=insecure
+help: if you trust this Dockerfile, allow it: `--allow security.insecure`
 "
     );
 }

@@ -8,7 +8,7 @@ mod glob;
 #[cfg(test)]
 mod tests;
 
-use super::yaml::Problems;
+use crate::yaml::Problems;
 use crate::{
     error::{Error, Place, Result},
     source::{SourceFile, Span},

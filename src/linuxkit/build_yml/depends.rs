@@ -3,7 +3,7 @@
 //! Paths are checked as texts: they must lead into the package directory. Every image must have a digest, since
 //! otherwise one tag would stand for many contents.
 
-use super::super::yaml::{Node, Problems};
+use crate::yaml::{Node, Problems};
 use crate::{
     context::pattern,
     error::{Error, Result},

@@ -9,15 +9,12 @@ mod tests;
 
 pub use depends::{DependTarget, Depends, ImageList, parse_image_list};
 
-use super::{
-    build_args::BuildArg,
-    config,
-    yaml::{self, Entry, Node, Problems},
-};
+use super::{build_args::BuildArg, config};
 use crate::{
     dockerfile::suggest,
     error::{Error, Result},
     source::{SourceFile, Span},
+    yaml::{self, Entry, Node, Problems},
 };
 use std::{rc::Rc, sync::Arc};
 

@@ -8,8 +8,8 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use super::yaml::{Entry, Node, Problems, Scalar, Value, shorten};
 use crate::error::Error;
+use crate::yaml::{Entry, Node, Problems, Scalar, Value, shorten};
 use schema::{Field, Kind, Omit, Struct};
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Labels as whole texts, one group of fields after the other, and whole errors.
 
 use super::*;
-use crate::{error::Result, linuxkit::yaml, source::SourceFile};
+use crate::{error::Result, source::SourceFile, yaml};
 use std::sync::Arc;
 
 /// The label of a `config`, given as its own YAML text.

@@ -83,6 +83,10 @@ impl Builder<'_> {
             qemu_image: options.qemu_image.clone(),
             images: (!options.ignore_cached || options.precache_images)
                 .then(|| self.cached_images()),
+            contexts: std::collections::BTreeMap::new(),
+            times: std::collections::BTreeMap::new(),
+            entitlements: Vec::new(),
+            cdi: Vec::new(),
             secrets: Vec::new(),
             agents: options.ssh.clone(),
             net: options.net.clone(),

@@ -166,11 +166,14 @@ fn the_epoch_comes_from_the_request_or_the_file() {
     };
     let given = |value: &str| with_args(&[("SOURCE_DATE_EPOCH", value)]);
     let file = "ARG A=4\nARG SOURCE_DATE_EPOCH=${A}2\nFROM b\n";
-    assert_eq!(epoch_of(file, &request()).unwrap(), Some(42));
-    assert_eq!(epoch_of(file, &given("7")).unwrap(), Some(7));
-    assert_eq!(epoch_of(file, &given("")).unwrap(), None);
-    assert_eq!(epoch_of(file, &PlanRequest { epoch: Some(9), ..given("7") }).unwrap(), Some(9));
-    assert_eq!(epoch_of("FROM b\n", &given("context")).unwrap(), None);
+    assert_eq!(epoch_of(file, &request()).unwrap(), Epoch::At(42));
+    assert_eq!(epoch_of(file, &given("7")).unwrap(), Epoch::At(7));
+    assert_eq!(epoch_of(file, &given("")).unwrap(), Epoch::None);
+    assert_eq!(
+        epoch_of(file, &PlanRequest { epoch: Some(9), ..given("7") }).unwrap(),
+        Epoch::At(9)
+    );
+    assert_eq!(epoch_of("FROM b\n", &given("context")).unwrap(), Epoch::None);
     let error = epoch_of("FROM b\n", &given("now")).unwrap_err();
     assert_eq!(error.message(), "invalid SOURCE_DATE_EPOCH: now");
 }

@@ -28,6 +28,8 @@ fn request() -> PlanRequest {
         build_platform: platform("linux/amd64"),
         network: NetworkMode::Default,
         epoch: None,
+        contexts: BTreeMap::new(),
+        times: BTreeMap::new(),
     }
 }
 

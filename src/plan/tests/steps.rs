@@ -46,6 +46,7 @@ fn mounts_are_carried() {
     let cache = |id: &str, from, sharing, mode| RunMountKind::Cache {
         id: id.to_owned(),
         from,
+        inside: String::new(),
         sharing,
         owner: (0, 0, mode),
     };
@@ -112,10 +113,11 @@ fn secrets_and_agents_have_their_usual_places() {
 }
 
 #[test]
-fn optional_devices_are_left_out_and_said() {
-    let plan = planned("FROM b\nRUN --device=v/c=d x\n");
-    let warnings: Vec<&str> = plan.warnings.iter().map(|w| w.message.as_str()).collect();
-    assert_eq!(warnings, ["device `v/c=d` is not available: RUN --device is not yet supported"]);
+fn devices_are_names_that_may_be_required() {
+    let plan = planned("FROM b\nRUN --device=v/c=d --device=name=v/c=*,required --device=v/c x\n");
+    let devices: Vec<_> =
+        runs(&plan)[0].devices.iter().map(|d| (d.name.as_str(), d.required)).collect();
+    assert_eq!(devices, [("v/c=d", false), ("v/c=*", true), ("v/c", false)]);
 }
 
 #[test]
@@ -124,11 +126,8 @@ fn run_errors() {
         ("RUN --mount=typ=bind x", "2:13: unexpected key 'typ' in 'typ=bind' (did you mean type?)"),
         ("RUN --mount=type=cache x", "2:13: invalid mount target \"/\""),
         ("RUN --mount=target=/.. x", "2:13: invalid mount target \"/\""),
-        ("RUN --device=v/c=d,required x", "2:14: not yet supported: RUN --device (`v/c=d`)"),
-        (
-            "RUN --mount=type=cache,target=/c,source=/s x",
-            "2:13: not yet supported: `source` of a cache mount without `from`",
-        ),
+        ("RUN --device=d x", "2:14: `d` is no CDI name of a device"),
+        ("RUN --device=v/c=d,need x", "2:14: unexpected key 'need' of a device"),
     ] {
         assert_eq!(error(&format!("FROM b\n{line}\n")), expected, "{line}");
     }
@@ -197,8 +196,11 @@ fn heredocs_of_copy_are_expanded_unless_quoted() {
 fn copy_errors() {
     for (line, expected) in [
         ("COPY http://h/x /", "2:6: source can't be a URL for COPY"),
-        ("ADD https://h/x /", "2:5: not yet supported: ADD of a URL"),
-        ("ADD git@h:r.git /", "2:5: not yet supported: ADD of a Git repository"),
+        (
+            "ADD https://h/r.git?x=1 /",
+            "2:5: `https://h/r.git?x=1` is no address of a Git repository",
+        ),
+        ("ADD --checksum=md5:1 http://h/x /", "2:22: unsupported checksum `md5:1`"),
         ("ADD --checksum=sha256:1 x /", "2:16: checksum requires HTTP(S) or Git sources"),
         ("ADD --checksum=sha256:1 x y /", "2:16: checksum can't be specified for multiple sources"),
         (

@@ -3,6 +3,7 @@
 pub mod base;
 pub mod bases;
 pub mod foreign;
+pub mod http;
 pub mod outer;
 pub mod peers;
 pub mod platforms;

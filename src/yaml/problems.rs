@@ -19,41 +19,41 @@ const MAX_SHOWN: usize = 60;
 
 /// The errors of one text.
 #[derive(Debug)]
-pub(in crate::linuxkit) struct Problems {
+pub(crate) struct Problems {
     source: Arc<SourceFile>,
     errors: Vec<Error>,
 }
 
 impl Problems {
-    pub(in crate::linuxkit) fn new(source: &Arc<SourceFile>) -> Self {
+    pub(crate) fn new(source: &Arc<SourceFile>) -> Self {
         Self { source: Arc::clone(source), errors: Vec::new() }
     }
 
-    pub(in crate::linuxkit) fn source(&self) -> &Arc<SourceFile> {
+    pub(crate) fn source(&self) -> &Arc<SourceFile> {
         &self.source
     }
 
     /// True when no more problems are taken, and looking for hints is in vain.
-    pub(in crate::linuxkit) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.errors.len() >= MAX_PROBLEMS
     }
 
     /// Notes an error at a place.
-    pub(in crate::linuxkit) fn push(&mut self, span: Span, error: Error) {
+    pub(crate) fn push(&mut self, span: Span, error: Error) {
         if !self.is_full() {
             self.errors.push(error.at(&self.source, span));
         }
     }
 
     /// Notes a message at a place.
-    pub(in crate::linuxkit) fn report(&mut self, span: Span, message: impl Into<String>) {
+    pub(crate) fn report(&mut self, span: Span, message: impl Into<String>) {
         if !self.is_full() {
             self.push(span, Error::package(message));
         }
     }
 
     /// All that was noted, in the order of the text, as one error.
-    pub(in crate::linuxkit) fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         self.errors.sort_by_key(|error| error.place().map_or(0, |place| place.span.start));
         Error::several(self.errors).map_or(Ok(()), Err)
     }
@@ -64,7 +64,7 @@ impl Problems {
     }
 
     /// The text of a scalar as it was written: `0666` stays `0666`.
-    pub(in crate::linuxkit) fn text(&mut self, node: &Node, what: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, node: &Node, what: &str) -> Option<String> {
         match &node.value {
             Value::Scalar { .. } if node.is_null() => None,
             Value::Scalar { text, .. } => Some(text.clone()),
@@ -76,7 +76,7 @@ impl Problems {
     }
 
     /// True or false; the words of YAML 1.1 too, when they are not quoted.
-    pub(in crate::linuxkit) fn boolean(&mut self, node: &Node, what: &str) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, node: &Node, what: &str) -> Option<bool> {
         let plain = matches!(node.value, Value::Scalar { plain: true, .. });
         match node.scalar() {
             Some(Scalar::Null) => return None,
@@ -98,7 +98,7 @@ impl Problems {
     }
 
     /// A whole number within bounds. `1e3` is one too.
-    pub(in crate::linuxkit) fn integer(
+    pub(crate) fn integer(
         &mut self,
         node: &Node,
         what: &str,
@@ -125,11 +125,7 @@ impl Problems {
     }
 
     /// Elements of a list.
-    pub(in crate::linuxkit) fn list<'n>(
-        &mut self,
-        node: &'n Node,
-        what: &str,
-    ) -> Option<&'n [Rc<Node>]> {
+    pub(crate) fn list<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [Rc<Node>]> {
         match &node.value {
             Value::List(items) => return Some(items),
             _ if node.is_null() => {}
@@ -144,11 +140,7 @@ impl Problems {
     }
 
     /// A list of texts with their places; elements that are null are not there, as in Go.
-    pub(in crate::linuxkit) fn texts(
-        &mut self,
-        node: &Node,
-        what: &str,
-    ) -> Option<Vec<(String, Span)>> {
+    pub(crate) fn texts(&mut self, node: &Node, what: &str) -> Option<Vec<(String, Span)>> {
         let items = self.list(node, what)?;
         let what = format!("{what}[]");
         let text = |item: &Rc<Node>| Some((self.text(item, &what)?, item.span));
@@ -156,11 +148,7 @@ impl Problems {
     }
 
     /// Entries of a mapping. `what` is empty for the whole file.
-    pub(in crate::linuxkit) fn entries<'n>(
-        &mut self,
-        node: &'n Node,
-        what: &str,
-    ) -> Option<&'n [Entry]> {
+    pub(crate) fn entries<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [Entry]> {
         match &node.value {
             Value::Map(entries) => return Some(entries),
             _ if node.is_null() => {}
@@ -170,7 +158,7 @@ impl Problems {
     }
 
     /// Notes a key that nobody knows. `inside` is the name of the mapping, empty at the top.
-    pub(in crate::linuxkit) fn unknown_key(&mut self, entry: &Entry, inside: &str, known: &[&str]) {
+    pub(crate) fn unknown_key(&mut self, entry: &Entry, inside: &str, known: &[&str]) {
         if self.is_full() {
             return;
         }
@@ -201,7 +189,7 @@ fn describe(node: &Node) -> String {
 }
 
 /// The beginning of a text, for messages.
-pub(in crate::linuxkit) fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

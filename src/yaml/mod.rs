@@ -10,8 +10,8 @@ mod scalar;
 mod tests;
 mod tree;
 
-pub(super) use problems::{Problems, shorten};
-pub(super) use scalar::Scalar;
+pub(crate) use problems::{Problems, shorten};
+pub(crate) use scalar::Scalar;
 
 use crate::{
     error::{Error, Result},
@@ -22,23 +22,23 @@ use std::{rc::Rc, sync::Arc};
 use tree::Tree;
 
 /// Longest text taken; a real build.yml has a few hundred bytes.
-pub(super) const MAX_BYTES: usize = 1 << 20;
+pub(crate) const MAX_BYTES: usize = 1 << 20;
 
 /// Deepest nesting, with what aliases stand for.
 const MAX_DEPTH: usize = 64;
 
 /// One value and where it stands.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) span: Span,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) span: Span,
+    pub(crate) value: Value,
     /// Bytes that the value stands for when every alias is written out, roughly.
     weight: usize,
     depth: usize,
 }
 
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// The text after unescaping; `plain` when its form says what it means (`12`, `yes`), as for `12` and not `"12"`.
     Scalar {
         text: String,
@@ -50,14 +50,14 @@ pub(super) enum Value {
 
 /// A key with its value. Keys are scalars, and no two of a mapping are equal.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) key: Rc<Node>,
-    pub(super) value: Rc<Node>,
+pub(crate) struct Entry {
+    pub(crate) key: Rc<Node>,
+    pub(crate) value: Rc<Node>,
 }
 
 impl Entry {
     /// Text of the key.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match &self.key.value {
             Value::Scalar { text, .. } => text,
             Value::List(_) | Value::Map(_) => "",
@@ -67,7 +67,7 @@ impl Entry {
 
 impl Node {
     /// What a scalar means when no type is asked for; `None` for lists and mappings.
-    pub(super) fn scalar(&self) -> Option<Scalar<'_>> {
+    pub(crate) fn scalar(&self) -> Option<Scalar<'_>> {
         match &self.value {
             Value::Scalar { text, plain: true } => Some(scalar::resolve(text)),
             Value::Scalar { text, plain: false } => Some(Scalar::Text(text)),
@@ -76,13 +76,13 @@ impl Node {
     }
 
     /// True for `~`, `null`, and no value at all.
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(self.scalar(), Some(Scalar::Null))
     }
 }
 
 /// Reads the first document. Mistakes that leave a tree (an equal key) go to `problems`; the rest is an error.
-pub(super) fn parse(problems: &mut Problems) -> Result<Option<Rc<Node>>> {
+pub(crate) fn parse(problems: &mut Problems) -> Result<Option<Rc<Node>>> {
     let source = Arc::clone(problems.source());
     let (text, start) = text_of(&source)?;
     let options = granit_parser::options! {
@@ -116,6 +116,35 @@ pub(super) fn parse(problems: &mut Problems) -> Result<Option<Rc<Node>>> {
         }
     }
     Ok(tree.finish())
+}
+
+/// The first document as JSON, for files whose form serde knows; nothing but strings as keys. No document is `null`.
+pub(crate) fn to_json(source: &Arc<SourceFile>) -> Result<serde_json::Value> {
+    let mut problems = Problems::new(source);
+    let root = parse(&mut problems)?;
+    problems.finish()?;
+    Ok(root.map_or(serde_json::Value::Null, |root| json_of(&root)))
+}
+
+/// Nodes are bounded in depth and, with what aliases stand for, in weight.
+fn json_of(node: &Node) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match &node.value {
+        Value::List(list) => Json::Array(list.iter().map(|node| json_of(node)).collect()),
+        Value::Map(entries) => {
+            let pair = |entry: &Entry| (entry.name().to_owned(), json_of(&entry.value));
+            Json::Object(entries.iter().map(pair).collect())
+        }
+        Value::Scalar { text, .. } => match node.scalar() {
+            Some(Scalar::Null) => Json::Null,
+            Some(Scalar::Bool(value)) => Json::Bool(value),
+            Some(Scalar::Int(value)) => {
+                i64::try_from(value).map_or_else(|_| text.clone().into(), Json::from)
+            }
+            Some(Scalar::Float(value)) => Json::from(value),
+            Some(Scalar::Text(_)) | None => text.clone().into(),
+        },
+    }
 }
 
 /// The text without a byte order mark, and where it starts.

@@ -1,0 +1,177 @@
+//! The mounts of one RUN: what `--mount` and `--device` ask for, made ready in this process.
+
+use super::devices::HostDevices;
+use super::keys;
+use super::mounts::{Binds, CacheMounts};
+use super::secrets::Private;
+use super::stage::Builder;
+use super::work::{Selection, plain_copy};
+use super::worker::Worker;
+use crate::context::Selected;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::executor::copy::{self, CopyRequest};
+use crate::layers::snapshot::random_id;
+use crate::oci::digest::FieldHasher;
+use crate::plan::step::{CacheSharing, CopyFrom, RunMountKind, RunStep};
+use crate::source::Span;
+use crate::sys::{SysResultExt, fs};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+impl Builder<'_> {
+    /// Gets the mounts of `RUN --mount` ready.
+    pub(super) fn binds(&self, step: &RunStep, worker: &Worker) -> Result<Binds> {
+        let mut binds = Binds::default();
+        let caches = CacheMounts::take(self.store, self.cache_ids(step)?, &worker.cancel)?;
+        for mount in &step.mounts {
+            match &mount.kind {
+                RunMountKind::Tmpfs { size } => binds.add_tmpfs(&mount.target, *size),
+                RunMountKind::Bind { from, source } => {
+                    let copy = self.private_copy(from, source, mount.span, worker)?;
+                    let path = copied_path(copy.path())?;
+                    binds.add_path(&mount.target, &path, mount.read_only, Some(copy))?;
+                }
+                RunMountKind::Cache { id, from, inside, sharing, owner } => {
+                    let path = caches.path(&self.cache_id(id, from.as_ref())?, *sharing)?;
+                    if !path.exists() {
+                        self.seed(path, from.as_ref(), *owner, mount.span, worker)?;
+                    }
+                    binds.add_inside(&mount.target, path, inside, mount.read_only)?;
+                }
+            }
+        }
+        self.add_devices(step, &mut binds)?;
+        binds.add_private(Private::of(step, self.request, &self.store.sub("tmp"))?);
+        binds.hold(caches);
+        Ok(binds)
+    }
+
+    /// Shows the devices of a RUN.
+    fn add_devices(&self, step: &RunStep, binds: &mut Binds) -> Result<()> {
+        if step.devices.is_empty() {
+            return Ok(());
+        }
+        let devices = HostDevices::read(&self.request.cdi);
+        for wanted in &step.devices {
+            let placed = |error: Error| error.at(&self.plan.source, wanted.span);
+            let Some(edits) = devices.find(&wanted.name).map_err(placed)? else {
+                let message = format!("there is no device `{}`", wanted.name);
+                let hint =
+                    format!("devices are described by CDI specs in {}", list(&self.request.cdi));
+                if wanted.required {
+                    return Err(placed(Error::environment(message).hint(hint)));
+                }
+                self.emitter.warn(message);
+                continue;
+            };
+            binds.add_edits(&edits).map_err(placed)?;
+        }
+        Ok(())
+    }
+
+    /// Under which name a cache is kept: a seed belongs to it, so that platforms with seeds of their own have caches of
+    /// their own.
+    pub(super) fn cache_id(&self, id: &str, seed: Option<&(CopyFrom, String)>) -> Result<String> {
+        let Some((from, source)) = seed else { return Ok(id.to_owned()) };
+        let tree = match from {
+            CopyFrom::Context | CopyFrom::Named(_) => return Ok(id.to_owned()),
+            CopyFrom::Image(base) => keys::base(Some(&self.image(base)?.manifest)),
+            CopyFrom::Stage(stage) => {
+                self.states.complete(*stage).ok_or_else(super::stage::stopped)?.key
+            }
+        };
+        let mut hasher = FieldHasher::new("nb-cache-1");
+        hasher.field(id.as_bytes()).field(tree.as_str().as_bytes()).field(source.as_bytes());
+        Ok(hasher.finish().to_string())
+    }
+
+    fn cache_ids(&self, step: &RunStep) -> Result<Vec<(String, CacheSharing)>> {
+        let caches = step.mounts.iter().filter_map(|mount| match &mount.kind {
+            RunMountKind::Cache { id, from, sharing, .. } => Some((id, from.as_ref(), *sharing)),
+            _ => None,
+        });
+        caches.map(|(id, seed, sharing)| Ok((self.cache_id(id, seed)?, sharing))).collect()
+    }
+
+    /// Copies what a bind mount shows into a directory of its own: ignore rules hold, writes are nobody's.
+    fn private_copy(
+        &self,
+        from: &CopyFrom,
+        source: &str,
+        span: Span,
+        worker: &Worker,
+    ) -> Result<tempfile::TempDir> {
+        let dir = tempfile::Builder::new()
+            .prefix("bind-")
+            .tempdir_in(self.store.sub("tmp"))
+            .or_error(ErrorKind::Environment, || {
+                "cannot make a directory in the store".to_owned()
+            })?;
+        self.copy_out(from, source, span, dir.path(), worker)?;
+        Ok(dir)
+    }
+
+    fn copy_out(
+        &self,
+        from: &CopyFrom,
+        source: &str,
+        span: Span,
+        to: &Path,
+        worker: &Worker,
+    ) -> Result<()> {
+        let tree = self
+            .source(from, Some(worker))?
+            .ok_or_else(|| Error::internal("a mount has no source"))?;
+        let sources = [(source.to_owned(), span)];
+        let selection = Selection::of_mount(from, &sources);
+        let selected = tree.select(&sources, self.options(&selection))?;
+        let root = fs::open_dir_path(to)
+            .or_error(ErrorKind::Environment, || format!("cannot open {}", to.display()))?;
+        let destination = if selected.iter().any(Selected::is_dir) { "/dir/" } else { "/file" };
+        copy::copy(&CopyRequest {
+            destination,
+            ..plain_copy(&tree, &selected, root.as_fd(), worker)
+        })
+    }
+
+    /// Makes a cache directory: empty or from its seed, with the wanted owner and mode.
+    fn seed(
+        &self,
+        path: &Path,
+        from: Option<&(CopyFrom, String)>,
+        owner: (u32, u32, u32),
+        span: Span,
+        worker: &Worker,
+    ) -> Result<()> {
+        let what = || format!("cannot make {}", path.display());
+        let temporary = path.with_extension(format!("new-{}", &random_id()[..8]));
+        std::fs::create_dir_all(temporary.join("dir")).or_error(ErrorKind::Environment, what)?;
+        if let Some((from, source)) = from {
+            self.copy_out(from, source, span, &temporary, worker)?;
+        }
+        let dir = fs::open_dir_path(&temporary).or_error(ErrorKind::Environment, what)?;
+        fs::lchown(&dir, b"dir", owner.0, owner.1).or_error(ErrorKind::Environment, what)?;
+        fs::chmod(&dir, b"dir", owner.2).or_error(ErrorKind::Environment, what)?;
+        // Whoever is first makes the cache; the other's is thrown away. Another RUN may have mounted the first one already.
+        let parent = path.parent().unwrap_or(path);
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let caches = fs::open_dir_path(parent).or_error(ErrorKind::Environment, what)?;
+        let _is_ours =
+            fs::rename_new(&dir, b"dir", &caches, name).or_error(ErrorKind::Environment, what)?;
+        let _empty_now = std::fs::remove_dir_all(&temporary);
+        Ok(())
+    }
+}
+
+fn list(paths: &[std::path::PathBuf]) -> String {
+    let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    shown.join(" and ")
+}
+
+fn copied_path(dir: &Path) -> Result<std::path::PathBuf> {
+    ["dir", "file"]
+        .iter()
+        .map(|name| dir.join(name))
+        .find(|path| path.exists())
+        .ok_or_else(|| Error::context("the source of a bind mount does not exist"))
+}

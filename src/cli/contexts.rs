@@ -1,0 +1,334 @@
+//! Where a build's files come from: the context (a directory, a tar, a URL, a Git repository), the Dockerfile in it, and
+//! `--build-context` (dockerfile.md §1.10).
+//!
+//! What is not a directory of this machine is fetched or unpacked into the store's `tmp` first, without any privileges; the
+//! ignore rules of such a context are not applied, as BuildKit does not apply them either.
+
+use super::args::BuildArgs;
+use super::build::{net_config, open_context, plain};
+use super::environment::Environment;
+use crate::build::request::{ContextSource, ImageSource};
+use crate::build::store::Store;
+use crate::context::FileTree;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::layers::apply::{ApplyOptions, Devices, apply};
+use crate::layers::compress::{decompressor, guarded};
+use crate::layers::tar_read::looks_like_tar;
+use crate::net::{Fetched, Fetcher, Git, NetConfig};
+use crate::oci::archive::{self, Expect, Import, Input, Select};
+use crate::oci::git_url::{GitUrl, is_http};
+use crate::oci::spec::Descriptor;
+use crate::oci::{Digest, Reference};
+use crate::source::SourceFile;
+use crate::sys::{SysResultExt, fs, root};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// The largest Dockerfile that is read, in bytes.
+const LARGEST_DOCKERFILE: u64 = 16 << 20;
+/// Names of the Dockerfile that are tried.
+const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+
+/// Everything that a build reads files from.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) dockerfile: Arc<SourceFile>,
+    pub(super) tree: FileTree,
+    pub(super) named: BTreeMap<String, ContextSource>,
+    /// Layouts among the named contexts.
+    pub(super) images: Option<ImageSource>,
+    /// Times of contexts that have one, seconds since 1970: `context` is the main one.
+    pub(super) times: BTreeMap<String, i64>,
+    /// What was fetched and unpacked; goes away with the value.
+    pub(super) fetched: Vec<TempDir>,
+}
+
+/// Opens all contexts and reads the Dockerfile.
+/// Without a store there is a place for temporary files, but none for images.
+pub(super) fn open(
+    args: &BuildArgs,
+    environment: &Environment,
+    store: Option<&Store>,
+) -> Result<Opened> {
+    let mut opener = Opener {
+        net: net_config(environment),
+        store,
+        tmp: store.map_or_else(|| environment.tmp(), |store| store.sub("tmp")),
+        fetched: Vec::new(),
+        times: BTreeMap::new(),
+        layouts: BTreeMap::new(),
+    };
+    let (dockerfile, tree) = opener.main(args)?;
+    let mut named = BTreeMap::new();
+    for word in &args.build_contexts {
+        let (name, source) = opener.named(word)?;
+        named.insert(name, source);
+    }
+    let Opener { fetched, times, layouts, .. } = opener;
+    let images = (!layouts.is_empty()).then(|| {
+        ImageSource(Arc::new(move |reference, _| Ok(layouts.get(&reference.to_string()).cloned())))
+    });
+    Ok(Opened { dockerfile, tree, named, images, times, fetched })
+}
+
+struct Opener<'a> {
+    net: NetConfig,
+    store: Option<&'a Store>,
+    tmp: PathBuf,
+    fetched: Vec<TempDir>,
+    times: BTreeMap<String, i64>,
+    /// Images of layouts, by the references that stand for them.
+    layouts: BTreeMap<String, Descriptor>,
+}
+
+/// What came from elsewhere.
+enum Arrived {
+    /// A tree, below a directory of ours.
+    Tree(FileTree),
+    /// One file that is no archive.
+    Text(Vec<u8>),
+}
+
+impl Opener<'_> {
+    fn main(&mut self, args: &BuildArgs) -> Result<(Arc<SourceFile>, FileTree)> {
+        let text = args.context.to_string_lossy();
+        let from_stdin = args.file.as_deref() == Some(Path::new("-"));
+        let arrived = if text == "-" {
+            if from_stdin {
+                return Err(Error::usage(
+                    "standard input cannot be the context and the Dockerfile",
+                ));
+            }
+            self.unpack(std::io::stdin().lock(), "standard input")?
+        } else if let Some(url) = GitUrl::parse_context(&text) {
+            let (tree, time) = self.checkout(&url?)?;
+            self.times.insert("context".to_owned(), time);
+            Arrived::Tree(tree)
+        } else if is_http(&text) {
+            self.download(&text, "context")?
+        } else {
+            let (dockerfile, path) = dockerfile_of_directory(args)?;
+            return Ok((dockerfile, open_context(&args.context, path.as_deref())?));
+        };
+        match (arrived, &args.file) {
+            (Arrived::Tree(tree), _) if from_stdin => Ok((dockerfile_of_stdin()?, tree)),
+            (Arrived::Tree(tree), file) => Ok((dockerfile_in(&tree, file.as_deref())?, tree)),
+            (Arrived::Text(_), Some(file)) => Err(Error::usage(format!(
+                "`{text}` is a Dockerfile itself, and `-f {}` names another one",
+                file.display()
+            ))),
+            (Arrived::Text(text), None) => {
+                let tree = self.empty()?;
+                Ok((Arc::new(SourceFile::new("Dockerfile", text)), tree))
+            }
+        }
+    }
+
+    /// One `--build-context NAME=SOURCE`.
+    fn named(&mut self, word: &str) -> Result<(String, ContextSource)> {
+        let Some((name, value)) =
+            word.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty())
+        else {
+            return Err(Error::usage(format!("invalid build context `{word}`"))
+                .hint("write `NAME=DIRECTORY`, `NAME=docker-image://IMAGE`, `NAME=oci-layout://PATH`, or `NAME=URL`"));
+        };
+        if matches!(name, "scratch" | "context") {
+            return Err(Error::usage(format!(
+                "`{name}` always means the same and cannot be replaced"
+            )));
+        }
+        let source = self.named_source(name, value);
+        let source = source.map_err(|error| error.wrap(format!("build context `{name}`")))?;
+        Ok((name.to_owned(), source))
+    }
+
+    fn named_source(&mut self, name: &str, value: &str) -> Result<ContextSource> {
+        if let Some(image) = value.strip_prefix("docker-image://") {
+            return Ok(ContextSource::Image(image.to_owned()));
+        }
+        if let Some(layout) = value.strip_prefix("oci-layout://") {
+            return self.layout(layout).map(ContextSource::Image);
+        }
+        if let Some(url) = GitUrl::parse_context(value) {
+            let (tree, time) = self.checkout(&url?)?;
+            self.times.insert(name.to_owned(), time);
+            return Ok(ContextSource::Files(tree));
+        }
+        if is_http(value) {
+            return match self.download(value, name)? {
+                Arrived::Tree(tree) => Ok(ContextSource::Files(tree)),
+                Arrived::Text(_) => Err(Error::usage(format!("`{value}` is no archive"))
+                    .hint("a single file is added by ADD")),
+            };
+        }
+        if let Some((scheme, _)) = value.split_once("://") {
+            return Err(Error::usage(format!("contexts by `{scheme}://` are not known here")));
+        }
+        open_context(Path::new(value), None).map(ContextSource::Files)
+    }
+
+    /// Brings an image of a layout into the store, under no name; gives a reference that stands for it in this build.
+    fn layout(&mut self, text: &str) -> Result<String> {
+        let (path, select) = match (text.split_once('@'), text.rsplit_once(':')) {
+            (Some((path, digest)), _) => {
+                // `path:tag@digest`: the digest says more.
+                let path = path
+                    .rsplit_once(':')
+                    .map_or(path, |(path, tag)| if tag.contains('/') { text } else { path });
+                (path, Select::Named(digest.to_owned()))
+            }
+            (None, Some((path, tag))) if !tag.contains('/') => {
+                (path, Select::Named(tag.to_owned()))
+            }
+            _ => (text, Select::Only),
+        };
+        let request = Import {
+            input: Input::Path(PathBuf::from(path)),
+            expect: Expect::Oci,
+            select,
+            tmp: &self.tmp,
+            rootfs: None,
+        };
+        let store = self.store.ok_or_else(|| Error::environment("there is no store for images"))?;
+        let imported = archive::import(request, store.images())?;
+        let [image] = &imported.images[..] else {
+            return Err(Error::usage(format!("`{path}` has several images"))
+                .hint("choose one by its tag or digest: `oci-layout://PATH:TAG`"));
+        };
+        let digest = Digest::parse(image.descriptor.digest().as_ref())?;
+        let reference = Reference::parse(&format!("layout.invalid/context@{digest}"))?.to_string();
+        self.layouts.insert(reference.clone(), image.descriptor.clone());
+        Ok(reference)
+    }
+
+    fn checkout(&mut self, url: &GitUrl) -> Result<(FileTree, i64)> {
+        let git = Git::new();
+        let commit = git.resolve(url)?;
+        let dir = self.directory()?;
+        let time = git.checkout(url, &commit, dir.path())?;
+        let what = || format!("there is no directory `{}` in `{}`", url.subdir, url.remote);
+        let top = fs::open_dir_path(dir.path()).or_error(ErrorKind::Environment, what)?;
+        let below = root::open_dir(&top, url.subdir.trim_matches('/').as_bytes())
+            .or_error(ErrorKind::Context, what)?;
+        self.fetched.push(dir);
+        Ok((FileTree::context(below, None), time))
+    }
+
+    fn download(&mut self, url: &str, name: &str) -> Result<Arrived> {
+        let fetcher = Fetcher::new(&self.net)?;
+        let Fetched::New(body, validators) = fetcher.get(url, None, None)? else {
+            return Err(Error::internal("a file that nothing is known of is unchanged"));
+        };
+        self.times.extend(validators.modified().map(|time| (name.to_owned(), time)));
+        self.unpack(body, url)
+    }
+
+    /// Unpacks an archive of any compression, or takes a text as it is.
+    fn unpack(&mut self, mut from: impl Read, shown: &str) -> Result<Arrived> {
+        let what = || format!("cannot read the context from {shown}");
+        let mut file = tempfile::tempfile_in(&self.tmp).or_error(ErrorKind::Environment, what)?;
+        std::io::copy(&mut from, &mut file).or_error(ErrorKind::Context, what)?;
+        if !is_archive(&file).or_error(ErrorKind::Context, what)? {
+            file.rewind().or_error(ErrorKind::Environment, what)?;
+            return read_limited(file, shown).map(Arrived::Text);
+        }
+        file.rewind().or_error(ErrorKind::Environment, what)?;
+        let dir = self.directory()?;
+        let root = fs::open_dir_path(dir.path()).or_error(ErrorKind::Environment, what)?;
+        // Owners mean nothing in a context, and devices have no place in one.
+        let options = ApplyOptions { owner: false, ..ApplyOptions::archive(Devices::Skip) };
+        let plain = guarded(BufReader::with_capacity(1 << 18, file), options.limits.ratio)?;
+        apply(plain, std::os::fd::AsFd::as_fd(&root), &options)
+            .map_err(|error| error.wrap(what()))?;
+        self.fetched.push(dir);
+        Ok(Arrived::Tree(FileTree::context(root, None)))
+    }
+
+    fn empty(&mut self) -> Result<FileTree> {
+        let dir = self.directory()?;
+        let tree = open_context(dir.path(), None)?;
+        self.fetched.push(dir);
+        Ok(tree)
+    }
+
+    fn directory(&self) -> Result<TempDir> {
+        tempfile::Builder::new()
+            .prefix("context-")
+            .tempdir_in(&self.tmp)
+            .or_error(ErrorKind::Environment, || "cannot make a directory in the store".to_owned())
+    }
+}
+
+/// By its content, whatever its compression.
+fn is_archive(file: &File) -> std::io::Result<bool> {
+    let mut again = file.try_clone()?;
+    again.rewind()?;
+    let mut start = Vec::new();
+    // What does not unpack is no archive.
+    if let Ok(plain) = decompressor(BufReader::new(again)) {
+        let _short = plain.take(1024).read_to_end(&mut start);
+    }
+    Ok(looks_like_tar(&start))
+}
+
+/// The Dockerfile of a context on this machine, and where it is.
+fn dockerfile_of_directory(args: &BuildArgs) -> Result<(Arc<SourceFile>, Option<PathBuf>)> {
+    if args.file.as_deref() == Some(Path::new("-")) {
+        return Ok((dockerfile_of_stdin()?, None));
+    }
+    let path = args.file.clone().unwrap_or_else(|| {
+        let known = NAMES.map(|name| args.context.join(name));
+        known.iter().find(|path| path.exists()).unwrap_or(&known[0]).clone()
+    });
+    let shown = path.strip_prefix("./").unwrap_or(&path).display().to_string();
+    let file = File::open(&path).map_err(|error| {
+        let made =
+            Error::dockerfile(format!("cannot read the Dockerfile `{shown}`")).cause(plain(&error));
+        if args.file.is_none() && args.context.is_dir() {
+            made.hint("name another file with `-f`")
+        } else {
+            made
+        }
+    })?;
+    let text = read_limited(file, &shown)?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = if args.file.is_some() { shown } else { name.unwrap_or(shown) };
+    Ok((Arc::new(SourceFile::new(name, text)), Some(path)))
+}
+
+fn dockerfile_of_stdin() -> Result<Arc<SourceFile>> {
+    let text = read_limited(std::io::stdin().lock(), "standard input")?;
+    Ok(Arc::new(SourceFile::new("Dockerfile", text)))
+}
+
+/// The Dockerfile of a context that was fetched: links in its path stay inside.
+fn dockerfile_in(tree: &FileTree, file: Option<&Path>) -> Result<Arc<SourceFile>> {
+    let given = file.map(|file| file.to_string_lossy().into_owned());
+    let names: Vec<String> =
+        given.map_or_else(|| NAMES.map(str::to_owned).to_vec(), |file| vec![file]);
+    for name in &names {
+        let path = name.trim_start_matches("./").trim_start_matches('/').as_bytes();
+        if let Ok(opened) = root::open_read(tree.root(), path) {
+            let text = read_limited(opened, name)?;
+            return Ok(Arc::new(SourceFile::new(name.clone(), text)));
+        }
+    }
+    Err(Error::dockerfile(format!("there is no `{}` in the context", names[0]))
+        .hint("name another file of the context with `-f`"))
+}
+
+fn read_limited(reader: impl Read, what: &str) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    reader
+        .take(LARGEST_DOCKERFILE + 1)
+        .read_to_end(&mut text)
+        .or_error(ErrorKind::Dockerfile, || format!("cannot read the Dockerfile `{what}`"))?;
+    if text.len() as u64 > LARGEST_DOCKERFILE {
+        return Err(Error::dockerfile(format!("the Dockerfile `{what}` is larger than 16 MiB")));
+    }
+    Ok(text)
+}

@@ -1,0 +1,232 @@
+//! Where the files of a build come from: standard input, archives, URLs, repositories, and named contexts.
+
+use crate::remote::repositories;
+use crate::support::http::{Page, Web};
+use crate::support::{Said, World, peer, program};
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+/// Builds with something on standard input.
+fn with_stdin(world: &World, input: &[u8], args: &[&str]) -> Said {
+    let mut command = world.command(program());
+    command.args(["build", "--progress", "plain"]).args(args).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A program that fails early does not read all of it.
+    let _closed = child.stdin.take().unwrap().write_all(input);
+    Said::of(child.wait_with_output().unwrap())
+}
+
+fn tar_of(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o4755);
+        header.set_uid(1234);
+        header.set_gid(5);
+        header.set_mtime(1_234_567_890);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+const FILES: [(&str, &str); 4] = [
+    ("Dockerfile", "FROM scratch\nCOPY . /d/\n"),
+    ("other/Dockerfile", "FROM scratch\nCOPY sub/f /f\n"),
+    ("sub/f", "f\n"),
+    (".dockerignore", "sub\n"),
+];
+
+fn packed(tar: &[u8], by: &str) -> Vec<u8> {
+    let mut child = std::process::Command::new(by)
+        .arg("-c")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(tar).unwrap();
+    child.wait_with_output().unwrap().stdout
+}
+
+#[test]
+fn a_context_comes_as_a_tar_of_any_compression() {
+    for world in World::each() {
+        let tar = tar_of(&FILES);
+        let mut inputs = vec![tar.clone()];
+        inputs.extend(
+            ["gzip", "bzip2", "xz", "zstd"].iter().filter(|by| peer(by)).map(|by| packed(&tar, by)),
+        );
+        for input in inputs {
+            with_stdin(&world, &input, &["-t", "app", "-"]).ok();
+            // Ignore rules are the sender's business, owners nobody's.
+            assert_eq!(
+                world.listing("app"),
+                [
+                    "d dir 755 0:0 0",
+                    "d/.dockerignore file 4755 0:0 4",
+                    "d/Dockerfile file 4755 0:0 24",
+                    "d/other dir 755 0:0 0",
+                    "d/other/Dockerfile file 4755 0:0 27",
+                    "d/sub dir 755 0:0 0",
+                    "d/sub/f file 4755 0:0 2",
+                ]
+            );
+            with_stdin(&world, &input, &["-t", "app", "-f", "other/Dockerfile", "-"]).ok();
+            assert_eq!(world.listing("app"), ["f file 4755 0:0 2"]);
+        }
+        assert_eq!(
+            fs::read_dir(world.store().join("tmp")).unwrap().count(),
+            1,
+            "only the staging directory"
+        );
+    }
+}
+
+#[test]
+fn a_dockerfile_alone_has_an_empty_context() {
+    let world = World::new();
+    with_stdin(&world, b"FROM scratch\nLABEL a=b\n", &["-t", "app", "-"]).ok();
+    assert_eq!(world.config("app")["config"]["Labels"]["a"], "b");
+    let text = with_stdin(&world, b"FROM scratch\nCOPY a /\n", &["-"]).failed(1);
+    assert!(text.contains("`a` is not in the build context"), "{text}");
+    world.file("a", "a");
+    let context = world.context();
+    let context = context.to_str().unwrap();
+    with_stdin(&world, b"FROM scratch\nCOPY a /\n", &["-t", "app", "-f", "-", context]).ok();
+    assert_eq!(world.listing("app"), ["a file 644 0:0 1"]);
+    with_stdin(&world, b"", &["-f", "-", "-"]).failed(2);
+    with_stdin(&world, b"FROM scratch\n", &["-f", "Dockerfile", "-"]).failed(2);
+}
+
+#[test]
+fn a_hostile_context_stays_inside() {
+    let world = World::new();
+    let outside = world.path("outside");
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    tar.append_link(&mut header, "link", &outside).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "link/file", &b"x"[..]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    tar.append_link(&mut header, "Dockerfile", "/etc/passwd").unwrap();
+    let said = with_stdin(&world, &tar.into_inner().unwrap(), &["-"]);
+    assert_ne!(said.code, 0);
+    assert!(!outside.exists() && !said.stderr.contains("root:"), "{}", said.stderr);
+}
+
+#[test]
+fn a_context_comes_from_a_url_or_a_repository() {
+    for world in World::each() {
+        let web = Web::start();
+        web.put("/c.tar", Page::new(tar_of(&FILES)));
+        web.put("/Dockerfile", Page::new("FROM scratch\nLABEL a=url\n"));
+        let build = |args: &[&str]| world.run([&["build", "-q", "-t", "app"], args].concat());
+        build(&[&web.url("/c.tar")]).ok();
+        assert_eq!(world.listing("app").len(), 7);
+        build(&[&web.url("/Dockerfile")]).ok();
+        assert_eq!(world.config("app")["config"]["Labels"]["a"], "url");
+        assert!(build(&[&web.url("/gone")]).failed(1).contains("status 404"));
+        if !peer("git") {
+            return;
+        }
+        let (daemon, first, _work) = repositories();
+        let url = format!("git://127.0.0.1:{}/work", daemon.port);
+        world.file("df", "FROM scratch\nCOPY . /\n");
+        let file = world.context().join("df");
+        let text = fs::read(&file).unwrap();
+        with_stdin(&world, &text, &["-t", "app", "-f", "-", &format!("{url}#{first}")]).ok();
+        assert_eq!(
+            world.listing("app"),
+            [
+                "link symlink 777 0:0 x.sh",
+                "sub dir 755 0:0 0",
+                "sub/s.txt file 644 0:0 2",
+                "x.sh file 755 0:0 2"
+            ]
+        );
+        // The commit's time is the context's.
+        let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=context"];
+        let below = format!("{url}#v1:sub");
+        let args = [&["-t", "app", "-f", "-"], &epoch[..], &[&below]].concat();
+        with_stdin(&world, &text, &args).ok();
+        assert_eq!(world.config("app")["created"], "2021-05-01T00:00:00Z");
+        let text = build(&[&format!("{url}#v1:gone")]).failed(1);
+        assert!(text.contains("there is no directory `gone` in"), "{text}");
+        let text = build(&[&format!("{url}#v1")]).failed(1);
+        assert!(text.contains("there is no `Dockerfile` in the context"), "{text}");
+    }
+}
+
+#[test]
+fn a_named_context_replaces_images_and_stages() {
+    for world in World::each() {
+        let world = world.with_base();
+        fs::create_dir(world.path("dir")).unwrap();
+        for (name, content) in
+            [("file", "named\n"), ("hidden", "x\n"), (".dockerignore", "hidden\n")]
+        {
+            fs::write(world.path("dir").join(name), content).unwrap();
+        }
+        world.give();
+        let dir = world.path("dir");
+        let dir = dir.to_str().unwrap();
+        let text = "FROM nowhere.invalid/never:1 AS stage\nRUN exit 1\nCOPY gone /\n\
+                    FROM base\nCOPY --from=stage /file /from-stage\nCOPY --from=img:latest /file /from-image\n\
+                    RUN --mount=from=stage,target=/m cat /m/file && test ! -e /m/hidden\n\
+                    FROM stage AS last\nCOPY --from=1 /from-image /again\n";
+        let named = |value: &str| format!("--build-context={value}");
+        let (stage, image) =
+            (named(&format!("STAGE={dir}")), named(&format!("docker.io/library/img={dir}")));
+        let said = world.build(text, &["-t", "app", &stage, &image]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert_eq!(
+            world.listing("app"),
+            [".dockerignore file 644 0:0 7", "again file 644 0:0 6", "file file 644 0:0 6"]
+        );
+        world.validate("app");
+        let config = world.config("app");
+        let history = config["history"].as_array().unwrap().len();
+        assert_eq!(history, config["rootfs"]["diff_ids"].as_array().unwrap().len());
+        assert_eq!(world.build(text, &["-t", "app", &stage, &image]).done(), 0);
+
+        // Images: by reference, and out of a layout that no store has.
+        world.build("FROM base\nRUN echo layout > /l\nENV L=1\n", &["-t", "lay"]).ok();
+        let layout = world.path("out/lay");
+        world.run(["image", "save", "lay", "--format", "oci", "-o", layout.to_str().unwrap()]).ok();
+        world.run(["image", "rm", "lay"]).ok();
+        let text = "FROM a\nRUN test $L = 1\nCOPY --from=b /l /b\n";
+        let from = named(&format!("a=oci-layout://{}", layout.display()));
+        let copied = named(&format!("b=oci-layout://{}:latest", layout.display()));
+        world.build(text, &["-t", "app", &from, &copied]).ok();
+        let alias = named("a=docker-image://app");
+        world.build("FROM a\nRUN test -e /b\n", &[&alias]).ok();
+        // One platform alone.
+        let only = named(&format!("base::linux/mips64={dir}"));
+        world.build("FROM base\nRUN true\n", &[&only]).ok();
+    }
+}
+
+#[test]
+fn bad_contexts_are_told() {
+    let world = World::new();
+    let said = |value: &str, code| {
+        world.build("FROM scratch\n", &[&format!("--build-context={value}")]).failed(code)
+    };
+    for (value, why, code) in [
+        ("a", "invalid build context `a`", 2),
+        ("scratch=x", "`scratch` always means the same and cannot be replaced", 2),
+        ("a=ftp://x", "contexts by `ftp://` are not known here", 2),
+        ("a=/nonexistent", "cannot open the build context `/nonexistent`", 1),
+        ("a=oci-layout:///nonexistent", "build context `a`", 1),
+    ] {
+        let text = said(value, code);
+        assert!(text.contains(why), "{text}");
+    }
+}

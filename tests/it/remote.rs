@@ -1,0 +1,329 @@
+//! ADD of URLs and Git repositories, from servers on loopback.
+
+use crate::support::base::list_tar;
+use crate::support::http::{Page, Web};
+use crate::support::{Said, World, peer};
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+const MODIFIED: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+
+fn sha256(bytes: &[u8]) -> String {
+    nativebuild::oci::Digest::of(bytes).to_string()
+}
+
+fn archive() -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(0o640);
+    header.set_size(3);
+    header.set_mtime(1_000_000_000);
+    let mut tar =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    tar.append_data(&mut header, "in/file", &b"abc"[..]).unwrap();
+    tar.into_inner().unwrap().finish().unwrap()
+}
+
+/// Path, mode, owner, size and time of all entries of an image.
+fn times(world: &World, image: &str) -> Vec<String> {
+    let tar = world.path("out/times.tar");
+    world.run(["image", "export", image, "-o", tar.to_str().unwrap()]).ok();
+    let mut archive = tar::Archive::new(fs::File::open(tar).unwrap());
+    let entries = archive.entries().unwrap().map(Result::unwrap);
+    entries
+        .filter(|entry| entry.header().entry_type().is_file())
+        .map(|entry| {
+            let path = entry.path().unwrap().display().to_string();
+            format!(
+                "{path} {:o} {}",
+                entry.header().mode().unwrap(),
+                entry.header().mtime().unwrap()
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn statement_52_files_of_urls_have_their_servers_name_and_time() {
+    for world in World::each() {
+        let web = Web::start();
+        web.put("/", Page::new("index"));
+        web.put("/a/file.txt", Page::new("text").with("last-modified", MODIFIED));
+        web.put("/moved", Page { moved: Some("/a/file.txt".to_owned()), ..Page::default() });
+        web.put("/x.tar.gz", Page::new(archive()).with("etag", "\"1\""));
+        let url = |path: &str| web.url(path);
+        let text = format!(
+            "FROM scratch\nADD {} {} /d/\nADD {} /d/new\nADD --chown=7:8 --chmod=0644 {} /plain/\nADD --unpack {} /unpacked\n",
+            url("/a/file.txt?query"),
+            url("/"),
+            url("/moved"),
+            url("/x.tar.gz"),
+            url("/x.tar.gz")
+        );
+        web.put("/a/file.txt?query", Page::new("text").with("last-modified", MODIFIED));
+        let said = world.build(&text, &["-t", "app"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert_eq!(
+            times(&world, "app"),
+            [
+                "d/__unnamed__ 600 0",
+                "d/file.txt 600 1445412480",
+                "d/new 600 1445412480",
+                "plain/x.tar.gz 644 0",
+                "unpacked/in/file 640 1000000000",
+            ]
+        );
+        world.validate("app");
+        let listed = list_tar(&fs::read(world.path("out/times.tar")).unwrap());
+        assert!(
+            listed.iter().any(|line| line.starts_with("plain/x.tar.gz file 644 7:8")),
+            "{listed:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_its_server_calls_unchanged_is_not_fetched_again() {
+    let world = World::new();
+    let web = Web::start();
+    web.put("/f", Page::new("one").with("etag", "\"1\""));
+    web.put("/plain", Page::new("same"));
+    let text = format!("FROM scratch\nADD {} {} /d/\n", web.url("/f"), web.url("/plain"));
+    let first = world.build(&text, &[]).ok();
+    web.log();
+    let again = world.build(&text, &[]);
+    assert_eq!((again.cached(), again.stdout.as_str()), (1, first.as_str()));
+    assert_eq!(web.log(), ["GET /f 304", "GET /plain 200"]);
+    // Other content under the same name is another step; the old content is the old step.
+    web.put("/f", Page::new("two").with("etag", "\"2\""));
+    let changed = world.build(&text, &["-t", "app"]);
+    assert_eq!(changed.done(), 1, "{}", changed.stderr);
+    assert_ne!(changed.stdout, first);
+    web.put("/f", Page::new("one").with("etag", "\"3\""));
+    assert_eq!(world.build(&text, &[]).ok(), first);
+    // The cache of files may be lost at any time.
+    fs::remove_dir_all(world.store().join("cache/http")).unwrap();
+    assert_eq!(world.build(&text, &[]).ok(), first);
+}
+
+#[test]
+fn a_checksum_is_kept_and_spares_the_request() {
+    for world in World::each() {
+        let web = Web::start();
+        web.put("/f", Page::new("text").with("last-modified", MODIFIED));
+        let with = |sum: &str| format!("FROM scratch\nADD --checksum={sum} {} /f\n", web.url("/f"));
+        let good = with(&sha256(b"text"));
+        let first = world.build(&good, &["-t", "app"]).ok();
+        assert_eq!(times(&world, "app"), ["f 600 1445412480"]);
+        web.log();
+        assert_eq!(world.build(&good, &[]).ok(), first);
+        assert_eq!(world.build(&good, &["--no-cache", "-t", "app"]).code, 0);
+        assert_eq!(times(&world, "app"), ["f 600 1445412480"]);
+        assert_eq!(web.log(), Vec::<String>::new());
+        let bad = world.build(&with(&sha256(b"other")), &[]).failed(1);
+        assert!(bad.contains("has the wrong content\n"), "{bad}");
+        assert!(bad.contains(&format!("expected {}, found {}", sha256(b"other"), sha256(b"text"))));
+        let md5 = world.build(&with("md5:00"), &[]).failed(1);
+        assert!(md5.contains("unsupported checksum `md5:00`"), "{md5}");
+    }
+}
+
+#[test]
+fn logins_are_secrets_and_go_to_their_host_alone() {
+    let world = World::new();
+    let (web, other) = (Web::start(), Web::start());
+    web.put("/f", Page { wants: Some("Bearer t0ken".to_owned()), ..Page::new("text") });
+    other.put("/away", Page { moved: Some(web.url("/f")), ..Page::default() });
+    let token = world.path("token");
+    fs::write(&token, "t0ken\n").unwrap();
+    let secret = format!("id=HTTP_AUTH_TOKEN_127.0.0.1,src={}", token.display());
+    let text = |web: &Web, path: &str| format!("FROM scratch\nADD {} /f\n", web.url(path));
+    let refused = world.build(&text(&web, "/f"), &[]).failed(3);
+    assert!(refused.contains("status 401"), "{refused}");
+    world.build(&text(&web, "/f"), &["--secret", &secret]).ok();
+    // A redirect to another port is another host.
+    world.build(&text(&other, "/away"), &["--secret", &secret]).failed(3);
+}
+
+#[test]
+fn faults_of_urls_are_told_in_their_place() {
+    let world = World::new();
+    let web = Web::start();
+    let gone = web.url("/gone");
+    let text = world.build(&format!("FROM scratch\nADD {gone} /f\n"), &[]).failed(1);
+    assert!(
+        text.contains(&format!("cannot get {gone}")) && text.contains("Dockerfile:2:5"),
+        "{text}"
+    );
+    let two = format!("FROM scratch\nADD --checksum={} {gone} b /f/\n", sha256(b"x"));
+    let text = world.build(&two, &[]).failed(1);
+    assert!(text.contains("checksum can't be specified for multiple sources"), "{text}");
+    let user = world.build("FROM scratch\nADD http://me:secret@127.0.0.1/f /f\n", &[]).failed(1);
+    assert!(user.contains("an address has a host and no user name"), "{user}");
+    let copy = world.build(&format!("FROM scratch\nCOPY {gone} /f\n"), &[]).failed(1);
+    assert!(copy.contains("source can't be a URL for COPY"), "{copy}");
+}
+
+/// A server of the repositories below a directory.
+pub struct GitDaemon {
+    process: Child,
+    pub port: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for GitDaemon {
+    fn drop(&mut self) {
+        let _ended = self.process.kill().and_then(|()| self.process.wait());
+    }
+}
+
+fn git(dir: &std::path::Path, args: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"]);
+    for name in ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"] {
+        command.env(name, "2021-05-01T00:00:00Z");
+    }
+    Said::of(command.args(args).current_dir(dir).output().unwrap()).ok()
+}
+
+/// Two repositories, one with the other as a submodule, and their server; gives the first commit and the directory.
+pub fn repositories() -> (GitDaemon, String, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().to_owned();
+    let (work, part) = (root.join("work"), root.join("part"));
+    fs::create_dir_all(work.join("sub")).unwrap();
+    fs::create_dir_all(&part).unwrap();
+    git(&part, &["init", "-q", "-b", "main"]);
+    fs::write(part.join("part.txt"), "part\n").unwrap();
+    git(&part, &["add", "-A"]);
+    git(&part, &["commit", "-q", "-m", "part"]);
+    git(&work, &["init", "-q", "-b", "main"]);
+    fs::write(work.join("sub/s.txt"), "s\n").unwrap();
+    fs::write(work.join("x.sh"), "x\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(work.join("x.sh"), mode).unwrap();
+    std::os::unix::fs::symlink("x.sh", work.join("link")).unwrap();
+    git(&work, &["add", "-A"]);
+    git(&work, &["commit", "-q", "-m", "one"]);
+    git(&work, &["tag", "-a", "-m", "tag", "v1"]);
+    let first = git(&work, &["rev-parse", "HEAD"]).trim().to_owned();
+    // A free port, which may be lost between asking and taking; then git says so and ends.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    git(&work, &["submodule", "--quiet", "add", part.to_str().unwrap(), "part"]);
+    fs::write(
+        work.join(".gitmodules"),
+        format!("[submodule \"part\"]\n\tpath = part\n\turl = git://127.0.0.1:{port}/part\n"),
+    )
+    .unwrap();
+    fs::write(work.join("new.txt"), "new\n").unwrap();
+    git(&work, &["add", "-A"]);
+    git(&work, &["commit", "-q", "-m", "two"]);
+    git(&work, &["branch", "v1"]);
+    let mut daemon = Command::new("git");
+    daemon.args([
+        "-c",
+        "safe.directory=*",
+        "daemon",
+        "--export-all",
+        "--reuseaddr",
+        "--listen=127.0.0.1",
+    ]);
+    daemon.arg(format!("--port={port}")).arg(format!("--base-path={}", root.display()));
+    let process = daemon.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let daemon = GitDaemon { process, port, _dir: dir };
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        std::thread::yield_now();
+    }
+    (daemon, first, work)
+}
+
+#[test]
+fn repositories_are_added_by_branch_tag_commit_and_directory() {
+    for world in World::each() {
+        if !peer("git") {
+            return;
+        }
+        let (daemon, first, work) = repositories();
+        let url = format!("git://127.0.0.1:{}/work", daemon.port);
+        let text = format!(
+            "FROM scratch\nADD {url} /head/\nADD {url}#{first} /commit\nADD {url}?tag=v1&mtime=commit /tag\n\
+             ADD {url}#v1:sub /sub/\nADD --checksum={} {url}?branch=v1&submodules=false /plain\n\
+             ADD --keep-git-dir --exclude=sub {url}#{first} /kept\n",
+            &git(&work, &["rev-parse", "HEAD"])[..12]
+        );
+        let said = world.build(&text, &["-t", "app"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        world.validate("app");
+        let listed = world.listing("app");
+        let below = |dir: &str| -> Vec<String> {
+            let inside = listed.iter().filter_map(|line| line.strip_prefix(&format!("{dir}/")));
+            inside.filter(|line| !line.starts_with(".git/")).map(str::to_owned).collect()
+        };
+        let old = [
+            "link symlink 777 0:0 x.sh",
+            "sub dir 755 0:0 0",
+            "sub/s.txt file 644 0:0 2",
+            "x.sh file 755 0:0 2",
+        ];
+        assert_eq!(below("commit"), old);
+        assert_eq!(below("tag"), old);
+        assert_eq!(below("sub"), ["s.txt file 644 0:0 2"]);
+        let head = below("head");
+        assert!(head.contains(&"part/part.txt file 644 0:0 5".to_owned()), "{head:?}");
+        assert!(
+            !head.iter().any(|line| line.contains(".git ") || line.contains(".git/")),
+            "{head:?}"
+        );
+        // A branch and a tag of one name: it was the branch that was asked for.
+        let plain = below("plain");
+        assert!(plain.contains(&"new.txt file 644 0:0 4".to_owned()), "{plain:?}");
+        assert!(!plain.iter().any(|line| line.contains("part.txt")), "{plain:?}");
+        let kept = below("kept");
+        assert!(kept.iter().any(|line| line.starts_with(".git dir")), "{kept:?}");
+        assert!(!kept.iter().any(|line| line.starts_with("sub")), "{kept:?}");
+        let tag = times(&world, "app");
+        assert!(tag.contains(&"tag/x.sh 755 1619827200".to_owned()), "{tag:?}");
+        assert_eq!(world.build(&text, &[]).cached(), 6);
+
+        // Another commit of the branch: what names the branch is done again, what names a commit is not.
+        let mut file = fs::File::options().append(true).open(work.join("new.txt")).unwrap();
+        file.write_all(b"more\n").unwrap();
+        let text = format!("FROM scratch\nADD {url}#{first} /commit\nADD {url}#main /head\n");
+        world.build(&text, &[]).ok();
+        git(&work, &["commit", "-q", "-am", "three"]);
+        let said = world.build(&text, &[]);
+        assert_eq!((said.cached(), said.done()), (1, 1), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn faults_of_repositories_are_told_in_their_place() {
+    if !peer("git") {
+        return;
+    }
+    let world = World::new();
+    let (daemon, first, _work) = repositories();
+    let url = format!("git://127.0.0.1:{}/work", daemon.port);
+    let fails = |source: &str, code| {
+        world.build(&format!("FROM scratch\nADD {source} /x\n"), &[]).failed(code)
+    };
+    let text = fails(&format!("{url}#gone"), 1);
+    assert!(text.contains("has no `gone`") && text.contains("Dockerfile:2:5"), "{text}");
+    let text = fails(&format!("git://127.0.0.1:{}/gone", daemon.port), 3);
+    assert!(text.contains("git cannot get `git://"), "{text}");
+    let text = fails(&format!("{url}#{first}:gone"), 1);
+    assert!(
+        text.contains("`/gone` is not in `git://") && text.contains("Dockerfile:2:1"),
+        "{text}"
+    );
+    let text = fails(&format!("{url}?checksum=abcdef"), 1);
+    assert!(text.contains("is not the commit that was asked for"), "{text}");
+    let text = fails(&format!("{url}?depth=1"), 1);
+    assert!(text.contains("unexpected query `depth`"), "{text}");
+    // A program as transport is never started.
+    let text = fails("ssh://-oProxyCommand=touch${IFS}/tmp/owned/r", 3);
+    assert!(text.contains("git cannot get"), "{text}");
+    assert!(!std::path::Path::new("/tmp/owned").exists());
+}
