@@ -11,7 +11,7 @@ use super::store::Store;
 use crate::context::IgnoreRules;
 use crate::dockerfile::ast::Dockerfile;
 use crate::dockerfile::lint::{self, Options, Rule, Warning};
-use crate::dockerfile::parse;
+use crate::dockerfile::{parse, parse_what_can_be};
 use crate::error::{Error, Place, Result};
 use crate::oci::Reference;
 use crate::oci::spec::ImageConfig;
@@ -32,10 +32,17 @@ pub struct Checked {
 
 /// Checks all stages for one platform. An image that is not in the store counts as empty.
 pub fn check(request: &BuildRequest, store: Option<&Store>) -> Result<Checked> {
-    let dockerfile = parse(&request.dockerfile)?;
+    let (dockerfile, broken) = parse_what_can_be(&request.dockerfile);
     let asked = plan_request(request);
-    let mut checks = Checks::new(&dockerfile, &asked)?;
-    let planned = plan_for_check(&dockerfile, asked, store, &mut checks);
+    let mut checks = match (Checks::new(&dockerfile, &asked), &broken) {
+        (Ok(checks), _) => checks,
+        (Err(_), Some(error)) => return Err(error.clone()),
+        (Err(error), None) => return Err(error),
+    };
+    let planned = match broken {
+        Some(error) => Err(error),
+        None => plan_for_check(&dockerfile, asked, store, &mut checks),
+    };
     if let Ok(plan) = &planned {
         checks.add_plan(plan, request);
     }

@@ -25,7 +25,7 @@ mod words;
 mod tests;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     source::{SourceFile, Span},
 };
 use ast::{Dockerfile, Instruction};
@@ -39,6 +39,11 @@ pub fn parse(source: &Arc<SourceFile>) -> Result<Dockerfile> {
 /// The tree as read, before names and flags are checked: one s-expression an instruction, as BuildKit's parser dumps it.
 pub fn dump(source: &Arc<SourceFile>) -> Result<String> {
     raw::dump(source)
+}
+
+/// As [`parse`], but also gives what could be read of a file with errors; its stages may then be incomplete or none.
+pub fn parse_what_can_be(source: &Arc<SourceFile>) -> (Dockerfile, Option<Error>) {
+    parser::parse_what_can_be(source)
 }
 
 /// Parses the text of one ONBUILD trigger, with the default escape character whatever its file said.

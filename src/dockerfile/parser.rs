@@ -22,6 +22,14 @@ pub(super) const MAX_ERRORS: usize = 20;
 
 /// See [`super::parse`].
 pub(super) fn parse(source: &Arc<SourceFile>) -> Result<Dockerfile> {
+    match parse_what_can_be(source) {
+        (file, None) => Ok(file),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// See [`super::parse_what_can_be`].
+pub(super) fn parse_what_can_be(source: &Arc<SourceFile>) -> (Dockerfile, Option<Error>) {
     let mut errors = Vec::new();
     check_line_lengths(source.text(), None, source, &mut errors);
     let directives = directives::read(source, &mut errors);
@@ -138,7 +146,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Dockerfile> {
+    fn finish(mut self) -> (Dockerfile, Option<Error>) {
         if self.errors.is_empty() && self.file.stages.is_empty() {
             let text = self.source.text();
             let error = if text.strip_prefix(BOM).unwrap_or(text).is_empty() {
@@ -151,10 +159,7 @@ impl Parser<'_> {
             let error = error.hint("a Dockerfile needs at least a FROM");
             self.errors.push(error.at(self.source, Span::default()));
         }
-        match Error::several(self.errors) {
-            Some(error) => Err(error),
-            None => Ok(self.file),
-        }
+        (self.file, Error::several(self.errors))
     }
 }
 

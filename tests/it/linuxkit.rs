@@ -158,7 +158,13 @@ fn packages_stand_on_each_other_and_get_labels_and_arguments() {
         let said =
             pkg(&world, &["pkg", "build", "--platforms", "linux/amd64", "pkg/foo", "pkg/bar"]);
         assert_eq!(said.code, 0, "{}", said.stderr);
-        assert!(!said.stderr.contains("warning"), "{}", said.stderr);
+        // What the build checks say of the Dockerfiles is no fault of the packages.
+        let checks = ["FromPlatformFlagConstDisallowed", "InvalidDefaultArgInFrom"];
+        let about_packages = said.stderr.lines().filter(|line| line.contains("warning"));
+        let count = about_packages
+            .filter(|line| !checks.iter().any(|rule| line.contains(&format!("warning: {rule}: "))))
+            .count();
+        assert_eq!(count, 0, "{}", said.stderr);
         let tags = pkg(&world, &["pkg", "show-tag", "--canonical", "pkg/foo", "pkg/bar"]).ok();
         let bar = tags.lines().nth(1).unwrap();
         let manifest = blob(&world, &digest(&world, &format!("{bar}-amd64")));

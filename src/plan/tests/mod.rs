@@ -1,6 +1,7 @@
 //! Planning of whole files: helpers for the tables in `tests/`, and golden plans of `testdata/plan`.
 
 mod arguments;
+mod checks;
 mod config;
 mod graphs;
 mod hostile;
