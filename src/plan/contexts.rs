@@ -3,6 +3,7 @@
 //! Names are compared as references of images, without `:latest`; `NAME::PLATFORM` is for one platform and wins.
 //! A stage of such a name is replaced: nothing of it is done, and what it needs is not needed.
 
+use super::PlanRequest;
 use crate::dockerfile::ast::Dockerfile;
 use crate::oci::{Platform, Reference};
 use std::borrow::Cow;
@@ -66,9 +67,10 @@ fn normal(name: &str) -> String {
 /// The file without the instructions of stages that a context replaces.
 pub(super) fn without_replaced<'a>(
     dockerfile: &'a Dockerfile,
-    contexts: &NamedContexts,
-    platform: &Platform,
+    request: &PlanRequest,
 ) -> Cow<'a, Dockerfile> {
+    let contexts = &request.contexts;
+    let platform = request.platform.as_ref().unwrap_or(&request.build_platform);
     let is_replaced = |name: &str| find(contexts, name, platform).is_some();
     let replaced: Vec<usize> = dockerfile
         .stages

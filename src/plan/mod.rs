@@ -90,8 +90,7 @@ pub fn plan(
     request: &PlanRequest,
     bases: &BTreeMap<BaseRef, ImageConfig>,
 ) -> Result<Planned> {
-    let platform = request.platform.as_ref().unwrap_or(&request.build_platform);
-    let dockerfile = contexts::without_replaced(dockerfile, &request.contexts, platform);
+    let dockerfile = contexts::without_replaced(dockerfile, request);
     plan_as(&Inputs::new(&dockerfile, request, bases)?)
 }
 
@@ -115,7 +114,8 @@ pub fn check(
     request: &PlanRequest,
     bases: &BTreeMap<BaseRef, ImageConfig>,
 ) -> Result<BuildPlan> {
-    plan_anyhow(&Inputs::new(dockerfile, request, bases)?.with_mode(Mode::Check))
+    let dockerfile = contexts::without_replaced(dockerfile, request);
+    plan_anyhow(&Inputs::new(&dockerfile, request, bases)?.with_mode(Mode::Check))
 }
 
 /// A plan that needs no image.
@@ -134,9 +134,10 @@ pub fn check_froms(dockerfile: &Dockerfile, request: &PlanRequest) -> Result<Vec
 /// The images that stages start from, each with the place where a FROM names it.
 pub fn bases(dockerfile: &Dockerfile, request: &PlanRequest) -> Result<Vec<(BaseRef, Span)>> {
     let none = BTreeMap::new();
-    let inputs = Inputs::new(dockerfile, request, &none)?.with_mode(Mode::Check);
+    let dockerfile = contexts::without_replaced(dockerfile, request);
+    let inputs = Inputs::new(&dockerfile, request, &none)?.with_mode(Mode::Check);
     match graph::resolve(&inputs)? {
-        Resolved::Ready(graph) => Ok(graph.bases(dockerfile)),
+        Resolved::Ready(graph) => Ok(graph.bases(&dockerfile)),
         Resolved::Needs(_) => Err(Error::internal("images were asked for without need")),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! In: the tree and the request. Out: plain data for `--call`; descriptions come from comments. dockerfile.md §1.11.
 
+use super::contexts;
 use super::lint;
 use super::step::{BaseRef, StepKind};
 use super::{Inputs, Mode, PlanRequest, plan_anyhow};
@@ -83,6 +84,7 @@ pub fn outline(
     request: &PlanRequest,
     bases: &BTreeMap<BaseRef, ImageConfig>,
 ) -> Result<Outline> {
+    let dockerfile = &*contexts::without_replaced(dockerfile, request);
     let inputs = Inputs::new(dockerfile, request, bases)?.with_mode(Mode::Outline);
     let plan = plan_anyhow(&inputs)?;
     let mut outline = Outline::default();
