@@ -254,6 +254,45 @@ fn a_package_has_no_network_unless_it_says_so() {
     }
 }
 
+/// Proxies are there for RUNs without being asked for, but one for everything only where an ARG asks for it.
+#[test]
+fn proxies_of_the_environment_reach_the_runs() {
+    for world in world(World::each()) {
+        let run = "RUN env | grep -i _proxy | sort | tr '\\n' ' '\n";
+        let yml = |name: &str| format!("image: {name}\narches: [amd64]\n");
+        commit(
+            &world,
+            &[
+                ("plain/build.yml", yml("plain").as_str()),
+                ("plain/Dockerfile", &format!("FROM base\n{run}")),
+                ("asks/build.yml", yml("asks").as_str()),
+                ("asks/Dockerfile", &format!("FROM base\nARG all_proxy\n{run}")),
+            ],
+        );
+        for (dir, expected) in [
+            ("plain", "HTTP_PROXY=h http_proxy=h no_proxy=n NO_PROXY=n"),
+            ("asks", "all_proxy=a ALL_PROXY=a HTTP_PROXY=h http_proxy=h no_proxy=n NO_PROXY=n"),
+        ] {
+            let args = ["pkg", "build", "--progress", "plain", dir];
+            let mut command = pkg_command(&world, &args);
+            command.env("http_proxy", "h").env("NO_PROXY", "n").env("all_proxy", "a");
+            let said = Said::of(command.output().unwrap());
+            let mut found: Vec<&str> = said
+                .stderr
+                .lines()
+                .find(|line| line.contains("HTTP_PROXY="))
+                .unwrap_or_else(|| panic!("{}", said.stderr))
+                .split(' ')
+                .skip(1)
+                .filter(|word| !word.is_empty())
+                .collect();
+            let mut expected: Vec<&str> = expected.split(' ').collect();
+            (found.sort_unstable(), expected.sort_unstable());
+            assert_eq!(found, expected, "{dir}");
+        }
+    }
+}
+
 #[test]
 fn words_of_both_ages_are_understood() {
     for world in world(World::each()) {
@@ -288,7 +327,7 @@ fn words_of_both_ages_are_understood() {
         assert_eq!(
             dry.ok(),
             format!(
-                "Building \"{dirty}\"\nbuilding {dirty} for arches: s390x\ndocker buildx build --platform linux/s390x -t {dirty}-s390x --build-arg ALL_PROXY=http://127.0.0.1:9 --label org.opencontainers.image.source=https://github.com/linuxkit/linuxkit --label org.mobyproject.linuxkit.version={version} --label org.mobyproject.linuxkit.revision={version} --network none -f pkg/foo/Dockerfile pkg/foo\n",
+                "Building \"{dirty}\"\nbuilding {dirty} for arches: s390x\ndocker buildx build --platform linux/s390x -t {dirty}-s390x --label org.opencontainers.image.source=https://github.com/linuxkit/linuxkit --label org.mobyproject.linuxkit.version={version} --label org.mobyproject.linuxkit.revision={version} --network none -f pkg/foo/Dockerfile pkg/foo\n",
                 version = env!("CARGO_PKG_VERSION")
             )
         );

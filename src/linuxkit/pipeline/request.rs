@@ -56,7 +56,12 @@ impl Builder<'_> {
         build_args.retain(|(name, _)| {
             declared.contains(name) || given.iter().any(|(given, _)| given == name)
         });
-        build_args.splice(0..0, options.proxies.iter().cloned());
+        // A proxy for everything is not among docker's own arguments: it means something only where an ARG says so.
+        let proxies = options
+            .proxies
+            .iter()
+            .filter(|(name, _)| !name.eq_ignore_ascii_case("all_proxy") || declared.contains(name));
+        build_args.splice(0..0, proxies.cloned());
         let tree = context::open(&package.dir, &package.extra_sources(), &self.store.sub("tmp"))?;
         let network = options.network.unwrap_or(package.yml.network);
         let step_cache = options.step_cache.unwrap_or(!package.yml.disable_cache);
