@@ -283,6 +283,14 @@ mod tests {
     }
 
     #[test]
+    fn media_types_and_times_count_for_all_outputs() {
+        let wishes = |text: &str| one(text).map(|all| (all.docker_types, all.keep_times));
+        assert_eq!(wishes("type=image"), Ok((false, false)));
+        assert_eq!(wishes("type=image,oci-mediatypes=false"), Ok((true, false)));
+        assert_eq!(wishes("type=image,oci-mediatypes=1,rewrite-timestamp=0"), Ok((false, true)));
+    }
+
+    #[test]
     fn no_wish_is_overheard() {
         for (text, wanted) in [
             ("type=oci", "2 bad output `type=oci`: it has no `dest`"),
@@ -303,10 +311,6 @@ mod tests {
             ),
             ("type=registry", "3 pushing is not yet supported: `-o type=registry`"),
             ("type=image,push=true", "3 pushing is not yet supported: `-o type=image,push=true`"),
-            (
-                "type=image,oci-mediatypes=false",
-                "3 not yet supported: `oci-mediatypes` of the output `type=image,oci-mediatypes=false`",
-            ),
             (
                 "type=image,compression=zstd",
                 "3 not yet supported: `compression` of the output `type=image,compression=zstd`",
