@@ -6,6 +6,7 @@
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::oci::git_url::GitUrl;
+use crate::sys::process;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::fs;
@@ -159,6 +160,7 @@ impl Git {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        process::bind_to_this_thread(&mut command);
         command
     }
 }

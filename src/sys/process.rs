@@ -144,6 +144,18 @@ pub fn die_with_parent() -> SysResult<()> {
         .named(|| "prctl(PR_SET_PDEATHSIG)".to_owned())
 }
 
+/// Has a program that is about to be started killed when the calling thread ends, however that happens: whoever starts it
+/// waits for it in the same thread.
+pub fn bind_to_this_thread(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let bind = || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .map_err(std::io::Error::from)
+    };
+    // SAFETY: between fork and exec there is one system call, without locks and memory of the heap.
+    let _same = unsafe { command.pre_exec(bind) };
+}
+
 /// Makes orphans of our descendants our children.
 pub fn become_subreaper() -> SysResult<()> {
     // SAFETY: prctl with integer arguments only.

@@ -2,9 +2,9 @@
 
 use crate::support::base::list_tar;
 use crate::support::http::{Page, Web};
-use crate::support::{Said, World, peer};
+use crate::support::{Said, World, peer, program};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -326,4 +326,27 @@ fn faults_of_repositories_are_told_in_their_place() {
     let text = fails("ssh://-oProxyCommand=touch${IFS}/tmp/owned/r", 3);
     assert!(text.contains("git cannot get"), "{text}");
     assert!(!std::path::Path::new("/tmp/owned").exists());
+}
+
+#[test]
+fn git_ends_with_a_builder_that_is_killed() {
+    for world in World::each() {
+        if !peer("git") {
+            return;
+        }
+        // Takes the connection and never answers.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("git://{}/r", listener.local_addr().unwrap());
+        world.file("Dockerfile", format!("FROM scratch\nADD {url} /\n"));
+        let mut command = world.command(program());
+        command.arg("build").arg(world.context()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The end of the stream comes only when nobody has the connection any more.
+        let mut asked = Vec::new();
+        stream.read_to_end(&mut asked).unwrap();
+        assert!(String::from_utf8_lossy(&asked).contains("git-upload-pack"), "{asked:?}");
+    }
 }
