@@ -287,7 +287,8 @@ fn proxies_of_the_environment_reach_the_runs() {
                 .filter(|word| !word.is_empty())
                 .collect();
             let mut expected: Vec<&str> = expected.split(' ').collect();
-            (found.sort_unstable(), expected.sort_unstable());
+            found.sort_unstable();
+            expected.sort_unstable();
             assert_eq!(found, expected, "{dir}");
         }
     }
