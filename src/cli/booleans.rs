@@ -5,11 +5,14 @@
 
 use clap::{ArgAction, Command};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 /// The arguments with switches as clap wants them. Other values of a switch stay, for clap to complain about.
-pub(super) fn settle(root: &Command, args: Vec<OsString>) -> Vec<OsString> {
-    let switches = switches(root, &args);
+pub(super) fn settle(root: impl FnOnce() -> Command, args: Vec<OsString>) -> Vec<OsString> {
+    if !args.iter().any(|arg| split(arg).is_some()) {
+        return args;
+    }
+    let switches = switches(&root(), &args);
     let mut out: Vec<OsString> = Vec::with_capacity(args.len());
     let mut words = args.into_iter();
     for arg in words.by_ref() {
@@ -17,18 +20,23 @@ pub(super) fn settle(root: &Command, args: Vec<OsString>) -> Vec<OsString> {
             out.push(arg);
             break;
         }
-        let text = arg.to_str().and_then(|text| text.strip_prefix("--")?.split_once('='));
-        let switch = text.and_then(|(name, value)| {
-            Some((format!("--{name}"), boolean(value)?)).filter(|_| switches.contains(name))
-        });
-        match switch {
-            Some((name, true)) => out.push(name.into()),
-            Some((name, false)) => out.retain(|arg| *arg != *name),
+        match split(&arg).filter(|(name, _)| switches.contains(*name)) {
+            Some((name, true)) => out.push(format!("--{name}").into()),
+            Some((name, false)) => {
+                let name = format!("--{name}");
+                out.retain(|arg| *arg != *name);
+            }
             None => out.push(arg),
         }
     }
     out.extend(words);
     out
+}
+
+/// Name and value of what looks like a switch with a value.
+fn split(arg: &OsStr) -> Option<(&str, bool)> {
+    let (name, value) = arg.to_str()?.strip_prefix("--")?.split_once('=')?;
+    Some((name, boolean(value)?))
 }
 
 /// Long names of the switches of the command that the arguments name.
@@ -67,7 +75,7 @@ mod tests {
     fn a_switch_may_have_a_value_and_the_last_one_counts() {
         let check = |given: &[&str], wanted: &[&str]| {
             let args = given.iter().map(OsString::from).collect();
-            assert_eq!(settle(&Cli::command(), args), wanted, "{given:?}");
+            assert_eq!(settle(Cli::command, args), wanted, "{given:?}");
         };
         check(&["n", "build", "--load=true", "."], &["n", "build", "--load", "."]);
         check(&["n", "build", "--no-cache", "--no-cache=0", "."], &["n", "build", "."]);

@@ -45,7 +45,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Ok(args) => args,
         Err(error) => return fail(&error, style, false),
     };
-    let cli = match Cli::try_parse_from(booleans::settle(&Cli::command(), args)) {
+    let cli = match Cli::try_parse_from(booleans::settle(Cli::command, args)) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { 2 } else { 0 };

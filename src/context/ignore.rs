@@ -177,6 +177,7 @@ fn shown(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn rules(text: &str) -> IgnoreRules {
         IgnoreRules::parse(&Arc::new(SourceFile::new(".dockerignore", text))).unwrap()
@@ -266,6 +267,26 @@ mod tests {
     #[test]
     fn a_rule_can_be_cited() {
         assert_eq!(rules("# c\n\n *.conf \n").cite(3), ".dockerignore:3 (`*.conf`)");
+    }
+
+    proptest! {
+        /// The twin of fuzz/fuzz_targets/ignore.rs: no walk may leave out a directory below which something is taken
+        /// back.
+        #[test]
+        fn no_file_panics_and_walks_see_what_is_taken_back(
+            text in proptest::collection::vec(prop_oneof![Just(b'*'), Just(b'!'), Just(b'/'), Just(b'\n'), any::<u8>()], 0..40),
+            path in "[a-c!*]{1,3}(/[a-c]{1,2}){0,3}",
+        ) {
+            let source = Arc::new(SourceFile::new(".dockerignore", text));
+            let Ok(rules) = IgnoreRules::parse(&source) else { return Ok(()) };
+            let decision = rules.decide(path.as_bytes());
+            if decision.included && decision.by.is_some() {
+                for (end, _) in path.match_indices('/') {
+                    let above = &path.as_bytes()[..end];
+                    prop_assert!(rules.decide(above).included || rules.may_take_back_below(above));
+                }
+            }
+        }
     }
 
     #[test]

@@ -89,7 +89,8 @@ pub struct KanikoArgs {
 }
 
 pub(super) fn run(args: KanikoArgs, environment: &Environment, style: Style) -> Result<()> {
-    args.foreign.tell(&build::emitter(Progress::Plain, style))?;
+    let progress = progress(&args.verbosity)?;
+    args.foreign.tell(&build::emitter(progress, style))?;
     if !args.no_push && args.tar_path.is_none() && args.oci_layout_path.is_none() {
         return Err(match args.destinations.first() {
             Some(name) => no_push(&format!("`--destination {name}`"))
@@ -97,7 +98,7 @@ pub(super) fn run(args: KanikoArgs, environment: &Environment, style: Style) -> 
             None => Error::usage("there is no `--destination`").hint("or use `--no-push`"),
         });
     }
-    let build_args = as_build(&args, environment)?;
+    let build_args = BuildArgs { progress, ..as_build(&args, environment)? };
     let Some(outcome) = build::carry_out(build_args, environment, style)? else { return Ok(()) };
     let digest = outcome.descriptor.digest();
     for (path, with_tag) in
@@ -154,15 +155,16 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
     if args.reproducible && environment.text("SOURCE_DATE_EPOCH").is_none() {
         build.source_date_epoch = Some("0".to_owned());
     }
-    build.progress = match args.verbosity.as_str() {
-        "panic" | "fatal" | "error" => Progress::Quiet,
-        "warn" | "warning" | "info" | "debug" | "trace" => Progress::Plain,
-        other => {
-            return Err(Error::usage(format!("unknown verbosity `{other}`"))
-                .hint("the levels are trace, debug, info, warn, error, fatal and panic"));
-        }
-    };
     Ok(build)
+}
+
+fn progress(verbosity: &str) -> Result<Progress> {
+    match verbosity {
+        "panic" | "fatal" | "error" => Ok(Progress::Quiet),
+        "warn" | "warning" | "info" | "debug" | "trace" => Ok(Progress::Plain),
+        other => Err(Error::usage(format!("unknown verbosity `{other}`"))
+            .hint("the levels are trace, debug, info, warn, error, fatal and panic")),
+    }
 }
 
 /// `build` of a context with nothing but defaults.

@@ -2,6 +2,7 @@
 
 mod dump;
 mod golden;
+mod size;
 
 use super::{
     ast::{Dockerfile, InstructionKind},
@@ -352,6 +353,13 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_has_a_tree_has_a_raw_tree(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let source = source(bytes);
+        let raw = crate::dockerfile::dump(&source);
+        prop_assert!(parse(&source).is_err() || raw.is_ok());
     }
 
     #[test]

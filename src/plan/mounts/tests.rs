@@ -1,6 +1,7 @@
 //! Tables of `--mount` values.
 
 use super::*;
+use proptest::prelude::*;
 
 fn parsed(text: &str) -> Result<Mount> {
     parse(text, |value| Ok(value.replace("$X", "x")))
@@ -141,5 +142,19 @@ fn sizes() {
         ("9999999999p", None),
     ] {
         assert_eq!(parse_size(text), expected, "{text}");
+    }
+}
+
+proptest! {
+    /// The twin of fuzz/fuzz_targets/mounts.rs.
+    #[test]
+    fn no_value_panics(
+        fields in prop::collection::vec((prop::sample::select(&KEYS[..]), "\\PC{0,8}|[0-9.kmgtpib]{1,6}|true|cache|secret"), 0..6),
+        rest in "[a-z=,\"$]{0,12}",
+    ) {
+        let text = fields.iter().fold(String::new(), |text, (key, value)| text + key + "=" + value + ",");
+        drop(parsed(&text));
+        drop(parsed(&(text.clone() + &rest)));
+        drop(from_of(&(text + &rest)));
     }
 }
