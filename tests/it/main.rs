@@ -14,6 +14,7 @@ mod support;
 
 mod basics;
 mod conformance;
+mod differential;
 mod emulated_builds;
 mod emulation;
 mod emulators;

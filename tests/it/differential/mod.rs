@@ -1,0 +1,91 @@
+//! The same Dockerfile and context through BuildKit and through us: tree, config and history.
+//!
+//! What BuildKit makes of the cases of testdata/conformance is recorded there, so that an ordinary test run needs no
+//! daemon. With `NATIVEBUILD_BUILDKIT=check` the daemon is asked whether the records are still right, with `=record`
+//! they are written anew.
+
+mod bench;
+mod cases;
+mod facts;
+mod records;
+
+use crate::support::{World, have};
+use bench::{Bench, BuildKit, Outcome};
+use cases::Case;
+use records::{ALLOWED, Records, allowed, difference};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+/// What is to be done with the daemon in this run: nothing where the variable is not set.
+fn buildkit_mode() -> Option<String> {
+    let mode = std::env::var("NATIVEBUILD_BUILDKIT").ok();
+    have("buildkit", mode.is_some()).then_some(mode).flatten()
+}
+
+/// Carries a build out for every case, two at a time.
+fn outcomes(cases: &[Case], build: impl Fn(&Case) -> Outcome + Sync) -> Records {
+    let queue = Mutex::new(cases.iter());
+    let done = Mutex::new(Records::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let Some(case) = queue.lock().unwrap().next() else { break };
+                    let outcome = build(case);
+                    done.lock().unwrap().insert(case.name.clone(), outcome);
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap()
+}
+
+/// Blocks of differences as the list of the allowed ones has them, without reasons.
+fn differences(theirs: &Records, ours: &Records) -> BTreeMap<String, String> {
+    let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+    let none = Vec::new();
+    let blocks = names.into_iter().map(|name| {
+        let (a, b) = (theirs.get(name).unwrap_or(&none), ours.get(name).unwrap_or(&none));
+        (name.clone(), difference(a, b))
+    });
+    blocks.filter(|(_, block)| !block.is_empty()).collect()
+}
+
+/// Text of the blocks that only one side has.
+fn unexpected(found: &BTreeMap<String, String>, expected: &BTreeMap<String, String>) -> String {
+    let mut text = String::new();
+    for (name, block) in found.iter().filter(|(name, block)| expected.get(*name) != Some(block)) {
+        text += &format!("=== {name}\n{block}\n");
+    }
+    for name in expected.keys().filter(|name| !found.contains_key(*name)) {
+        text += &format!("=== {name}\n(is in {ALLOWED}, and nothing differs)\n");
+    }
+    text
+}
+
+#[test]
+fn images_are_those_that_buildkit_made() {
+    let world = World::new();
+    let bench = Bench::new(&world);
+    let cases = cases::all();
+    assert!(cases.len() >= 150, "only {} cases", cases.len());
+    let ours = outcomes(&cases, |case| bench.build(case));
+    let found = unexpected(&differences(&records::read(&cases), &ours), &allowed());
+    assert!(found.is_empty(), "- is BuildKit, + is nativebuild\n{found}");
+}
+
+#[test]
+fn records_are_what_buildkit_says() {
+    let Some(mode) = buildkit_mode() else { return };
+    let world = World::new();
+    let bench = Bench::new(&world);
+    let Some(buildkit) = BuildKit::start(&world) else { return };
+    let cases = cases::all();
+    let theirs = outcomes(&cases, |case| buildkit.build(&bench, case));
+    if mode == "record" {
+        records::write(&cases, &theirs);
+        return;
+    }
+    let found = unexpected(&differences(&records::read(&cases), &theirs), &BTreeMap::new());
+    assert!(found.is_empty(), "- is the record, + is BuildKit now\n{found}");
+}
