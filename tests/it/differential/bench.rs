@@ -95,7 +95,12 @@ impl<'w> BuildKit<'w> {
             return failure(&said.stderr);
         }
         let out = self.world.path(&format!("out/{}.docker", case.name));
-        self.daemon.docker(&["save", &tag, "-o", out.to_str().unwrap()]);
+        let mut save = self.world.command(CLIENT);
+        save.args(["--host", &self.daemon.host(), "save", &tag, "-o"]).arg(&out);
+        let said = Said::of(save.output().unwrap());
+        if said.code != 0 {
+            return vec![format!("cannot be saved: {}", said.stderr.trim())];
+        }
         let facts = Image::read(&out).facts(&self.base);
         fs::remove_file(out).unwrap();
         facts

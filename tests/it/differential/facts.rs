@@ -3,7 +3,7 @@
 //! In: an OCI archive or a docker-archive. Out: one line a fact, in a fixed order, without anything that two builds of
 //! one Dockerfile do not share (digests of layers, times of the build) and without anything of the base but its name.
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -183,7 +183,7 @@ fn plain(blob: &[u8]) -> Vec<u8> {
         return blob.to_vec();
     }
     let mut bytes = Vec::new();
-    GzDecoder::new(blob).read_to_end(&mut bytes).unwrap();
+    MultiGzDecoder::new(blob).read_to_end(&mut bytes).unwrap();
     bytes
 }
 
