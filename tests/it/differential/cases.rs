@@ -85,6 +85,8 @@ pub fn all() -> Vec<Case> {
 pub fn parse(group: &str, text: &str) -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, body) in sections(text, "=== ") {
+        // A blank line may stand between two cases.
+        let body = body.strip_suffix("\n\n").map_or(body, |rest| &body[..=rest.len()]);
         let mut files = Vec::new();
         let (first, rest) = body.split_at(body.find("--- ").map_or(body.len(), |at| {
             if at == 0 || body.as_bytes()[at - 1] == b'\n' {

@@ -194,7 +194,10 @@ fn apply(tree: &mut Tree, layer: &[u8]) {
         let mut entry = entry.unwrap();
         let path = clean(&entry.path_bytes());
         let at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-        if path[at..].starts_with(b".wh.") {
+        if path[at..] == *b".wh..wh..opq" {
+            let below = path[..at].to_vec();
+            tree.retain(|known, _| !known.starts_with(&below));
+        } else if path[at..].starts_with(b".wh.") {
             let gone = [&path[..at], &path[at + 4..]].concat();
             remove(tree, &gone);
         } else if entry.header().entry_type() == EntryType::Link {

@@ -19,7 +19,8 @@ pub fn read(cases: &[Case]) -> Records {
     for group in groups(cases) {
         let text = fs::read_to_string(project(DIR).join(format!("{group}.buildkit")));
         for (name, body) in sections(&text.unwrap_or_default(), "=== ") {
-            records.insert(name.to_owned(), body.lines().map(str::to_owned).collect());
+            let lines = body.lines().filter(|line| !line.is_empty()).map(str::to_owned);
+            records.insert(name.to_owned(), lines.collect());
         }
     }
     records
