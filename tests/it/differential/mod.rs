@@ -7,6 +7,7 @@
 mod bench;
 mod cases;
 mod facts;
+mod random;
 mod records;
 
 use crate::support::{World, have};
@@ -88,4 +89,64 @@ fn records_are_what_buildkit_says() {
     }
     let found = unexpected(&differences(&records::read(&cases), &theirs), &BTreeMap::new());
     assert!(found.is_empty(), "- is the record, + is BuildKit now\n{found}");
+}
+
+/// Seeds of random builds: `NATIVEBUILD_RANDOM` says how many, `NATIVEBUILD_SEED` the first one.
+fn seeds() -> Vec<Case> {
+    let number =
+        |name: &str, default| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let (first, count) = (number("NATIVEBUILD_SEED", 0), number("NATIVEBUILD_RANDOM", 40));
+    (first..first + count).map(random::case).collect()
+}
+
+#[test]
+fn random_builds_are_the_same_cold_and_cached() {
+    let world = World::new();
+    let bench = Bench::new(&world);
+    let failures = outcomes(&seeds(), |case| {
+        let (context, words) = bench.context(case);
+        let cold = bench.run(&context, &words, &["--network", "none", "--no-cache", "-q"]);
+        let warm = bench.run(&context, &words, &["--network", "none", "-q"]);
+        let strange = ![0, 1].contains(&cold.code) || cold.stderr.contains("panicked");
+        if cold.code == warm.code && cold.stdout == warm.stdout && !strange {
+            return Outcome::new();
+        }
+        vec![format!("{}cold {cold:#?}\ncached {warm:#?}", random::as_text(case))]
+    });
+    let failures: String = failures.values().flatten().cloned().collect();
+    assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn random_builds_are_those_of_buildkit() {
+    if buildkit_mode().is_none() {
+        return;
+    }
+    let world = World::new();
+    let bench = Bench::new(&world);
+    let Some(buildkit) = BuildKit::start(&world) else { return };
+    let cases = seeds();
+    let found = outcomes(&cases, |case| {
+        let (theirs, ours) = (buildkit.build(&bench, case), bench.build(case));
+        let difference = difference(&random::loosely(&theirs), &random::loosely(&ours));
+        let failed = theirs[0].starts_with("fails: ");
+        if failed && difference.is_empty() { theirs } else { vec![difference] }
+    });
+    let mut counts = BTreeMap::new();
+    let mut text = String::new();
+    for case in &cases {
+        let line = found[&case.name].join("\n");
+        let kind = match &*line {
+            "" => "equal",
+            line if line.starts_with("fails: ") => "refused by both",
+            _ => "different",
+        };
+        *counts.entry(kind).or_insert(0) += 1;
+        if kind == "different" {
+            text +=
+                &format!("{}# - is BuildKit, + is nativebuild\n{line}\n", random::as_text(case));
+        }
+    }
+    eprintln!("random builds: {counts:?}");
+    assert!(text.is_empty(), "{text}");
 }
