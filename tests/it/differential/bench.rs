@@ -4,7 +4,7 @@ use super::cases::Case;
 use super::facts::Image;
 use crate::support::bases::project;
 use crate::support::peers::Dockerd;
-use crate::support::{Said, World, have, is_root, program};
+use crate::support::{Said, World, have, is_root, peer, program};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,12 +20,16 @@ pub struct Bench<'w> {
 }
 
 impl<'w> Bench<'w> {
-    pub fn new(world: &'w World) -> Self {
+    /// None where the programs that make contexts and the base are not there.
+    pub fn new(world: &'w World) -> Option<Self> {
+        if !["busybox", "tar", "gzip", "bzip2", "xz"].into_iter().all(peer) {
+            return None;
+        }
         let tar = make_base(world);
         world.run(["image", "import", "nb-base:busybox", tar.to_str().unwrap()]).ok();
         let saved = world.path("base.saved");
         world.run(["image", "save", "nb-base:busybox", "-o", saved.to_str().unwrap()]).ok();
-        Self { world, base: Image::read(&saved) }
+        Some(Self { world, base: Image::read(&saved) })
     }
 
     /// The context of a case, as every builder gets it, and its command-line words.
@@ -111,7 +115,9 @@ const CLIENT: &str = "/usr/bin/docker";
 
 /// The last words of a builder, without what differs from run to run.
 fn failure(stderr: &str) -> Outcome {
-    let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let error = stderr.lines().find(|line| line.starts_with("error: "));
+    let last =
+        error.or(stderr.lines().rev().find(|line| !line.trim().is_empty())).unwrap_or_default();
     let last = last.rsplit("dockerfile.v0: ").next().unwrap_or(last);
     let steady =
         |word: &&str| !word.contains("/tmp/") && !word.contains("sha256:") && word.len() < 80;

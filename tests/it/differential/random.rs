@@ -60,6 +60,7 @@ struct Writer {
     sources: Vec<String>,
     directories: Vec<String>,
     stages: Vec<String>,
+    wild: bool,
     /// For words and numbers that are used only once: a step that changes nothing is judged differently by 0.8.
     count: usize,
 }
@@ -74,10 +75,11 @@ pub fn case(seed: u64) -> Case {
         sources: Vec::new(),
         directories: Vec::new(),
         stages: Vec::new(),
+        wild: seed.is_multiple_of(3),
         count: 0,
     };
     writer.context();
-    for number in 0..1 + writer.dice.below(3) {
+    for number in 0..=writer.dice.below(3) {
         writer.stage(number);
     }
     let mut files = writer.files;
@@ -117,6 +119,7 @@ impl Writer {
                 continue;
             }
             self.directories.push(directory.to_owned());
+            writeln!(self.prepare, "mkdir -p {directory}").unwrap();
             for name in ["a.txt", "b.c", "g"] {
                 if !self.dice.one_in(3) {
                     self.add_file(format!("{directory}/{name}"));
@@ -128,7 +131,8 @@ impl Writer {
         }
         for (number, mode) in ["600", "755", "4755", "440", "2711"].into_iter().enumerate() {
             if self.dice.one_in(2) {
-                let path = self.source();
+                // What is left of these bits by `--chmod` was another thing in 0.8: not for f0.txt.
+                let path = self.source().replace("f0.txt", "f1.txt");
                 writeln!(self.prepare, "chmod {mode} '{path}' # {number}").unwrap();
             }
         }
@@ -153,10 +157,23 @@ impl Writer {
         }
         self.prepare +=
             "tar --owner=3 --group=4 --numeric-owner --mtime=@1000000000 -cf t.tar d0\n";
-        if self.dice.one_in(3) {
-            let patterns =
-                ["*.c", "d0/*", "**/g", "!d0/a.txt", "l*", "d1", "# f0.txt", "f[1-9].txt", "/g"];
-            let chosen: Vec<&str> = patterns.into_iter().filter(|_| self.dice.one_in(3)).collect();
+        // Only what no instruction names is ignored: `COPY .` shows what is left.
+        for path in ["x.log", "d0/y.log", "d0/e/z.log", "ignored/a.log", "ignored/b"] {
+            let text = format!("{}\n", self.word());
+            self.files.push((path.to_owned(), text));
+        }
+        let patterns = [
+            "*.log",
+            "**/y.log",
+            "ignored",
+            "ignored/*",
+            "!ignored/b",
+            "d0/*.log",
+            "# x.log",
+            "[w-z].log",
+        ];
+        let chosen: Vec<&str> = patterns.into_iter().filter(|_| self.dice.one_in(3)).collect();
+        if self.dice.one_in(2) {
             self.files.push((".dockerignore".to_owned(), chosen.join("\n") + "\n"));
         }
     }
@@ -177,9 +194,9 @@ impl Writer {
         self.directories[at].clone()
     }
 
-    /// A place in the image: mostly a new one.
+    /// A place in the image: mostly a new one, in wild builds often one that others use.
     fn place(&mut self) -> String {
-        if self.dice.one_in(3) {
+        if self.dice.one_in(if self.wild { 2 } else { 8 }) {
             return self.dice.pick(PLACES).to_owned();
         }
         self.count += 1;
@@ -207,7 +224,7 @@ impl Writer {
                 6 => self.variable(),
                 7 => self.place_and_user(),
                 8 => self.config(),
-                _ => self.from_stage(),
+                _ => self.copy_of_stage(),
             }
         }
         self.line("USER root");
@@ -219,7 +236,7 @@ impl Writer {
         let (to, owner) = (self.place(), self.dice.pick(OWNERS));
         let (file, other, directory) = (self.source(), self.source(), self.directory());
         let quoted = |path: &str| format!("\"{path}\"");
-        let line = match self.dice.below(12) {
+        let line = match self.dice.below(13) {
             0 | 1 => format!("COPY [{}, {}]", quoted(&file), quoted(&to)),
             2 => format!("COPY [{}, {}, {}]", quoted(&file), quoted(&other), quoted(&(to + "/"))),
             3 | 4 => format!("COPY {directory} {to}"),
@@ -232,6 +249,7 @@ impl Writer {
             }
             9 => format!("COPY d*/*.txt {to}/"),
             10 => format!("ADD t.tar {to}"),
+            11 => format!("COPY . {to}"),
             _ => format!("ADD [{}, {}]", quoted(&file), quoted(&to)),
         };
         self.line(&line);
@@ -261,7 +279,7 @@ impl Writer {
         if mounted {
             self.line(&format!("RUN --mount=target=/sys/fs,rw true; {command}; true"));
         } else if self.dice.one_in(8) {
-            self.line(&format!("RUN [\"/bin/sh\", \"-c\", {command:?}, \"x\"]"));
+            self.line(&format!("RUN [\"/bin/sh\", \"-c\", {:?}, \"x\"]", command + "; true"));
         } else {
             self.line(&format!("RUN {command}; true"));
         }
@@ -314,7 +332,7 @@ impl Writer {
         self.line(&line);
     }
 
-    fn from_stage(&mut self) {
+    fn copy_of_stage(&mut self) {
         let Some(last) = self.stages.len().checked_sub(1) else { return self.copy() };
         let stage = if self.dice.one_in(2) {
             self.dice.below(last + 1).to_string()
@@ -322,7 +340,7 @@ impl Writer {
             format!("s{}", self.dice.below(last + 1))
         };
         let (from, to) = (
-            self.dice.pick(&["/w", "/x", "/usr/share/base", "/env", "/etc/passwd", "/w*"]),
+            self.dice.pick(&["/x*", "/usr/share/base*", "/env", "/etc/passwd", "/w*"]),
             self.place(),
         );
         let flag = if self.dice.one_in(3) { "--chown=3:4 " } else { "" };
