@@ -95,6 +95,12 @@ impl<'w> BuildKit<'w> {
         build.env("DOCKER_BUILDKIT", "1").args(["--host", &self.daemon.host()]);
         build.args(["build", "--network", "none", "-t", &tag]).args(words).arg(context);
         let said = Said::of(build.output().unwrap());
+        let gone = ["connect to the Docker daemon", "unexpected EOF"];
+        assert!(
+            !gone.iter().any(|word| said.stderr.contains(word)),
+            "{}: the daemon died",
+            case.name
+        );
         if said.code != 0 {
             return failure(&said.stderr);
         }
