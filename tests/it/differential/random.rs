@@ -374,8 +374,9 @@ fn loose_line(line: &str) -> String {
             if kind == "empty" { "layer" } else { kind }
         }
         "RUN" if words[1].starts_with('|') => {
-            let count: usize = words[1][1..].parse().unwrap();
-            words.drain(1..count + 2);
+            // Values may hold blanks; every command of a random build stands below /bin.
+            let command = words.iter().position(|word| word.starts_with("/bin/")).unwrap();
+            words.drain(1..command);
             kind
         }
         _ => kind,
