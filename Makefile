@@ -9,7 +9,7 @@ ifeq ($(CI),true)
 export NATIVEBUILD_REQUIRE ?= root,user,peers,foreign
 endif
 
-.PHONY: build demo test lint conformance bless bench install
+.PHONY: build demo test lint conformance conformance-record bless bench install
 
 build:
 	$(CARGO) build --release --locked
@@ -28,7 +28,13 @@ lint:
 
 conformance:
 	scripts/setup-test-machine
-	$(CARGO) test --locked --test it conformance -- --nocapture
+	NATIVEBUILD_BUILDKIT=check NATIVEBUILD_REQUIRE=root,peers,buildkit \
+		$(CARGO) test --locked --test it -- --nocapture conformance differential
+
+conformance-record:
+	scripts/setup-test-machine
+	NATIVEBUILD_BUILDKIT=record NATIVEBUILD_REQUIRE=root,peers,buildkit \
+		$(CARGO) test --locked --test it -- --nocapture differential::records_are
 
 bless:
 	UPDATE_EXPECT=1 $(CARGO) test --workspace --locked

@@ -17,6 +17,7 @@ mod checks;
 mod conformance;
 mod contexts;
 mod debug;
+mod differential;
 mod emulated_builds;
 mod emulation;
 mod emulators;

@@ -113,6 +113,11 @@ pub struct Dockerd<'a> {
 impl<'a> Dockerd<'a> {
     /// None where there is no Docker.
     pub fn start(world: &'a World) -> Option<Self> {
+        Self::start_on(world, "vfs")
+    }
+
+    /// The same with another storage driver.
+    pub fn start_on(world: &'a World, driver: &str) -> Option<Self> {
         let program = Path::new("/usr/sbin/dockerd");
         if !have("peers", program.exists()) || !peer("docker") {
             return None;
@@ -121,9 +126,13 @@ impl<'a> Dockerd<'a> {
         command.arg("--data-root").arg(world.path("dockerd"));
         command.arg("--exec-root").arg(world.path("dockerd-exec"));
         command.arg("--pidfile").arg(world.path("dockerd.pid"));
-        command.args(["--host", &docker_host(world), "--storage-driver", "vfs"]);
+        command.args(["--host", &docker_host(world), "--storage-driver", driver]);
         command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
         Some(Self { world, _service: Service::start(command, "API listen on") })
+    }
+
+    pub fn host(&self) -> String {
+        docker_host(self.world)
     }
 
     pub fn docker(&self, args: &[&str]) -> String {
