@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use nativebuild::dockerfile::expand;
 
-/// The word and the values of three variables are separated by NUL.
+// The word and the values of two variables are separated by NUL.
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut parts = text.split('\0');

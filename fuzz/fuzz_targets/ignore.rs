@@ -7,7 +7,7 @@ use nativebuild::context::pattern::{Pattern, clean};
 use nativebuild::source::SourceFile;
 use std::sync::Arc;
 
-/// The path is what stands before the first NUL.
+// The path is what stands before the first NUL.
 fuzz_target!(|bytes: &[u8]| {
     let at = bytes.iter().position(|byte| *byte == 0).unwrap_or(0);
     let (path, text) = (clean(&bytes[..at]), &bytes[at..]);
