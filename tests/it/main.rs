@@ -44,3 +44,4 @@ mod reproducible;
 mod results;
 mod sandbox;
 mod secrets;
+mod statements;
