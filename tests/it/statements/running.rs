@@ -4,6 +4,7 @@ use super::{
     EMPTY_LAYER, build, config, diff_ids, env, history, layer_of, layers, output, printed, refused,
     world, worlds,
 };
+use crate::support::base;
 use crate::support::processes::{self, Marker};
 use std::fs;
 
@@ -75,10 +76,10 @@ fn statement_59_writes_to_a_bind_mount_and_its_mount_point_vanish() {
 #[test]
 fn statement_60_directories_made_for_a_mount_are_not_in_the_layer() {
     for world in worlds() {
-        let steps = "RUN mkdir /old && touch -d @1000 /old\n\
+        let steps = "RUN mkdir /old && touch -d @1000 / /old\n\
                      RUN --mount=type=tmpfs,target=/x/y/z --mount=type=tmpfs,target=/old/y touch /x/y/z/f\n\
-                     RUN stat -c %Y /old; test ! -e /x -a ! -e /old/y\n";
-        assert_eq!(output(&world, steps), ["1000"]);
+                     RUN stat -c %Y / /old; test ! -e /x -a ! -e /old/y\n";
+        assert_eq!(output(&world, steps), ["1000", "1000"]);
         assert_eq!(diff_ids(&world)[1..], [EMPTY_LAYER; 2]);
     }
 }
@@ -155,6 +156,13 @@ fn statement_66_a_run_that_changes_nothing_has_an_empty_layer_all_the_same() {
         assert_eq!(diff_ids(&world), [EMPTY_LAYER]);
         assert_eq!(history(&world), ["layer RUN /bin/sh -c true # buildkit"]);
         world.validate("app");
+        // Design §10.10 against BuildKit: places for /proc, /sys and /dev are not in the layer where the base has none.
+        fs::write(world.path("bare.tar"), base::bare_tar()).unwrap();
+        world.give();
+        world.run(["image", "import", "bare", "bare.tar"]).ok();
+        build(&world, "FROM bare\nRUN [\"/busybox\", \"true\"]\n", &[]);
+        assert_eq!(diff_ids(&world), [EMPTY_LAYER]);
+        assert_eq!(history(&world), ["layer RUN /busybox true # buildkit"]);
     }
 }
 
