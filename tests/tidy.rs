@@ -1,5 +1,5 @@
 //! House rules that no compiler checks: import order, file size, headers, who may call what, forgotten files and
-//! fixtures, links in the documents, dependencies against docs/adr/0001-dependencies.md.
+//! fixtures, statements without a test, links in the documents, dependencies against docs/adr/0001-dependencies.md.
 //!
 //! Every rule collects all that it finds, so that one run shows the whole list.
 
@@ -7,6 +7,8 @@
 mod documents;
 #[path = "tidy/scan.rs"]
 mod scan;
+#[path = "tidy/statements.rs"]
+mod statements;
 
 use scan::{NamedPath, Scan, line_of, paths};
 use std::collections::BTreeMap;

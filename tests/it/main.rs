@@ -45,3 +45,4 @@ mod reproducible;
 mod results;
 mod sandbox;
 mod secrets;
+mod statements;

@@ -81,6 +81,12 @@ fn statement_52_files_of_urls_have_their_servers_name_and_time() {
             listed.iter().any(|line| line.starts_with("plain/x.tar.gz file 644 7:8")),
             "{listed:?}"
         );
+        let md5 = format!("FROM scratch\nADD --checksum=md5:00 {} /d/\n", url("/"));
+        let refused = world.build(&md5, &[]).failed(1);
+        assert!(
+            refused.starts_with("error: unsupported checksum `md5:00`\n  --> Dockerfile:2:23\n"),
+            "{refused}"
+        );
     }
 }
 
