@@ -68,6 +68,9 @@ pub(super) fn run(
     for device in &step.devices {
         hasher.field(b"device").field(device.name.as_bytes());
     }
+    if let Some(name) = &step.hostname {
+        hasher.field(b"hostname").field(name.as_bytes());
+    }
     set_for_all(&mut hasher, settings);
     hasher.finish()
 }

@@ -143,13 +143,19 @@ impl Binds {
         list.map(|bind| (bind.target.clone(), bind.is_dir)).collect()
     }
 
-    /// Adds the mounts to the list of a sandbox. What keeps them alive stays in `self`, which the caller holds.
+    /// Adds the mounts to the list of a sandbox, outer ones before those inside them, whatever order the flags have.
+    /// What keeps them alive stays in `self`, which the caller holds.
     pub(super) fn append(&mut self, list: &mut Vec<MountOp>, fds: &mut Vec<OwnedFd>) {
         let mut made = BTreeSet::new();
+        let several = self.list.len() > 1;
+        self.list.sort_by_key(|bind| bind.target.matches('/').count());
         for bind in self.list.drain(..) {
             let target = bind.target;
             if is_in_dev(&target) {
                 make_in_dev(&target, bind.is_dir, &mut made, list);
+            } else if several {
+                // Nothing to do unless an earlier one hid what the rootfs has.
+                list.push(MountOp::Point { path: target.clone(), is_dir: bind.is_dir });
             }
             match bind.source {
                 Source::Mount(mount) => {

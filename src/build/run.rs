@@ -8,7 +8,7 @@ use crate::executor::emulation::way::{Emulator, Way};
 use crate::executor::emulation::{arch, cpuinfo};
 use crate::executor::mounts::{self, MOUNT_POINTS, MountOp};
 use crate::executor::settings::RunSettings;
-use crate::executor::{Report, RunSpec, sandbox, user};
+use crate::executor::{HOSTNAME, Report, RunSpec, sandbox, user};
 use crate::layers::snapshot::{Draft, random_id};
 use crate::oci::Platform;
 use crate::plan::step::{NetworkMode, RunStep};
@@ -83,6 +83,7 @@ pub(super) fn run(
         private_network: network == NetworkMode::None,
         staging: places.staging.to_owned(),
         insecure: step.insecure,
+        hostname: hostname(step).to_owned(),
         personality32: matches!(places.way, Way::Compatible) && is_32_bit(places.machine),
         limits: places.settings.limits.clone(),
     };
@@ -185,6 +186,10 @@ impl Drop for Scratch {
     }
 }
 
+fn hostname(step: &RunStep) -> &str {
+    step.hostname.as_deref().unwrap_or(HOSTNAME)
+}
+
 type OwnFiles = (Vec<MountOp>, Vec<OwnedFd>, Vec<(String, bool)>);
 
 /// /etc/hosts, /etc/resolv.conf and heredoc scripts, read-only over the rootfs; never in a layer.
@@ -199,7 +204,7 @@ fn own_files(
     let host = probe::read_host_file("/etc/resolv.conf").unwrap_or_default();
     let resolv = mounts::resolv_conf(&host, network == NetworkMode::None);
     for (name, target, text) in [
-        ("hosts", "/etc/hosts", mounts::hosts(&settings.hosts)),
+        ("hosts", "/etc/hosts", mounts::hosts(hostname(step), &settings.hosts)),
         ("resolv", "/etc/resolv.conf", resolv),
     ] {
         ops.push(MountOp::Given { fd: fds.len(), target: target.to_owned() });

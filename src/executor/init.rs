@@ -4,7 +4,7 @@
 //! Runs in a clone of the single-threaded spawner, so ordinary code is allowed. Every failure becomes one [`Report`].
 //! When process 1 ends the kernel kills whatever the command left behind.
 
-use super::{HOSTNAME, Report, RunSpec, mounts::MountOp};
+use super::{Report, RunSpec, mounts::MountOp};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::process::{self, Ended};
 use crate::sys::{Named, SysError, SysResult, caps, fs, limits, root, seccomp};
@@ -61,7 +61,7 @@ fn set_up(spec: &RunSpec, rootfs: &OwnedFd, given: &[OwnedFd]) -> Step {
     process::die_with_parent().doing("following the builder")?;
     rustix::process::setsid().named(|| "setsid()".to_owned()).doing("leaving the terminal")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    rustix::system::sethostname(HOSTNAME.as_bytes())
+    rustix::system::sethostname(spec.hostname.as_bytes())
         .named(|| "sethostname()".to_owned())
         .doing("naming the host")?;
     if spec.private_network {
@@ -109,6 +109,9 @@ fn carry_out(op: &MountOp, base: &OwnedFd, given: &[OwnedFd]) -> Step {
             let (dir, name) = parent(base, path).doing(format!("making {path}"))?;
             fs::create_new(&dir, &name, 0o644).map(drop).doing(format!("making {path}"))
         }
+        MountOp::Point { path, is_dir } => {
+            point(base, path, *is_dir).doing(format!("making the mount target {path}"))
+        }
         MountOp::Symlink { target, path } => {
             let (dir, name) = parent(base, path).doing(format!("making {path}"))?;
             fs::symlink(target.as_bytes(), &dir, &name).doing(format!("making {path}"))
@@ -123,6 +126,28 @@ fn carry_out(op: &MountOp, base: &OwnedFd, given: &[OwnedFd]) -> Step {
 fn parent(base: &OwnedFd, path: &str) -> SysResult<(OwnedFd, Vec<u8>)> {
     let (dir, name) = root::split_last(path.as_bytes());
     Ok((root::open_dir(base, dir)?, name.unwrap_or(b".").to_vec()))
+}
+
+/// Makes what is missing of a mount target inside another mount. Other builds may change a cache meanwhile, so every
+/// step looks up its parent anew, inside the root.
+fn point(base: &OwnedFd, path: &str, is_dir: bool) -> SysResult<()> {
+    let (path, there) = root::canonical(base, path.as_bytes())?;
+    if there {
+        return Ok(());
+    }
+    for end in (1..=path.len()).filter(|at| *at == path.len() || path[*at] == b'/') {
+        let (dir, name) = root::split_last(&path[..end]);
+        let (dir, name) = (root::open_dir(base, dir)?, name.unwrap_or(b"."));
+        if fs::lstat_opt(&dir, name)?.is_some() {
+            continue;
+        }
+        if end < path.len() || is_dir {
+            fs::mkdir(&dir, name, 0o755)?;
+        } else {
+            fs::create_new(&dir, name, 0o644)?;
+        }
+    }
+    Ok(())
 }
 
 /// Attaches to whatever `target` is inside the root; links are followed in it, never out of it.
@@ -256,20 +281,24 @@ fn prepare(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Step {
         process::become_32_bit().doing("changing the personality")?;
     }
     limit(spec)?;
+    // Before the user changes, who need not be allowed to enter it.
+    enter(&spec.cwd)?;
     if !spec.insecure {
         // Loading a filter needs SYS_ADMIN, which the next line gives up for good.
         seccomp::install(filter()).doing("loading the seccomp filter")?;
         caps::set_exact(caps::DOCKER_DEFAULT).doing("dropping capabilities")?;
     }
-    process::set_ids(spec.uid, spec.gid, &spec.groups).doing("changing the user")?;
-    rustix::process::chdir(spec.cwd.as_str())
-        .named(|| format!("chdir({:?})", spec.cwd))
-        .doing("entering the working directory")?;
+    process::set_ids(spec.uid, spec.gid, &spec.groups).doing("changing the user")
+}
+
+fn enter(cwd: &str) -> Step {
+    let doing = "entering the working directory";
+    rustix::process::chdir(cwd).named(|| format!("chdir({cwd:?})")).doing(doing)?;
     let here = rustix::process::getcwd(Vec::new()).named(|| "getcwd()".to_owned());
-    if !here.doing("entering the working directory")?.to_bytes().starts_with(b"/") {
+    if !here.doing(doing)?.to_bytes().starts_with(b"/") {
         return Err(Errno::XDEV)
             .named(|| "the working directory is outside of the root file system".to_owned())
-            .doing("entering the working directory");
+            .doing(doing);
     }
     Ok(())
 }

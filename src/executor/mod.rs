@@ -49,6 +49,8 @@ pub struct RunSpec {
     pub insecure: bool,
     /// `uname -m` says the 32-bit machine, for 32-bit programs on a 64-bit kernel.
     pub personality32: bool,
+    /// What `hostname` says.
+    pub hostname: String,
     /// Limits of the command.
     pub limits: Vec<settings::Limit>,
 }

@@ -3,7 +3,6 @@
 //! [`standard`] is the list for every RUN; user mounts come behind it. `init` walks the list once. The order is
 //! described in docs/run-sandbox.md.
 
-use super::HOSTNAME;
 use crate::sys::mount::MountFlags;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +45,13 @@ pub enum MountOp {
     File {
         /// Where.
         path: String,
+    },
+    /// A mount target inside another mount; what is missing of it is made, whatever that changes in the other's files.
+    Point {
+        /// Where.
+        path: String,
+        /// Whether a directory is needed, or a file.
+        is_dir: bool,
     },
     /// A link in a file system that this list mounted.
     Symlink {
@@ -152,10 +158,10 @@ pub fn resize_shm(list: &mut [MountOp], bytes: u64) {
     }
 }
 
-/// Text of /etc/hosts in a RUN, with further names and their addresses.
-pub fn hosts(further: &[(String, String)]) -> String {
+/// Text of /etc/hosts in a RUN on a host of that name, with further names and their addresses.
+pub fn hosts(hostname: &str, further: &[(String, String)]) -> String {
     let own =
-        format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     further.iter().fold(own, |text, (name, address)| text + address + "\t" + name + "\n")
 }
 
@@ -203,10 +209,8 @@ mod tests {
     fn settings_change_the_hosts_and_the_shared_memory() {
         let further = [("a".to_owned(), "10.0.0.1".to_owned()), ("b".to_owned(), "::2".to_owned())];
         assert_eq!(
-            hosts(&further),
-            format!(
-                "127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.1\ta\n::2\tb\n"
-            )
+            hosts("h", &further),
+            "127.0.0.1\tlocalhost h\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.1\ta\n::2\tb\n"
         );
         let mut list = standard(false);
         resize_shm(&mut list, 4096);

@@ -76,7 +76,7 @@ pub(super) fn resolve(inputs: &Inputs<'_>) -> Result<Resolved> {
 }
 
 fn node(inputs: &Inputs<'_>, number: usize, stage: &Stage, names: &Names) -> Result<Node> {
-    let expander = inputs.expander(false);
+    let expander = inputs.expander();
     let from = &stage.from;
     let platform = match &from.platform {
         Some(word) => Some(parse_platform(&expander, word, &inputs.globals)?),

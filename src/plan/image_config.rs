@@ -184,8 +184,9 @@ pub(super) fn check_signal(text: &str) -> Result<()> {
         let plain = !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
         digits.parse::<u32>().ok().filter(|n| plain && (1..=last).contains(n))
     };
-    let known = match text.parse::<u32>() {
-        Ok(number) => (1..=64).contains(&number),
+    let known = match text.parse::<i64>() {
+        // Docker stores any number; only 0 is never a signal.
+        Ok(number) => number != 0,
         Err(_) => {
             SIGNALS.contains(&name)
                 || matches!(name, "RTMIN" | "RTMAX")
@@ -197,7 +198,7 @@ pub(super) fn check_signal(text: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::dockerfile(format!("invalid signal: {text}"))
-        .hint("signals are numbers from 1 to 64 or names like `SIGTERM` and `SIGRTMIN+3`"))
+        .hint("signals are numbers but 0, or names like `SIGTERM` and `SIGRTMIN+3`"))
 }
 
 #[cfg(test)]
@@ -210,12 +211,22 @@ mod tests {
 
     #[test]
     fn signals() {
-        for good in ["9", "64", "TERM", "sigterm", "SIGRTMIN", "SIGRTMIN+3", "RTMIN+15", "RTMAX-14"]
-        {
+        for good in [
+            "9",
+            "64",
+            "65",
+            "-9",
+            "TERM",
+            "sigterm",
+            "SIGRTMIN",
+            "SIGRTMIN+3",
+            "RTMIN+15",
+            "RTMAX-14",
+        ] {
             check_signal(good).unwrap();
         }
         for bad in
-            ["BAD", "0", "65", "-9", "", "SIG", "RTMIN+16", "RTMIN+0", "RTMIN+03", "RTMAX-15"]
+            ["BAD", "0", "00", "9x", "", "SIG", "RTMIN+16", "RTMIN+0", "RTMIN+03", "RTMAX-15"]
         {
             assert_eq!(check_signal(bad).unwrap_err().message(), format!("invalid signal: {bad}"));
         }

@@ -104,7 +104,7 @@ pub(super) fn names(
         }
         inputs.globals.get(name)
     };
-    inputs.expander(false).word(word, &lookup)?;
+    inputs.expander().word(word, &lookup)?;
     Ok(found.into_inner())
 }
 
@@ -125,7 +125,7 @@ fn invalid_by_default(inputs: &Inputs<'_>, defaults: &Globals, base: &Word) -> b
     if !base.text.contains('$') {
         return false;
     }
-    let expanded = inputs.expander(false).word(base, &|name| defaults.get(name));
+    let expanded = inputs.expander().word(base, &|name| defaults.get(name));
     expanded.is_ok_and(|name| name != "scratch" && Reference::parse(&name).is_err())
 }
 

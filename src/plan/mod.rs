@@ -198,11 +198,11 @@ impl<'a> Inputs<'a> {
         self.request.platform.as_ref().unwrap_or(&self.request.build_platform)
     }
 
-    /// Triggers do not know the file's `# escape=`.
-    fn expander(&self, on_build: bool) -> Expander<'_> {
+    /// Triggers are parsed with the default escape character, but their words expand with that of the file that is built.
+    fn expander(&self) -> Expander<'_> {
         Expander {
             source: &self.dockerfile.source,
-            escape: if on_build { '\\' } else { self.dockerfile.directives.escape },
+            escape: self.dockerfile.directives.escape,
             budget: &self.budget,
         }
     }

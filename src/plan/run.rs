@@ -27,6 +27,24 @@ const AGENTS: &str = "/run/buildkit/ssh_agent";
 /// Build argument that keeps cache mounts of projects apart.
 const CACHE_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
 
+/// Build argument that names the host of every RUN.
+const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
+/// The kernel takes no longer name.
+const LONGEST_HOSTNAME: usize = 64;
+
+/// The name goes into /etc/hosts too, so it must be one word there.
+fn hostname(value: Option<&str>) -> Result<Option<String>> {
+    let Some(name) = value.filter(|name| !name.is_empty()) else { return Ok(None) };
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if name.len() > LONGEST_HOSTNAME || !name.bytes().all(fits) {
+        return Err(Error::usage(format!("`{HOSTNAME}={name}` names no host")).hint(format!(
+            "a host name has at most {LONGEST_HOSTNAME} letters, digits, `-`, `.` and `_`"
+        )));
+    }
+    Ok(Some(name.to_owned()))
+}
+
 /// `--network=`; the parser has refused other words.
 fn network_mode(word: &Word) -> Result<NetworkMode> {
     match word.text.as_str() {
@@ -38,11 +56,7 @@ fn network_mode(word: &Word) -> Result<NetworkMode> {
 }
 
 /// Plans one RUN.
-pub(super) fn run(
-    stage: &StageBuilder<'_>,
-    run: &RunInstruction,
-    on_build: bool,
-) -> Result<RunStep> {
+pub(super) fn run(stage: &StageBuilder<'_>, run: &RunInstruction) -> Result<RunStep> {
     let inputs = stage.inputs;
     let source = &inputs.dockerfile.source;
     let network = run.network.as_ref().map(network_mode).transpose()?;
@@ -50,7 +64,7 @@ pub(super) fn run(
     let devices = run.devices.iter().map(device).collect::<Result<Vec<_>>>()?;
     let mut seen = Mounts::default();
     for word in &run.mounts {
-        seen.add(stage, word, on_build).map_err(|error| error.at(source, word.span))?;
+        seen.add(stage, word).map_err(|error| error.at(source, word.span))?;
     }
     let (argv, scripts) = command(stage, run)?;
     let state = &stage.state;
@@ -71,6 +85,7 @@ pub(super) fn run(
         mounts: seen.plain,
         secrets: seen.secrets,
         agents: seen.agents,
+        hostname: hostname(inputs.globals.build_arg(HOSTNAME))?,
         devices,
         scripts,
     };
@@ -129,8 +144,8 @@ struct Mounts {
 }
 
 impl Mounts {
-    fn add(&mut self, stage: &StageBuilder<'_>, word: &Word, on_build: bool) -> Result<()> {
-        let expander = stage.inputs.expander(on_build);
+    fn add(&mut self, stage: &StageBuilder<'_>, word: &Word) -> Result<()> {
+        let expander = stage.inputs.expander();
         let lookup = stage.state.lookup(&stage.inputs.seen);
         let mount = mounts::parse(&word.text, |value| expander.text(value, word.span, &lookup))?;
         let target = paths::absolute(&stage.state.cwd(), &mount.target);

@@ -70,7 +70,7 @@ impl Globals {
     /// What they would be without any build argument.
     pub(super) fn of_defaults(inputs: &Inputs<'_>) -> Result<Self> {
         let request = PlanRequest { build_args: Vec::new(), ..inputs.request.clone() };
-        Self::new(inputs.dockerfile, &request, &inputs.expander(false))
+        Self::new(inputs.dockerfile, &request, &inputs.expander())
     }
 
     /// Names of the platform arguments.

@@ -131,19 +131,18 @@ impl StageBuilder<'_> {
     }
 
     fn apply(&mut self, instruction: &Instruction) -> Result<Effect> {
-        let on_build = instruction.on_build;
         let config = &mut self.state.config.config;
         Ok(match &instruction.kind {
-            InstructionKind::Arg(arg) => Effect::config(self.arg(arg, on_build)?),
-            InstructionKind::Env(pairs) => Effect::config(self.env(pairs, on_build)?),
-            InstructionKind::Label(pairs) => Effect::config(self.label(pairs, on_build)?),
-            InstructionKind::Run(run) => self.run(run, on_build, instruction.span)?,
+            InstructionKind::Arg(arg) => Effect::config(self.arg(arg)?),
+            InstructionKind::Env(pairs) => Effect::config(self.env(pairs)?),
+            InstructionKind::Label(pairs) => Effect::config(self.label(pairs)?),
+            InstructionKind::Run(run) => self.run(run, instruction.span)?,
             InstructionKind::Copy(copy) => {
                 let from = copy.from.as_ref().map(|word| word.text.as_str());
                 let from = self.copy_from(from)?;
-                self.copied(on_build, |place| copy::copy(place, copy, from))?
+                self.copied(|place| copy::copy(place, copy, from))?
             }
-            InstructionKind::Add(add) => self.copied(on_build, |place| copy::add(place, add))?,
+            InstructionKind::Add(add) => self.copied(|place| copy::add(place, add))?,
             InstructionKind::Cmd(command) => {
                 self.cmd_set = true;
                 Effect::config(history::quoted_list("CMD", &image_config::set_cmd(config, command)))
@@ -156,16 +155,16 @@ impl StageBuilder<'_> {
                 config.shell.clone_from(words);
                 Effect::config(history::list("SHELL", words))
             }
-            InstructionKind::Expose(words) => Effect::config(self.expose(words, on_build)?),
-            InstructionKind::Volume(words) => Effect::config(self.volume(words, on_build)?),
+            InstructionKind::Expose(words) => Effect::config(self.expose(words)?),
+            InstructionKind::Volume(words) => Effect::config(self.volume(words)?),
             InstructionKind::User(word) => {
-                let user = self.word(word, on_build)?;
+                let user = self.word(word)?;
                 self.state.config.config.user.clone_from(&user);
                 Effect::config(format!("USER {user}"))
             }
-            InstructionKind::Workdir(word) => self.workdir(word, on_build)?,
+            InstructionKind::Workdir(word) => self.workdir(word)?,
             InstructionKind::StopSignal(word) => {
-                let signal = self.word(word, on_build)?;
+                let signal = self.word(word)?;
                 image_config::check_signal(&signal)
                     .map_err(|error| error.at(&self.inputs.dockerfile.source, word.span))?;
                 self.state.config.config.stop_signal = Some(signal.clone());
@@ -188,24 +187,24 @@ impl StageBuilder<'_> {
         })
     }
 
-    fn word(&self, word: &Word, on_build: bool) -> Result<String> {
-        self.inputs.expander(on_build).word(word, &self.state.lookup(&self.inputs.seen))
+    fn word(&self, word: &Word) -> Result<String> {
+        self.inputs.expander().word(word, &self.state.lookup(&self.inputs.seen))
     }
 
     /// All defaults see the variables before the instruction; a build argument keeps its default from being
     /// evaluated at all.
-    fn arg(&mut self, arg: &ArgInstruction, on_build: bool) -> Result<String> {
+    fn arg(&mut self, arg: &ArgInstruction) -> Result<String> {
         let globals = &self.inputs.globals;
         let mut declared = Vec::with_capacity(arg.args.len());
         for argument in &arg.args {
-            let name = self.word(&argument.name, on_build)?;
+            let name = self.word(&argument.name)?;
             if name.is_empty() {
                 return Err(Error::dockerfile("ARG names can not be blank")
                     .at(&self.inputs.dockerfile.source, argument.name.span));
             }
             let value = match (globals.build_arg(&name), &argument.default) {
                 (Some(value), _) => Some(value.to_owned()),
-                (None, Some(default)) => Some(self.word(default, on_build)?),
+                (None, Some(default)) => Some(self.word(default)?),
                 (None, None) => globals.get(&name),
             };
             let size = 2 * value.as_ref().map_or(0, String::len) + STRING_COST;
@@ -219,26 +218,21 @@ impl StageBuilder<'_> {
         Ok(history::arg(&declared))
     }
 
-    fn pairs(
-        &self,
-        keyword: &str,
-        pairs: &[Pair],
-        on_build: bool,
-    ) -> Result<Vec<(String, String)>> {
+    fn pairs(&self, keyword: &str, pairs: &[Pair]) -> Result<Vec<(String, String)>> {
         let mut out = Vec::with_capacity(pairs.len());
         for pair in pairs {
-            let key = self.word(&pair.key, on_build)?;
+            let key = self.word(&pair.key)?;
             if key.is_empty() {
                 return Err(Error::dockerfile(format!("{keyword} names can not be blank"))
                     .at(&self.inputs.dockerfile.source, pair.key.span));
             }
-            out.push((key, self.word(&pair.value, on_build)?));
+            out.push((key, self.word(&pair.value)?));
         }
         Ok(out)
     }
 
-    fn env(&mut self, pairs: &[Pair], on_build: bool) -> Result<String> {
-        let pairs = self.pairs("ENV", pairs, on_build)?;
+    fn env(&mut self, pairs: &[Pair]) -> Result<String> {
+        let pairs = self.pairs("ENV", pairs)?;
         for (name, value) in &pairs {
             self.state.scope.set(name, value);
             self.state.env.set(name, value);
@@ -246,18 +240,18 @@ impl StageBuilder<'_> {
         Ok(history::pairs("ENV", &pairs))
     }
 
-    fn label(&mut self, pairs: &[Pair], on_build: bool) -> Result<String> {
-        let pairs = self.pairs("LABEL", pairs, on_build)?;
+    fn label(&mut self, pairs: &[Pair]) -> Result<String> {
+        let pairs = self.pairs("LABEL", pairs)?;
         let text = history::pairs("LABEL", &pairs);
         self.state.config.config.labels.extend(pairs);
         Ok(text)
     }
 
-    fn expose(&mut self, words: &[Word], on_build: bool) -> Result<String> {
+    fn expose(&mut self, words: &[Word]) -> Result<String> {
         // Sorted as written, before variables are known: history shows them so.
         let mut words: Vec<&Word> = words.iter().collect();
         words.sort_by(|a, b| a.text.cmp(&b.text));
-        let expander = self.inputs.expander(on_build);
+        let expander = self.inputs.expander();
         let mut all = Vec::new();
         for word in words {
             for text in expander.words(word, &self.state.lookup(&self.inputs.seen))? {
@@ -274,10 +268,10 @@ impl StageBuilder<'_> {
         Ok(text)
     }
 
-    fn volume(&mut self, words: &[Word], on_build: bool) -> Result<String> {
+    fn volume(&mut self, words: &[Word]) -> Result<String> {
         let mut all = Vec::with_capacity(words.len());
         for word in words {
-            let path = self.word(word, on_build)?;
+            let path = self.word(word)?;
             if path.is_empty() {
                 return Err(Error::dockerfile("VOLUME specified can not be an empty string")
                     .at(&self.inputs.dockerfile.source, word.span));
@@ -290,8 +284,8 @@ impl StageBuilder<'_> {
         Ok(text)
     }
 
-    fn workdir(&mut self, word: &Word, on_build: bool) -> Result<Effect> {
-        let written = self.word(word, on_build)?;
+    fn workdir(&mut self, word: &Word) -> Result<Effect> {
+        let written = self.word(word)?;
         if !std::mem::replace(&mut self.state.workdir_set, true) {
             self.lint.first_workdir(&written, word.span);
         }
@@ -306,11 +300,11 @@ impl StageBuilder<'_> {
         Ok(Effect { kind, created_by: Some(created_by), empty_layer: false })
     }
 
-    fn run(&mut self, instruction: &RunInstruction, on_build: bool, span: Span) -> Result<Effect> {
+    fn run(&mut self, instruction: &RunInstruction, span: Span) -> Result<Effect> {
         let scope = &self.state.scope;
         let size = scope.env_size() + scope.size() + self.place_size();
         self.inputs.budget.charge(size, &self.inputs.dockerfile.source, span)?;
-        let step = run::run(self, instruction, on_build)?;
+        let step = run::run(self, instruction)?;
         let created_by = history::run(&self.state.scope.arg_list(), &step.argv);
         let kind = StepKind::Run(step);
         Ok(Effect { kind, created_by: Some(created_by), empty_layer: false })
@@ -318,17 +312,13 @@ impl StageBuilder<'_> {
 
     fn copied(
         &self,
-        on_build: bool,
         plan: impl FnOnce(&copy::Place<'_>) -> Result<copy::Copied>,
     ) -> Result<Effect> {
         let span = self.inputs.dockerfile.stages[self.number].from.span;
         self.inputs.budget.charge(self.place_size(), &self.inputs.dockerfile.source, span)?;
         let env = self.state.lookup(&self.inputs.seen);
-        let place = copy::Place {
-            expander: self.inputs.expander(on_build),
-            env: &env,
-            cwd: &self.state.cwd(),
-        };
+        let place =
+            copy::Place { expander: self.inputs.expander(), env: &env, cwd: &self.state.cwd() };
         let copied = plan(&place)?;
         let created_by = history::copy(&copied.step, copied.chmod.as_deref());
         let step: CopyStep = copied.step;

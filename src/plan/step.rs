@@ -128,6 +128,8 @@ pub struct RunStep {
     pub secrets: Vec<RunSecret>,
     /// `--mount=type=ssh`.
     pub agents: Vec<RunAgent>,
+    /// Name of the host, when a build argument says one.
+    pub hostname: Option<String>,
     /// `--device`.
     pub devices: Vec<RunDevice>,
     /// Read-only scripts shown under /dev/pipes: name and body (RUN heredoc with `#!`).

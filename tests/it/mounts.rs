@@ -89,3 +89,77 @@ help: if you trust this Dockerfile, allow it: `--allow security.insecure`
 "
     );
 }
+
+/// A target inside another mount had no place to stand on, and a mount in the wrong order hid the one before it. Found
+/// by comparison with BuildKit.
+#[test]
+fn mounts_stand_inside_others_in_any_order() {
+    for world in World::each() {
+        let world = world.with_base();
+        world.file("f", "f\n");
+        let said = world.build(
+            "FROM base\nRUN mkdir -p /s /t/in\n\
+             RUN --mount=type=cache,target=/s/node/modules --mount=target=/s,rw ls /s /s/node && touch /s/node/modules/x\n\
+             RUN --mount=target=/t/in --mount=type=tmpfs,target=/t ls /t /t/in/f\n\
+             RUN --mount=type=tmpfs,target=/t --mount=target=/t/a/file,source=f cat /t/a/file\n\
+             RUN --mount=type=tmpfs,target=/dev/shm/x touch /dev/shm/x/y && ls /dev/shm\n\
+             RUN find /s /t; ls /dev/shm\n",
+            &["-t", "app"],
+        );
+        let printed: Vec<&str> = said
+            .stderr
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .filter(|(number, text)| {
+                number.starts_with('#') && !text.starts_with("DONE") && !text.starts_with('[')
+            })
+            .map(|(_, text)| text)
+            .collect();
+        let expected = [
+            "/s:",
+            "Dockerfile",
+            "f",
+            "node",
+            "",
+            "/s/node:",
+            "modules",
+            "/t/in/f",
+            "",
+            "/t:",
+            "in",
+            "f",
+            "x",
+            "/s",
+            "/t",
+            "/t/in",
+        ];
+        assert_eq!(printed, expected, "{:?}", world.who());
+        world.validate("app");
+        said.ok();
+    }
+}
+
+/// What a cache holds is written by other builds: links in it lead nowhere but into the root file system.
+#[test]
+fn mount_points_in_a_cache_never_leave_the_root() {
+    for world in World::each() {
+        let world = world.with_base();
+        let out = world.path("escape");
+        let cache = "--mount=type=cache,id=escape,target=/c";
+        world
+            .build(&format!("FROM base\nRUN {cache} ln -s {} /c/abs && ln -s ../../../../../../../.. /c/up && ln -s /proc/1/root /c/magic\n", world.path("").display()), &[])
+            .ok();
+        for target in [
+            "/c/abs/escape/in",
+            "/c/up/escape-of-nativebuild/in",
+            "/c/magic/escape-of-nativebuild/in",
+        ] {
+            world.build(
+                &format!("FROM base\nRUN {cache} --mount=type=tmpfs,target={target} true\n"),
+                &[],
+            );
+            assert!(!out.exists(), "{target}");
+            assert!(!std::path::Path::new("/escape-of-nativebuild").exists(), "{target}");
+        }
+    }
+}

@@ -459,3 +459,27 @@ fn process_1_does_not_show_the_builders_command_line() {
         said.ok();
     }
 }
+
+#[test]
+fn a_host_has_the_name_that_a_build_argument_gives() {
+    for world in each() {
+        let steps = "FROM base\nRUN hostname; grep -c 'localhost h-1$' /etc/hosts\n";
+        let named = ["--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=h-1", "-t", "app"];
+        assert_eq!(printed(&world.build(steps, &named)), ["h-1", "1"]);
+        // It is part of what a RUN is.
+        assert_eq!(world.build(steps, &named).cached(), 1);
+        assert_eq!(world.build(steps, &["-t", "other"]).cached(), 0);
+        let bad = world.build(steps, &["--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=a b"]);
+        assert_eq!(bad.code, 2, "{}", bad.stderr);
+    }
+}
+
+#[test]
+fn a_working_directory_may_be_closed_to_the_user() {
+    for world in each() {
+        let steps =
+            "RUN mkdir -m 700 /p && mkdir /p/w\nWORKDIR /p/w\nUSER nobody\nRUN pwd; id -u\n";
+        assert_eq!(output(&world, steps), ["/p/w", "65534"]);
+        world.validate("app");
+    }
+}

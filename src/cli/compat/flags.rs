@@ -76,7 +76,7 @@ impl Table for BuildTable {
         flag!("os-version", Value, Refused("")),
         flag!("pid", Value, Ignored(SANDBOX)),
         flag!("policy", Value, Refused("")),
-        flag!("provenance", Maybe, Ignored(ATTESTATIONS)).granted(&["false"]),
+        flag!("provenance", Value, Ignored(ATTESTATIONS)).granted(&["false"]),
         flag!("push", Nothing, Refused("")),
         flag!("retry", Value, Ignored(RETRIES)),
         flag!("retry-delay", Value, Ignored(RETRIES)),
@@ -84,7 +84,7 @@ impl Table for BuildTable {
         flag!("rm", Maybe, Granted),
         flag!("runtime", Value, Ignored(NO_DAEMON)),
         flag!("runtime-flag", Value, Ignored(NO_DAEMON)),
-        flag!("sbom", Maybe, Ignored(ATTESTATIONS)).granted(&["false"]),
+        flag!("sbom", Value, Ignored(ATTESTATIONS)).granted(&["false"]),
         flag!("security-opt", Value, Ignored("every RUN has Docker's default seccomp profile")),
         flag!("sign-by", Value, Refused("sign the image afterwards")),
         flag!("skip-unused-stages", Maybe, Ignored("only stages that are needed are built"))

@@ -123,7 +123,7 @@ fn one_warning_tells_one_reason() {
     let granted = ["--rm", "--layers", "--provenance=false", "--attest", "type=sbom,disabled=true"];
     assert_eq!(told(&granted), Ok(none));
     assert_eq!(
-        told(&["--provenance"]).unwrap(),
+        told(&["--provenance", "mode=max"]).unwrap(),
         ["`--provenance` has no effect: no attestations are made for now"]
     );
     assert_eq!(told(&["--push"]), Err("pushing is not yet supported: `--push`".to_owned()));

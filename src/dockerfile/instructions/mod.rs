@@ -263,33 +263,35 @@ fn volume(node: &Node<'_>) -> Result<Vec<Word>> {
 }
 
 /// ONBUILD: the trigger is kept as text, but must be one that can run.
+/// What is behind ONBUILD is not looked at further: it is an instruction only where it runs.
 fn on_build(node: &Node<'_>, heredocs: Heredocs) -> Result<OnBuildInstruction> {
     Flags::check(node, &[])?;
     node.require_args()?;
     let rest = node.rest();
     let text = rest.text + &heredoc_text(&heredocs.bodies);
-    // Triggers run with the default escape character, so they are checked with it.
     if let Some(inner) = node.inner('\\') {
-        trigger(&inner, heredocs)?;
+        refuse_trigger(&inner)?;
     }
     Ok(OnBuildInstruction { text, span: rest.span })
 }
 
 /// An instruction that ONBUILD may hold.
 pub(super) fn trigger(node: &Node<'_>, heredocs: Heredocs) -> Result<InstructionKind> {
-    let keyword = node.keyword();
-    let refused = match keyword.as_str() {
-        "ONBUILD" => Some("chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned()),
-        "FROM" | "MAINTAINER" => Some(format!("{keyword} isn't allowed as an ONBUILD trigger")),
-        _ => None,
-    };
-    if let Some(message) = refused {
-        return Err(node.error_at(node.keyword_span(), message));
-    }
+    refuse_trigger(node)?;
     match parse(node, heredocs)? {
         Typed::Other(kind) => Ok(kind),
         Typed::From(_) => Err(Error::internal("FROM passed as an ONBUILD trigger")),
     }
+}
+
+fn refuse_trigger(node: &Node<'_>) -> Result<()> {
+    let keyword = node.keyword();
+    let message = match keyword.as_str() {
+        "ONBUILD" => "chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
+        "FROM" | "MAINTAINER" => format!("{keyword} isn't allowed as an ONBUILD trigger"),
+        _ => return Ok(()),
+    };
+    Err(node.error_at(node.keyword_span(), message))
 }
 
 /// Bodies and terminators as they follow the line in a stored trigger.

@@ -258,7 +258,7 @@ fn statements_55_to_58_heredocs() {
 }
 
 #[test]
-fn triggers_are_checked_where_they_are_written() {
+fn triggers_that_are_never_allowed_are_refused_where_they_are_written() {
     check("ONBUILD RUN a", &["ONBUILD \"RUN a\""]);
     check(
         "ONBUILD COPY <<A <<-B /d\n1\nA\n\t2\nB",
@@ -268,12 +268,9 @@ fn triggers_are_checked_where_they_are_written() {
     line_fails("ONBUILD ONBUILD RUN a", "chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
     line_fails("ONBUILD from a", "FROM isn't allowed as an ONBUILD trigger");
     line_fails("ONBUILD MAINTAINER a", "MAINTAINER isn't allowed as an ONBUILD trigger");
-    fails("FROM a\nONBUILD COPPY a b", &["Dockerfile:2:9: unknown instruction: COPPY"]);
-    fails(
-        "FROM a\nONBUILD COPY a",
-        &["Dockerfile:2:14: COPY requires at least two arguments, but only one was \
-        provided: destination could not be determined"],
-    );
+    // Anything else is stored: it is an instruction only where it runs.
+    check("ONBUILD COPPY a b", &["ONBUILD \"COPPY a b\""]);
+    check("ONBUILD COPY a", &["ONBUILD \"COPY a\""]);
 }
 
 #[test]
@@ -348,8 +345,7 @@ proptest! {
                     drop(run_script(run));
                 }
                 if let InstructionKind::OnBuild(trigger) = &instruction.kind {
-                    let again = parse_trigger(&trigger.text, &source, trigger.span);
-                    prop_assert!(again.is_ok(), "{:?}: {:?}", trigger.text, again);
+                    drop(parse_trigger(&trigger.text, &source, trigger.span));
                 }
             }
         }

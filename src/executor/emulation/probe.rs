@@ -36,6 +36,7 @@ pub(super) fn run(
         staging: staging.to_owned(),
         insecure: false,
         personality32: false,
+        hostname: crate::executor::HOSTNAME.to_owned(),
         limits: Vec::new(),
     };
     let report = sandbox::run(spawner, &spec, (rootfs, Vec::new()), cancel, &mut |_, _| {})?;

@@ -1,4 +1,4 @@
-//! Statements 80 and 82 to 84: the image as a whole, and which stages it needs.
+//! Statements 80 to 84: the image as a whole, and which stages it needs.
 
 use super::{build, config, history, refused, tars, world};
 use crate::support::{Said, World, peer};
@@ -74,6 +74,31 @@ fn statement_80_two_cold_builds_with_an_epoch_are_the_same() {
             "w/ 4102444800",
         ]
     );
+}
+
+/// The statement counts attestations. They are off for now, whoever asks (docs/compat.md), so that half of it is
+/// turned round: nothing but the platforms is in the index.
+#[test]
+fn statement_81_an_index_of_two_platforms_has_two_manifests_and_no_attestations() {
+    let world = world();
+    let layout = world.path("out/layout");
+    let output = format!("type=oci,dest={},tar=false", layout.display());
+    let asked = ["--platform", "linux/amd64,linux/arm64", "--provenance", "mode=min"];
+    let said = build(&world, "FROM scratch\nLABEL a=b\n", &[&["-o", &output], &asked[..]].concat());
+    assert!(said.stderr.contains("`--provenance` has no effect: no attestations are made for now"));
+    let read = |path: &std::path::Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    let top = read(&layout.join("index.json"));
+    let digest = top["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
+    let index = read(&layout.join("blobs").join(digest));
+    let platforms: Vec<_> =
+        index["manifests"].as_array().unwrap().iter().map(|m| &m["platform"]).collect();
+    let expected = [
+        json!({"architecture": "amd64", "os": "linux"}),
+        json!({"architecture": "arm64", "os": "linux"}),
+    ];
+    assert_eq!(platforms, expected.iter().collect::<Vec<_>>());
 }
 
 #[test]
