@@ -16,6 +16,7 @@ pub mod images;
 mod jobs;
 mod keys;
 mod load;
+pub mod logins;
 mod mounts;
 pub mod output;
 pub mod packer;

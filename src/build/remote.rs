@@ -4,12 +4,13 @@
 //! and with a checksum nothing is asked at all (dockerfile.md §3.10). A repository is known by the commit that its address
 //! means; its files are fetched only when the step is carried out.
 
-use super::request::{BuildRequest, Secret};
+use super::logins;
+use super::request::BuildRequest;
 use super::stage::Builder;
 use super::store::Store;
 use crate::context::FileTree;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::net::{Fetched, Fetcher, Git, Validators};
+use crate::net::{Fetched, Fetcher, Validators};
 use crate::oci::Digest;
 use crate::oci::digest::FieldHasher;
 use crate::oci::git_url::GitUrl;
@@ -83,7 +84,7 @@ impl Builder<'_> {
     }
 
     fn look_at_repository(&self, url: &GitUrl) -> Result<Remote> {
-        let commit = git_for(&self.request.secrets, url).resolve(url)?;
+        let commit = logins::git(&self.request.secrets, url).resolve(url)?;
         let mut hasher = FieldHasher::new("nb-git-1");
         hasher.field(commit.as_bytes()).field(url.subdir.as_bytes());
         hasher.number(u64::from(url.keep_git_dir == Some(true)) | u64::from(url.submodules) << 1);
@@ -96,7 +97,7 @@ impl Builder<'_> {
         let path = self.file_record(url);
         let known = read_record(&path).filter(|(digest, _)| self.store.images().has_blob(digest));
         let fetcher = Fetcher::new(&self.request.net)?;
-        let authorization = authorization(&self.request.secrets, url);
+        let authorization = logins::authorization(&self.request.secrets, url);
         let said = known.as_ref().map(|(_, validators)| validators);
         match fetcher.get(url, said, authorization.as_deref())? {
             Fetched::Unchanged => {
@@ -182,7 +183,7 @@ impl Builder<'_> {
             (RemoteSource::Git(url), Content::Commit(commit)) => {
                 self.emitter.note(format!("fetching {} at {}", url.remote, &commit[..12]));
                 let _time =
-                    git_for(&self.request.secrets, url).checkout(url, commit, dir.path())?;
+                    logins::git(&self.request.secrets, url).checkout(url, commit, dir.path())?;
             }
             _ => return Err(Error::internal("a source of another kind than before")),
         }
@@ -198,31 +199,20 @@ pub(super) fn time_of(
 ) -> Result<Option<i64>> {
     match source {
         RemoteSource::Http { url, .. } => {
-            let login = authorization(&request.secrets, url);
+            let login = logins::authorization(&request.secrets, url);
             match Fetcher::new(&request.net)?.get(url, None, login.as_deref())? {
                 Fetched::New(_, validators) => Ok(validators.modified()),
                 Fetched::Unchanged => Ok(None),
             }
         }
         RemoteSource::Git(url) => {
-            let git = git_for(&request.secrets, url);
+            let git = logins::git(&request.secrets, url);
             let dir = tempfile::Builder::new().prefix("fetched-").tempdir_in(store.sub("tmp"));
             let dir = dir.or_error(ErrorKind::Environment, || {
                 "cannot make a directory in the store".to_owned()
             })?;
             git.checkout(url, &git.resolve(url)?, dir.path()).map(Some)
         }
-    }
-}
-
-fn git_for(secrets: &[Secret], url: &GitUrl) -> Git {
-    let host = host_of(&url.remote);
-    if let Some(token) = secret(secrets, "GIT_AUTH_TOKEN", host) {
-        return Git::with_token(token.trim());
-    }
-    match secret(secrets, "GIT_AUTH_HEADER", host) {
-        Some(header) => Git::with_header(&header),
-        None => Git::new(),
     }
 }
 
@@ -246,65 +236,5 @@ fn write_record(path: &Path, record: FileRecord) {
     let (Ok(text), Some(dir)) = (serde_json::to_vec(&record), path.parent()) else { return };
     if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
         super::cache::write_atomic(dir, name, &text);
-    }
-}
-
-/// BuildKit's names of secrets that hold logins: with the host behind them, or for all hosts.
-fn secret(secrets: &[Secret], name: &str, host: &str) -> Option<String> {
-    let exact = format!("{name}.{host}");
-    let found = secrets.iter().rev().find(|secret| secret.id == exact);
-    let found = found.or_else(|| secrets.iter().rev().find(|secret| secret.id == name));
-    found.and_then(|secret| String::from_utf8(secret.content.to_vec()).ok())
-}
-
-/// Authorization for a file.
-fn authorization(secrets: &[Secret], url: &str) -> Option<String> {
-    let host = host_of(url);
-    let find = |name: String| {
-        let found = secrets.iter().rev().find(|secret| secret.id == name)?;
-        String::from_utf8(found.content.to_vec()).ok().map(|text| text.trim().to_owned())
-    };
-    let token = find(format!("HTTP_AUTH_TOKEN_{host}")).map(|token| format!("Bearer {token}"));
-    find(format!("HTTP_AUTH_HEADER_{host}")).or(token)
-}
-
-/// Host of an address, without user and port.
-fn host_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
-        Some((host, _)) => host,
-        None => host.split(':').next().unwrap_or_default(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_are_found_in_addresses_of_all_kinds() {
-        for (url, host) in [
-            ("https://h.example:8080/x", "h.example"),
-            ("git@h:r.git", "h"),
-            ("ssh://me@h:22/r", "h"),
-            ("http://[::1]:80/", "::1"),
-            ("http://h", "h"),
-        ] {
-            assert_eq!(host_of(url), host, "{url}");
-        }
-    }
-
-    #[test]
-    fn logins_are_secrets_with_buildkits_names() {
-        let secret = |id: &str, content: &str| Secret {
-            id: id.to_owned(),
-            content: content.as_bytes().into(),
-        };
-        let all = [secret("HTTP_AUTH_TOKEN_h", "t\n"), secret("HTTP_AUTH_HEADER_g", "Basic x")];
-        assert_eq!(authorization(&all, "https://h/x").as_deref(), Some("Bearer t"));
-        assert_eq!(authorization(&all, "https://g:1/x").as_deref(), Some("Basic x"));
-        assert_eq!(authorization(&all, "https://other/x"), None);
     }
 }

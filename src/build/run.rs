@@ -60,7 +60,7 @@ pub(super) fn run(
     let tree = fs::reopen_dir(&rootfs)
         .or_error(ErrorKind::Environment, || "cannot open the root file system".to_owned())?;
     let who = user::resolve(tree.as_fd(), &step.user)?;
-    make_working_directory(&tree, &step.cwd)?;
+    make_working_directory(&tree, &step.cwd, (who.uid, who.gid))?;
     drop(tree);
     let mut list = mounts::standard(step.insecure);
     if let Some(bytes) = places.settings.shm_size {
@@ -223,14 +223,14 @@ fn own_files(
     Ok((ops, fds, points))
 }
 
-/// A base image's own working directory may be missing; runtimes make it, as root.
-fn make_working_directory(tree: &OwnedFd, cwd: &str) -> Result<()> {
+/// A base image's own working directory may be missing, or a RUN took it away; it is made for whoever runs.
+fn make_working_directory(tree: &OwnedFd, cwd: &str, owner: (u32, u32)) -> Result<()> {
     let there = root::stat_opt(tree, cwd.as_bytes())
         .or_error(ErrorKind::Image, || format!("cannot look at the working directory `{cwd}`"))?;
     match there {
         Some(stat) if stat.is_dir() => Ok(()),
         Some(_) => Err(Error::image(format!("the working directory `{cwd}` is no directory"))),
-        None => user::make_workdir(tree.as_fd(), cwd, (0, 0)),
+        None => user::make_workdir(tree.as_fd(), cwd, owner),
     }
 }
 

@@ -57,7 +57,7 @@ fn switches(root: &Command, args: &[OsString]) -> BTreeSet<String> {
 }
 
 /// The words that Go takes for true and false.
-fn boolean(text: &str) -> Option<bool> {
+pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

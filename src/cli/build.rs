@@ -144,7 +144,7 @@ fn request(
         qemu_image: args.qemu_image.as_deref().map(values::image_name).transpose()?,
         images: opened.images,
         cdi: values::cdi_directories(&args.cdi_dirs),
-        secrets: private::secrets(&args.secrets, environment)?,
+        secrets: opened.secrets,
         agents: private::agents(&args.ssh, environment)?,
         net: net_config(environment),
         build_args,

@@ -7,14 +7,16 @@
 use super::args::BuildArgs;
 use super::build::{net_config, open_context, plain};
 use super::environment::Environment;
-use crate::build::request::{ContextSource, ImageSource};
+use super::{booleans, private, values};
+use crate::build::logins;
+use crate::build::request::{ContextSource, ImageSource, Secret};
 use crate::build::store::Store;
 use crate::context::FileTree;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::apply::{ApplyOptions, Devices, apply};
 use crate::layers::compress::{decompressor, guarded};
 use crate::layers::tar_read::looks_like_tar;
-use crate::net::{Fetched, Fetcher, Git, NetConfig};
+use crate::net::{Fetched, Fetcher, NetConfig};
 use crate::oci::archive::{self, Expect, Import, Input, Select};
 use crate::oci::git_url::{GitUrl, is_http};
 use crate::oci::spec::Descriptor;
@@ -30,6 +32,8 @@ use tempfile::TempDir;
 
 /// The largest Dockerfile that is read, in bytes.
 const LARGEST_DOCKERFILE: u64 = 16 << 20;
+/// Build argument of BuildKit.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 /// Names of the Dockerfile that are tried.
 const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
@@ -43,6 +47,8 @@ pub(super) struct Opened {
     pub(super) images: Option<ImageSource>,
     /// Times of contexts that have one, seconds since 1970: `context` is the main one.
     pub(super) times: BTreeMap<String, i64>,
+    /// Read once, since logins for contexts are among them.
+    pub(super) secrets: Vec<Secret>,
     /// What was fetched and unpacked; goes away with the value.
     pub(super) fetched: Vec<TempDir>,
 }
@@ -56,6 +62,8 @@ pub(super) fn open(
 ) -> Result<Opened> {
     let mut opener = Opener {
         net: net_config(environment),
+        secrets: private::secrets(&args.secrets, environment)?,
+        keep_git_dir: keep_git_dir(args, environment)?,
         store,
         tmp: store.map_or_else(|| environment.tmp(), |store| store.sub("tmp")),
         fetched: Vec::new(),
@@ -68,15 +76,28 @@ pub(super) fn open(
         let (name, source) = opener.named(word)?;
         named.insert(name, source);
     }
-    let Opener { fetched, times, layouts, .. } = opener;
+    let Opener { fetched, times, layouts, secrets, .. } = opener;
     let images = (!layouts.is_empty()).then(|| {
         ImageSource(Arc::new(move |reference, _| Ok(layouts.get(&reference.to_string()).cloned())))
     });
-    Ok(Opened { dockerfile, tree, named, images, times, fetched })
+    Ok(Opened { dockerfile, tree, named, images, times, secrets, fetched })
+}
+
+/// The build argument that keeps `.git` of the main context.
+fn keep_git_dir(args: &BuildArgs, environment: &Environment) -> Result<bool> {
+    let given = values::pairs(&args.build_args, |name| environment.text(name));
+    match given.iter().rev().find(|(name, _)| name == KEEP_GIT_DIR) {
+        None => Ok(false),
+        Some((_, value)) => booleans::boolean(value).ok_or_else(|| {
+            Error::usage(format!("`{KEEP_GIT_DIR}={value}` is neither true nor false"))
+        }),
+    }
 }
 
 struct Opener<'a> {
     net: NetConfig,
+    secrets: Vec<Secret>,
+    keep_git_dir: bool,
     store: Option<&'a Store>,
     tmp: PathBuf,
     fetched: Vec<TempDir>,
@@ -105,7 +126,9 @@ impl Opener<'_> {
             }
             self.unpack(std::io::stdin().lock(), "standard input")?
         } else if let Some(url) = GitUrl::parse_context(&text) {
-            let (tree, time) = self.checkout(&url?)?;
+            let mut url = url?;
+            url.keep_git_dir = url.keep_git_dir.or(Some(self.keep_git_dir));
+            let (tree, time) = self.checkout(&url)?;
             self.times.insert("context".to_owned(), time);
             Arrived::Tree(tree)
         } else if is_http(&text) {
@@ -209,7 +232,7 @@ impl Opener<'_> {
     }
 
     fn checkout(&mut self, url: &GitUrl) -> Result<(FileTree, i64)> {
-        let git = Git::new();
+        let git = logins::git(&self.secrets, url);
         let commit = git.resolve(url)?;
         let dir = self.directory()?;
         let time = git.checkout(url, &commit, dir.path())?;
@@ -223,7 +246,8 @@ impl Opener<'_> {
 
     fn download(&mut self, url: &str, name: &str) -> Result<Arrived> {
         let fetcher = Fetcher::new(&self.net)?;
-        let Fetched::New(body, validators) = fetcher.get(url, None, None)? else {
+        let login = logins::authorization(&self.secrets, url);
+        let Fetched::New(body, validators) = fetcher.get(url, None, login.as_deref())? else {
             return Err(Error::internal("a file that nothing is known of is unchanged"));
         };
         self.times.extend(validators.modified().map(|time| (name.to_owned(), time)));

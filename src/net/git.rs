@@ -22,8 +22,8 @@ const LARGEST_COMPLAINT: u64 = 16 << 10;
 /// How git is started for one remote.
 #[derive(Clone, Debug, Default)]
 pub struct Git {
-    /// Value of an Authorization header for the remote's host, from a secret.
-    authorization: Option<String>,
+    /// Value of an Authorization header, from a secret, and the beginning of the addresses that it goes to.
+    authorization: Option<(String, String)>,
 }
 
 impl Git {
@@ -32,15 +32,16 @@ impl Git {
         Self::default()
     }
 
-    /// With a token for remotes over http.
-    pub fn with_token(token: &str) -> Self {
+    /// With a token for the server of a remote over http, and for no other: submodules may lie anywhere.
+    pub fn with_token(token: &str, remote: &str) -> Self {
         let pair = BASE64_STANDARD.encode(format!("x-access-token:{token}"));
-        Self::with_header(&format!("basic {pair}"))
+        Self::with_header(&format!("basic {pair}"), remote)
     }
 
-    /// With the value of an Authorization header for remotes over http.
-    pub fn with_header(value: &str) -> Self {
-        Self { authorization: Some(value.trim().to_owned()) }
+    /// The same with the value of an Authorization header.
+    pub fn with_header(value: &str, remote: &str) -> Self {
+        let server = server(remote).map(|server| (value.trim().to_owned(), server));
+        Self { authorization: server }
     }
 
     /// The commit that an address means now. A full name of a commit is not asked for.
@@ -148,9 +149,10 @@ impl Git {
         command.args(["--no-pager", "-c", "core.hooksPath=/dev/null"]);
         command.args(["-c", "protocol.ext.allow=never", "-c", "advice.detachedHead=false"]);
         command.args(["-c", "core.autocrlf=false", "-c", "gc.auto=0"]);
-        if let Some(value) = &self.authorization {
+        if let Some((value, server)) = &self.authorization {
             // In the environment, where no list of processes shows it.
-            command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "http.extraheader");
+            let key = format!("http.{server}.extraheader");
+            command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", key);
             command.env("GIT_CONFIG_VALUE_0", format!("Authorization: {value}"));
         }
         command
@@ -163,6 +165,14 @@ impl Git {
         process::bind_to_this_thread(&mut command);
         command
     }
+}
+
+/// `https://host:port/` of an address over http.
+fn server(remote: &str) -> Option<String> {
+    let (scheme, rest) = remote.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    matches!(scheme, "http" | "https").then(|| format!("{scheme}://{host}/"))
 }
 
 fn is_commit(text: &str) -> bool {
@@ -219,4 +229,27 @@ fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
     let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_goes_to_the_server_of_the_remote_alone() {
+        let git = |remote: &str| {
+            let command = Git::with_header("Basic x\n", remote).command(Path::new("/"), &[]);
+            let env = |name: &str| {
+                let mut all = command.get_envs().filter(|(known, _)| *known == name);
+                all.next().and_then(|(_, value)| Some(value?.to_str()?.to_owned()))
+            };
+            (env("GIT_CONFIG_KEY_0"), env("GIT_CONFIG_VALUE_0"))
+        };
+        let value = Some("Authorization: Basic x".to_owned());
+        let key = |text: &str| Some(text.to_owned());
+        assert_eq!(git("https://h/a/b.git"), (key("http.https://h/.extraheader"), value.clone()));
+        assert_eq!(git("http://me@h:81/a"), (key("http.http://h:81/.extraheader"), value));
+        assert_eq!(git("git@h:a"), (None, None));
+        assert_eq!(git("ssh://h/a"), (None, None));
+    }
 }

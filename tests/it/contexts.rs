@@ -2,6 +2,7 @@
 
 use crate::remote::repositories;
 use crate::support::http::{Page, Web};
+use crate::support::leaks::leaks;
 use crate::support::{Said, World, peer, program};
 use std::fs;
 use std::io::Write;
@@ -157,11 +158,32 @@ fn a_context_comes_from_a_url_or_a_repository() {
         let args = [&["-t", "app", "-f", "-"], &epoch[..], &[&below]].concat();
         with_stdin(&world, &text, &args).ok();
         assert_eq!(world.config("app")["created"], "2021-05-01T00:00:00Z");
+        let keep = ["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", "-t", "app", "-f", "-"];
+        with_stdin(&world, &text, &[&keep[..], &[&format!("{url}#{first}")]].concat()).ok();
+        assert!(world.listing("app").contains(&".git/HEAD file 644 0:0 41".to_owned()));
+        let text = build(&["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=x", &url]).failed(2);
+        assert!(text.contains("`BUILDKIT_CONTEXT_KEEP_GIT_DIR=x` is neither true nor"), "{text}");
         let text = build(&[&format!("{url}#v1:gone")]).failed(1);
         assert!(text.contains("there is no directory `gone` in"), "{text}");
         let text = build(&[&format!("{url}#v1")]).failed(1);
         assert!(text.contains("there is no `Dockerfile` in the context"), "{text}");
     }
+}
+
+#[test]
+fn secrets_are_logins_for_contexts_too() {
+    let world = World::new();
+    let web = Web::start();
+    let wants = Some("Bearer t0ken".to_owned());
+    web.put("/c.tar", Page { wants, ..Page::new(tar_of(&FILES)) });
+    let token = world.path("token");
+    fs::write(&token, "t0ken\n").unwrap();
+    let secret = format!("id=HTTP_AUTH_TOKEN_127.0.0.1,src={}", token.display());
+    let build = |args: &[&str]| world.run([&["build", "-q", "-t", "app"], args].concat());
+    assert!(build(&[&web.url("/c.tar")]).failed(3).contains("status 401"));
+    build(&["--secret", &secret, &web.url("/c.tar")]).ok();
+    assert_eq!(world.listing("app").len(), 7);
+    assert_eq!(leaks(&world, "t0ken"), Vec::<String>::new());
 }
 
 #[test]

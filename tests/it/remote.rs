@@ -2,6 +2,7 @@
 
 use crate::support::base::list_tar;
 use crate::support::http::{Page, Web};
+use crate::support::leaks::leaks;
 use crate::support::{Said, World, peer, program};
 use std::fs;
 use std::io::{Read, Write};
@@ -151,6 +152,25 @@ fn logins_are_secrets_and_go_to_their_host_alone() {
     world.build(&text(&web, "/f"), &["--secret", &secret]).ok();
     // A redirect to another port is another host.
     world.build(&text(&other, "/away"), &["--secret", &secret]).failed(3);
+    if peer("git") {
+        let secret = format!("id=GIT_AUTH_TOKEN.127.0.0.1,src={}", token.display());
+        let text = format!("FROM scratch\nADD {} /f\n", web.url("/r.git"));
+        let said = world.build(&text, &["--secret", &secret]);
+        assert!(said.stderr.contains("git cannot get `http://127.0.0.1:"), "{}", said.stderr);
+        assert!(!said.failed(3).contains("t0ken"));
+        // Base64 of `x-access-token:t0ken`.
+        let wants = Some("basic eC1hY2Nlc3MtdG9rZW46dDBrZW4=".to_owned());
+        let refs = "/r.git/info/refs?service=git-upload-pack";
+        web.put(refs, Page { wants: wants.clone(), ..Page::default() });
+        web.log();
+        world.build(&text, &["--secret", &secret]);
+        assert_eq!(web.log()[0], format!("GET {refs} 200"));
+        other.put(refs, Page { wants, ..Page::default() });
+        web.put(refs, Page { moved: Some(other.url(refs)), ..Page::default() });
+        world.build(&text, &["--secret", &secret]).failed(3);
+        assert_eq!(other.log().last().unwrap(), &format!("GET {refs} 401"));
+    }
+    assert_eq!(leaks(&world, "t0ken"), Vec::<String>::new());
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub mod base;
 pub mod bases;
 pub mod foreign;
 pub mod http;
+pub mod leaks;
 pub mod outer;
 pub mod peers;
 pub mod platforms;
