@@ -109,9 +109,14 @@ fn carry_out(op: &MountOp, base: &OwnedFd, given: &[OwnedFd]) -> Step {
             let (dir, name) = parent(base, path).doing(format!("making {path}"))?;
             fs::create_new(&dir, &name, 0o644).map(drop).doing(format!("making {path}"))
         }
-        MountOp::Point { path, is_dir } => {
-            point(base, path, *is_dir).doing(format!("making the mount target {path}"))
-        }
+        MountOp::Point { path, is_dir } => point(base, path, *is_dir).map_err(|error| {
+            let why = if error.errno == Errno::ROFS {
+                ", which the read-only mount around it lacks (make it in what is mounted, or add `rw`)"
+            } else {
+                ""
+            };
+            (format!("making the mount target {path}{why}"), error)
+        }),
         MountOp::Symlink { target, path } => {
             let (dir, name) = parent(base, path).doing(format!("making {path}"))?;
             fs::symlink(target.as_bytes(), &dir, &name).doing(format!("making {path}"))

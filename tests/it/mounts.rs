@@ -163,3 +163,22 @@ fn mount_points_in_a_cache_never_leave_the_root() {
         }
     }
 }
+
+#[test]
+fn a_read_only_mount_without_the_target_of_another_is_told() {
+    for world in World::each() {
+        let world = world.with_base();
+        let said = world.build(
+            "FROM base\nRUN mkdir /s\nRUN --mount=target=/s --mount=type=cache,target=/s/modules true\n",
+            &[],
+        );
+        let text = said.failed(3);
+        assert!(
+            text.contains(
+                "making the mount target /s/modules, which the read-only mount around it lacks \
+                 (make it in what is mounted, or add `rw`)"
+            ) && text.contains("Dockerfile:3:1"),
+            "{text}"
+        );
+    }
+}

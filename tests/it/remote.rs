@@ -368,11 +368,16 @@ fn git_ends_with_a_builder_that_is_killed() {
         command.arg("build").arg(world.context()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let (mut stream, _) = listener.accept().unwrap();
+        // The request, behind its length.
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let length = usize::from_str_radix(std::str::from_utf8(&length).unwrap(), 16).unwrap();
+        let mut asked = vec![0; length - 4];
+        stream.read_exact(&mut asked).unwrap();
+        assert!(String::from_utf8_lossy(&asked).contains("git-upload-pack"), "{asked:?}");
         child.kill().unwrap();
         child.wait().unwrap();
         // The end of the stream comes only when nobody has the connection any more.
-        let mut asked = Vec::new();
-        stream.read_to_end(&mut asked).unwrap();
-        assert!(String::from_utf8_lossy(&asked).contains("git-upload-pack"), "{asked:?}");
+        assert_eq!(stream.read_to_end(&mut asked).unwrap(), 0);
     }
 }
