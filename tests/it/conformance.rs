@@ -1,4 +1,4 @@
-//! Every case of testdata/conformance, built by Debian's buildah and by us: the same tree, the same config.
+//! Every case of testdata/conformance, built by Debian's buildah and by us: the same tree, config and history.
 //!
 //! What may differ stands in allowed-differences.txt, and a line there that no case needs is an error too.
 
