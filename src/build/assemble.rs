@@ -114,6 +114,7 @@ pub(super) fn assemble(
     };
     let platform = Platform {
         os: config.os.clone(),
+        os_version: String::new(),
         architecture: config.architecture.clone(),
         variant: config.variant.clone().unwrap_or_default(),
     };

@@ -41,6 +41,9 @@ const COMMON: &str = "linux/amd64, linux/arm64, linux/arm/v7, linux/arm/v6, linu
 pub struct Platform {
     /// GOOS.
     pub os: String,
+    /// Version of the operating system, for example `10.0.17763`; empty when none. Only what a user wrote has one: images
+    /// are not told apart by it, and it is not shown.
+    pub os_version: String,
     /// GOARCH.
     pub architecture: String,
     /// Variant, for example `v7`; empty when none.
@@ -55,7 +58,7 @@ impl Platform {
             other => other.to_owned(),
         };
         let (architecture, variant) = normalised_arch(architecture, variant);
-        Self { os, architecture, variant }
+        Self { os, os_version: String::new(), architecture, variant }
     }
 
     /// The platform of this program: Linux on the processor that it was compiled for.
@@ -74,10 +77,24 @@ impl Platform {
         Self::new("linux", arch, "")
     }
 
-    /// From a user's words: `os/arch`, `os/arch/variant`, or one of os and arch alone.
+    /// From a user's words: `os/arch`, `os/arch/variant`, or one of os and arch alone; the os also as `os(version+feature)`.
     pub fn parse(text: &str) -> Result<Self> {
         let shown = text.trim();
-        let parts: Vec<&str> = shown.split('/').collect();
+        let mut parts: Vec<&str> = shown.split('/').collect();
+        let mut version = "";
+        if let Some((os, inside)) = parts[0].strip_suffix(')').and_then(|os| os.split_once('(')) {
+            parts[0] = os;
+            version = inside.split('+').next().unwrap_or_default();
+            let is_empty_or_word = |part: &str| part.is_empty() || is_word(part);
+            if !inside.split('+').all(is_empty_or_word) {
+                return Err(malformed(shown));
+            }
+        }
+        Self::of_parts(&parts, shown)
+            .map(|platform| Self { os_version: version.to_owned(), ..platform })
+    }
+
+    fn of_parts(parts: &[&str], shown: &str) -> Result<Self> {
         if parts.iter().any(|part| !is_word(part)) {
             return Err(malformed(shown));
         }
@@ -237,7 +254,8 @@ fn is_word(part: &str) -> bool {
 fn malformed(shown: &str) -> Error {
     let error = Error::usage(format!("`{shown}` is no platform: expected `os/arch[/variant]`"));
     if shown.contains('(') {
-        return error.hint("a version of the operating system cannot be given; leave `(…)` out");
+        return error
+            .hint("a version stands behind the operating system: `windows(10.0.17763)/amd64`");
     }
     if shown.contains(',') {
         return error.hint("only one platform can be given here");
@@ -270,6 +288,9 @@ mod tests {
             ("macos/arm64", "darwin/arm64"),
             ("s390x", "linux/s390x"),
             ("x86-64", "linux/amd64"),
+            ("windows(10.0.17763)/x86_64", "windows/amd64"),
+            ("windows(10.0.17763+win32k)/amd64", "windows/amd64"),
+            ("linux()/arm", "linux/arm/v7"),
         ];
         for (given, wanted) in table {
             assert_eq!(parse(given), wanted, "{given}");
@@ -284,7 +305,16 @@ mod tests {
         assert!(parse("linx/amd64").contains("unknown operating system `linx`"));
         assert!(parse("nonsense").contains("unknown architecture `nonsense`"));
         assert!(parse("linux/amd64,linux/arm64").contains("only one platform"));
-        for bad in ["", "/", "linux/", "a/b/c/d", "linux/amd64/", "windows(10.0)/amd64"] {
+        for bad in [
+            "",
+            "/",
+            "linux/",
+            "a/b/c/d",
+            "linux/amd64/",
+            "windows(10.0/amd64",
+            "windows(a b)/amd64",
+            "linux/amd64(1)",
+        ] {
             assert!(parse(bad).contains("expected `os/arch[/variant]`"), "{bad}");
         }
     }

@@ -131,12 +131,11 @@ fn platform_args(dockerfile: &Dockerfile, request: &PlanRequest) -> Vec<(&'stati
         last.map_or_else(|| "default".to_owned(), |name| name.text.clone())
     };
     let stage = request.target.clone().filter(|name| !name.is_empty()).unwrap_or_else(last_name);
-    // Versions of operating systems are not part of `Platform`: always set and empty.
     let parts = |platform: &Platform| {
         [
             platform.to_string(),
             platform.os.clone(),
-            String::new(),
+            platform.os_version.clone(),
             platform.architecture.clone(),
             platform.variant.clone(),
         ]

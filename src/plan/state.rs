@@ -123,6 +123,7 @@ fn own_platform(config: &ImageConfig, wanted: &Platform) -> Platform {
     }
     Platform {
         os: config.os.clone(),
+        os_version: String::new(),
         architecture: config.architecture.clone(),
         variant: config.variant.clone().unwrap_or_default(),
     }

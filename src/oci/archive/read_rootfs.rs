@@ -59,7 +59,7 @@ pub(super) fn read(
         Error::image("a directory is no image; only a tar of a root file system can become one")
     })?;
     let layer = rootfs.packer.pack(&mut tar, layout)?;
-    let Platform { os, architecture, variant } = rootfs.platform.clone();
+    let Platform { os, architecture, variant, .. } = rootfs.platform.clone();
     let config = ImageConfig {
         architecture,
         os,

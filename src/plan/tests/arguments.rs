@@ -113,6 +113,14 @@ fn platform_arguments_need_a_declaration_in_stages() {
 }
 
 #[test]
+fn a_version_of_the_operating_system_has_an_argument_of_its_own() {
+    let request = PlanRequest { platform: Some(platform("linux(6.7)/arm64")), ..request() };
+    let text = "FROM b\nARG TARGETPLATFORM TARGETOSVERSION\nRUN x\n";
+    let expected = ["TARGETPLATFORM=linux/arm64", "TARGETOSVERSION=6.7"];
+    assert_eq!(run_env(&planned_for(text, &request)), expected);
+}
+
+#[test]
 fn platform_arguments_are_overridden_one_by_one() {
     let text = "FROM b\nARG TARGETOS TARGETPLATFORM\nRUN x\n";
     let plan = planned_for(text, &with_args(&[("TARGETOS", "freebsd")]));
