@@ -5,6 +5,7 @@
 //! [`build::build`] is the function that sees the whole pipeline. ARCHITECTURE.md has the map of the
 //! rooms and which may import which; `tests/tidy.rs` holds the code to it.
 
+pub mod boolean;
 pub mod error;
 pub mod progress;
 pub mod source;

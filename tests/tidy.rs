@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms and how high they stand; a room may import only what stands lower (ARCHITECTURE.md, code map).
 const LEVELS: &[(&str, u32)] = &[
+    ("boolean", 0),
     ("error", 0),
     ("source", 0),
     ("progress", 0),

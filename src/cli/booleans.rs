@@ -3,6 +3,7 @@
 //! clap's switches take none, so before it sees the words `=true` is taken off, and a switch that is off in the end is
 //! taken out, with all that turned it on before.
 
+use crate::boolean;
 use clap::{ArgAction, Command};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -36,7 +37,7 @@ pub(super) fn settle(root: impl FnOnce() -> Command, args: Vec<OsString>) -> Vec
 /// Name and value of what looks like a switch with a value.
 fn split(arg: &OsStr) -> Option<(&str, bool)> {
     let (name, value) = arg.to_str()?.strip_prefix("--")?.split_once('=')?;
-    Some((name, boolean(value)?))
+    Some((name, boolean::parse(value)?))
 }
 
 /// Long names of the switches of the command that the arguments name.
@@ -54,15 +55,6 @@ fn switches(root: &Command, args: &[OsString]) -> BTreeSet<String> {
         all.collect::<Vec<_>>()
     };
     command.get_arguments().filter(is_switch).flat_map(names).collect()
-}
-
-/// The words that Go takes for true and false.
-pub(super) fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 use super::args::BuildArgs;
 use super::build::{net_config, open_context, plain};
 use super::environment::Environment;
-use super::{booleans, private, values};
+use super::{private, values};
+use crate::boolean;
 use crate::build::logins;
 use crate::build::request::{ContextSource, ImageSource, Secret};
 use crate::build::store::Store;
@@ -88,7 +89,7 @@ fn keep_git_dir(args: &BuildArgs, environment: &Environment) -> Result<bool> {
     let given = values::pairs(&args.build_args, |name| environment.text(name));
     match given.iter().rev().find(|(name, _)| name == KEEP_GIT_DIR) {
         None => Ok(false),
-        Some((_, value)) => booleans::boolean(value).ok_or_else(|| {
+        Some((_, value)) => boolean::parse(value).ok_or_else(|| {
             Error::usage(format!("`{KEEP_GIT_DIR}={value}` is neither true nor false"))
         }),
     }

@@ -212,11 +212,7 @@ fn fields(text: &str) -> std::result::Result<Vec<String>, &'static str> {
 }
 
 fn boolean(text: &str, key: &str, value: &str) -> Result<bool> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(bad(text, &format!("`{key}` is true or false"))),
-    }
+    crate::boolean::parse(value).ok_or_else(|| bad(text, &format!("`{key}` is true or false")))
 }
 
 fn not_yet(text: &str, key: &str) -> Error {

@@ -110,10 +110,9 @@ impl GitUrl {
         value: &str,
         has_fragment: bool,
     ) -> std::result::Result<(), String> {
-        let switch = |value: &str| match value {
-            "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-            _ => Err(format!("invalid value `{value}` of `{key}`")),
+        let switch = |value: &str| {
+            let known = if value.is_empty() { Some(true) } else { crate::boolean::parse(value) };
+            known.ok_or_else(|| format!("invalid value `{value}` of `{key}`"))
         };
         match key {
             "ref" | "branch" | "tag" | "commit" => {

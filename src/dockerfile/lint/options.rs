@@ -4,6 +4,7 @@
 //! instructions. Out: yes or no for each remark. dockerfile.md §1.1.
 
 use super::{Rule, Warning};
+use crate::boolean;
 use crate::dockerfile::ast::Dockerfile;
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,7 +95,7 @@ impl Options {
             match key.trim() {
                 "skip" => options.skip = Names::parse(value),
                 "experimental" => options.experimental = Names::parse(value),
-                "error" => options.error = parse_bool(value.trim()).ok_or_else(invalid)?,
+                "error" => options.error = boolean::parse(value.trim()).ok_or_else(invalid)?,
                 _ => return Err(invalid()),
             }
         }
@@ -130,15 +131,6 @@ impl Options {
 pub(super) fn check_comment(comment: &str) -> Option<&str> {
     let (name, value) = comment.split_once('=')?;
     name.trim().eq_ignore_ascii_case("check").then(|| value.trim())
-}
-
-/// The spellings that Go's `ParseBool` takes.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -310,13 +310,8 @@ fn invalid_value(key: &str, value: &str) -> Error {
     Error::dockerfile(format!("invalid value for {key}: {value}"))
 }
 
-/// The spellings that Go's `ParseBool` takes.
 fn boolean(key: &str, value: &str) -> Result<bool> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(invalid_value(key, value)),
-    }
+    crate::boolean::parse(value).ok_or_else(|| invalid_value(key, value))
 }
 
 fn number(key: &str, value: &str, radix: u32) -> Result<u32> {
