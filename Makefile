@@ -28,12 +28,12 @@ lint:
 
 conformance:
 	scripts/setup-test-machine
-	NATIVEBUILD_BUILDKIT=check NATIVEBUILD_REQUIRE=root,peers,buildkit \
+	NATIVEBUILD_BUILDKIT=check NATIVEBUILD_BUILDAH=check NATIVEBUILD_REQUIRE=root,peers,buildkit,buildah \
 		$(CARGO) test --locked --test it -- --nocapture conformance differential
 
 conformance-record:
 	scripts/setup-test-machine
-	NATIVEBUILD_BUILDKIT=record NATIVEBUILD_REQUIRE=root,peers,buildkit \
+	NATIVEBUILD_BUILDKIT=record NATIVEBUILD_BUILDAH=record NATIVEBUILD_REQUIRE=root,peers,buildkit,buildah \
 		$(CARGO) test --locked --test it -- --nocapture differential::records_are
 
 bless:

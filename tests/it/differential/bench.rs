@@ -120,13 +120,13 @@ impl<'w> BuildKit<'w> {
 const CLIENT: &str = "/usr/bin/docker";
 
 /// The last words of a builder, without what differs from run to run.
-fn failure(stderr: &str) -> Outcome {
+pub fn failure(stderr: &str) -> Outcome {
     let error = stderr.lines().find(|line| line.starts_with("error: "));
     let last =
         error.or(stderr.lines().rev().find(|line| !line.trim().is_empty())).unwrap_or_default();
     let last = last.rsplit("dockerfile.v0: ").next().unwrap_or(last);
-    let steady =
-        |word: &&str| !word.contains("/tmp/") && !word.contains("sha256:") && word.len() < 80;
+    let unsteady = ["/tmp/", "sha256:", "0xc0"];
+    let steady = |word: &&str| !unsteady.iter().any(|part| word.contains(part)) && word.len() < 80;
     let words: Vec<&str> = last.split(' ').filter(steady).collect();
     vec![format!("fails: {}", words.join(" "))]
 }

@@ -117,7 +117,8 @@ impl Image {
     }
 
     fn history_facts(&self, past: usize, below: usize) -> Vec<String> {
-        let mut layers = self.config["rootfs"]["diff_ids"].as_array().unwrap().iter().skip(below);
+        let ids = self.config["rootfs"]["diff_ids"].as_array();
+        let mut layers = ids.into_iter().flatten().skip(below);
         let mut lines = Vec::new();
         for entry in &self.history()[past.min(self.history().len())..] {
             let what = match (entry["empty_layer"] == true, &entry["comment"]) {

@@ -1,10 +1,12 @@
-//! The same Dockerfile and context through BuildKit and through us: tree, config and history.
+//! The same Dockerfile and context through BuildKit, buildah and us: tree, config and history.
 //!
-//! What BuildKit makes of the cases of testdata/conformance is recorded there, so that an ordinary test run needs no
+//! What the others make of the cases of testdata/conformance is recorded there, so that an ordinary test run needs no
 //! daemon. With `NATIVEBUILD_BUILDKIT=check` the daemon is asked whether the records are still right, with `=record`
-//! they are written anew; `NATIVEBUILD_CASES` may name the beginning of the cases that are meant.
+//! they are written anew; `NATIVEBUILD_BUILDAH` does the same for buildah. `NATIVEBUILD_CASES` may name the beginning
+//! of the cases that are meant.
 
 mod bench;
+mod buildah;
 mod cases;
 mod facts;
 mod random;
@@ -13,15 +15,16 @@ mod tree;
 
 use crate::support::{World, have};
 use bench::{Bench, BuildKit, Outcome};
+use buildah::Buildah;
 use cases::Case;
-use records::{ALLOWED, Records, allowed, difference};
+use records::{BUILDAH, BUILDKIT, Peer, Records, allowed, difference};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-/// What is to be done with the daemon in this run: nothing where the variable is not set.
-fn buildkit_mode() -> Option<String> {
-    let mode = std::env::var("NATIVEBUILD_BUILDKIT").ok();
-    have("buildkit", mode.is_some()).then_some(mode).flatten()
+/// What is to be done with another builder in this run: nothing where its variable is not set.
+fn mode(peer: Peer) -> Option<String> {
+    let mode = std::env::var(format!("NATIVEBUILD_{}", peer.0.to_uppercase())).ok();
+    have(peer.0, mode.is_some()).then_some(mode).flatten()
 }
 
 /// Carries a build out for every case, two at a time.
@@ -54,48 +57,72 @@ fn differences(theirs: &Records, ours: &Records) -> BTreeMap<String, String> {
 }
 
 /// Text of the blocks that only one side has.
-fn unexpected(found: &BTreeMap<String, String>, expected: &BTreeMap<String, String>) -> String {
+fn unexpected(
+    list: &str,
+    found: &BTreeMap<String, String>,
+    expected: &BTreeMap<String, String>,
+) -> String {
     let mut text = String::new();
     for (name, block) in found.iter().filter(|(name, block)| expected.get(*name) != Some(block)) {
         text += &format!("=== {name}\n{block}\n");
     }
     for name in expected.keys().filter(|name| !found.contains_key(*name)) {
-        text += &format!("=== {name}\n(is in {ALLOWED}, and nothing differs)\n");
+        text += &format!("=== {name}\n(is in {list}, and nothing differs)\n");
     }
     text
 }
 
 #[test]
-fn images_are_those_that_buildkit_made() {
+fn images_are_those_that_the_others_made() {
     let world = World::new();
     let Some(bench) = Bench::new(&world) else { return };
     let cases = cases::all();
     assert!(cases.len() >= 150, "only {} cases", cases.len());
-    let ours = outcomes(&cases, |case| bench.build(case));
-    let found = unexpected(&differences(&records::read(&cases), &ours), &allowed());
-    assert!(found.is_empty(), "- is BuildKit, + is nativebuild\n{found}");
+    let mut ours = outcomes(&cases, |case| bench.build(case));
+    let mut text = String::new();
+    for peer in [BUILDKIT, BUILDAH] {
+        let theirs = records::read(peer, &cases);
+        let found = unexpected(&peer.list(), &differences(&theirs, &ours), &allowed(peer));
+        if !found.is_empty() {
+            text += &format!("- is {}, + is nativebuild\n{found}", peer.0);
+        }
+        ours.values_mut().for_each(|facts| *facts = buildah::loosely(facts));
+    }
+    assert!(text.is_empty(), "{text}");
 }
 
 #[test]
 fn records_are_what_buildkit_says() {
-    let Some(mode) = buildkit_mode() else { return };
+    let Some(mode) = mode(BUILDKIT) else { return };
     let world = World::new();
     let Some(bench) = Bench::new(&world) else { return };
     let Some(buildkit) = BuildKit::start(&world) else { return };
-    let cases = cases::all();
+    check_or_record(BUILDKIT, &mode, |case| buildkit.build(&bench, case));
+}
+
+#[test]
+fn records_are_what_buildah_says() {
+    let Some(mode) = mode(BUILDAH) else { return };
+    let world = World::new();
+    let Some(bench) = Bench::new(&world) else { return };
+    let Some(buildah) = Buildah::start(&world) else { return };
+    check_or_record(BUILDAH, &mode, |case| buildah.build(&bench, case));
+}
+
+fn check_or_record(peer: Peer, mode: &str, build: impl Fn(&Case) -> Outcome + Sync) {
     let wanted = std::env::var("NATIVEBUILD_CASES").unwrap_or_default();
     let (asked, rest): (Vec<Case>, Vec<Case>) =
-        cases.into_iter().partition(|case| case.name.starts_with(&wanted));
-    let theirs = outcomes(&asked, |case| buildkit.build(&bench, case));
-    let mut recorded = records::read(&cases::all());
+        cases::all().into_iter().partition(|case| case.name.starts_with(&wanted));
+    let theirs = outcomes(&asked, build);
+    let mut recorded = records::read(peer, &cases::all());
     if mode == "record" {
         recorded.extend(theirs);
-        records::write(&cases::all(), &recorded);
+        records::write(peer, &cases::all(), &recorded);
         return;
     }
     recorded.retain(|name, _| !rest.iter().any(|case| case.name == *name));
-    let found = unexpected(&differences(&recorded, &theirs), &BTreeMap::new());
-    assert!(found.is_empty(), "- is the record, + is BuildKit now\n{found}");
+    let found = unexpected(&peer.list(), &differences(&recorded, &theirs), &BTreeMap::new());
+    assert!(found.is_empty(), "- is the record, + is {} now\n{found}", peer.0);
 }
 
 /// Seeds of random builds: `NATIVEBUILD_RANDOM` says how many, `NATIVEBUILD_SEED` the first one.
@@ -126,7 +153,7 @@ fn random_builds_are_the_same_cold_and_cached() {
 
 #[test]
 fn random_builds_are_those_of_buildkit() {
-    if buildkit_mode().is_none() {
+    if mode(BUILDKIT).is_none() {
         return;
     }
     let world = World::new();

@@ -1,4 +1,4 @@
-//! Texts that say what BuildKit makes of each case (`GROUP.buildkit`), and where we differ on purpose.
+//! Texts that say what another builder makes of each case (`GROUP.buildkit`), and where we differ on purpose.
 
 use super::bench::Outcome;
 use super::cases::{Case, DIR, sections};
@@ -7,17 +7,28 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
-/// Differences from the records that are meant, each with its reason.
-pub const ALLOWED: &str = "testdata/conformance/buildkit-differences.txt";
+/// A builder whose images are recorded: `GROUP.NAME` and `NAME-differences.txt`.
+#[derive(Clone, Copy)]
+pub struct Peer(pub &'static str);
+
+pub const BUILDKIT: Peer = Peer("buildkit");
+pub const BUILDAH: Peer = Peer("buildah");
+
+impl Peer {
+    /// Differences from the records that are meant, each with its reason.
+    pub fn list(self) -> String {
+        format!("{DIR}/{}-differences.txt", self.0)
+    }
+}
 
 /// Outcomes by the names of the cases.
 pub type Records = BTreeMap<String, Outcome>;
 
 /// All records of a list of cases.
-pub fn read(cases: &[Case]) -> Records {
+pub fn read(peer: Peer, cases: &[Case]) -> Records {
     let mut records = Records::new();
     for group in groups(cases) {
-        let text = fs::read_to_string(project(DIR).join(format!("{group}.buildkit")));
+        let text = fs::read_to_string(project(DIR).join(format!("{group}.{}", peer.0)));
         for (name, body) in sections(&text.unwrap_or_default(), "=== ") {
             let lines = body.lines().filter(|line| !line.is_empty()).map(str::to_owned);
             records.insert(name.to_owned(), lines.collect());
@@ -27,13 +38,15 @@ pub fn read(cases: &[Case]) -> Records {
 }
 
 /// Writes the records of all cases, one file a group.
-pub fn write(cases: &[Case], records: &Records) {
+pub fn write(peer: Peer, cases: &[Case], records: &Records) {
     for group in groups(cases) {
         let mut text = String::new();
         for case in cases.iter().filter(|case| case.group == group) {
-            writeln!(text, "=== {}\n{}", case.name, records[&case.name].join("\n")).unwrap();
+            if let Some(outcome) = records.get(&case.name) {
+                writeln!(text, "=== {}\n{}", case.name, outcome.join("\n")).unwrap();
+            }
         }
-        fs::write(project(DIR).join(format!("{group}.buildkit")), text).unwrap();
+        fs::write(project(DIR).join(format!("{group}.{}", peer.0)), text).unwrap();
     }
 }
 
@@ -44,12 +57,13 @@ fn groups(cases: &[Case]) -> Vec<&str> {
 }
 
 /// The blocks of the list of allowed differences: lines with `-` and `+` by case. A block without a reason is no block.
-pub fn allowed() -> BTreeMap<String, String> {
-    let text = fs::read_to_string(project(ALLOWED)).unwrap();
+pub fn allowed(peer: Peer) -> BTreeMap<String, String> {
+    let list = peer.list();
+    let text = fs::read_to_string(project(&list)).unwrap();
     let blocks = sections(&text, "=== ").into_iter().map(|(name, body)| {
         let (reasons, lines): (Vec<&str>, Vec<&str>) =
             body.lines().filter(|line| !line.is_empty()).partition(|line| line.starts_with('#'));
-        assert!(!reasons.is_empty(), "{ALLOWED}: `{name}` has no reason");
+        assert!(!reasons.is_empty(), "{list}: `{name}` has no reason");
         (name.to_owned(), lines.join("\n"))
     });
     blocks.collect()
