@@ -14,6 +14,8 @@ pub(super) struct Challenge {
     realm: String,
     service: Option<String>,
     scope: Option<String>,
+    /// Instead of `scope`, where there are any.
+    scopes: Vec<String>,
 }
 
 /// The first bearer challenge with a realm among header values.
@@ -26,6 +28,7 @@ pub(super) fn bearer<'a>(mut values: impl Iterator<Item = &'a str>) -> Option<Ch
             realm: get(&parameters, "realm").unwrap_or_default(),
             service: get(&parameters, "service"),
             scope: get(&parameters, "scope"),
+            scopes: Vec::new(),
         })
     })
 }
@@ -38,6 +41,11 @@ pub(super) fn wants_basic<'a>(mut values: impl Iterator<Item = &'a str>) -> bool
 }
 
 impl Challenge {
+    /// Asks for these scopes, whatever the registry named; for what it named where there are none.
+    pub(super) fn with(self, scopes: Vec<String>) -> Self {
+        Self { scopes, ..self }
+    }
+
     /// Where to ask for a token to pull from `repository`. `local`: the registry is on this machine, so its token
     /// service may be reached by plain http here as well.
     pub(super) fn token_url(&self, repository: &str, local: bool) -> Result<Url> {
@@ -48,8 +56,12 @@ impl Challenge {
                 Error::registry(format!("`{shown}` is no address to get a token from"))
                     .cause("it must be https")
             })?;
-        let scope = self.scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
-        let mut query = format!("scope={}", encoded(&scope));
+        let named =
+            || self.scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
+        let scopes = if self.scopes.is_empty() { vec![named()] } else { self.scopes.clone() };
+        let scopes: Vec<String> =
+            scopes.iter().map(|scope| format!("scope={}", encoded(scope))).collect();
+        let mut query = scopes.join("&");
         if let Some(service) = &self.service {
             query = format!("service={}&{query}", encoded(service));
         }
@@ -137,6 +149,7 @@ mod tests {
             realm: "https://auth.example/token".to_owned(),
             service: Some("r.example".to_owned()),
             scope: Some("repository:a/b:pull,push".to_owned()),
+            scopes: Vec::new(),
         };
         for text in [
             r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a/b:pull,push""#,
@@ -174,6 +187,12 @@ mod tests {
         assert_eq!(
             url("https://h/token?x=1", false).unwrap(),
             "https://h/token?x=1&service=s%20x&scope=repository%3Aa%2Fb%3Apull"
+        );
+        let challenge = one("Bearer realm=\"https://h/t\",scope=\"named\"").unwrap();
+        let challenge = challenge.with(vec!["a:pull,push".to_owned(), "b:pull".to_owned()]);
+        assert_eq!(
+            challenge.token_url("a", false).unwrap().uri().to_string(),
+            "https://h/t?scope=a%3Apull%2Cpush&scope=b%3Apull"
         );
         assert!(url("http://127.0.0.1:1/token", true).is_ok());
         assert!(url("http://127.0.0.1:1/token", false).is_err());

@@ -136,6 +136,7 @@ impl Body<'_> {
             accept: &[],
             headers: &headers,
             from: self.seen,
+            payload: super::http::Payload::None,
             authorization: self.authorization.as_deref(),
             plain: Plain::Anywhere,
         })

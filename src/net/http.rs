@@ -1,6 +1,7 @@
 //! One request: proxies, timeouts, redirects that take no token along, and retries that wait.
 //!
-//! In: an [`Ask`]; out: an [`Answer`] with whatever final status the server gave, its body not yet read. Tried again:
+//! In: an [`Ask`]; out: an [`Answer`] with whatever final status the server gave, its body not yet read. Tried again
+//! (but not with a body, whose sender knows how much of it arrived):
 //! lost connections, timeouts, 408, 429 and the 5xx that pass; not tried again: a refused connection, an unknown
 //! host, a certificate that does not fit.
 
@@ -8,34 +9,68 @@ use super::config::{NetConfig, Pause, is_direct};
 use super::failure::{NetError, NetResult, Trouble, io_text, printable, registry_words};
 use super::url::Url;
 use crate::error::{Error, Result};
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime};
+use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, Request, Response};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body, BodyReader, Proxy, Timeout};
+use ureq::{Agent, Body, BodyReader, Proxy, SendBody, Timeout};
 
 /// Requests for one thing, the first one included.
 const ATTEMPTS: u32 = 4;
 const MAX_REDIRECTS: u32 = 5;
 /// Longest wait that a server can talk us into.
 const MAX_WAIT: Duration = Duration::from_mins(1);
+/// How long an answer may take to begin.
+const ANSWER: Duration = Duration::from_mins(1);
 /// Error bodies are read this far.
 const MAX_WORDS: u64 = 64 << 10;
 
-/// A request without a body.
+/// What a request sends along.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Payload<'a> {
+    /// Nothing, as for `GET`.
+    #[default]
+    None,
+    /// Bytes, also none at all: `Content-Length: 0`.
+    Bytes(&'a [u8]),
+    /// `size` bytes of a file from `from` on.
+    File { file: &'a File, from: u64, size: u64 },
+}
+
+/// A part of a file, read without moving the file's own position.
+struct Part<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let n = self.file.read_at(&mut buffer[..wanted], self.at)?;
+        self.at += n as u64;
+        self.left -= n as u64;
+        Ok(n)
+    }
+}
+
+/// A request.
 #[derive(Clone, Debug)]
 pub(super) struct Ask<'a> {
     /// Who is asked, for messages: ``registry `x` ``.
     pub(super) whom: &'a str,
-    /// `GET` or `HEAD`.
     pub(super) method: &'static str,
     pub(super) url: Url,
     /// Values of Accept.
     pub(super) accept: &'a [&'a str],
     /// Further headers.
     pub(super) headers: &'a [(&'a str, &'a str)],
-    /// Bytes of the body that are here already.
+    /// Bytes of the answer's body that are here already.
     pub(super) from: u64,
+    pub(super) payload: Payload<'a>,
     /// Value of Authorization, for the origin of `url` only.
     pub(super) authorization: Option<&'a str>,
     /// Where plain http is fine.
@@ -100,11 +135,13 @@ impl Answer {
         NetError::status(whom, self.method, &self.url, self.status, &registry_words(&words))
     }
 
-    fn is_worth_waiting_for(&self) -> bool {
+    /// Another attempt may do better, after a while.
+    pub(super) fn is_worth_waiting_for(&self) -> bool {
         matches!(self.status, 408 | 429 | 500 | 502 | 503 | 504)
     }
 
-    fn retry_after(&self) -> Duration {
+    /// What the server asks to wait for, within reason.
+    pub(super) fn retry_after(&self) -> Duration {
         let seconds = self.header("retry-after").and_then(|text| text.trim().parse().ok());
         Duration::from_secs(seconds.unwrap_or(0)).min(MAX_WAIT)
     }
@@ -146,9 +183,11 @@ impl Http {
 
     /// Sends, again if need be; the last attempt's answer is given whatever its status.
     pub(super) fn send(&self, ask: &Ask<'_>) -> NetResult<Answer> {
+        // The sender of a large body finds out first how much of it arrived.
+        let attempts = if matches!(ask.payload, Payload::File { .. }) { 1 } else { ATTEMPTS };
         let mut attempt = 1;
         loop {
-            let last = attempt == ATTEMPTS;
+            let last = attempt == attempts;
             match self.follow(ask) {
                 Ok(answer) if last || !answer.is_worth_waiting_for() => return Ok(answer),
                 Ok(answer) => self.wait(attempt, answer.retry_after()),
@@ -186,7 +225,9 @@ impl Http {
             }
             let authorization = ask.authorization.filter(|_| url.same_origin(&ask.url));
             let response = self.once(ask, &url, authorization)?;
-            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            // What an upload's answer says belongs to who sends it.
+            let sends = !matches!(ask.payload, Payload::None);
+            if sends || !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(Answer::new(url, ask.method, response));
             }
             let location = response.headers().get("location").and_then(|value| value.to_str().ok());
@@ -220,17 +261,39 @@ impl Http {
         if let Some(value) = authorization {
             request = request.header("authorization", value);
         }
-        let request = request.body(()).map_err(|_| {
-            let error = Error::registry(format!("{} gave a token that cannot be sent", ask.whom));
-            Lost::fatal(Trouble::Broken, error)
-        })?;
         let proxied = if url.is_https() { &self.secure_proxied } else { &self.plain_proxied };
         let plain_here = url.is_loopback() && !url.is_https();
         let agent = match proxied {
             Some(proxied) if !plain_here && !is_direct(&self.no_proxy, url) => proxied,
             _ => &self.direct,
         };
-        agent.run(request).map_err(|error| lost(ask, url, &error))
+        run(agent, request, ask.payload).map_err(|error| match error {
+            ureq::Error::Http(_) => {
+                let message = format!("{} gave a token that cannot be sent", ask.whom);
+                Lost::fatal(Trouble::Broken, Error::registry(message))
+            }
+            error => lost(ask, url, &error),
+        })
+    }
+}
+
+fn run(
+    agent: &Agent,
+    request: Builder,
+    payload: Payload<'_>,
+) -> Result<Response<Body>, ureq::Error> {
+    // A registry may have to move gigabytes to another place before it answers.
+    let patient = |size: u64| Some(ANSWER + Duration::from_secs(size >> 23));
+    match payload {
+        Payload::None => agent.run(request.body(())?),
+        Payload::Bytes(bytes) => agent.run(request.body(bytes)?),
+        Payload::File { file, from, size } => {
+            let mut part = Part { file, at: from, left: size };
+            let request = request.header("content-length", size);
+            let request = request.body(SendBody::from_reader(&mut part))?;
+            let configured = agent.configure_request(request).timeout_recv_response(patient(size));
+            agent.run(configured.build())
+        }
     }
 }
 
@@ -288,8 +351,9 @@ fn agent(proxy: Option<Proxy>, roots: RootCerts) -> Agent {
         .timeout_resolve(seconds(15))
         .timeout_connect(seconds(15))
         .timeout_send_request(seconds(30))
-        .timeout_recv_response(seconds(60))
+        .timeout_recv_response(Some(ANSWER))
         .timeout_per_read(seconds(60))
+        .timeout_per_write(seconds(60))
         .max_idle_connections_per_host(4)
         .build()
         .new_agent()

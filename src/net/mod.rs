@@ -1,7 +1,8 @@
 //! Connections beyond this process tree: the http client, the registry client (distribution-spec), sockets of engines.
 //!
 //! In: an image name and what is wanted of it; out: verified blobs in an [`crate::oci::layout::Layout`]
-//! (assemble-trust C3, C4). The way down: [`pull`] decides what is needed, [`registry`] speaks the registry's
+//! (assemble-trust C3, C4), or a layout's image under names of registries. The way down: [`pull`] decides what is needed,
+//! [`push`] what is to be sent, [`registry`] speaks the registry's
 //! protocol, [`auth`] fetches tokens, [`http`] sends one request with redirects and retries. [`engine`] hands an image
 //! to docker or podman, over [`unix`]. [`agent`] stands between a RUN and the user's ssh agent.
 //!
@@ -23,6 +24,7 @@ mod login;
 mod manifest;
 mod mirror;
 mod pull;
+mod push;
 mod registry;
 mod roots;
 #[cfg(test)]
@@ -39,4 +41,5 @@ pub use git::Git;
 pub use login::Credentials;
 pub use mirror::Mirror;
 pub use pull::{Pulled, Wanted};
+pub use push::Pushed;
 pub use registry::Registry;

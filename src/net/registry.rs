@@ -1,4 +1,4 @@
-//! The registry's protocol for reading: where a registry and its mirrors are, tokens, manifests and blobs by name.
+//! The registry's protocol: where a registry and its mirrors are, tokens, manifests and blobs by name.
 //!
 //! In: a [`Reference`]; out: answers that are authorised but not yet checked. One [`Registry`] serves all registries of
 //! a build and keeps connections and tokens.
@@ -6,16 +6,18 @@
 use super::auth;
 use super::config::NetConfig;
 use super::failure::{NetError, NetResult, Trouble, printable};
-use super::http::{Answer, Ask, Http, Plain};
+use super::http::{Answer, Ask, Http, Payload, Plain};
 use super::login::{Credentials, Login, registry_name};
 use super::manifest;
 use super::mirror::{self, Mirror};
+use super::push::Homes;
 use super::url::{Url, is_loopback};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Docker Hub's name and where it is.
 const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
@@ -30,23 +32,61 @@ pub struct Registry {
     http: Http,
     /// `https://host` by registry name.
     bases: Mutex<HashMap<String, String>>,
-    /// Values of Authorization by address and repository.
-    tokens: Mutex<HashMap<(String, String), String>>,
+    /// Values of Authorization by address and scopes.
+    tokens: Mutex<HashMap<(String, Vec<String>), String>>,
     warnings: Mutex<Warnings>,
     mirrors: Vec<Mirror>,
     /// Addresses of mirrors that failed.
     lost: Mutex<BTreeSet<String>>,
     credentials: Credentials,
+    homes: Homes,
 }
 
 /// What is asked of a registry, wherever that is.
-struct Wish<'a> {
-    reference: &'a Reference,
-    method: &'static str,
+pub(super) struct Wish<'a> {
+    pub(super) reference: &'a Reference,
+    pub(super) method: &'static str,
+    pub(super) path: Path<'a>,
+    pub(super) accept: &'a [&'a str],
+    pub(super) headers: &'a [(&'a str, &'a str)],
+    pub(super) from: u64,
+    pub(super) payload: Payload<'a>,
+    pub(super) access: Access<'a>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy)]
+pub(super) enum Path<'a> {
     /// Below the repository.
-    path: &'a str,
-    accept: &'a [&'a str],
-    from: u64,
+    Below(&'a str),
+    /// Where an answer of the registry said.
+    At(&'a Url),
+}
+
+/// What a token must be good for.
+#[derive(Clone, Copy)]
+pub(super) enum Access<'a> {
+    /// What the registry asks for, else reading.
+    Read,
+    /// Reading and writing the repository, and reading another one of this registry.
+    Write { from: Option<&'a str> },
+    /// Removing from the repository.
+    Delete,
+}
+
+impl Access<'_> {
+    /// Scopes of a token; none where the registry's word counts.
+    fn scopes(self, repository: &str) -> Vec<String> {
+        match self {
+            Self::Read => Vec::new(),
+            Self::Write { from } => {
+                let other = from.map(|from| format!("repository:{from}:pull"));
+                let own = format!("repository:{repository}:pull,push");
+                [own].into_iter().chain(other).collect()
+            }
+            Self::Delete => vec![format!("repository:{repository}:pull,delete")],
+        }
+    }
 }
 
 /// Where a registry's protocol is spoken.
@@ -108,6 +148,7 @@ impl Registry {
             mirrors: config.mirrors.clone(),
             lost: Mutex::default(),
             credentials: config.credentials.clone(),
+            homes: Homes::default(),
         })
     }
 
@@ -172,7 +213,17 @@ impl Registry {
 
     /// Waits before another attempt.
     pub(super) fn wait(&self, attempt: u32) {
-        self.http.wait(attempt, std::time::Duration::ZERO);
+        self.wait_at_least(attempt, Duration::ZERO);
+    }
+
+    /// The same, as long as a server asked for.
+    pub(super) fn wait_at_least(&self, attempt: u32, time: Duration) {
+        self.http.wait(attempt, time);
+    }
+
+    /// Where blobs are known to be.
+    pub(super) fn homes(&self) -> &Homes {
+        &self.homes
     }
 
     fn note_warnings(&self, whom: &str, answer: &Answer) {
@@ -200,7 +251,16 @@ impl Registry {
         accept: &[&str],
         from: u64,
     ) -> NetResult<Answer> {
-        let request = Wish { reference, method, path, accept, from };
+        let request = Wish {
+            reference,
+            method,
+            path: Path::Below(path),
+            accept,
+            headers: &[],
+            from,
+            payload: Payload::None,
+            access: Access::Read,
+        };
         for mirror in self.mirrors(&reference.registry) {
             match self.ask_at(&mirror, &request) {
                 Ok(answer) if answer.status < 400 => return Ok(answer),
@@ -212,38 +272,56 @@ impl Registry {
         self.ask_at(&self.origin(&reference.registry)?, &request)
     }
 
+    /// Asks the registry itself, and nobody in its place: for what changes something.
+    pub(super) fn ask_origin(&self, wish: &Wish<'_>) -> NetResult<Answer> {
+        self.ask_at(&self.origin(&wish.reference.registry)?, wish)
+    }
+
     fn ask_at(&self, place: &Place, wish: &Wish<'_>) -> NetResult<Answer> {
         let reference = wish.reference;
-        let url = Url::parse(&format!("{}/v2/{}/{}", place.base, reference.repository, wish.path))
+        let home = Url::parse(&format!("{}/v2/{}/", place.base, reference.repository))
             .ok_or_else(|| bad_name(&reference.registry))?;
+        let url = match wish.path {
+            Path::Below(path) => home.resolve(path).ok_or_else(|| bad_name(&reference.registry))?,
+            Path::At(url) => url.clone(),
+        };
         let login = self.credentials.of(&place.name);
-        let key = (place.base.clone(), reference.repository.clone());
+        let scopes = wish.access.scopes(&reference.repository);
+        let key = (place.base.clone(), [&[reference.repository.clone()], &scopes[..]].concat());
         let known = lock(&self.tokens).get(&key).cloned();
         let known = known.or_else(|| login.and_then(Login::token));
+        // A token is for the registry, not for where it keeps its uploads.
+        let ours = url.same_origin(&home);
         let mut ask = Ask {
             whom: &place.whom,
             method: wish.method,
             url,
             accept: wish.accept,
-            headers: &[],
+            headers: wish.headers,
             from: wish.from,
-            authorization: known.as_deref(),
+            payload: wish.payload,
+            authorization: known.as_deref().filter(|_| ours),
             plain: place.plain,
         };
         let mut answer = self.http.send(&ask)?;
         // A 401 from where a redirect led is not the registry's.
-        if answer.status == 401 && answer.url.same_origin(&ask.url) {
+        if answer.status == 401 && ours && answer.url.same_origin(&ask.url) {
             let authorization = match auth::bearer(answer.headers("www-authenticate")) {
-                Some(challenge) => Some(self.token(place, reference, &challenge, login)?),
+                Some(challenge) => {
+                    Some(self.token(place, reference, &challenge.with(scopes), login)?)
+                }
                 None if auth::wants_basic(answer.headers("www-authenticate")) => {
                     login.and_then(Login::basic)
                 }
                 None => None,
             };
             if let Some(authorization) = authorization {
-                ask.authorization = Some(&authorization);
-                answer = self.http.send(&ask)?;
-                lock(&self.tokens).insert(key, authorization);
+                lock(&self.tokens).insert(key, authorization.clone());
+                // How much of a body arrived is the sender's to find out.
+                if !matches!(ask.payload, Payload::File { .. }) {
+                    ask.authorization = Some(&authorization);
+                    answer = self.http.send(&ask)?;
+                }
             }
         }
         self.note_warnings(&place.whom, &answer);
@@ -270,6 +348,7 @@ impl Registry {
             accept: &[],
             headers: &[],
             from: 0,
+            payload: Payload::None,
             authorization: basic.as_deref(),
             plain: place.plain,
         };
@@ -342,6 +421,7 @@ impl Registry {
                 accept,
                 headers,
                 from: 0,
+                payload: Payload::None,
                 authorization: None,
                 plain,
             })
@@ -369,7 +449,7 @@ pub(super) fn whom(reference: &Reference) -> String {
     format!("registry `{}`", reference.registry)
 }
 
-fn manifest_path(reference: &Reference) -> String {
+pub(super) fn manifest_path(reference: &Reference) -> String {
     match (&reference.digest, &reference.tag) {
         (Some(digest), _) => format!("manifests/{digest}"),
         (None, tag) => format!("manifests/{}", tag.as_deref().unwrap_or("latest")),

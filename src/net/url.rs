@@ -39,6 +39,14 @@ impl Url {
         Self::parse(&format!("{scheme}://{authority}{target}"))
     }
 
+    /// With a further part of the query.
+    pub(super) fn with_query(&self, more: &str) -> Self {
+        let text = self.0.to_string();
+        let joint = if text.contains('?') { '&' } else { '?' };
+        // Only `more` is new, and callers encode it.
+        Self::parse(&format!("{text}{joint}{more}")).unwrap_or_else(|| self.clone())
+    }
+
     fn has_scheme(location: &str) -> bool {
         location.split_once(':').is_some_and(|(scheme, _)| {
             !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+')

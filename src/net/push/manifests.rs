@@ -1,0 +1,89 @@
+//! Putting manifests and indexes under a digest or a tag, and what registries say when they do not want them.
+
+use super::plan::Plan;
+use crate::error::{Error, ErrorKind};
+use crate::net::failure::{NetError, NetResult, Trouble};
+use crate::net::http::{Answer, Payload};
+use crate::net::registry::{Access, Path, Registry, Wish, manifest_path, whom};
+use crate::oci::{Digest, Reference};
+
+impl Registry {
+    /// Puts a manifest or an index whose parts the repository has already. `target` has a tag, or a digest that must
+    /// be that of the bytes.
+    pub fn put_manifest(
+        &self,
+        target: &Reference,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> NetResult<()> {
+        let answer = self.ask_origin(&Wish {
+            reference: target,
+            method: "PUT",
+            path: Path::Below(&manifest_path(target)),
+            accept: &[],
+            headers: &[("content-type", media_type)],
+            from: 0,
+            payload: Payload::Bytes(bytes),
+            access: Access::Write { from: None },
+        })?;
+        if !matches!(answer.status, 200..=204) {
+            return Err(refusal(answer, target));
+        }
+        let digest = Digest::of(bytes);
+        match answer.header("docker-content-digest").map(Digest::parse) {
+            Some(Ok(stored)) if stored != digest && stored.as_str().starts_with("sha256:") => {
+                let message = format!(
+                    "{} stored another manifest: expected {digest}, found {stored}",
+                    whom(target)
+                );
+                Err(NetError::broken(message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn put_root(&self, plan: &Plan, target: &Reference) -> NetResult<()> {
+        self.put_manifest(target, &plan.top.media_type, &plan.top.bytes)
+    }
+}
+
+/// A refused upload, with what can be done about it.
+pub(super) fn refusal(answer: Answer, target: &Reference) -> NetError {
+    let (status, whom) = (answer.status, whom(target));
+    let error = answer.refusal(&whom);
+    let said = error.error().causes().join(" ").to_ascii_lowercase();
+    let new = |message: String, hint: &str| {
+        let mut new = Error::new(ErrorKind::Registry, message);
+        for cause in error.error().causes() {
+            new = new.cause(cause);
+        }
+        NetError::new(Trouble::Refused, new.hint(hint))
+    };
+    if said.contains("immutable") || said.contains("already exists") {
+        let message = format!("{whom} does not let this tag change");
+        return new(message, "tags of this repository are immutable: push under another tag");
+    }
+    if said.contains("quota") || status == 507 {
+        let hint = "remove images from the repository, or ask for more space";
+        return new(format!("{whom} has no space left for this repository"), hint);
+    }
+    match status {
+        401 | 403 => new(
+            format!("{whom} does not let you write to `{}`", target.repository),
+            "log in as somebody who may push there: `nativebuild login`; some registries want the repository made first",
+        ),
+        404 => new(
+            format!("{whom} has no repository `{}`", target.repository),
+            "make the repository first, or check its name for typing errors",
+        ),
+        405 => new(
+            format!("{whom} takes no uploads"),
+            "it may be a mirror or read-only; push to the registry itself",
+        ),
+        413 => new(
+            format!("{whom} takes no request of this size"),
+            "a proxy before it may have a limit: raise that, or make the layer smaller",
+        ),
+        _ => error,
+    }
+}

@@ -1,0 +1,190 @@
+//! Pushing an image out of a layout: layers, then configs, then manifests with the children first, then the names.
+//!
+//! In: a descriptor whose image is in a [`Layout`], and the names that it gets; out: one [`Pushed`] a name
+//! (distribution-spec, "Pushing blobs", "Pushing manifests"). What a repository has already is not sent; what another
+//! repository of the same registry is known to have is mounted. Several names in one repository share everything but
+//! their last request. Nobody sees a part of an image: a name is given when everything below it is there.
+
+mod manifests;
+mod plan;
+mod session;
+mod upload;
+
+use super::failure::{NetError, NetResult};
+use super::registry::Registry;
+use crate::oci::layout::Layout;
+use crate::oci::spec::Descriptor;
+use crate::oci::{Digest, Reference};
+use crate::progress::Emitter;
+use plan::Plan;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Uploads at a time, of one image.
+const UPLOADS: usize = 4;
+
+/// A name that an image got.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pushed {
+    /// The name, with its tag or its digest.
+    pub name: Reference,
+    /// What it means now.
+    pub descriptor: Descriptor,
+}
+
+impl Pushed {
+    /// The line that `docker push` ends with: `TAG: digest: sha256:… size: N`; scripts read it.
+    pub fn line(&self) -> String {
+        let (digest, size) = (self.descriptor.digest(), self.descriptor.size());
+        let tag = self.name.tag.clone().unwrap_or_else(|| digest.to_string());
+        format!("{tag}: digest: {digest} size: {size}")
+    }
+}
+
+/// Where blobs are known to be: the repositories of each, by registry.
+#[derive(Debug, Default)]
+pub(super) struct Homes(Mutex<HashMap<Digest, HashSet<(String, String)>>>);
+
+impl Homes {
+    fn add(&self, reference: &Reference, digest: &Digest) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let home = (reference.registry.clone(), reference.repository.clone());
+        all.entry(digest.clone()).or_default().insert(home);
+    }
+
+    fn forget(&self, reference: &Reference, digest: &Digest) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(homes) = all.get_mut(digest) {
+            homes.remove(&(reference.registry.clone(), reference.repository.clone()));
+        }
+    }
+
+    fn has(&self, reference: &Reference, digest: &Digest) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let home = (reference.registry.clone(), reference.repository.clone());
+        all.get(digest).is_some_and(|homes| homes.contains(&home))
+    }
+
+    /// Another repository of this registry that has the blob, the first by name.
+    fn elsewhere(&self, reference: &Reference, digest: &Digest) -> Option<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let homes = all.get(digest)?.iter();
+        let others = homes
+            .filter(|(registry, repository)| {
+                *registry == reference.registry && *repository != reference.repository
+            })
+            .map(|(_, repository)| repository.clone());
+        others.min()
+    }
+}
+
+impl Registry {
+    /// Uploads everything below `root` and gives it its names, in their order. Names of the same repository share
+    /// their blobs. Fails at the first thing that cannot be sent; no name is given then that was not given before.
+    pub fn push(
+        &self,
+        source: &Layout,
+        root: &Descriptor,
+        targets: &[Reference],
+        emitter: &Emitter,
+    ) -> NetResult<Vec<Pushed>> {
+        let plan = Plan::of(source, root)?;
+        let mut pushed = Vec::new();
+        let mut filled: Vec<&Reference> = Vec::new();
+        for target in targets {
+            let same = |known: &&Reference| {
+                (&known.registry, &known.repository) == (&target.registry, &target.repository)
+            };
+            let done = if filled.iter().any(same) {
+                Ok(())
+            } else {
+                filled.push(target);
+                self.fill(source, &plan, target, emitter)
+            };
+            let done = done.and_then(|()| self.put_root(&plan, target));
+            for text in self.take_warnings() {
+                emitter.warn(text);
+            }
+            done.map_err(|error| error.wrap(format!("cannot push `{target}`")))?;
+            pushed.push(Pushed { name: target.clone(), descriptor: plan.root.clone() });
+        }
+        Ok(pushed)
+    }
+
+    /// Uploads one blob that an image will need, before the image is there. A later [`Registry::push`] by the same
+    /// value knows of it.
+    pub fn push_blob(
+        &self,
+        source: &Layout,
+        blob: &Descriptor,
+        target: &Reference,
+    ) -> NetResult<()> {
+        let blob = plan::Blob::of(blob)?;
+        self.ensure(source, &blob, target).map(drop)
+    }
+
+    /// Remembers that the repository of `reference` has a blob, so that others of the same registry can take it from
+    /// there.
+    pub fn note_home(&self, reference: &Reference, digest: &Digest) {
+        self.homes().add(reference, digest);
+    }
+
+    /// Everything but the manifest at the top and its names.
+    fn fill(
+        &self,
+        source: &Layout,
+        plan: &Plan,
+        target: &Reference,
+        emitter: &Emitter,
+    ) -> NetResult<()> {
+        let sent = self.send_blobs(source, &plan.layers, target)?;
+        let sent = sent + self.send_blobs(source, &plan.configs, target)?;
+        let count = plan.layers.len() + plan.configs.len();
+        let repository = format!("{}/{}", target.registry, target.repository);
+        emitter.note(format!("pushed to {repository}: {sent} of {count} blobs were new there"));
+        for document in &plan.documents {
+            let name = target.with_digest(document.digest.clone());
+            self.put_manifest(&name, &document.media_type, &document.bytes)?;
+        }
+        Ok(())
+    }
+
+    /// How many of the blobs were not there before. A few at a time; the first failure in their order is reported.
+    fn send_blobs(
+        &self,
+        source: &Layout,
+        blobs: &[plan::Blob],
+        target: &Reference,
+    ) -> NetResult<usize> {
+        let (next, sent) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let failed: Mutex<Option<(usize, NetError)>> = Mutex::new(None);
+        let work = || {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(blob) = blobs.get(at) else { return };
+                match self.ensure(source, blob, target) {
+                    Ok(new) => {
+                        sent.fetch_add(usize::from(new), Ordering::Relaxed);
+                    }
+                    Err(error) => {
+                        // No more uploads begin.
+                        next.store(blobs.len(), Ordering::Relaxed);
+                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        if failed.as_ref().is_none_or(|(first, _)| at < *first) {
+                            *failed = Some((at, error));
+                        }
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..UPLOADS.min(blobs.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failed.map_or(Ok(sent.into_inner()), |(_, error)| Err(error))
+    }
+}

@@ -1,0 +1,196 @@
+//! One blob into one repository, whatever happens to the connections on the way.
+//!
+//! First the question whether it is there, then a mount, then one request with the whole body. After a loss the
+//! registry is asked how much it has, and only the rest is sent; a registry that takes no large request gets chunks.
+
+use super::manifests::refusal;
+use super::plan::Blob;
+use super::session::{Opened, Session};
+use crate::error::{ErrorKind, ResultExt};
+use crate::net::failure::{NetError, NetResult, Trouble};
+use crate::net::http::{Answer, Payload};
+use crate::net::registry::{Access, Path, Registry, Wish, whom};
+use crate::oci::Reference;
+use crate::oci::layout::Layout;
+use std::fs::File;
+use std::time::Duration;
+
+/// Requests that send bytes of one blob and fail.
+const MAX_FAILURES: u32 = 8;
+/// Sizes of chunks where a whole blob is too much.
+const CHUNK: u64 = 16 << 20;
+
+/// What became of an attempt.
+enum Attempt {
+    Done,
+    /// Something arrived, or a way was found how to go on.
+    Further,
+    /// Nothing to show for it; wait, then go on.
+    Failed(NetError, Duration),
+}
+
+impl Registry {
+    /// Makes sure that the repository has the blob; true when it had to be brought there.
+    pub(super) fn ensure(
+        &self,
+        source: &Layout,
+        blob: &Blob,
+        target: &Reference,
+    ) -> NetResult<bool> {
+        if self.homes().has(target, &blob.digest) {
+            return Ok(false);
+        }
+        let there = self.has_blob(blob, target)?;
+        if !there {
+            let path = source.blob_path(&blob.digest);
+            let file = File::open(&path)
+                .or_error(ErrorKind::Environment, || format!("cannot read {}", path.display()))
+                .map_err(|error| NetError::new(Trouble::Local, error))?;
+            let upload =
+                Upload { registry: self, blob, target, file, session: None, chunk: blob.size };
+            upload
+                .run()
+                .map_err(|error| error.wrap(format!("cannot upload blob {}", blob.digest)))?;
+        }
+        self.homes().add(target, &blob.digest);
+        Ok(!there)
+    }
+
+    /// Whether the repository has it. A registry that cannot say so gets the blob.
+    fn has_blob(&self, blob: &Blob, target: &Reference) -> NetResult<bool> {
+        let answer = self.ask_origin(&Wish {
+            reference: target,
+            method: "HEAD",
+            path: Path::Below(&format!("blobs/{}", blob.digest)),
+            accept: &[],
+            headers: &[],
+            from: 0,
+            payload: Payload::None,
+            access: Access::Write { from: None },
+        })?;
+        match answer.status {
+            200 => Ok(true),
+            401 | 403 => Err(refusal(answer, target)),
+            _ => Ok(false),
+        }
+    }
+}
+
+struct Upload<'a> {
+    registry: &'a Registry,
+    blob: &'a Blob,
+    target: &'a Reference,
+    file: File,
+    session: Option<Session>,
+    /// Bytes of one request.
+    chunk: u64,
+}
+
+impl Upload<'_> {
+    fn run(mut self) -> NetResult<()> {
+        let mut failures = 0;
+        loop {
+            match self.attempt()? {
+                Attempt::Done => return Ok(()),
+                Attempt::Further => {}
+                Attempt::Failed(error, wait) => {
+                    failures += 1;
+                    if failures >= MAX_FAILURES {
+                        return Err(error);
+                    }
+                    self.registry.wait_at_least(failures, wait);
+                    if self.found()? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// After a failure: the answer of a request that did everything may have been lost. Else the session may know
+    /// how much arrived, or it is gone.
+    fn found(&mut self) -> NetResult<bool> {
+        let Some(session) = &mut self.session else { return Ok(false) };
+        if session.refresh(self.registry, self.target).unwrap_or(false) {
+            return Ok(false);
+        }
+        self.session = None;
+        self.registry.has_blob(self.blob, self.target)
+    }
+
+    fn attempt(&mut self) -> NetResult<Attempt> {
+        let Some(session) = &mut self.session else { return self.open() };
+        let left = self.blob.size.saturating_sub(session.offset);
+        let answer = if session.offset == 0 && self.chunk >= self.blob.size {
+            session.put_whole(self.registry, self.target, self.blob, &self.file)
+        } else if left > 0 {
+            let size = self.chunk.max(session.min_chunk).min(left);
+            match session.patch(self.registry, self.target, &self.file, size) {
+                Ok(answer) if matches!(answer.status, 200..=204) => return Ok(Attempt::Further),
+                other => other,
+            }
+        } else {
+            session.close(self.registry, self.target, self.blob)
+        };
+        match answer {
+            Ok(answer) if matches!(answer.status, 200..=204) => Ok(Attempt::Done),
+            Ok(answer) => self.refused(answer),
+            Err(error) if error.trouble() == Trouble::Unreachable => {
+                Ok(Attempt::Failed(error, Duration::ZERO))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open(&mut self) -> NetResult<Attempt> {
+        let from = self.registry.homes().elsewhere(self.target, &self.blob.digest);
+        let opened = match Session::open(self.registry, self.target, self.blob, from.as_deref()) {
+            // Reading there may not be allowed, or the blob is not there any more.
+            Ok(Opened::Refused(_)) if from.is_some() => {
+                self.forget(from.as_deref());
+                return Ok(Attempt::Further);
+            }
+            other => other?,
+        };
+        match opened {
+            Opened::Mounted => Ok(Attempt::Done),
+            Opened::Session(session) => {
+                self.session = Some(session);
+                Ok(Attempt::Further)
+            }
+            Opened::Refused(answer) => self.refused(answer),
+        }
+    }
+
+    fn forget(&self, repository: Option<&str>) {
+        let repository = repository.unwrap_or_default().to_owned();
+        let other = Reference { repository, ..self.target.clone() };
+        self.registry.homes().forget(&other, &self.blob.digest);
+    }
+
+    /// What an answer that is no success means for the upload.
+    fn refused(&mut self, answer: Answer) -> NetResult<Attempt> {
+        let wait = answer.retry_after();
+        match answer.status {
+            413 if self.chunk > CHUNK => {
+                self.chunk = CHUNK;
+                self.session = None;
+                Ok(Attempt::Further)
+            }
+            // The token ran out, and there is a new one now; or the place in the blob is another than thought.
+            401 | 416 => Ok(Attempt::Failed(refusal(answer, self.target), wait)),
+            404 | 410 if self.session.is_some() => {
+                self.session = None;
+                Ok(Attempt::Failed(answer.refusal(&whom(self.target)), wait))
+            }
+            _ if answer.is_worth_waiting_for() => {
+                Ok(Attempt::Failed(answer.refusal(&whom(self.target)), wait))
+            }
+            400 if self.session.take().is_some_and(|session| session.offset > 0) => {
+                // Pieces that do not fit together: once more from the start.
+                Ok(Attempt::Failed(refusal(answer, self.target), wait))
+            }
+            _ => Err(refusal(answer, self.target)),
+        }
+    }
+}
