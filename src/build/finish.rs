@@ -90,7 +90,7 @@ pub(super) fn finish(builder: &Builder<'_>) -> Result<BuildOutcome> {
         [one] => Some(one.config_digest.clone()),
         _ => None,
     };
-    Ok(BuildOutcome { descriptor, images, config_digest, names })
+    Ok(BuildOutcome { descriptor, images, config_digest, names, pushed: Vec::new() })
 }
 
 /// Config and manifest of one target.

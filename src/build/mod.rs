@@ -21,6 +21,7 @@ mod mounts;
 pub mod output;
 pub mod packer;
 mod planning;
+mod push;
 mod remote;
 pub mod request;
 mod run;
@@ -44,6 +45,7 @@ use images::BaseImage;
 use jobs::Jobs;
 use output::Tree;
 use planning::{Images, PlannedBuild};
+use push::Pushing;
 use request::{BuildOutcome, BuildRequest};
 use running::Running;
 use stage::{Builder, Tools};
@@ -93,9 +95,10 @@ fn build_with(
     planning::warn_of_filter(&request.no_cache_stages, &dockerfile, emitter);
     planning::check_entitlements(&planned.plan, request)?;
     finish::check(request, &planned.plan)?;
+    let pushing = Pushing::of(request)?;
     let PlannedBuild { plan, images, epoch, .. } = &planned;
-    let (epoch, engine) = (*epoch, engine.as_ref());
-    let inputs = Inputs { request, store, emitter, plan, images, epoch, engine };
+    let (epoch, engine, pushing) = (*epoch, engine.as_ref(), pushing.as_ref());
+    let inputs = Inputs { request, store, emitter, plan, images, epoch, engine, pushing };
     // A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.
     for _ in 0..2 {
         match attempt(&inputs, worker) {
@@ -127,11 +130,12 @@ struct Inputs<'a> {
     images: &'a Images,
     epoch: Option<i64>,
     engine: Option<&'a Engine>,
+    pushing: Option<&'a Pushing>,
 }
 
 /// One try at a build; [`build`] says when there is a second one.
 fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutcome> {
-    let Inputs { request, store, emitter, plan, images, epoch, engine } = *inputs;
+    let Inputs { request, store, emitter, plan, images, epoch, engine, pushing } = *inputs;
     let digests = file_digests(store)?;
     let builder = Builder {
         request,
@@ -153,6 +157,9 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         qemu_image: OnceLock::new(),
         qemu_tree: Mutex::default(),
     };
+    if let Some(pushing) = pushing {
+        pushing.note_bases(&builder);
+    }
     let mut complete = true;
     for stage in 0..plan.stages.len() {
         complete &= builder.advance(stage, None)?;
@@ -161,9 +168,9 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         builder.find_qemu_image()?;
         let worker = ensure(worker, store, request, emitter)?;
         builder.prepare_ways(worker)?;
-        run_stages(&builder, worker)?;
+        run_stages(&builder, worker, pushing)?;
     }
-    let outcome = finish::finish(&builder)?;
+    let mut outcome = finish::finish(&builder)?;
     // Without it the next build reads the files again.
     let _best_effort = builder.file_digests.save();
     if request.outputs.iter().any(output::needs_tree) {
@@ -177,6 +184,9 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
     output::write_images(request, store, &outcome, emitter)?;
     if let Some(engine) = engine {
         load::load(engine, request, store, &outcome, worker.as_ref(), emitter)?;
+    }
+    if let Some(pushing) = pushing {
+        outcome.pushed = pushing.finish(store, &outcome, emitter)?;
     }
     Ok(outcome)
 }
@@ -217,12 +227,18 @@ fn ensure<'w>(
 }
 
 /// Runs what the cache did not have, one thread a stage, layers in the background.
-fn run_stages(builder: &Builder<'_>, worker: &Worker) -> Result<()> {
+fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>) -> Result<()> {
     let compression = builder.request.compression;
     let jobs = Jobs::start(builder.store, compression, builder.emitter, &worker.cancel);
     let tools = Tools { worker, jobs: &jobs };
     let errors = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
+        if let Some(pushing) = pushing {
+            pushing.stop_with(&worker.cancel);
+            for target in &builder.plan.targets {
+                scope.spawn(move || pushing.follow(builder, *target));
+            }
+        }
         for stage in 0..builder.plan.stages.len() {
             if builder.states.complete(stage).is_some() {
                 continue;

@@ -96,8 +96,12 @@ pub(super) fn write_images(
             OutputKind::OciArchive => SaveFormat::OciArchive,
             OutputKind::OciDirectory => SaveFormat::OciDir,
             OutputKind::Docker => SaveFormat::DockerArchive,
-            // `load` does the last one.
-            OutputKind::Tar | OutputKind::Local | OutputKind::Image | OutputKind::Load => continue,
+            // `load` and `push` do the last two.
+            OutputKind::Tar
+            | OutputKind::Local
+            | OutputKind::Image
+            | OutputKind::Load
+            | OutputKind::Registry => continue,
         };
         let descriptor = match format {
             SaveFormat::DockerArchive => of_this_machine(outcome)?,
@@ -281,7 +285,7 @@ fn tell(emitter: &Emitter, output: &OutputSpec) {
         OutputKind::Docker => "docker archive",
         OutputKind::Tar => "root file system tar",
         OutputKind::Local => "root file system",
-        OutputKind::Image | OutputKind::Load => "image",
+        OutputKind::Image | OutputKind::Load | OutputKind::Registry => "image",
     };
     let place = output
         .dest

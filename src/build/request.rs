@@ -7,7 +7,7 @@ use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
 use crate::executor::settings::RunSettings;
 use crate::layers::compress::Compression;
-use crate::net::{AgentSource, EngineConfig, NetConfig};
+use crate::net::{AgentSource, EngineConfig, NetConfig, Pushed};
 use crate::oci::spec::Descriptor;
 use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
@@ -60,6 +60,8 @@ pub struct BuildRequest {
     pub docker_types: bool,
     /// File times stay what they are, whatever the epoch: `rewrite-timestamp=false` of an output.
     pub keep_times: bool,
+    /// Pushed names are the digest alone: `push-by-digest` of an output.
+    pub push_by_digest: bool,
     /// `--compression` and its level.
     pub compression: Compression,
     /// `--jobs`: steps at once.
@@ -169,7 +171,8 @@ pub struct OutputSpec {
 impl OutputSpec {
     /// True for an output that goes to standard output.
     pub fn is_stdout(&self) -> bool {
-        self.dest.is_none() && !matches!(self.kind, OutputKind::Image | OutputKind::Load)
+        self.dest.is_none()
+            && !matches!(self.kind, OutputKind::Image | OutputKind::Load | OutputKind::Registry)
     }
 }
 
@@ -190,6 +193,8 @@ pub enum OutputKind {
     Image,
     /// A running docker or podman.
     Load,
+    /// The registries of the names.
+    Registry,
 }
 
 /// What a build made.
@@ -203,4 +208,6 @@ pub struct BuildOutcome {
     pub config_digest: Option<crate::oci::Digest>,
     /// Full names it was stored under.
     pub names: Vec<String>,
+    /// Names that registries have it under now, in their order.
+    pub pushed: Vec<Pushed>,
 }

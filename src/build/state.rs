@@ -109,6 +109,24 @@ impl States {
         self.changed.notify_all();
     }
 
+    /// Waits until a stage has more than `seen` layers or is complete: those above, and whether it is; `None` when it
+    /// failed.
+    pub(super) fn slots_after(&self, stage: usize, seen: usize) -> Option<(Vec<Slot>, bool)> {
+        let mut states = self.lock();
+        loop {
+            let (state, progress) = &states[stage];
+            let slots = state.iter().flat_map(|state| state.slots.iter().skip(seen));
+            let slots: Vec<Slot> = slots.cloned().collect();
+            match progress {
+                Progress::Failed => return None,
+                Progress::Complete => return Some((slots, true)),
+                Progress::Open if !slots.is_empty() => return Some((slots, false)),
+                Progress::Open => {}
+            }
+            states = self.changed.wait(states).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Waits for a stage; `None` when it failed.
     pub(super) fn wait(&self, stage: usize) -> Option<StageState> {
         let mut states = self.lock();

@@ -112,6 +112,9 @@ pub struct BuildArgs {
     /// Load the image into a running docker or podman (the same as `-o type=docker`)
     #[arg(long)]
     pub load: bool,
+    /// Push the image to the registries of its names (the same as `-o type=registry`)
+    #[arg(long)]
+    pub push: bool,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: Progress,

@@ -8,7 +8,7 @@ use super::output::{self, Outputs};
 use super::progress::{Form, Printer};
 use super::report::Style;
 use super::{contexts, print_data, private, values};
-use crate::build::request::{BuildOutcome, BuildRequest, OutputSpec, PullPolicy};
+use crate::build::request::{BuildOutcome, BuildRequest, OutputKind, OutputSpec, PullPolicy};
 use crate::build::store::Store;
 use crate::build::{self};
 use crate::context::{FileTree, IgnoreRules};
@@ -99,8 +99,9 @@ fn request(
     values::check_isolation(&args.isolation, emitter)?;
     let build_args = values::pairs(&args.build_args, |name| environment.text(name));
     let epoch = values::epoch(args, environment, &build_args)?;
-    let Outputs { specs: outputs, names, annotations, docker_types, keep_times } =
-        output::all(&args.outputs, args.load, &values::build_compression(args))?;
+    let further = [(args.load, OutputKind::Load), (args.push, OutputKind::Registry)];
+    let Outputs { specs: outputs, names, annotations, docker_types, keep_times, by_digest } =
+        output::all(&args.outputs, &further, &values::build_compression(args))?;
     values::one_stdout(&outputs)?;
     let platforms: Vec<String> =
         args.platform.iter().cloned().chain(args.real.platform()).collect();
@@ -134,6 +135,7 @@ fn request(
         epoch,
         docker_types,
         keep_times,
+        push_by_digest: by_digest,
         compression: values::compression(args)?,
         jobs: values::jobs(args.jobs)?,
         account: environment.account(args.ids.map(Ids::mode)),
@@ -212,7 +214,7 @@ pub(super) fn net_config(environment: &Environment) -> NetConfig {
     }
 }
 
-/// Digest on standard output (unless an output went there), `--iidfile`, `--metadata-file`.
+/// Digest and what was pushed on standard output (unless an output went there), `--iidfile`, `--metadata-file`.
 fn write_results(args: &BuildArgs, request: &BuildRequest, outcome: &BuildOutcome) -> Result<()> {
     let digest = outcome.descriptor.digest().to_string();
     if let Some(path) = &args.iidfile {
@@ -233,8 +235,14 @@ fn write_results(args: &BuildArgs, request: &BuildRequest, outcome: &BuildOutcom
             .map_err(|error| Error::internal("JSON of the metadata").cause(error))?;
         write_file(path, (text + "\n").as_bytes())?;
     }
-    let taken = request.outputs.iter().any(OutputSpec::is_stdout);
-    if taken { Ok(()) } else { print_data(format!("{digest}\n").as_bytes()) }
+    if request.outputs.iter().any(OutputSpec::is_stdout) {
+        return Ok(());
+    }
+    let mut text = format!("{digest}\n");
+    if !args.quiet {
+        outcome.pushed.iter().for_each(|pushed| text += &(pushed.line() + "\n"));
+    }
+    print_data(text.as_bytes())
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -1,6 +1,5 @@
-//! `--output` and `--load` as typed → [`OutputSpec`], and the names and annotations that outputs carry.
+//! `--output`, `--load` and `--push` as typed → [`OutputSpec`], and the names and annotations that outputs carry.
 
-use super::compat::no_push;
 use super::environment::Environment;
 use crate::build::request::{OutputKind, OutputSpec};
 use crate::error::{Error, Result};
@@ -19,16 +18,25 @@ pub(super) struct Outputs {
     pub(super) docker_types: bool,
     /// `rewrite-timestamp=false`.
     pub(super) keep_times: bool,
+    /// `push-by-digest=true`.
+    pub(super) by_digest: bool,
 }
 
-/// All outputs of a build. `compression` and its level are those of the build.
-pub(super) fn all(texts: &[String], load: bool, build: &BuildCompression<'_>) -> Result<Outputs> {
+/// All outputs of a build: those that are spelt out, and those of `--load` and `--push`.
+pub(super) fn all(
+    texts: &[String],
+    further: &[(bool, OutputKind)],
+    build: &BuildCompression<'_>,
+) -> Result<Outputs> {
     let mut all = Outputs::default();
     for text in texts {
         let spec = parse(text, build, &mut all)?;
         all.specs.push(spec);
     }
-    all.specs.extend(load.then_some(OutputSpec { kind: OutputKind::Load, dest: None }));
+    for (wanted, kind) in further {
+        let there = all.specs.iter().any(|spec| spec.kind == *kind);
+        all.specs.extend((*wanted && !there).then_some(OutputSpec { kind: *kind, dest: None }));
+    }
     Ok(all)
 }
 
@@ -55,7 +63,7 @@ fn parse(text: &str, build: &BuildCompression<'_>, all: &mut Outputs) -> Result<
             path => OutputSpec { kind: OutputKind::Local, dest: Some(path.into()) },
         });
     }
-    let (mut kind, mut dest, mut tar) = (None, None, None);
+    let (mut kind, mut dest, mut tar, mut push) = (None, None, None, false);
     for part in fields(text).map_err(|why| bad(text, why))? {
         let (key, value) = part
             .split_once('=')
@@ -72,13 +80,23 @@ fn parse(text: &str, build: &BuildCompression<'_>, all: &mut Outputs) -> Result<
                 // The key of an annotation keeps its case.
                 all.annotations.push(annotation(text, part.trim(), value)?);
             }
+            key @ "push" => push |= boolean(text, key, value)?,
+            key @ "push-by-digest" => all.by_digest |= boolean(text, key, value)?,
             key @ "oci-mediatypes" => all.docker_types |= !boolean(text, key, value)?,
             key @ "rewrite-timestamp" => all.keep_times |= !boolean(text, key, value)?,
             key => further(text, key, value, build)?,
         }
     }
     let kind = kind.ok_or_else(|| bad(text, "it has no `type`"))?;
-    finish(text, &kind, dest.as_deref(), tar)
+    let kind = match &*kind {
+        "image" if push => "registry",
+        kind if push && kind != "registry" => {
+            return Err(bad(text, &format!("`{kind}` cannot be pushed"))
+                .hint("use `type=registry` besides it"));
+        }
+        kind => kind,
+    };
+    finish(text, kind, dest.as_deref(), tar)
 }
 
 /// Puts kind and place together.
@@ -94,17 +112,18 @@ fn finish(text: &str, kind: &str, dest: Option<&str>, tar: Option<bool>) -> Resu
         "tar" => OutputKind::Tar,
         "local" => OutputKind::Local,
         "image" => OutputKind::Image,
-        "registry" => return Err(no_push(&format!("`-o {text}`"))),
+        "registry" => OutputKind::Registry,
         other => {
             return Err(bad(text, &format!("unknown type `{other}`"))
-                .hint("the types are oci, docker, tar, local and image"));
+                .hint("the types are oci, docker, tar, local, image and registry"));
         }
     };
     let needs_path = matches!(kind, OutputKind::Local | OutputKind::OciDirectory);
     if needs_path && path.is_none() {
         return Err(bad(text, "a directory needs `dest`"));
     }
-    if dest.is_none() && !matches!(kind, OutputKind::Image | OutputKind::Load) {
+    let nowhere = matches!(kind, OutputKind::Image | OutputKind::Load | OutputKind::Registry);
+    if dest.is_none() && !nowhere {
         return Err(bad(text, "it has no `dest`").hint("`dest=-` writes to standard output"));
     }
     Ok(OutputSpec { kind, dest: path })
@@ -113,10 +132,6 @@ fn finish(text: &str, kind: &str, dest: Option<&str>, tar: Option<bool>) -> Resu
 /// Options of BuildKit's exporters that ask for what is done anyway; any other wish is an error, never overheard.
 fn further(text: &str, key: &str, value: &str, build: &BuildCompression<'_>) -> Result<()> {
     let same = match key {
-        "push" | "push-by-digest" if boolean(text, key, value)? => {
-            return Err(no_push(&format!("`-o {text}`")));
-        }
-        "push" | "push-by-digest" => true,
         "store" => boolean(text, key, value)?,
         "force-compression" | "unpack" => !boolean(text, key, value)?,
         "compression" => {
@@ -231,7 +246,7 @@ mod tests {
 
     fn one(text: &str) -> std::result::Result<Outputs, String> {
         let texts = [text.to_owned()];
-        all(&texts, false, &GZIP).map_err(|error| format!("{} {error}", error.kind().exit_code()))
+        all(&texts, &[], &GZIP).map_err(|error| format!("{} {error}", error.kind().exit_code()))
     }
 
     #[test]
@@ -250,6 +265,10 @@ mod tests {
         check("type=oci,\"dest=a,b\"", OutputKind::OciArchive, Some("a,b"));
         check("type=docker,dest=-", OutputKind::Docker, None);
         check("type=docker", OutputKind::Load, None);
+        check("type=registry", OutputKind::Registry, None);
+        check("type=image,name=a,push=true", OutputKind::Registry, None);
+        check("type=registry,push=false,push-by-digest=true", OutputKind::Registry, None);
+        assert!(one("type=image,push=true,push-by-digest=true").unwrap().by_digest);
         check("out", OutputKind::Local, Some("out"));
         check("-", OutputKind::Tar, None);
         check(
@@ -305,8 +324,10 @@ mod tests {
                 "type=image,annotations.a=x",
                 "2 bad output `type=image,annotations.a=x`: unknown key `annotations`",
             ),
-            ("type=registry", "3 pushing is not yet supported: `-o type=registry`"),
-            ("type=image,push=true", "3 pushing is not yet supported: `-o type=image,push=true`"),
+            (
+                "type=oci,dest=x,push=true",
+                "2 bad output `type=oci,dest=x,push=true`: `oci` cannot be pushed",
+            ),
             (
                 "type=image,compression=zstd",
                 "3 not yet supported: `compression` of the output `type=image,compression=zstd`",

@@ -9,6 +9,7 @@ use super::config::{NetConfig, Pause, is_direct};
 use super::failure::{NetError, NetResult, Trouble, io_text, printable, registry_words};
 use super::url::Url;
 use crate::error::{Error, Result};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -36,19 +37,33 @@ pub(super) enum Payload<'a> {
     None,
     /// Bytes, also none at all: `Content-Length: 0`.
     Bytes(&'a [u8]),
-    /// `size` bytes of a file from `from` on.
-    File { file: &'a File, from: u64, size: u64 },
+    /// A part of a file.
+    File(Part<'a>),
 }
 
 /// A part of a file, read without moving the file's own position.
-struct Part<'a> {
-    file: &'a File,
-    at: u64,
-    left: u64,
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) file: &'a File,
+    /// Where it begins.
+    pub(super) at: u64,
+    /// Bytes.
+    pub(super) left: u64,
+    /// True when nobody wants it to arrive any more.
+    pub(super) stopped: &'a (dyn Fn() -> bool + Send + Sync),
+}
+
+impl fmt::Debug for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes from {}", self.left, self.at)
+    }
 }
 
 impl Read for Part<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if (self.stopped)() {
+            return Err(io::Error::other("stopped"));
+        }
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let n = self.file.read_at(&mut buffer[..wanted], self.at)?;
         self.at += n as u64;
@@ -184,7 +199,7 @@ impl Http {
     /// Sends, again if need be; the last attempt's answer is given whatever its status.
     pub(super) fn send(&self, ask: &Ask<'_>) -> NetResult<Answer> {
         // The sender of a large body finds out first how much of it arrived.
-        let attempts = if matches!(ask.payload, Payload::File { .. }) { 1 } else { ATTEMPTS };
+        let attempts = if matches!(ask.payload, Payload::File(_)) { 1 } else { ATTEMPTS };
         let mut attempt = 1;
         loop {
             let last = attempt == attempts;
@@ -287,8 +302,8 @@ fn run(
     match payload {
         Payload::None => agent.run(request.body(())?),
         Payload::Bytes(bytes) => agent.run(request.body(bytes)?),
-        Payload::File { file, from, size } => {
-            let mut part = Part { file, at: from, left: size };
+        Payload::File(mut part) => {
+            let size = part.left;
             let request = request.header("content-length", size);
             let request = request.body(SendBody::from_reader(&mut part))?;
             let configured = agent.configure_request(request).timeout_recv_response(patient(size));

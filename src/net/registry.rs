@@ -15,6 +15,7 @@ use super::url::{Url, is_loopback};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,6 +41,16 @@ pub struct Registry {
     lost: Mutex<BTreeSet<String>>,
     credentials: Credentials,
     homes: Homes,
+    stopped: Stopped,
+}
+
+/// Whether uploads should end before their time.
+struct Stopped(Box<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stopped")
+    }
 }
 
 /// What is asked of a registry, wherever that is.
@@ -70,8 +81,6 @@ pub(super) enum Access<'a> {
     Read,
     /// Reading and writing the repository, and reading another one of this registry.
     Write { from: Option<&'a str> },
-    /// Removing from the repository.
-    Delete,
 }
 
 impl Access<'_> {
@@ -84,7 +93,6 @@ impl Access<'_> {
                 let own = format!("repository:{repository}:pull,push");
                 [own].into_iter().chain(other).collect()
             }
-            Self::Delete => vec![format!("repository:{repository}:pull,delete")],
         }
     }
 }
@@ -149,6 +157,7 @@ impl Registry {
             lost: Mutex::default(),
             credentials: config.credentials.clone(),
             homes: Homes::default(),
+            stopped: Stopped(Box::new(|| false)),
         })
     }
 
@@ -221,6 +230,15 @@ impl Registry {
         self.http.wait(attempt, time);
     }
 
+    /// Uploads end with an error once this says so.
+    pub fn stop_uploads_when(&mut self, stopped: impl Fn() -> bool + Send + Sync + 'static) {
+        self.stopped = Stopped(Box::new(stopped));
+    }
+
+    pub(super) fn stopped(&self) -> &(dyn Fn() -> bool + Send + Sync) {
+        &*self.stopped.0
+    }
+
     /// Where blobs are known to be.
     pub(super) fn homes(&self) -> &Homes {
         &self.homes
@@ -287,7 +305,10 @@ impl Registry {
         };
         let login = self.credentials.of(&place.name);
         let scopes = wish.access.scopes(&reference.repository);
-        let key = (place.base.clone(), [&[reference.repository.clone()], &scopes[..]].concat());
+        let key = (
+            place.base.clone(),
+            [std::slice::from_ref(&reference.repository), &scopes[..]].concat(),
+        );
         let known = lock(&self.tokens).get(&key).cloned();
         let known = known.or_else(|| login.and_then(Login::token));
         // A token is for the registry, not for where it keeps its uploads.
@@ -318,7 +339,7 @@ impl Registry {
             if let Some(authorization) = authorization {
                 lock(&self.tokens).insert(key, authorization.clone());
                 // How much of a body arrived is the sender's to find out.
-                if !matches!(ask.payload, Payload::File { .. }) {
+                if !matches!(ask.payload, Payload::File(_)) {
                     ask.authorization = Some(&authorization);
                     answer = self.http.send(&ask)?;
                 }

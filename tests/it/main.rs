@@ -40,6 +40,7 @@ mod options;
 mod outputs;
 mod peers;
 mod platforms;
+mod push;
 mod remote;
 mod reproducible;
 mod results;

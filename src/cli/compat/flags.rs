@@ -77,7 +77,6 @@ impl Table for BuildTable {
         flag!("pid", Value, Ignored(SANDBOX)),
         flag!("policy", Value, Refused("")),
         flag!("provenance", Value, Ignored(ATTESTATIONS)).granted(&["false"]),
-        flag!("push", Nothing, Refused("")),
         flag!("retry", Value, Ignored(RETRIES)),
         flag!("retry-delay", Value, Ignored(RETRIES)),
         flag!("rewrite-timestamp", Maybe, Granted),

@@ -171,7 +171,6 @@ impl<T> ForeignArgs<T> {
             let shown = format!("`--{}`", flag.name);
             match flag.fate {
                 Fate::Granted => {}
-                Fate::Refused(_) if flag.name == "push" => return Err(no_push(&shown)),
                 Fate::Refused(hint) => {
                     let error = Error::environment(format!("not yet supported: {shown}"));
                     return Err(if hint.is_empty() { error } else { error.hint(hint) });
@@ -188,12 +187,6 @@ impl<T> ForeignArgs<T> {
         }
         Ok(())
     }
-}
-
-/// The error of everything that asks for a push.
-pub(super) fn no_push(asked: &str) -> Error {
-    Error::environment(format!("pushing is not yet supported: {asked}"))
-        .hint("write the image with `-o type=oci,dest=FILE` and copy it with another program, for example `skopeo copy oci-archive:FILE docker://NAME`")
 }
 
 #[cfg(test)]

@@ -126,7 +126,6 @@ fn one_warning_tells_one_reason() {
         told(&["--provenance", "mode=max"]).unwrap(),
         ["`--provenance` has no effect: no attestations are made for now"]
     );
-    assert_eq!(told(&["--push"]), Err("pushing is not yet supported: `--push`".to_owned()));
     assert_eq!(told(&["-v", "a:b"]), Err("not yet supported: `--volume`".to_owned()));
     assert!(told(&["--squish"]).unwrap_err().contains("a similar argument exists: '--squash'"));
 }

@@ -8,7 +8,7 @@ mod flags;
 pub use flags::KanikoTable;
 
 use super::args::{BuildArgs, Cli, Command, CompressionName, Progress};
-use super::compat::{ForeignArgs, no_push};
+use super::compat::ForeignArgs;
 use super::environment::Environment;
 use super::report::Style;
 use super::{build, values};
@@ -91,12 +91,9 @@ pub struct KanikoArgs {
 pub(super) fn run(args: KanikoArgs, environment: &Environment, style: Style) -> Result<()> {
     let progress = progress(&args.verbosity)?;
     args.foreign.tell(&build::emitter(progress, style))?;
-    if !args.no_push && args.tar_path.is_none() && args.oci_layout_path.is_none() {
-        return Err(match args.destinations.first() {
-            Some(name) => no_push(&format!("`--destination {name}`"))
-                .hint("with `--no-push` the image stays in the store"),
-            None => Error::usage("there is no `--destination`").hint("or use `--no-push`"),
-        });
+    let elsewhere = args.tar_path.is_some() || args.oci_layout_path.is_some();
+    if !args.no_push && args.destinations.is_empty() && !elsewhere {
+        return Err(Error::usage("there is no `--destination`").hint("or use `--no-push`"));
     }
     let build_args = BuildArgs { progress, ..as_build(&args, environment)? };
     let Some(outcome) = build::carry_out(build_args, environment, style)? else { return Ok(()) };
@@ -149,6 +146,7 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
     build.outputs.extend(
         args.oci_layout_path.iter().map(|path| format!("type=oci,tar=false,{}", quoted(path))),
     );
+    build.push = !args.no_push && !args.destinations.is_empty();
     build.iidfile.clone_from(&args.digest_file);
     build.compression = args.compression.unwrap_or(CompressionName::Gzip);
     build.compression_level = args.compression_level.filter(|level| *level >= 0);

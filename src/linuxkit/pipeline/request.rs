@@ -87,6 +87,7 @@ impl Builder<'_> {
             },
             docker_types: false,
             keep_times: false,
+            push_by_digest: false,
             compression: Compression::default(),
             jobs: options.jobs,
             account: options.account.clone(),

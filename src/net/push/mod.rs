@@ -17,7 +17,7 @@ use crate::oci::spec::Descriptor;
 use crate::oci::{Digest, Reference};
 use crate::progress::Emitter;
 use plan::Plan;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -42,15 +42,18 @@ impl Pushed {
     }
 }
 
-/// Where blobs are known to be: the repositories of each, by registry.
+/// Registry and repository.
+type Home = (String, String);
+
+/// Where blobs are known to be, and whether we brought them there.
 #[derive(Debug, Default)]
-pub(super) struct Homes(Mutex<HashMap<Digest, HashSet<(String, String)>>>);
+pub(super) struct Homes(Mutex<HashMap<Digest, HashMap<Home, bool>>>);
 
 impl Homes {
-    fn add(&self, reference: &Reference, digest: &Digest) {
+    fn add(&self, reference: &Reference, digest: &Digest, brought: bool) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let home = (reference.registry.clone(), reference.repository.clone());
-        all.entry(digest.clone()).or_default().insert(home);
+        all.entry(digest.clone()).or_default().insert(home, brought);
     }
 
     fn forget(&self, reference: &Reference, digest: &Digest) {
@@ -60,16 +63,17 @@ impl Homes {
         }
     }
 
-    fn has(&self, reference: &Reference, digest: &Digest) -> bool {
+    /// Whether the repository has the blob: by us, or from before.
+    fn has(&self, reference: &Reference, digest: &Digest) -> Option<bool> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let home = (reference.registry.clone(), reference.repository.clone());
-        all.get(digest).is_some_and(|homes| homes.contains(&home))
+        all.get(digest)?.get(&home).copied()
     }
 
     /// Another repository of this registry that has the blob, the first by name.
     fn elsewhere(&self, reference: &Reference, digest: &Digest) -> Option<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let homes = all.get(digest)?.iter();
+        let homes = all.get(digest)?.keys();
         let others = homes
             .filter(|(registry, repository)| {
                 *registry == reference.registry && *repository != reference.repository
@@ -127,7 +131,7 @@ impl Registry {
     /// Remembers that the repository of `reference` has a blob, so that others of the same registry can take it from
     /// there.
     pub fn note_home(&self, reference: &Reference, digest: &Digest) {
-        self.homes().add(reference, digest);
+        self.homes().add(reference, digest, false);
     }
 
     /// Everything but the manifest at the top and its names.
@@ -142,7 +146,7 @@ impl Registry {
         let sent = sent + self.send_blobs(source, &plan.configs, target)?;
         let count = plan.layers.len() + plan.configs.len();
         let repository = format!("{}/{}", target.registry, target.repository);
-        emitter.note(format!("pushed to {repository}: {sent} of {count} blobs were new there"));
+        emitter.note(format!("pushing to {repository}: {sent} of {count} blobs were not there"));
         for document in &plan.documents {
             let name = target.with_digest(document.digest.clone());
             self.put_manifest(&name, &document.media_type, &document.bytes)?;
@@ -150,7 +154,7 @@ impl Registry {
         Ok(())
     }
 
-    /// How many of the blobs were not there before. A few at a time; the first failure in their order is reported.
+    /// How many of the blobs were not there before we came. A few at a time; the first failure in their order is reported.
     fn send_blobs(
         &self,
         source: &Layout,

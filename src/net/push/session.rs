@@ -3,7 +3,7 @@
 
 use super::plan::Blob;
 use crate::net::failure::{NetError, NetResult};
-use crate::net::http::{Answer, Payload};
+use crate::net::http::{Answer, Part, Payload};
 use crate::net::registry::{Access, Path, Registry, Wish, whom};
 use crate::net::url::{Url, encoded};
 use crate::oci::Reference;
@@ -25,7 +25,7 @@ pub(super) enum Opened {
     Mounted,
     Session(Session),
     /// The registry does not want it.
-    Refused(Answer),
+    Refused(Box<Answer>),
 }
 
 impl Session {
@@ -55,7 +55,7 @@ impl Session {
                 let min_chunk = min_chunk.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
                 Ok(Opened::Session(Self { location, offset: 0, min_chunk }))
             }
-            _ => Ok(Opened::Refused(answer)),
+            _ => Ok(Opened::Refused(Box::new(answer))),
         }
     }
 
@@ -69,7 +69,7 @@ impl Session {
     ) -> NetResult<Answer> {
         let payload = match blob.size {
             0 => Payload::Bytes(&[]),
-            size => Payload::File { file, from: 0, size },
+            size => part(registry, file, 0, size),
         };
         self.put(registry, target, blob, payload)
     }
@@ -112,7 +112,7 @@ impl Session {
         let answer = registry.ask_origin(&Wish {
             method: "PATCH",
             headers: &[("content-type", "application/octet-stream"), ("content-range", &range)],
-            payload: Payload::File { file, from: self.offset, size },
+            payload: part(registry, file, self.offset, size),
             ..wish(target, Path::At(&self.location))
         })?;
         if matches!(answer.status, 200..=204) {
@@ -122,6 +122,13 @@ impl Session {
             self.location = location(&answer, target)?;
         }
         Ok(answer)
+    }
+
+    /// Gives the session up, as far as the registry lets us.
+    pub(super) fn cancel(&self, registry: &Registry, target: &Reference) {
+        let wish = Wish { method: "DELETE", ..wish(target, Path::At(&self.location)) };
+        // Registries forget sessions by themselves, and some have no DELETE.
+        let _best_effort = registry.ask_origin(&wish);
     }
 
     /// Asks how much arrived; false when the session is gone.
@@ -138,6 +145,10 @@ impl Session {
         }
         Ok(true)
     }
+}
+
+fn part<'a>(registry: &'a Registry, file: &'a File, at: u64, size: u64) -> Payload<'a> {
+    Payload::File(Part { file, at, left: size, stopped: registry.stopped() })
 }
 
 fn wish<'a>(reference: &'a Reference, path: Path<'a>) -> Wish<'a> {

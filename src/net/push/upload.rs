@@ -10,8 +10,8 @@ use crate::error::{ErrorKind, ResultExt};
 use crate::net::failure::{NetError, NetResult, Trouble};
 use crate::net::http::{Answer, Payload};
 use crate::net::registry::{Access, Path, Registry, Wish, whom};
-use crate::oci::Reference;
 use crate::oci::layout::Layout;
+use crate::oci::{Digest, Reference};
 use std::fs::File;
 use std::time::Duration;
 
@@ -30,15 +30,30 @@ enum Attempt {
 }
 
 impl Registry {
-    /// Makes sure that the repository has the blob; true when it had to be brought there.
+    /// Fails where nothing may be pushed to the repository of `target`: by opening an upload and giving it up.
+    pub fn check_push(&self, target: &Reference) -> NetResult<()> {
+        let blob = Blob { digest: Digest::of(b""), size: 0 };
+        let checked = match Session::open(self, target, &blob, None) {
+            Ok(Opened::Session(session)) => {
+                session.cancel(self, target);
+                Ok(())
+            }
+            Ok(Opened::Mounted) => Ok(()),
+            Ok(Opened::Refused(answer)) => Err(refusal(*answer, target)),
+            Err(error) => Err(error),
+        };
+        checked.map_err(|error| error.wrap(format!("cannot push `{target}`")))
+    }
+
+    /// Makes sure that the repository has the blob; true when we brought it there.
     pub(super) fn ensure(
         &self,
         source: &Layout,
         blob: &Blob,
         target: &Reference,
     ) -> NetResult<bool> {
-        if self.homes().has(target, &blob.digest) {
-            return Ok(false);
+        if let Some(brought) = self.homes().has(target, &blob.digest) {
+            return Ok(brought);
         }
         let there = self.has_blob(blob, target)?;
         if !there {
@@ -52,7 +67,7 @@ impl Registry {
                 .run()
                 .map_err(|error| error.wrap(format!("cannot upload blob {}", blob.digest)))?;
         }
-        self.homes().add(target, &blob.digest);
+        self.homes().add(target, &blob.digest, !there);
         Ok(!there)
     }
 
@@ -95,7 +110,7 @@ impl Upload<'_> {
                 Attempt::Further => {}
                 Attempt::Failed(error, wait) => {
                     failures += 1;
-                    if failures >= MAX_FAILURES {
+                    if failures >= MAX_FAILURES || (self.registry.stopped())() {
                         return Err(error);
                     }
                     self.registry.wait_at_least(failures, wait);
@@ -158,7 +173,7 @@ impl Upload<'_> {
                 self.session = Some(session);
                 Ok(Attempt::Further)
             }
-            Opened::Refused(answer) => self.refused(answer),
+            Opened::Refused(answer) => self.refused(*answer),
         }
     }
 

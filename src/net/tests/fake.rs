@@ -16,6 +16,7 @@ pub(super) struct Request {
     pub(super) path: String,
     /// Names in lowercase.
     pub(super) headers: HashMap<String, String>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Request {
@@ -152,7 +153,10 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
     for value in headers.values_mut() {
         value.pop();
     }
-    Some(Request { method, path, headers })
+    let mut body = Vec::new();
+    let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    reader.take(length).read_to_end(&mut body).ok()?;
+    Some(Request { method, path, headers, body })
 }
 
 /// True when the connection goes on.

@@ -5,6 +5,7 @@ mod fake;
 mod hostile;
 mod login;
 mod peer;
+mod push;
 
 use super::*;
 use crate::oci::layout::Layout;
