@@ -15,6 +15,7 @@ pub mod git;
 pub mod package;
 pub mod pipeline;
 pub mod platforms;
+pub mod publish;
 pub mod remote;
 pub mod tag;
 

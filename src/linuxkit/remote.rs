@@ -6,7 +6,7 @@
 use super::cache::PkgCache;
 use crate::build::store::Store;
 use crate::error::Result;
-use crate::net::{NetConfig, NetError, Registry, Trouble, Wanted};
+use crate::net::{NetConfig, NetError, Pushed, Registry, Trouble, Wanted};
 use crate::oci::layout::Layout;
 use crate::oci::spec::{Descriptor, digest_of};
 use crate::oci::{Digest, Platform, Reference, resolve};
@@ -34,7 +34,7 @@ impl Remote {
     }
 
     /// Fails only on settings that cannot be used.
-    fn client(&self) -> Result<&Registry> {
+    pub(super) fn client(&self) -> Result<&Registry> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
@@ -91,6 +91,28 @@ impl Remote {
             writer.set(&[(format!("{name}-{}", platform.architecture), image)])?;
         }
         digest_of(&pulled.root)
+    }
+
+    /// Copies everything behind a name of one repository into another, by way of the store.
+    pub(super) fn copy(&self, from: &Reference, to: &Reference) -> Result<Vec<Pushed>> {
+        let (client, layout) = (self.client()?, self.layout());
+        let pulled = client.pull(from, &Wanted::All, layout, &self.emitter)?;
+        Ok(client.push(layout, &pulled.root, std::slice::from_ref(to), &self.emitter)?)
+    }
+
+    /// What the registry has under a name, with its size.
+    pub fn descriptor(&self, name: &str) -> Result<Option<Descriptor>> {
+        let reference = Reference::parse(name)?;
+        if self.is_silent(&reference) {
+            return Ok(None);
+        }
+        Ok(match self.client()?.current(&reference) {
+            Ok(found) => found.map(|(descriptor, _)| descriptor),
+            Err(error) => {
+                self.absent(&reference, &error);
+                None
+            }
+        })
     }
 
     /// Digest that the registry has under a name.

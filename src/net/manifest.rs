@@ -54,7 +54,19 @@ pub(super) fn fetch(
     promised: Option<&Descriptor>,
 ) -> NetResult<Document> {
     let limit = promised.map_or(MAX_DOCUMENT, |promised| promised.size().min(MAX_DOCUMENT));
-    let got = registry.manifest(reference, limit)?;
+    checked(reference, promised, registry.manifest(reference, limit)?)
+}
+
+/// The same from the registry itself, as one who is about to write there.
+pub(super) fn fetch_current(registry: &Registry, reference: &Reference) -> NetResult<Document> {
+    checked(reference, None, registry.manifest_at_origin(reference, MAX_DOCUMENT)?)
+}
+
+fn checked(
+    reference: &Reference,
+    promised: Option<&Descriptor>,
+    got: Small,
+) -> NetResult<Document> {
     if let Some(promised) = promised
         && promised.size() != got.bytes.len() as u64
     {

@@ -152,24 +152,10 @@ impl Pull<'_> {
         };
         let config =
             blobs.first().ok_or_else(|| NetError::broken("a manifest without a config"))?;
-        let bytes = self.small_blob(config)?;
+        let bytes = small_blob(self.registry, self.reference, config)?;
         let broken = |error| NetError::new(Trouble::Broken, error);
         let config: ImageConfig = spec::from_json("image config", &bytes).map_err(broken)?;
         Ok(Platform::of_config(&config))
-    }
-
-    fn small_blob(&self, descriptor: &Descriptor) -> NetResult<Vec<u8>> {
-        let (digest, size) = (digest_of(descriptor)?, descriptor.size());
-        if size > MAX_CONFIG {
-            let message = format!("the config is larger than {} MiB", MAX_CONFIG >> 20);
-            return Err(NetError::broken(message));
-        }
-        let mut download = Download::start(self.registry, self.reference, &digest, size)?;
-        let mut bytes = Vec::new();
-        VerifyingReader::new(&mut download, digest.clone(), size)
-            .read_to_end(&mut bytes)
-            .map_err(|error| NetError::from_read(error, &download.whom, &download.url))?;
-        Ok(bytes)
     }
 
     /// The best image for `platform` in an index, and the indexes below that were read on the way since nothing
@@ -323,6 +309,25 @@ impl Pull<'_> {
                 .map_err(local)?;
         }
     }
+}
+
+/// A config, checked and not stored.
+pub(super) fn small_blob(
+    registry: &Registry,
+    reference: &Reference,
+    descriptor: &Descriptor,
+) -> NetResult<Vec<u8>> {
+    let (digest, size) = (digest_of(descriptor)?, descriptor.size());
+    if size > MAX_CONFIG {
+        let message = format!("the config is larger than {} MiB", MAX_CONFIG >> 20);
+        return Err(NetError::broken(message));
+    }
+    let mut download = Download::start(registry, reference, &digest, size)?;
+    let mut bytes = Vec::new();
+    VerifyingReader::new(&mut download, digest.clone(), size)
+        .read_to_end(&mut bytes)
+        .map_err(|error| NetError::from_read(error, &download.whom, &download.url))?;
+    Ok(bytes)
 }
 
 fn no_platform(wanted: &Platform, mut offered: Vec<Platform>) -> NetError {

@@ -190,11 +190,37 @@ impl Registry {
 
     /// A manifest's or index's bytes, at most `limit` of them.
     pub(super) fn manifest(&self, reference: &Reference, limit: u64) -> NetResult<Small> {
+        let path = manifest_path(reference);
+        self.whole(reference, limit, || self.ask(reference, "GET", &path, manifest::ACCEPT, 0))
+    }
+
+    /// The same, never from a mirror.
+    pub(super) fn manifest_at_origin(&self, reference: &Reference, limit: u64) -> NetResult<Small> {
+        let path = manifest_path(reference);
+        let wish = Wish {
+            reference,
+            method: "GET",
+            path: Path::Below(&path),
+            accept: manifest::ACCEPT,
+            headers: &[],
+            from: 0,
+            payload: Payload::None,
+            access: Access::Write { from: None },
+        };
+        self.whole(reference, limit, || self.ask_origin(&wish))
+    }
+
+    /// Asks until the whole document is here.
+    fn whole(
+        &self,
+        reference: &Reference,
+        limit: u64,
+        ask: impl Fn() -> NetResult<Answer>,
+    ) -> NetResult<Small> {
         let whom = whom(reference);
         let mut attempt = 1;
         loop {
-            let answer =
-                self.ask(reference, "GET", &manifest_path(reference), manifest::ACCEPT, 0)?;
+            let answer = ask()?;
             if answer.status != 200 {
                 return Err(answer.refusal(&whom));
             }

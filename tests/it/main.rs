@@ -33,6 +33,7 @@ mod links;
 mod linuxkit;
 mod linuxkit_images;
 mod linuxkit_packages;
+mod linuxkit_push;
 mod linuxkit_registry;
 mod load;
 mod mounts;

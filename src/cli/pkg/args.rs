@@ -18,13 +18,16 @@ pub struct PkgArgs {
 /// A switch that may be given as `--name`, `--name=true` or `--name=false`.
 macro_rules! switches {
     ($(#[$meta:meta])* $visibility:vis struct $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+        switches! { "false"; $(#[$meta])* $visibility struct $name { $($(#[$doc])* $field,)* } }
+    };
+    ($default:literal; $(#[$meta:meta])* $visibility:vis struct $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, Args)]
         $visibility struct $name {
             $(
                 $(#[$doc])*
                 #[arg(long, global = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-                      default_value = "false", default_missing_value = "true", hide_default_value = true,
+                      default_value = $default, default_missing_value = "true", hide_default_value = true,
                       hide_possible_values = true, value_name = "BOOL")]
                 $visibility $field: bool,
             )*
@@ -126,14 +129,20 @@ pub enum PkgCommand {
               default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
         canonical: bool,
     },
-    /// Make the index of a package in a registry
+    /// Make the index of a package in a registry out of the images that it has
     #[command(alias = "index")]
     Manifest {
         /// Package directory
         dir: PathBuf,
-        /// Release
+        /// Also under this tag
         #[arg(long)]
         release: Option<String>,
+    },
+    /// Print digest and size of packages in their registry, or in the cache where that has none
+    Digest {
+        /// Package directories
+        #[arg(required = true)]
+        dirs: Vec<PathBuf>,
     },
     /// Give an image in a registry another tag
     RemoteTag {
@@ -162,7 +171,7 @@ pub enum BuilderCommand {
 /// `nativebuild pkg build`.
 #[derive(Debug, Args)]
 pub struct PkgBuildArgs {
-    /// Package directories
+    /// Package directories; a last word `push` that is none means `--push`
     #[arg(required = true)]
     pub dirs: Vec<PathBuf>,
     /// Platforms, `linux/ARCH` with commas between them [default: the architectures of the package]
@@ -174,7 +183,10 @@ pub struct PkgBuildArgs {
     /// Switches.
     #[command(flatten)]
     pub switches: BuildSwitches,
-    /// Release, for pushing
+    /// Switches that are on.
+    #[command(flatten)]
+    pub push_switches: PushSwitches,
+    /// Also push under this tag
     #[arg(long, value_name = "RELEASE")]
     pub release: Option<String>,
     /// Builders, `PLATFORM=CONTEXT` with commas between them
@@ -235,8 +247,10 @@ switches! {
         push,
         /// Only push
         nobuild,
-        /// Also tag each architecture
-        manifest,
+        /// Push the index alone, without a tag for each architecture
+        no_arch_tags,
+        /// Of the oldest manuals: sign what is pushed, which is not done
+        sign,
         /// Also load into a running docker or podman
         docker,
         /// Print what would be built
@@ -247,6 +261,17 @@ switches! {
         ignore_cached,
         /// Restart BuildKit; of no meaning here
         builder_restart,
+    }
+}
+
+switches! {
+    "true";
+    /// Switches of `pkg build` that are on.
+    pub struct PushSwitches {
+        /// Push the index of the package, not only a tag for each architecture
+        manifest,
+        /// Push images; with `false` the index alone is made, out of what the registry has
+        image,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `nativebuild cache`: what is in LinuxKit's cache.
 
 use super::args::{CacheArgs, CacheCommand, ExportFormat};
-use super::{later, net_config};
+use super::net_config;
 use crate::build::store::Store;
 use crate::build::worker::Worker;
 use crate::build::{images, output, tree};
@@ -50,7 +50,10 @@ pub(in crate::cli) fn run(args: CacheArgs, environment: &Environment, style: Sty
                 print_data(format!("{full} {digest}\n").as_bytes())
             })
         }
-        CacheCommand::Push { .. } => Err(later("cache push")),
+        CacheCommand::Push { names } => {
+            let emitter = emitter(&args, style);
+            super::push::cached(names, &cache, &remote()?, &emitter)
+        }
         CacheCommand::Import { source } => {
             let input = match source.as_str() {
                 "-" => Input::Stream(Box::new(std::io::stdin())),
@@ -91,12 +94,15 @@ fn remote(
     environment: &Environment,
     style: Style,
 ) -> Result<Remote> {
-    let progress = if args.quiet { Progress::Quiet } else { Progress::Auto };
-    let form = crate::cli::build::form_of(progress, style);
     let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
     let net = net_config(&args.net, environment)?;
-    let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
-    Ok(Remote::new(store, Arc::new(cache.clone()), net, emitter))
+    Ok(Remote::new(store, Arc::new(cache.clone()), net, emitter(args, style)))
+}
+
+fn emitter(args: &CacheArgs, style: Style) -> Emitter {
+    let progress = if args.quiet { Progress::Quiet } else { Progress::Auto };
+    let form = crate::cli::build::form_of(progress, style);
+    Emitter::new(Arc::new(Printer::new(form, style)))
 }
 
 /// Those of the names whose image a registry has as it is here.

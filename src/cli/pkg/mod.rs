@@ -2,6 +2,7 @@
 
 pub(super) mod args;
 mod cache;
+mod push;
 
 use super::args::Progress;
 use super::environment::Environment;
@@ -42,22 +43,20 @@ fn dispatch(
         PkgCommand::ShowTag { dirs, canonical } => {
             show_tag(&dirs, canonical, &options(common, environment)?)
         }
-        PkgCommand::Build(args) if !args.switches.push && !args.switches.nobuild => {
-            build(&args, common, environment, style)
+        PkgCommand::Build(args) => build(*args, common, environment, style),
+        PkgCommand::Push(mut args) => {
+            args.switches.push = true;
+            build(*args, common, environment, style)
         }
-        PkgCommand::Build(_) => Err(later("pkg build --push")),
-        PkgCommand::Push(_) => Err(later("pkg push")),
-        PkgCommand::Manifest { .. } => Err(later("pkg manifest")),
-        PkgCommand::RemoteTag { .. } => Err(later("pkg remote-tag")),
+        PkgCommand::Manifest { dir, release } => {
+            push::manifest(&dir, release.as_deref(), common, environment, style)
+        }
+        PkgCommand::RemoteTag { from, to } => {
+            push::remote_tag(&from, &to, common, environment, style)
+        }
+        PkgCommand::Digest { dirs } => push::digests(&dirs, common, environment, style),
         PkgCommand::Builder { command } => builder(command, common, environment),
     }
-}
-
-/// What needs a registry that takes images.
-fn later(what: &str) -> Error {
-    Error::new(ErrorKind::Package, format!("not yet supported: `{what}`")).hint(
-        "pushing comes with the work on registries; `nativebuild cache export` writes an archive that others can push",
-    )
 }
 
 fn options(common: &PkgCommon, environment: &Environment) -> Result<PackageOptions> {
@@ -100,11 +99,13 @@ fn either(yes: bool, no: bool, names: (&str, &str)) -> Result<Option<bool>> {
 }
 
 fn build(
-    args: &PkgBuildArgs,
+    mut args: PkgBuildArgs,
     common: &PkgCommon,
     environment: &Environment,
     style: Style,
 ) -> Result<()> {
+    push::last_word(&mut args);
+    let args = &args;
     let progress = if common.quiet { Progress::Quiet } else { args.progress };
     let form = super::build::form_of(progress, style);
     let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
@@ -140,7 +141,7 @@ fn refuse(args: &PkgBuildArgs) -> Result<()> {
     if args.switches.force && args.switches.pull {
         return Err(Error::usage("`--force` and `--pull` exclude each other"));
     }
-    Ok(())
+    push::refuse(args)
 }
 
 /// The way to registries: proxies of the environment, mirrors, authorities, logins.
@@ -211,6 +212,7 @@ fn build_options(
         pull: args.switches.pull || args.switches.docker,
         docker: args.switches.docker,
         dry_run: args.switches.dry_run,
+        push: push::options(args),
         ignore_cached: args.switches.ignore_cached,
         precache_images: args.switches.precache_images,
         ssh: super::private::agents(&args.ssh, environment)?,

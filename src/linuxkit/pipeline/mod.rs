@@ -7,6 +7,7 @@ use super::cache::PkgCache;
 use super::dependencies;
 use super::package::{Package, PackageOptions};
 use super::platforms::{self, DockerContext};
+use super::publish::{Publisher, Tags};
 use crate::build;
 use crate::build::request::BuildOutcome;
 use crate::build::store::Store;
@@ -44,6 +45,8 @@ pub struct BuildOptions {
     pub docker: bool,
     /// `--dry-run`.
     pub dry_run: bool,
+    /// `--push` and what belongs to it.
+    pub push: Option<PushOptions>,
     /// `--ignore-cached`.
     pub ignore_cached: bool,
     /// `--precache-images`.
@@ -74,6 +77,19 @@ pub struct BuildOptions {
     pub net: NetConfig,
     /// For `--docker`.
     pub engine: EngineConfig,
+}
+
+/// What `pkg push` takes from the command line.
+#[derive(Clone, Debug)]
+pub struct PushOptions {
+    /// Which names.
+    pub tags: Tags,
+    /// `--nobuild`: only push.
+    pub nobuild: bool,
+    /// `--image=false`: only the index, out of what the registry has.
+    pub manifest_only: bool,
+    /// `--release`.
+    pub release: Option<String>,
 }
 
 /// Several packages built one after the other.
@@ -126,6 +142,9 @@ impl<'a> Builder<'a> {
         if wanted.is_empty() {
             return (self.say)(&format!("Skipping {name} with no architectures to build"));
         }
+        if options.push.as_ref().is_some_and(|push| push.manifest_only) {
+            return self.publish(package);
+        }
         let builders = options.builders.as_ref().map(|(from, text)| (from.as_str(), text.as_str()));
         for warning in platforms::check_builders(builders, &wanted, &options.contexts)? {
             self.emitter.warn(warning);
@@ -143,21 +162,58 @@ impl<'a> Builder<'a> {
                 package.source.name()
             ));
         }
-        (self.say)(&format!("Building \"{name}\""))?;
-        let missing = self.missing(package, &wanted)?;
+        (self.say)(&match &options.push {
+            None => format!("Building \"{name}\""),
+            Some(push) if push.nobuild => format!("Pushing \"{name}\" without building"),
+            Some(_) => format!("Building and pushing \"{name}\""),
+        })?;
+        let only_push = options.push.as_ref().is_some_and(|push| push.nobuild);
+        let missing = if only_push { Vec::new() } else { self.missing(package, &wanted)? };
         if missing.is_empty() {
             self.load_into_engine(package, &wanted)?;
-            return (self.say)("Build complete, not pushing, all done.");
+            return self.publish(package);
         }
         let arches: Vec<&str> = missing.iter().map(|p| p.architecture.as_str()).collect();
         (self.say)(&format!("building {name} for arches: {}", arches.join(",")))?;
         if options.dry_run {
             return self.dry_run(package, &missing);
         }
+        if options.push.is_some() && !package.tag.dirty {
+            // Before the work, not after it.
+            let name = Reference::parse(&package.tag.canonical())?;
+            self.remote.client()?.check_push(&name)?;
+        }
         let outcome = self.build_missing(package, &missing)?;
         self.keep(package, &missing, &outcome)?;
         self.load_into_engine(package, &wanted)?;
-        (self.say)("Build complete, not pushing, all done.")
+        self.publish(package)
+    }
+
+    /// What comes after the build: nothing, or the push.
+    fn publish(&self, package: &Package) -> Result<()> {
+        let Some(push) = &self.options.push else {
+            return (self.say)("Build complete, not pushing, all done.");
+        };
+        if self.options.dry_run {
+            return Ok(());
+        }
+        if package.tag.dirty {
+            let what = "build complete, refusing to push dirty package";
+            return Err(Error::package(what).hint("commit the changes, then push again"));
+        }
+        let name = package.tag.canonical();
+        let publisher = Publisher::new(&self.cache, &self.remote, &self.emitter, self.say);
+        let release = push.release.as_deref().map(|release| package.tag.release(release));
+        let release = release.transpose()?.map(|release| super::cache::canonical(&release));
+        if push.manifest_only {
+            publisher.manifest(&name)?;
+        } else if !publisher.push(&name, push.tags)? {
+            (self.say)("No new platforms to push, skipping.")?;
+        }
+        match release {
+            Some(release) => publisher.release(&name, &release, push.tags.arches),
+            None => Ok(()),
+        }
     }
 
     /// The platforms that the cache does not have whole.

@@ -5,7 +5,17 @@ use crate::error::{Error, ErrorKind};
 use crate::net::failure::{NetError, NetResult, Trouble};
 use crate::net::http::{Answer, Payload};
 use crate::net::registry::{Access, Path, Registry, Wish, manifest_path, whom};
+use crate::net::{manifest, pull};
+use crate::oci::spec::Descriptor;
 use crate::oci::{Digest, Reference};
+
+/// QUIRK(docker-registry): while another client writes the same tag, it may read its own half-written link and call our
+/// digest invalid, of which we sent none. So many times it is asked again.
+const MIXED_UP: u32 = 6;
+
+fn is_digest_invalid(error: &NetError) -> bool {
+    error.error().causes().iter().any(|cause| cause.contains("DIGEST_INVALID"))
+}
 
 impl Registry {
     /// Puts a manifest or an index whose parts the repository has already. `target` has a tag, or a digest that must
@@ -16,19 +26,29 @@ impl Registry {
         media_type: &str,
         bytes: &[u8],
     ) -> NetResult<()> {
-        let answer = self.ask_origin(&Wish {
-            reference: target,
-            method: "PUT",
-            path: Path::Below(&manifest_path(target)),
-            accept: &[],
-            headers: &[("content-type", media_type)],
-            from: 0,
-            payload: Payload::Bytes(bytes),
-            access: Access::Write { from: None },
-        })?;
-        if !matches!(answer.status, 200..=204) {
-            return Err(refusal(answer, target));
-        }
+        let mut attempt = 1;
+        let answer = loop {
+            let answer = self.ask_origin(&Wish {
+                reference: target,
+                method: "PUT",
+                path: Path::Below(&manifest_path(target)),
+                accept: &[],
+                headers: &[("content-type", media_type)],
+                from: 0,
+                payload: Payload::Bytes(bytes),
+                access: Access::Write { from: None },
+            })?;
+            if matches!(answer.status, 200..=204) {
+                break answer;
+            }
+            let mixed_up = answer.status == 400 && target.digest.is_none();
+            let refused = refusal(answer, target);
+            if !mixed_up || attempt == MIXED_UP || !is_digest_invalid(&refused) {
+                return Err(refused);
+            }
+            self.wait(attempt);
+            attempt += 1;
+        };
         let digest = Digest::of(bytes);
         match answer.header("docker-content-digest").map(Digest::parse) {
             Some(Ok(stored)) if stored != digest && stored.as_str().starts_with("sha256:") => {
@@ -40,6 +60,22 @@ impl Registry {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What the registry itself has under a name now, without mirrors: for changes that must not lose what others did.
+    /// `None` when it has nothing there.
+    pub fn current(&self, reference: &Reference) -> NetResult<Option<(Descriptor, Vec<u8>)>> {
+        match manifest::fetch_current(self, reference) {
+            Ok(document) => Ok(Some((document.descriptor(), document.bytes))),
+            Err(error) if error.trouble() == Trouble::NotFound => Ok(None),
+            Err(error) => Err(error.wrap(format!("cannot look up `{reference}`"))),
+        }
+    }
+
+    /// Bytes of the config of an image, checked against its descriptor; nothing is stored.
+    pub fn config(&self, reference: &Reference, config: &Descriptor) -> NetResult<Vec<u8>> {
+        pull::small_blob(self, reference, config)
+            .map_err(|error| error.wrap(format!("cannot look up `{reference}`")))
     }
 
     pub(super) fn put_root(&self, plan: &Plan, target: &Reference) -> NetResult<()> {
