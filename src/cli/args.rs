@@ -115,6 +115,9 @@ pub struct BuildArgs {
     /// Push the image to the registries of its names (the same as `-o type=registry`)
     #[arg(long)]
     pub push: bool,
+    /// Go on without signatures where the environment asks for them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub disable_content_trust: Option<bool>,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: Progress,

@@ -7,6 +7,7 @@ use super::environment::Environment;
 use super::output::{self, Outputs};
 use super::progress::{Form, Printer};
 use super::report::Style;
+use super::trust::Asked;
 use super::{contexts, print_data, private, values};
 use crate::build::request::{BuildOutcome, BuildRequest, OutputKind, OutputSpec, PullPolicy};
 use crate::build::store::Store;
@@ -148,7 +149,7 @@ fn request(
         cdi: values::cdi_directories(&args.cdi_dirs),
         secrets: opened.secrets,
         agents: private::agents(&args.ssh, environment)?,
-        net: net_config(environment),
+        net: Asked::of(args.disable_content_trust, environment).put_into(net_config(environment)),
         build_args,
     };
     args.real.apply(&mut request)?;

@@ -21,6 +21,7 @@ mod progress;
 mod prune;
 mod report;
 mod shorthand;
+mod trust;
 mod values;
 
 use crate::error::{Error, Result};

@@ -23,6 +23,10 @@ pub struct NetConfig {
     pub credentials: Credentials,
     /// PEM files with authorities to trust besides those of the system.
     pub authorities: Vec<PathBuf>,
+    /// What asks for signatures of what is pulled: as these are not checked, nothing is.
+    pub signed_pulls: Option<String>,
+    /// What asks for signatures of what is pushed: as these are not made, nothing is.
+    pub signed_pushes: Option<String>,
     /// How to wait before another attempt.
     pub pause: Pause,
 }

@@ -49,6 +49,11 @@ impl NetError {
         Self::new(Trouble::Unreachable, error)
     }
 
+    /// Signatures were asked for, by what `asked` names.
+    pub(super) fn unsigned(asked: &str) -> Self {
+        Self::new(Trouble::Local, unsigned(asked))
+    }
+
     /// A status that is not success.
     pub(super) fn status(whom: &str, method: &str, url: &Url, status: u16, said: &str) -> Self {
         let (trouble, kind, message, hint) = match status {
@@ -151,6 +156,12 @@ impl fmt::Debug for NetError {
 }
 
 impl std::error::Error for NetError {}
+
+/// The error where signatures are asked for, by what `asked` names: they are neither made nor checked yet.
+pub fn unsigned(asked: &str) -> Error {
+    let message = "signing is not available yet; --disable-content-trust goes on without it";
+    Error::environment(message).cause(format!("{asked} asks for signatures"))
+}
 
 /// Why a connection failed, as one lowercase fragment.
 pub(super) fn io_text(error: &io::Error) -> String {

@@ -35,7 +35,7 @@ mod url;
 pub use agent::{AgentSource, Serving};
 pub use config::{NetConfig, Pause};
 pub use engine::{Engine, EngineConfig};
-pub use failure::{NetError, NetResult, Trouble};
+pub use failure::{NetError, NetResult, Trouble, unsigned};
 pub use fetch::{Body, Fetched, Fetcher, Validators};
 pub use git::Git;
 pub use login::Credentials;

@@ -59,6 +59,7 @@ impl Registry {
         layout: &Layout,
         emitter: &Emitter,
     ) -> NetResult<Pulled> {
+        self.may_pull()?;
         let pull = Pull { registry: self, reference, layout };
         let done = pull.run(wanted, emitter);
         for text in self.take_warnings() {

@@ -42,6 +42,8 @@ pub struct Registry {
     credentials: Credentials,
     homes: Homes,
     stopped: Stopped,
+    signed_pulls: Option<String>,
+    signed_pushes: Option<String>,
 }
 
 /// Whether uploads should end before their time.
@@ -157,12 +159,15 @@ impl Registry {
             lost: Mutex::default(),
             credentials: config.credentials.clone(),
             homes: Homes::default(),
+            signed_pulls: config.signed_pulls.clone(),
+            signed_pushes: config.signed_pushes.clone(),
             stopped: Stopped(Box::new(|| false)),
         })
     }
 
     /// Digest of what the registry has under this name now; `None` when it has nothing there.
     pub fn head(&self, reference: &Reference) -> NetResult<Option<Digest>> {
+        self.may_pull()?;
         let whom = whom(reference);
         let doing = |error: NetError| error.wrap(format!("cannot look up `{reference}`"));
         let answer = self.ask(reference, "HEAD", &manifest_path(reference), manifest::ACCEPT, 0);
@@ -263,6 +268,16 @@ impl Registry {
 
     pub(super) fn stopped(&self) -> &(dyn Fn() -> bool + Send + Sync) {
         &*self.stopped.0
+    }
+
+    /// Fails when signatures of what is pulled were asked for.
+    pub(super) fn may_pull(&self) -> NetResult<()> {
+        self.signed_pulls.as_deref().map_or(Ok(()), |asked| Err(NetError::unsigned(asked)))
+    }
+
+    /// Fails when signatures of what is pushed were asked for.
+    pub(super) fn may_push(&self) -> NetResult<()> {
+        self.signed_pushes.as_deref().map_or(Ok(()), |asked| Err(NetError::unsigned(asked)))
     }
 
     /// Where blobs are known to be.

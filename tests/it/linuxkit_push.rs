@@ -263,3 +263,30 @@ fn no_entry_is_lost_when_many_push_at_once() {
         assert_eq!(arches(&format!("{org}/foo:round{round}")), ALL, "round {round}");
     }
 }
+
+#[test]
+fn signatures_that_are_asked_for_are_missed() {
+    let Some(world) = worlds().into_iter().next() else { return };
+    commit(&world, &FOO);
+    let registry = Registry::start(&world);
+    let org = format!("{}/acme", registry.address);
+    let push = |args: &[&str]| {
+        let fixed = ["pkg", "push", "--platforms", "linux/amd64", "--org", &org, "pkg/foo"];
+        pkg(&world, &[&fixed, args].concat())
+    };
+    let settings = world.path(".moby/linuxkit/config.yml");
+    std::fs::create_dir_all(settings.parent().unwrap()).unwrap();
+    std::fs::write(&settings, "pkg:\n  content-trust-passphrase-command: lpass show x\n").unwrap();
+    world.give();
+    assert_eq!(
+        push(&[]).failed(1),
+        format!(
+            "error: signing is not available yet; --disable-content-trust goes on without it\n cause: `pkg.content-trust-passphrase-command` of {} asks for signatures\n",
+            settings.display()
+        )
+    );
+    push(&["--sign=false"]).ok();
+    push(&["--disable-content-trust"]).ok();
+    // Building asks for nothing.
+    pkg(&world, &["pkg", "build", "--org", &org, "--platforms", "linux/amd64", "pkg/foo"]).ok();
+}

@@ -105,3 +105,37 @@ fn kaniko_pushes_to_its_destinations() {
         assert_eq!(said.lines().count(), 2, "{said}");
     }
 }
+
+/// What is asked for is never skipped silently.
+#[test]
+fn signatures_that_are_asked_for_are_missed() {
+    let Some(world) = worlds().into_iter().next() else { return };
+    let registry = Registry::start(&world);
+    let name = format!("{}/signed:1", registry.address);
+    world.file("Dockerfile", "FROM scratch\nCOPY Dockerfile /d\n");
+    let run = |set: (&str, &str), args: &[&str]| {
+        let mut build = world.command(crate::support::program());
+        build.env(set.0, set.1).args(["build", "--push", "-q", "-t", &name]).args(args);
+        Said::of(build.arg(world.context()).output().unwrap())
+    };
+    let asked = |by: &str| {
+        format!(
+            "error: signing is not available yet; --disable-content-trust goes on without it\n cause: {by} asks for signatures\n"
+        )
+    };
+    let passphrase = ("DOCKER_CONTENT_TRUST_REPOSITORY_PASSPHRASE", "secret");
+    for (set, by) in [
+        (("DOCKER_CONTENT_TRUST", "1"), "DOCKER_CONTENT_TRUST=1"),
+        (passphrase, "DOCKER_CONTENT_TRUST_REPOSITORY_PASSPHRASE"),
+    ] {
+        assert_eq!(run(set, &[]).failed(3), asked(by));
+        run(set, &["--disable-content-trust"]).ok();
+    }
+    // What the store has from elsewhere is no matter of trust.
+    world.file("Dockerfile", format!("FROM {name}\n"));
+    run(("DOCKER_CONTENT_TRUST", "1"), &["--push=false"]).ok();
+    world.run(["image", "rm", &name]).ok();
+    let said = run(("DOCKER_CONTENT_TRUST", "1"), &["--push=false"]).failed(3);
+    assert!(said.contains("signing is not available yet"), "{said}");
+    run(passphrase, &["--push=false"]).ok();
+}

@@ -49,7 +49,6 @@ impl Table for BuildTable {
         flag!("decryption-key", Value, Refused("decrypt the base image before")),
         flag!("device", Value, Refused("")),
         flag!("disable-compression", Nothing, Granted).short('D'),
-        flag!("disable-content-trust", Maybe, Granted),
         flag!("dns", Value, Refused("a RUN has the name servers of this machine")),
         flag!("dns-option", Value, Refused("a RUN has the name servers of this machine")),
         flag!("dns-search", Value, Refused("a RUN has the name servers of this machine")),

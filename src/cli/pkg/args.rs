@@ -105,9 +105,9 @@ switches! {
         network,
         /// Give RUNs no network, whatever the package says
         nonetwork,
-        /// Of the oldest manuals; there is no content trust any more
+        /// Go on without signatures where the environment asks for them
         disable_content_trust,
-        /// Of the oldest manuals; there is no content trust any more
+        /// Ask for signatures, which are not made yet
         enable_content_trust,
     }
 }
@@ -249,8 +249,6 @@ switches! {
         nobuild,
         /// Push the index alone, without a tag for each architecture
         no_arch_tags,
-        /// Of the oldest manuals: sign what is pushed, which is not done
-        sign,
         /// Also load into a running docker or podman
         docker,
         /// Print what would be built
@@ -272,6 +270,8 @@ switches! {
         manifest,
         /// Push images; with `false` the index alone is made, out of what the registry has
         image,
+        /// Of the oldest manuals; `false` is `--disable-content-trust`
+        sign,
     }
 }
 
@@ -296,6 +296,9 @@ pub struct CacheArgs {
     /// The way to registries.
     #[command(flatten)]
     pub net: NetArgs,
+    /// Go on without signatures where the environment asks for them
+    #[arg(long, global = true)]
+    pub disable_content_trust: bool,
     /// Print errors and data only
     #[arg(short, long, global = true)]
     pub quiet: bool,

@@ -10,6 +10,7 @@ use crate::cli::environment::Environment;
 use crate::cli::print_data;
 use crate::cli::progress::Printer;
 use crate::cli::report::Style;
+use crate::cli::trust::Asked;
 use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
 use crate::linuxkit::cache::{self, PkgCache};
@@ -95,7 +96,8 @@ fn remote(
     style: Style,
 ) -> Result<Remote> {
     let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
-    let net = net_config(&args.net, environment)?;
+    let asked = Asked::of(args.disable_content_trust.then_some(true), environment);
+    let net = asked.put_into(net_config(&args.net, environment)?);
     Ok(Remote::new(store, Arc::new(cache.clone()), net, emitter(args, style)))
 }
 

@@ -8,6 +8,7 @@ use super::args::Progress;
 use super::environment::Environment;
 use super::progress::Printer;
 use super::report::Style;
+use super::trust::{Asked, linuxkit_command};
 use super::{print_data, values};
 use crate::build::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -110,7 +111,7 @@ fn build(
     let form = super::build::form_of(progress, style);
     let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
     refuse(args)?;
-    warn(args, common, &emitter);
+    warn(args, &emitter);
     let options = build_options(args, common, environment)?;
     let (dirs, skipped) = package::packages(&args.dirs, &common.build_yml);
     for dir in skipped {
@@ -169,10 +170,31 @@ fn net_config(args: &NetArgs, environment: &Environment) -> Result<NetConfig> {
     })
 }
 
-fn warn(args: &PkgBuildArgs, common: &PkgCommon, emitter: &Emitter) {
-    if common.switches.disable_content_trust || common.switches.enable_content_trust {
-        emitter.warn("`--disable-content-trust` and `--enable-content-trust` have no effect: there is no content trust any more");
+/// The same, with what asks for signatures.
+fn trusted(common: &PkgCommon, environment: &Environment) -> Result<NetConfig> {
+    let disabled = common.switches.disable_content_trust.then_some(true);
+    Ok(Asked::of(disabled, environment).put_into(net_config(&common.net, environment)?))
+}
+
+/// What asks for signatures of what is pushed.
+fn signing(
+    args: &PkgBuildArgs,
+    common: &PkgCommon,
+    environment: &Environment,
+) -> Result<Option<String>> {
+    if !args.push_switches.sign || common.switches.disable_content_trust {
+        return Ok(None);
     }
+    if common.switches.enable_content_trust {
+        return Ok(Some("--enable-content-trust".to_owned()));
+    }
+    match Asked::of(None, environment).push {
+        Some(asked) => Ok(Some(asked)),
+        None => linuxkit_command(environment),
+    }
+}
+
+fn warn(args: &PkgBuildArgs, emitter: &Emitter) {
     if args.sbom_scanner.as_deref().is_some_and(|scanner| scanner != "false") {
         emitter.warn("`--sbom-scanner` has no effect yet: no SBOM is made");
     }
@@ -237,7 +259,9 @@ fn build_options(
             path: environment.path(),
         },
         qemu_image: args.qemu_image.as_deref().map(values::image_name).transpose()?,
-        net: net_config(&common.net, environment)?,
+        signing: signing(args, common, environment)?,
+        // Of pushes `signing` knows: packages may say that they go without.
+        net: NetConfig { signed_pushes: None, ..trusted(common, environment)? },
         engine: environment.engine()?,
     })
 }

@@ -1,7 +1,7 @@
 //! `pkg push`, `pkg manifest`, `pkg remote-tag`, `pkg digest`: words of the command line → [`crate::linuxkit::publish`].
 
 use super::args::{PkgBuildArgs, PkgCommon};
-use super::{net_config, options as package_options};
+use super::{options as package_options, trusted};
 use crate::build::store::Store;
 use crate::cli::args::Progress;
 use crate::cli::environment::Environment;
@@ -79,7 +79,7 @@ impl Session {
         let store = Arc::new(Store::open(&environment.store(common.root.as_ref())?)?);
         let directory = environment.linuxkit_cache(common.cache.as_ref())?;
         let cache = Arc::new(PkgCache::open_or_create(directory)?);
-        let net = net_config(&common.net, environment)?;
+        let net = trusted(common, environment)?;
         let remote = Remote::new(store, Arc::clone(&cache), net, emitter.clone());
         Ok(Self { cache, remote, emitter, quiet: common.quiet })
     }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
 use crate::linuxkit::remote::Remote;
-use crate::net::{AgentSource, EngineConfig, NetConfig};
+use crate::net::{self, AgentSource, EngineConfig, NetConfig};
 use crate::oci::archive::{self, Output, SaveFormat, SaveImage, SaveOptions};
 use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
@@ -73,6 +73,8 @@ pub struct BuildOptions {
     pub emulators: Places,
     /// An image with emulators.
     pub qemu_image: Option<Reference>,
+    /// What asks for signatures of what is pushed.
+    pub signing: Option<String>,
     /// For pulling.
     pub net: NetConfig,
     /// For `--docker`.
@@ -156,11 +158,9 @@ impl<'a> Builder<'a> {
             ))
             .hint("add it to `--platforms`, or leave `--docker` out"));
         }
-        if package.yml.disable_content_trust.is_some() {
-            self.emitter.warn(format!(
-                "`disable-content-trust` of {} has no effect: there is no content trust any more",
-                package.source.name()
-            ));
+        let trusts_without = package.yml.disable_content_trust == Some(true);
+        if let (Some(asked), Some(_), false) = (&options.signing, &options.push, trusts_without) {
+            return Err(net::unsigned(asked));
         }
         (self.say)(&match &options.push {
             None => format!("Building \"{name}\""),

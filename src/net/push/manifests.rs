@@ -26,6 +26,7 @@ impl Registry {
         media_type: &str,
         bytes: &[u8],
     ) -> NetResult<()> {
+        self.may_push()?;
         let mut attempt = 1;
         let answer = loop {
             let answer = self.ask_origin(&Wish {

@@ -93,6 +93,7 @@ impl Registry {
         targets: &[Reference],
         emitter: &Emitter,
     ) -> NetResult<Vec<Pushed>> {
+        self.may_push()?;
         let plan = Plan::of(source, root)?;
         let mut pushed = Vec::new();
         let mut filled: Vec<&Reference> = Vec::new();
