@@ -148,7 +148,7 @@ fn request(
         cdi: values::cdi_directories(&args.cdi_dirs),
         secrets: opened.secrets,
         agents: private::agents(&args.ssh, environment)?,
-        net: net_config(environment),
+        net: super::logins::net_config(&args.auth, environment)?,
         build_args,
     };
     args.real.apply(&mut request)?;
