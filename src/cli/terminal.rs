@@ -28,9 +28,9 @@ pub(super) fn line(question: &str) -> Result<String> {
 
 /// Asks for a password.
 pub(super) fn password(question: &str) -> Result<String> {
-    ask(question)?;
     let what = || "cannot read the password".to_owned();
     let hidden = Hidden::begin().or_error(ErrorKind::Environment, what)?;
+    ask(question)?;
     let typed = typed(io::stdin().lock()).or_error(ErrorKind::Environment, what);
     drop(hidden);
     ask("\n")?;
