@@ -35,10 +35,20 @@ pub(super) fn credentials(args: &AuthArgs, environment: &Environment) -> Result<
     }
     let given = Credentials::parse(&args.registry_creds)?;
     let text = environment.text(CREDENTIALS).unwrap_or_default();
-    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-    let others = Credentials::parse(&words)
+    let others = Credentials::parse(&words(&text))
         .map_err(|error| error.wrap(format!("bad value of {CREDENTIALS} in the environment")))?;
     Ok(given.or(others).or_look_in(places(args.authfile.as_ref(), environment)))
+}
+
+/// One login a line. Several may stand in one line with blanks between them; a password may have blanks in a line of its
+/// own.
+fn words(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let split = |line: &str| {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        if words.iter().all(|word| word.contains('=')) { words } else { vec![line.to_owned()] }
+    };
+    lines.flat_map(split).collect()
 }
 
 /// Files and programs, in the order in which they are asked.
@@ -169,7 +179,8 @@ mod tests {
         let shown = |text: &str| format!("{:?}", of(text).unwrap());
         assert_eq!(shown("a=u:p\nb=token"), r#"["a", "b"]"#);
         assert_eq!(shown(" a=u:p  b=t "), r#"["a", "b"]"#);
-        let error = of("a=u:p secret").unwrap_err();
+        assert_eq!(shown("a=_json_key:{\"x\": \"y\"}\nb=t"), r#"["a", "b"]"#);
+        let error = of("a=u:p\nsecret").unwrap_err();
         assert_eq!(error.message(), "bad value of NATIVEBUILD_REGISTRY_CREDS in the environment");
         assert!(!format!("{error:?}").contains("secret\""), "{error:?}");
     }

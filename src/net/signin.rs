@@ -167,7 +167,8 @@ impl Registry {
         }
         let authorization = match looked.login.as_ref().and_then(Login::token) {
             Some(token) => Some(token),
-            None => self.respond(place, &target.repository, Vec::new(), &answer, looked)?,
+            // A service may refuse a scope that is too wide for the login, so none is asked for.
+            None => self.respond(place, "", Vec::new(), &answer, looked)?,
         };
         let Some(authorization) = authorization else {
             let error = Error::registry(format!("{} asks for a login in no known way", place.whom))

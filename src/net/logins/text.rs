@@ -223,6 +223,8 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
 
     fn text(text: &str) -> Text {
         Text::parse(text.to_owned()).unwrap()
@@ -289,6 +291,53 @@ mod tests {
             r#"{"auths":{"h":{"auth":"x\""}},"b":1}"#
         );
         assert_eq!(put(r#"{"auths":null}"#, &[]), r#"{"auths":{"h":{}}}"#);
+    }
+
+    #[test]
+    fn depth_costs_nothing() {
+        let deep = "[".repeat(1 << 18) + &"]".repeat(1 << 18);
+        let found = text(&format!("{{\"a\": {deep}, \"b\": 1}}"));
+        assert_eq!(found.members(&found.root()).unwrap().len(), 2);
+        assert!(Text::parse("[".repeat(1 << 18)).is_err());
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(".{0,4}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever a file holds, an edit changes what it is to change and nothing else.
+        #[test]
+        fn edits_keep_everything_else(
+            mut all in prop::collection::btree_map("[a-z]{1,3}|.{0,3}", json(), 0..4),
+            logins in prop::collection::btree_map("[a-z]{1,2}", json(), 0..4),
+            key in "[a-z]{1,2}|.{0,4}",
+            auth in ".{0,6}",
+            pretty in any::<bool>(),
+        ) {
+            all.insert("auths".to_owned(), Value::Object(logins.into_iter().collect()));
+            let mut wanted = Value::Object(all.into_iter().collect());
+            let before = if pretty { format!("{wanted:#}") } else { wanted.to_string() };
+            let mut text = text(&before);
+            text.put("auths", &key, &[("auth", &auth)]);
+            wanted["auths"][&key] = serde_json::json!({"auth": auth});
+            prop_assert_eq!(serde_json::from_str::<Value>(text.as_str()).unwrap(), wanted.clone());
+            text.remove(Some("auths"), |known| known == key);
+            wanted["auths"].as_object_mut().unwrap().remove(&key);
+            prop_assert_eq!(serde_json::from_str::<Value>(text.as_str()).unwrap(), wanted);
+        }
     }
 
     #[test]

@@ -291,5 +291,7 @@ fn a_login_is_checked_before_it_is_kept() {
     let leading = Fake::start(move |_| Reply::status(302).with("location", &to));
     assert!(registry.verify(&target(&leading.host()), "u", "p").is_err());
     let log = elsewhere.take_log();
-    assert!(!log.is_empty() && log.iter().all(|request| request.header("authorization").is_empty()));
+    assert!(
+        !log.is_empty() && log.iter().all(|request| request.header("authorization").is_empty())
+    );
 }

@@ -100,7 +100,7 @@ fn serve(mut stream: &TcpStream, signer: &Signer, log: &Mutex<Vec<Question>>) ->
         reader.read_line(&mut line).ok()?;
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
         match name.to_ascii_lowercase().as_str() {
-            "authorization" => authorization = value.to_owned(),
+            "authorization" => value.clone_into(&mut authorization),
             "content-length" => length = value.parse().ok()?,
             _ => {}
         }
