@@ -4,6 +4,8 @@ use super::compat::real::RealArgs;
 use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
 use super::kaniko::KanikoArgs;
+use super::login::{LoginArgs, LogoutArgs};
+use super::logins::AuthArgs;
 use super::manual::{CompletionArgs, ManArgs};
 use super::pkg::args::{CacheArgs, PkgArgs};
 use crate::executor::namespace::IdMode;
@@ -34,6 +36,10 @@ pub enum Command {
     Pkg(Box<PkgArgs>),
     /// The images in LinuxKit's cache
     Cache(CacheArgs),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Forget the login for a registry
+    Logout(LogoutArgs),
     /// Remove what no image and no build needs
     Prune(PruneArgs),
     /// Print the version
@@ -160,6 +166,9 @@ pub struct BuildArgs {
     /// Where images and the cache are kept
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Logins for registries.
+    #[command(flatten)]
+    pub auth: AuthArgs,
     /// Options of other builders with a meaning.
     #[command(flatten)]
     pub real: RealArgs,

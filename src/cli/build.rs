@@ -149,7 +149,8 @@ fn request(
         cdi: values::cdi_directories(&args.cdi_dirs),
         secrets: opened.secrets,
         agents: private::agents(&args.ssh, environment)?,
-        net: Asked::of(args.disable_content_trust, environment).put_into(net_config(environment)),
+        net: Asked::of(args.disable_content_trust, environment)
+            .put_into(super::logins::net_config(&args.auth, environment)?),
         build_args,
     };
     args.real.apply(&mut request)?;

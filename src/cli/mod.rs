@@ -13,6 +13,8 @@ pub mod debug;
 mod environment;
 mod image;
 pub mod kaniko;
+pub mod login;
+pub mod logins;
 pub mod manual;
 mod output;
 mod pkg;
@@ -21,6 +23,7 @@ mod progress;
 mod prune;
 mod report;
 mod shorthand;
+mod terminal;
 mod trust;
 mod values;
 
@@ -62,6 +65,8 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Command::Image(arguments) => image::run(arguments, &environment, style),
         Command::Pkg(arguments) => pkg::run(*arguments, &environment, style),
         Command::Cache(arguments) => pkg::run_cache(arguments, &environment, style),
+        Command::Login(arguments) => login::login(&arguments, &environment, style),
+        Command::Logout(arguments) => login::logout(&arguments, &environment, style),
         Command::Prune(arguments) => prune::run(&arguments, &environment),
         Command::Version => print_data(manual::version().as_bytes()),
         Command::Completion(arguments) => manual::complete(&arguments),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 15] = [
     "build",
     "cache",
     "completion",
@@ -17,6 +17,8 @@ const VERBS: [&str; 13] = [
     "help",
     "image",
     "kaniko-executor",
+    "login",
+    "logout",
     "man",
     "package",
     "pkg",

@@ -53,7 +53,7 @@ impl Remote {
             return Ok(false);
         }
         let offered = self.client()?.offers(&reference, platform, self.layout());
-        Ok(offered.unwrap_or_else(|error| self.absent(&reference, &error)))
+        offered.or_else(|error| self.absent(&reference, error))
     }
 
     /// Brings a platform of a name into the cache; false when the registry does not have it.
@@ -66,7 +66,7 @@ impl Remote {
         let pulled = self.client()?.pull(&reference, &wanted, self.layout(), &self.emitter);
         let pulled = match pulled {
             Ok(pulled) => pulled,
-            Err(error) => return Ok(self.absent(&reference, &error)),
+            Err(error) => return self.absent(&reference, error),
         };
         // A lone manifest is given whatever it is made for.
         if resolve::resolve_exactly(self.layout(), &pulled.image, platform).is_err() {
@@ -106,13 +106,10 @@ impl Remote {
         if self.is_silent(&reference) {
             return Ok(None);
         }
-        Ok(match self.client()?.current(&reference) {
-            Ok(found) => found.map(|(descriptor, _)| descriptor),
-            Err(error) => {
-                self.absent(&reference, &error);
-                None
-            }
-        })
+        match self.client()?.current(&reference) {
+            Ok(found) => Ok(found.map(|(descriptor, _)| descriptor)),
+            Err(error) => self.absent(&reference, error).map(|_| None),
+        }
     }
 
     /// Digest that the registry has under a name.
@@ -122,10 +119,7 @@ impl Remote {
             return Ok(None);
         }
         let found = self.client()?.head(&reference);
-        Ok(found.unwrap_or_else(|error| {
-            self.absent(&reference, &error);
-            None
-        }))
+        found.or_else(|error| self.absent(&reference, error).map(|_| None))
     }
 
     fn is_silent(&self, reference: &Reference) -> bool {
@@ -133,21 +127,23 @@ impl Remote {
         silent.contains(&reference.registry)
     }
 
-    /// Always false: it is not there.
-    fn absent(&self, reference: &Reference, error: &NetError) -> bool {
-        if error.trouble() == Trouble::NotFound {
-            return false;
-        }
-        if error.trouble() == Trouble::Unreachable {
-            let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-            silent.insert(reference.registry.clone());
+    /// False: it is not there. What is wrong here is an error.
+    fn absent(&self, reference: &Reference, error: NetError) -> Result<bool> {
+        match error.trouble() {
+            Trouble::NotFound => return Ok(false),
+            Trouble::Local => return Err(error.into()),
+            Trouble::Unreachable => {
+                let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+                silent.insert(reference.registry.clone());
+            }
+            Trouble::Refused | Trouble::Broken => {}
         }
         // The reason is the last cause: what was sent where, and what came.
         let why = error.error().causes().last().cloned().unwrap_or_default();
         let registry = &reference.registry;
         let text = format!("registry `{registry}` counts as one that has nothing: {why}");
         self.emitter.note(text);
-        false
+        Ok(false)
     }
 }
 

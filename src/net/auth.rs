@@ -46,29 +46,60 @@ impl Challenge {
         Self { scopes, ..self }
     }
 
-    /// Where to ask for a token to pull from `repository`. `local`: the registry is on this machine, so its token
-    /// service may be reached by plain http here as well.
+    /// Where to ask for a token to pull from `repository`; without one for a token that is good for nothing but to show
+    /// that a login is. `local`: the registry is on this machine, so its token service may be reached by plain http here
+    /// as well.
     pub(super) fn token_url(&self, repository: &str, local: bool) -> Result<Url> {
-        let shown = printable(&self.realm, 200);
-        let realm = Url::parse(&self.realm)
-            .filter(|url| url.is_https() || (local && url.is_loopback()))
-            .ok_or_else(|| {
-                Error::registry(format!("`{shown}` is no address to get a token from"))
-                    .cause("it must be https")
-            })?;
-        let named =
-            || self.scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
-        let scopes = if self.scopes.is_empty() { vec![named()] } else { self.scopes.clone() };
-        let scopes: Vec<String> =
-            scopes.iter().map(|scope| format!("scope={}", encoded(scope))).collect();
-        let mut query = scopes.join("&");
-        if let Some(service) = &self.service {
-            query = format!("service={}&{query}", encoded(service));
+        let scopes = self.wanted(repository);
+        let scopes = scopes.iter().map(|scope| format!("scope={}", encoded(scope)));
+        let service = self.service.iter().map(|service| format!("service={}", encoded(service)));
+        let query: Vec<String> = service.chain(scopes).collect();
+        let realm = self.realm(local)?;
+        if query.is_empty() {
+            return Ok(realm);
         }
         let uri = realm.uri().to_string();
         let joint = if uri.contains('?') { '&' } else { '?' };
-        Url::parse(&format!("{uri}{joint}{query}"))
-            .ok_or_else(|| Error::registry(format!("`{shown}` is no address to get a token from")))
+        Url::parse(&format!("{uri}{joint}{}", query.join("&"))).ok_or_else(|| self.no_address())
+    }
+
+    /// Where to exchange an identity token for one to pull from `repository`, and the form to send there.
+    pub(super) fn token_form(
+        &self,
+        repository: &str,
+        local: bool,
+        identity: &str,
+    ) -> Result<(Url, String)> {
+        let scope = self.wanted(repository).join(" ");
+        let fields = [
+            ("grant_type", "refresh_token"),
+            ("client_id", "nativebuild"),
+            ("service", self.service.as_deref().unwrap_or_default()),
+            ("scope", &scope),
+            ("refresh_token", identity),
+        ];
+        let fields = fields.iter().filter(|(_, value)| !value.is_empty());
+        let fields = fields.map(|(name, value)| format!("{name}={}", encoded(value)));
+        Ok((self.realm(local)?, fields.collect::<Vec<_>>().join("&")))
+    }
+
+    fn wanted(&self, repository: &str) -> Vec<String> {
+        let own = || (!repository.is_empty()).then(|| format!("repository:{repository}:pull"));
+        if self.scopes.is_empty() {
+            return self.scope.clone().or_else(own).into_iter().collect();
+        }
+        self.scopes.clone()
+    }
+
+    fn realm(&self, local: bool) -> Result<Url> {
+        Url::parse(&self.realm)
+            .filter(|url| url.is_https() || (local && url.is_loopback()))
+            .ok_or_else(|| self.no_address().cause("it must be https"))
+    }
+
+    fn no_address(&self) -> Error {
+        let shown = printable(&self.realm, 200);
+        Error::registry(format!("`{shown}` is no address to get a token from"))
     }
 }
 
@@ -194,6 +225,19 @@ mod tests {
             challenge.token_url("a", false).unwrap().uri().to_string(),
             "https://h/t?scope=a%3Apull%2Cpush&scope=b%3Apull"
         );
+        let challenge = one("Bearer realm=\"https://h/t\",service=\"s\"").unwrap();
+        let (to, form) = challenge.token_form("a", false, "i&").unwrap();
+        assert_eq!(to.uri().to_string(), "https://h/t");
+        assert_eq!(
+            form,
+            "grant_type=refresh_token&client_id=nativebuild&service=s&scope=repository%3Aa%3Apull&refresh_token=i%26"
+        );
+        assert_eq!(
+            challenge.token_url("", false).unwrap().uri().to_string(),
+            "https://h/t?service=s"
+        );
+        let bare = one("Bearer realm=\"https://h/t\"").unwrap();
+        assert_eq!(bare.token_url("", false).unwrap().uri().to_string(), "https://h/t");
         assert!(url("http://127.0.0.1:1/token", true).is_ok());
         assert!(url("http://127.0.0.1:1/token", false).is_err());
         assert!(url("http://h/token", true).is_err());

@@ -68,7 +68,7 @@ impl NetError {
                 ErrorKind::Registry,
                 format!("{whom} refuses access"),
                 Some(
-                    "the repository may not exist, or it may need a login; `pkg` verbs take one by `--registry-creds`",
+                    "the repository may not exist, or it needs another login: `nativebuild login`, or `--registry-creds`",
                 ),
             ),
             429 => (
@@ -92,6 +92,11 @@ impl NetError {
         let error =
             Error::new(kind, message).cause(format!("{method} {url}: status {status}{said}"));
         Self::new(trouble, hint.into_iter().fold(error, Error::hint))
+    }
+
+    /// Adds a cause.
+    pub(super) fn cause(self, cause: impl fmt::Display) -> Self {
+        Self { error: self.error.cause(cause), ..self }
     }
 
     /// Kind.
@@ -200,7 +205,11 @@ pub(super) fn printable(text: &str, limit: usize) -> String {
 pub(super) fn registry_words(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Body {
+        #[serde(default)]
         errors: Vec<One>,
+        // How token services say it (RFC 6749, and Docker Hub's own way).
+        error_description: Option<String>,
+        details: Option<String>,
     }
     #[derive(Deserialize)]
     struct One {
@@ -210,7 +219,10 @@ pub(super) fn registry_words(body: &[u8]) -> String {
         message: String,
     }
     let Ok(body) = spec::from_json::<Body>("error", body) else { return String::new() };
-    let Some(first) = body.errors.first() else { return String::new() };
+    let Some(first) = body.errors.first() else {
+        let words = body.error_description.or(body.details).unwrap_or_default();
+        return printable(&words, 200);
+    };
     let (code, message) = (printable(&first.code, 60), printable(&first.message, 200));
     match (code.is_empty(), message.is_empty()) {
         (false, false) => format!("{code} ({message})"),
@@ -230,6 +242,11 @@ mod tests {
             "NAME_UNKNOWN (no such [2J name)"
         );
         assert_eq!(words(r#"{"errors":[{"code":"DENIED"}]}"#), "DENIED");
+        assert_eq!(words(r#"{"error":"invalid_grant","error_description":"gone"}"#), "gone");
+        assert_eq!(
+            words(r#"{"details":"incorrect username or password"}"#),
+            "incorrect username or password"
+        );
         for none in ["", "<html>", "{}", r#"{"errors":[]}"#, r#"{"errors":[1]}"#] {
             assert_eq!(words(none), "", "{none}");
         }

@@ -113,6 +113,8 @@ pub(super) struct Answer {
     method: &'static str,
     headers: HeaderMap,
     body: BodyReader<'static>,
+    /// Where the login is from that was not enough, or that there is none.
+    pub(super) login: Option<String>,
 }
 
 impl Answer {
@@ -124,6 +126,7 @@ impl Answer {
             method,
             headers: parts.headers,
             body: body.into_reader(),
+            login: None,
         }
     }
 
@@ -147,7 +150,9 @@ impl Answer {
         let mut words = Vec::new();
         // What could be read is enough; the words are only a courtesy.
         let _ignored = self.body.take(MAX_WORDS).read_to_end(&mut words);
-        NetError::status(whom, self.method, &self.url, self.status, &registry_words(&words))
+        let words = registry_words(&words);
+        let error = NetError::status(whom, self.method, &self.url, self.status, &words);
+        self.login.into_iter().fold(error, NetError::cause)
     }
 
     /// Another attempt may do better, after a while.

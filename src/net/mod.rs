@@ -3,7 +3,8 @@
 //! In: an image name and what is wanted of it; out: verified blobs in an [`crate::oci::layout::Layout`]
 //! (assemble-trust C3, C4), or a layout's image under names of registries. The way down: [`pull`] decides what is needed,
 //! [`push`] what is to be sent, [`registry`] speaks the registry's
-//! protocol, [`auth`] fetches tokens, [`http`] sends one request with redirects and retries. [`engine`] hands an image
+//! protocol, [`signin`] says who is asking, with the
+//! logins that [`logins`] finds and the tokens that [`auth`] knows to ask for, [`http`] sends one request with redirects and retries. [`engine`] hands an image
 //! to docker or podman, over [`unix`]. [`agent`] stands between a RUN and the user's ssh agent.
 //!
 //! Invariants: nothing that a server says is believed before its digest and size were checked; memory is bounded
@@ -21,12 +22,14 @@ mod fetch;
 mod git;
 mod http;
 mod login;
+mod logins;
 mod manifest;
 mod mirror;
 mod pull;
 mod push;
 mod registry;
 mod roots;
+mod signin;
 #[cfg(test)]
 mod tests;
 mod unix;
@@ -39,7 +42,9 @@ pub use failure::{NetError, NetResult, Trouble, unsigned};
 pub use fetch::{Body, Fetched, Fetcher, Validators};
 pub use git::Git;
 pub use login::Credentials;
+pub use logins::{AuthForm, AuthPlace, AuthPlaces, Forgotten, LoginTarget, Saved};
 pub use mirror::Mirror;
 pub use pull::{Pulled, Wanted};
 pub use push::Pushed;
 pub use registry::Registry;
+pub use signin::Verified;

@@ -3,11 +3,11 @@
 //! In: a [`Reference`]; out: answers that are authorised but not yet checked. One [`Registry`] serves all registries of
 //! a build and keeps connections and tokens.
 
-use super::auth;
 use super::config::NetConfig;
 use super::failure::{NetError, NetResult, Trouble, printable};
 use super::http::{Answer, Ask, Http, Payload, Plain};
-use super::login::{Credentials, Login, registry_name};
+use super::login::{Credentials, registry_name};
+use super::logins::Looked;
 use super::manifest;
 use super::mirror::{self, Mirror};
 use super::push::Homes;
@@ -22,7 +22,6 @@ use std::time::Duration;
 
 /// Docker Hub's name and where it is.
 const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
-const MAX_TOKEN: u64 = 1 << 20;
 const MAX_WARNINGS: usize = 16;
 /// Reads of one small document that broke off, before giving up.
 const SMALL_ATTEMPTS: u32 = 3;
@@ -30,7 +29,7 @@ const SMALL_ATTEMPTS: u32 = 3;
 /// A client for any number of registries.
 #[derive(Debug)]
 pub struct Registry {
-    http: Http,
+    pub(super) http: Http,
     /// `https://host` by registry name.
     bases: Mutex<HashMap<String, String>>,
     /// Values of Authorization by address and scopes.
@@ -100,14 +99,14 @@ impl Access<'_> {
 }
 
 /// Where a registry's protocol is spoken.
-struct Place {
+pub(super) struct Place {
     /// `https://host`.
-    base: String,
+    pub(super) base: String,
     /// Name that logins are kept under.
     name: String,
     /// For messages.
-    whom: String,
-    plain: Plain,
+    pub(super) whom: String,
+    pub(super) plain: Plain,
 }
 
 impl Place {
@@ -344,14 +343,12 @@ impl Registry {
             Path::Below(path) => home.resolve(path).ok_or_else(|| bad_name(&reference.registry))?,
             Path::At(url) => url.clone(),
         };
-        let login = self.credentials.of(&place.name);
         let scopes = wish.access.scopes(&reference.repository);
         let key = (
             place.base.clone(),
             [std::slice::from_ref(&reference.repository), &scopes[..]].concat(),
         );
         let known = lock(&self.tokens).get(&key).cloned();
-        let known = known.or_else(|| login.and_then(Login::token));
         // A token is for the registry, not for where it keeps its uploads.
         let ours = url.same_origin(&home);
         let mut ask = Ask {
@@ -368,15 +365,9 @@ impl Registry {
         let mut answer = self.http.send(&ask)?;
         // A 401 from where a redirect led is not the registry's.
         if answer.status == 401 && ours && answer.url.same_origin(&ask.url) {
-            let authorization = match auth::bearer(answer.headers("www-authenticate")) {
-                Some(challenge) => {
-                    Some(self.token(place, reference, &challenge.with(scopes), login)?)
-                }
-                None if auth::wants_basic(answer.headers("www-authenticate")) => {
-                    login.and_then(Login::basic)
-                }
-                None => None,
-            };
+            let tried = known.as_deref();
+            let authorization =
+                self.authorize(place, &reference.repository, scopes, &answer, tried)?;
             if let Some(authorization) = authorization {
                 lock(&self.tokens).insert(key, authorization.clone());
                 // How much of a body arrived is the sender's to find out.
@@ -386,44 +377,22 @@ impl Registry {
                 }
             }
         }
+        if ours && matches!(answer.status, 401 | 403) {
+            let source = self.login(place, &reference.repository)?.source;
+            answer.login = Some(source).filter(|source| !source.is_empty());
+        }
         self.note_warnings(&place.whom, &answer);
         Ok(answer)
     }
 
-    /// Authorization with a fresh token.
-    fn token(
-        &self,
-        place: &Place,
-        reference: &Reference,
-        challenge: &auth::Challenge,
-        login: Option<&Login>,
-    ) -> NetResult<String> {
-        let url = challenge
-            .token_url(&reference.repository, place.plain == Plain::Loopback)
-            .map_err(|error| NetError::new(Trouble::Broken, error))?;
-        let whom = format!("the token service of {}", place.whom);
-        let basic = login.and_then(Login::basic);
-        let ask = Ask {
-            whom: &whom,
-            method: "GET",
-            url,
-            accept: &[],
-            headers: &[],
-            from: 0,
-            payload: Payload::None,
-            authorization: basic.as_deref(),
-            plain: place.plain,
-        };
-        let answer = self.http.send(&ask)?;
-        if answer.status != 200 {
-            return Err(answer.refusal(&whom));
+    /// The login for a repository.
+    pub(super) fn login(&self, place: &Place, repository: &str) -> NetResult<Looked> {
+        let looked = self.credentials.of(&place.name, repository);
+        let looked = looked.map_err(|error| NetError::new(Trouble::Local, error))?;
+        for remark in &looked.remarks {
+            lock(&self.warnings).add(remark.clone());
         }
-        let body = small(answer, &whom, MAX_TOKEN)?;
-        let token = auth::token_of(&body.bytes).ok_or_else(|| {
-            let error = Error::registry(format!("{whom} gave no token"));
-            NetError::new(Trouble::Broken, error.cause(format!("GET {}", body.url)))
-        })?;
-        Ok(format!("Bearer {token}"))
+        Ok(looked)
     }
 
     /// Mirrors of a registry that answered so far.
@@ -442,7 +411,7 @@ impl Registry {
         }
     }
 
-    fn origin(&self, registry: &str) -> NetResult<Place> {
+    pub(super) fn origin(&self, registry: &str) -> NetResult<Place> {
         let base = self.base(registry)?;
         let loopback = Url::parse(&base).is_some_and(|url| url.is_loopback());
         Ok(Place {
@@ -518,13 +487,13 @@ pub(super) fn manifest_path(reference: &Reference) -> String {
     }
 }
 
-fn bad_name(registry: &str) -> NetError {
+pub(super) fn bad_name(registry: &str) -> NetError {
     let error = Error::image(format!("`{registry}` is not the address of a registry"));
     NetError::new(Trouble::Broken, error)
 }
 
 /// Reads a body of at most `limit` bytes.
-fn small(answer: Answer, whom: &str, limit: u64) -> NetResult<Small> {
+pub(super) fn small(answer: Answer, whom: &str, limit: u64) -> NetResult<Small> {
     let url = answer.url.clone();
     let text = |name: &str| answer.header(name).map(str::to_owned);
     let (content_type, digest) = (text("content-type"), text("docker-content-digest"));

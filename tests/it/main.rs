@@ -36,6 +36,7 @@ mod linuxkit_packages;
 mod linuxkit_push;
 mod linuxkit_registry;
 mod load;
+mod logins;
 mod mounts;
 mod options;
 mod outputs;

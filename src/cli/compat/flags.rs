@@ -11,7 +11,10 @@ const ATTESTATIONS: &str = "no attestations are made for now";
 const NO_DAEMON: &str = "there is no daemon and no other runtime";
 const SANDBOX: &str = "the sandbox of RUN has namespaces of its own";
 const RETRIES: &str = "registries are asked again anyway";
-const LOGIN: &str = "images that need a login or another TLS setting can be brought in with `nativebuild image load`";
+const CREDS: &str =
+    "say for which registry: `--registry-creds REGISTRY=USER:PASSWORD`, or use `nativebuild login`";
+const LOGIN: &str =
+    "images that need another TLS setting can be brought in with `nativebuild image load`";
 
 /// Options of the `build` commands of other tools.
 #[derive(Debug)]
@@ -23,7 +26,6 @@ impl Table for BuildTable {
         flag!("all-platforms", Nothing, Refused("name the platforms with `--platform`")),
         flag!("attest", Value, Ignored(ATTESTATIONS))
             .granted(&["type=provenance,disabled=true", "type=sbom,disabled=true"]),
-        flag!("authfile", Value, Refused(LOGIN)),
         flag!("build-context", Value, Refused("copy it into the build context")),
         flag!("builder", Value, Ignored(NO_DAEMON)),
         flag!("cache-from", Value, Ignored(LATER_CACHE)),
@@ -44,7 +46,7 @@ impl Table for BuildTable {
         flag!("cpus", Value, Ignored(LIMITS)),
         flag!("cpuset-cpus", Value, Ignored(LIMITS)),
         flag!("cpuset-mems", Value, Ignored(LIMITS)),
-        flag!("creds", Value, Refused(LOGIN)),
+        flag!("creds", Value, Refused(CREDS)),
         flag!("debug", Nothing, Granted),
         flag!("decryption-key", Value, Refused("decrypt the base image before")),
         flag!("device", Value, Refused("")),

@@ -150,10 +150,18 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
     build.iidfile.clone_from(&args.digest_file);
     build.compression = args.compression.unwrap_or(CompressionName::Gzip);
     build.compression_level = args.compression_level.filter(|level| *level >= 0);
+    build.auth.authfile = logins(environment).filter(|path| path.exists());
     if args.reproducible && environment.text("SOURCE_DATE_EPOCH").is_none() {
         build.source_date_epoch = Some("0".to_owned());
     }
     Ok(build)
+}
+
+/// Where kaniko's users put their logins, when no variable names another place.
+fn logins(environment: &Environment) -> Option<PathBuf> {
+    let named =
+        ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG"].iter().any(|name| environment.get(name).is_some());
+    (!named).then(|| PathBuf::from("/kaniko/.docker/config.json"))
 }
 
 fn progress(verbosity: &str) -> Result<Progress> {

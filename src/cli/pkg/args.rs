@@ -1,6 +1,7 @@
 //! Arguments of `nativebuild pkg` and `nativebuild cache`: LinuxKit's names and defaults (linuxkit.md §3).
 
 use crate::cli::args::Progress;
+use crate::cli::logins::AuthArgs;
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -85,9 +86,9 @@ pub struct NetArgs {
     /// PEM file with certificates to trust, besides those of the system; may be repeated
     #[arg(long, global = true, value_name = "FILE")]
     pub cert_file: Vec<PathBuf>,
-    /// Credentials, `REGISTRY=USER:PASSWORD` or `REGISTRY=TOKEN`; may be repeated
-    #[arg(long, global = true, value_name = "REGISTRY=SECRET")]
-    pub registry_creds: Vec<String>,
+    /// Logins for registries.
+    #[command(flatten)]
+    pub auth: AuthArgs,
 }
 
 switches! {

@@ -17,7 +17,7 @@ use crate::linuxkit::cache::PkgCache;
 use crate::linuxkit::package::{self, Package, PackageOptions};
 use crate::linuxkit::pipeline::{BuildOptions, Builder};
 use crate::linuxkit::platforms;
-use crate::net::{Credentials, Mirror, NetConfig};
+use crate::net::{Mirror, NetConfig};
 use crate::progress::Emitter;
 use args::{BuilderCommand, NetArgs, PkgArgs, PkgBuildArgs, PkgCommand, PkgCommon, Timestamps};
 use std::path::PathBuf;
@@ -165,8 +165,7 @@ fn net_config(args: &NetArgs, environment: &Environment) -> Result<NetConfig> {
     Ok(NetConfig {
         mirrors,
         authorities: args.cert_file.clone(),
-        credentials: Credentials::parse(&args.registry_creds)?,
-        ..super::build::net_config(environment)
+        ..super::logins::net_config(&args.auth, environment)?
     })
 }
 

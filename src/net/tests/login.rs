@@ -138,3 +138,160 @@ fn an_image_is_looked_up_without_its_layers() {
     let layer = Digest::of(b"x");
     assert!(fake.lines().iter().all(|line| !line.contains(layer.as_str())));
 }
+
+/// A client that looks for logins in this text of a file.
+fn with_file(text: &str, programs: &std::path::Path) -> (Client, tempfile::NamedTempFile) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let place = AuthPlace {
+        path: file.path().to_owned(),
+        form: AuthForm::Docker,
+        named: true,
+        required: true,
+    };
+    let places = AuthPlaces { files: vec![place], programs: vec![programs.to_owned()] };
+    let credentials = Credentials::default().or_look_in(places);
+    let config = NetConfig { credentials, pause: Pause::with(|_| {}), ..NetConfig::default() };
+    (Client { registry: Registry::new(&config).unwrap(), ..Client::new() }, file)
+}
+
+fn nowhere() -> &'static std::path::Path {
+    "/nonexistent".as_ref()
+}
+
+#[test]
+fn files_with_logins_are_not_looked_at_before_a_registry_asks() {
+    let (store, _) = app();
+    let open = Fake::start(move |request| store.reply(request));
+    let (asking, _file) = with_file("damaged", nowhere());
+    asking.pull(&format!("{}/app:1", open.host())).unwrap();
+    let (store, _) = app();
+    let fake = Fake::start(guarded(store, |_| Reply::ok(r#"{"token":"t"}"#)));
+    let error = asking.pull(&format!("{}/app:1", fake.host())).unwrap_err();
+    assert_eq!(error.trouble(), Trouble::Local);
+    assert!(error.error().causes().iter().any(|cause| cause.starts_with("line 1: ")), "{error:?}");
+}
+
+#[test]
+fn an_identity_token_goes_to_the_token_service_and_no_further() {
+    let (store, _) = app();
+    let thief = Fake::start(|_| Reply::ok(r#"{"token":"t"}"#));
+    let to = format!("http://{}/token", thief.host());
+    let fake = Fake::start(guarded(store.clone(), |request| match request.body.as_slice() {
+        body if body.ends_with(b"&refresh_token=good") => Reply::ok(r#"{"access_token":"t"}"#),
+        body if body.ends_with(b"&refresh_token=gone") => Reply::status(400)
+            .body(r#"{"error":"invalid_grant","error_description":"it was taken back"}"#),
+        _ => Reply::status(500),
+    }));
+    let text =
+        |token: &str| format!(r#"{{"auths":{{"{}":{{"identitytoken":"{token}"}}}}}}"#, fake.host());
+    let name = format!("{}/app:1", fake.host());
+    let (asking, _file) = with_file(&text("good"), nowhere());
+    asking.pull(&name).unwrap();
+    let log = fake.take_log();
+    assert!(log.iter().all(|request| request.method == "GET" || request.path == "/token"));
+    assert!(log.iter().all(|request| !request.header("authorization").starts_with("Basic")));
+    let (asking, file) = with_file(&text("gone"), nowhere());
+    let error = asking.pull(&name).unwrap_err();
+    assert_eq!(error.trouble(), Trouble::Refused);
+    let causes = error.error().causes().join("\n");
+    assert!(causes.contains("status 401: it was taken back"), "{causes}");
+    let wanted = format!("the login is from `{}`", file.path().display());
+    assert!(causes.contains(&wanted) && !causes.contains("gone"), "{causes}");
+    // A token service that sends the question on.
+    let (store, _) = app();
+    let inner = guarded(store, |_| Reply::status(307));
+    let leading = Fake::start(move |request| match inner(request) {
+        reply if reply.status == 307 => reply.with("location", &to),
+        reply => reply,
+    });
+    let text = text("good").replace(&fake.host(), &leading.host());
+    let (asking, _file) = with_file(&text, nowhere());
+    asking.pull(&format!("{}/app:1", leading.host())).unwrap_err();
+    assert_eq!(thief.take_log().len(), 0);
+}
+
+#[test]
+fn a_token_of_a_file_is_sent_as_it_is_and_one_that_expired_is_renewed() {
+    let (store, _) = app();
+    let fake = Fake::start(guarded(store, |_| Reply::status(500)));
+    let text = format!(r#"{{"auths":{{"{}/app":{{"registrytoken":"t"}}}}}}"#, fake.host());
+    let (asking, _file) = with_file(&text, nowhere());
+    asking.pull(&format!("{}/app:1", fake.host())).unwrap();
+    assert!(fake.lines().iter().all(|line| !line.contains("/token")));
+    // The service's tokens are good for two requests.
+    let (store, _) = app();
+    let (asked, used) = (Mutex::new(0), Mutex::new(0));
+    let fake = Fake::start(move |request| {
+        let realm = format!("Bearer realm=\"http://{}/token\"", request.header("host"));
+        if request.path.starts_with("/token") {
+            assert_eq!(request.header("authorization"), "Basic dTpw");
+            *asked.lock().unwrap() += 1;
+            *used.lock().unwrap() = 0;
+            return Reply::ok(format!(r#"{{"token":"t{}"}}"#, asked.lock().unwrap()));
+        }
+        let good = format!("Bearer t{}", asked.lock().unwrap());
+        let mut used = used.lock().unwrap();
+        if request.path != "/v2/" && (request.header("authorization") != good || *used == 2) {
+            return Reply::status(401).with("www-authenticate", &realm);
+        }
+        *used += u32::from(request.path != "/v2/");
+        store.reply(request)
+    });
+    let text = format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, fake.host());
+    let (asking, _file) = with_file(&text, nowhere());
+    let name = format!("{}/app:1", fake.host());
+    for _ in 0..5 {
+        assert!(asking.head(&name).unwrap().is_some());
+    }
+    let tokens = fake.lines().iter().filter(|line| line.contains("/token")).count();
+    assert_eq!(tokens, 3);
+}
+
+#[test]
+fn a_program_for_all_registries_that_is_missing_is_told_once() {
+    let (store, _) = app();
+    let fake = Fake::start(guarded(store, |_| Reply::ok(r#"{"token":"t"}"#)));
+    let (asking, file) = with_file(r#"{"credsStore":"gone"}"#, nowhere());
+    let name = format!("{}/app:1", fake.host());
+    asking.head(&name).unwrap();
+    asking.head(&name).unwrap();
+    let wanted = format!(
+        "`docker-credential-gone` of `credsStore` in `{}` is not in PATH: no login of it is used",
+        file.path().display()
+    );
+    assert_eq!(asking.registry.take_warnings(), [wanted]);
+}
+
+#[test]
+fn a_login_is_checked_before_it_is_kept() {
+    let fake = Fake::start(|request| {
+        if request.header("authorization") == "Basic dTpw" {
+            return Reply::ok("{}");
+        }
+        Reply::status(401).with("www-authenticate", "Basic realm=\"x\"")
+    });
+    let registry = Registry::new(&NetConfig::default()).unwrap();
+    let target = |host: &str| LoginTarget::parse(host).unwrap();
+    assert_eq!(registry.verify(&target(&fake.host()), "u", "p").unwrap(), Verified::Good);
+    let error = registry.verify(&target(&fake.host()), "u", "planted").unwrap_err();
+    assert_eq!(error.trouble(), Trouble::Refused);
+    assert!(!format!("{error:?}").contains("planted"), "{error:?}");
+    let open = Fake::start(|_| Reply::ok("{}"));
+    assert_eq!(registry.verify(&target(&open.host()), "u", "p").unwrap(), Verified::Open);
+    let strange = Fake::start(|_| Reply::status(401).with("www-authenticate", "Negotiate"));
+    let error = registry.verify(&target(&strange.host()), "u", "p").unwrap_err();
+    assert!(error.error().causes().join("").contains("neither Basic nor Bearer"), "{error:?}");
+    let none = Fake::start(|_| Reply::status(404));
+    assert!(registry.verify(&target(&none.host()), "u", "p").is_err());
+    // Where it leads elsewhere nothing is shown.
+    let elsewhere =
+        Fake::start(|_| Reply::status(401).with("www-authenticate", "Basic realm=\"x\""));
+    let to = format!("http://{}/elsewhere", elsewhere.host());
+    let leading = Fake::start(move |_| Reply::status(302).with("location", &to));
+    assert!(registry.verify(&target(&leading.host()), "u", "p").is_err());
+    let log = elsewhere.take_log();
+    assert!(
+        !log.is_empty() && log.iter().all(|request| request.header("authorization").is_empty())
+    );
+}

@@ -10,6 +10,7 @@ pub mod peers;
 pub mod platforms;
 pub mod processes;
 pub mod registry;
+pub mod tokens;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -33,23 +33,22 @@ impl Registry {
         openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
         openssl.args(["-keyout", &key, "-out", &certificate]);
         Said::of(openssl.output().unwrap()).ok();
-        let (user, password) = LOGIN.split_once(':').unwrap();
-        let perl = "print crypt($ARGV[0], '$2y$05$abcdefghijklmnopqrstuu')";
-        let hash = Command::new("perl").args(["-e", perl, password]).output().unwrap();
-        let hash = Said::of(hash).ok();
-        assert!(hash.starts_with("$2y$"), "{hash}");
-        fs::write(world.path("htpasswd"), format!("{user}:{hash}\n")).unwrap();
+        let auth = htpasswd(world);
         let yaml = format!(
-            "http: {{addr: '127.0.0.1:0', tls: {{certificate: {certificate}, key: {key}}}}}\n\
-             auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
-            file("htpasswd")
+            "http: {{addr: '127.0.0.1:0', tls: {{certificate: {certificate}, key: {key}}}}}\n{auth}"
         );
         let registry = Self::with(world, "private-registry", &yaml);
         world.give();
         (registry, world.path("registry.pem"))
     }
 
-    fn with(world: &World, name: &str, yaml: &str) -> Self {
+    /// Plain http, with the password of [`LOGIN`].
+    pub fn with_password(world: &World) -> Self {
+        let yaml = format!("http: {{addr: '127.0.0.1:0'}}\n{}", htpasswd(world));
+        Self::with(world, "password-registry", &yaml)
+    }
+
+    pub(super) fn with(world: &World, name: &str, yaml: &str) -> Self {
         let config = world.path(&format!("{name}.yml"));
         let storage = world.path(name);
         let yaml = format!(
@@ -75,6 +74,18 @@ impl Registry {
         std::thread::spawn(move || lines.for_each(drop));
         Self { process, address: said.unwrap() }
     }
+}
+
+/// Settings that ask for [`LOGIN`].
+fn htpasswd(world: &World) -> String {
+    let (user, password) = LOGIN.split_once(':').unwrap();
+    let perl = "print crypt($ARGV[0], '$2y$05$abcdefghijklmnopqrstuu')";
+    let hash = Command::new("perl").args(["-e", perl, password]).output().unwrap();
+    let hash = Said::of(hash).ok();
+    assert!(hash.starts_with("$2y$"), "{hash}");
+    let path = world.path("htpasswd");
+    fs::write(&path, format!("{user}:{hash}\n")).unwrap();
+    format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", path.display())
 }
 
 impl Drop for Registry {

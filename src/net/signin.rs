@@ -1,0 +1,194 @@
+//! Saying who is asking: from the challenge of a 401 to the Authorization of the next request, and the check of a login
+//! before it is kept (distribution-spec token authentication, Basic).
+//!
+//! A login is shown to the registry that it is for, or to the token service that this registry names, over https or on this
+//! machine; redirects do not get it.
+
+use super::auth;
+use super::failure::{NetError, NetResult, Trouble};
+use super::http::{Answer, Ask, Payload, Plain};
+use super::login::{Credentials, Login};
+use super::logins::{LoginTarget, Looked};
+use super::registry::{Place, Registry, bad_name, small};
+use super::url::Url;
+use crate::error::{Error, Result};
+
+const MAX_TOKEN: u64 = 1 << 20;
+
+/// What a registry says of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// It is good.
+    Good,
+    /// Nobody is asked who he is.
+    Open,
+}
+
+impl Registry {
+    /// Authorization for another attempt after `answer`, a 401; `tried` is what it was given for.
+    pub(super) fn authorize(
+        &self,
+        place: &Place,
+        repository: &str,
+        scopes: Vec<String>,
+        answer: &Answer,
+        tried: Option<&str>,
+    ) -> NetResult<Option<String>> {
+        let looked = self.login(place, repository)?;
+        let token = looked.login.as_ref().and_then(Login::token);
+        if let Some(token) = token.filter(|token| tried != Some(token)) {
+            return Ok(Some(token));
+        }
+        self.respond(place, repository, scopes, answer, &looked)
+    }
+
+    /// What answers a challenge.
+    fn respond(
+        &self,
+        place: &Place,
+        repository: &str,
+        scopes: Vec<String>,
+        answer: &Answer,
+        looked: &Looked,
+    ) -> NetResult<Option<String>> {
+        match auth::bearer(answer.headers("www-authenticate")) {
+            Some(challenge) => {
+                self.token(place, repository, &challenge.with(scopes), looked).map(Some)
+            }
+            None if auth::wants_basic(answer.headers("www-authenticate")) => {
+                Ok(looked.login.as_ref().and_then(Login::basic))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Authorization with a fresh token.
+    fn token(
+        &self,
+        place: &Place,
+        repository: &str,
+        challenge: &auth::Challenge,
+        looked: &Looked,
+    ) -> NetResult<String> {
+        let whom = format!("the token service of {}", place.whom);
+        let local = place.plain == Plain::Loopback;
+        let broken = |error| NetError::new(Trouble::Broken, error);
+        let basic = looked.login.as_ref().and_then(Login::basic);
+        let mut ask = Ask {
+            whom: &whom,
+            method: "GET",
+            url: challenge.token_url(repository, local).map_err(broken)?,
+            accept: &[],
+            headers: &[],
+            from: 0,
+            payload: Payload::None,
+            authorization: basic.as_deref(),
+            plain: place.plain,
+        };
+        let form;
+        if let Some(Login::Identity(identity)) = &looked.login {
+            (ask.url, form) = challenge.token_form(repository, local, identity).map_err(broken)?;
+            ask.method = "POST";
+            ask.headers = &[("content-type", "application/x-www-form-urlencoded")];
+            ask.payload = Payload::Bytes(form.as_bytes());
+        }
+        let mut answer = self.http.send(&ask)?;
+        if answer.status != 200 {
+            // RFC 6749 §5.2: how an identity token is refused.
+            if answer.status == 400 && ask.method == "POST" {
+                answer.status = 401;
+            }
+            if matches!(answer.status, 401 | 403) && !looked.source.is_empty() {
+                answer.login = Some(looked.source.clone());
+            }
+            return Err(answer.refusal(&whom));
+        }
+        let body = small(answer, &whom, MAX_TOKEN)?;
+        let token = auth::token_of(&body.bytes).ok_or_else(|| {
+            let error = Error::registry(format!("{whom} gave no token"));
+            NetError::new(Trouble::Broken, error.cause(format!("{} {}", ask.method, body.url)))
+        })?;
+        Ok(format!("Bearer {token}"))
+    }
+
+    /// Asks a registry whether a name and a password are good.
+    pub fn verify(&self, target: &LoginTarget, user: &str, password: &str) -> NetResult<Verified> {
+        let login = Some(Login::new(user.to_owned(), password.to_owned()));
+        self.verify_login(target, &Looked { login, ..Looked::default() })
+    }
+
+    /// The same of the login that is known for it; `None` when there is none.
+    pub fn verify_known(&self, target: &LoginTarget) -> NetResult<Option<Verified>> {
+        let place = self.origin(&target.registry)?;
+        let looked = self.login(&place, &target.repository)?;
+        looked.login.is_some().then(|| self.verify_login(target, &looked)).transpose()
+    }
+
+    fn verify_login(&self, target: &LoginTarget, looked: &Looked) -> NetResult<Verified> {
+        let place = self.origin(&target.registry)?;
+        let refused = |error: NetError| match error.trouble() {
+            Trouble::Refused => {
+                let message = format!("{} refuses the login", place.whom);
+                let told =
+                    error.error().causes().iter().fold(Error::registry(message), Error::cause);
+                let hint =
+                    "check the name and the password; some registries want a token in its place";
+                NetError::new(Trouble::Refused, told.hint(hint))
+            }
+            _ => error,
+        };
+        self.show_login(&place, target, looked).map_err(refused)
+    }
+
+    fn show_login(
+        &self,
+        place: &Place,
+        target: &LoginTarget,
+        looked: &Looked,
+    ) -> NetResult<Verified> {
+        let url =
+            Url::parse(&format!("{}/v2/", place.base)).ok_or_else(|| bad_name(&target.registry))?;
+        let mut ask = Ask {
+            whom: &place.whom,
+            method: "GET",
+            url,
+            accept: &[],
+            headers: &[],
+            from: 0,
+            payload: Payload::None,
+            authorization: None,
+            plain: place.plain,
+        };
+        let answer = self.http.send(&ask)?;
+        match answer.status {
+            200 => return Ok(Verified::Open),
+            401 if answer.url.same_origin(&ask.url) => {}
+            _ => return Err(answer.refusal(&place.whom)),
+        }
+        let authorization = match looked.login.as_ref().and_then(Login::token) {
+            Some(token) => Some(token),
+            // A service may refuse a scope that is too wide for the login, so none is asked for.
+            None => self.respond(place, "", Vec::new(), &answer, looked)?,
+        };
+        let Some(authorization) = authorization else {
+            let error = Error::registry(format!("{} asks for a login in no known way", place.whom))
+                .cause(format!("GET {}: it wants neither Basic nor Bearer", ask.url));
+            return Err(NetError::new(Trouble::Broken, error));
+        };
+        ask.authorization = Some(&authorization);
+        let answer = self.http.send(&ask)?;
+        match answer.status {
+            200 => Ok(Verified::Good),
+            _ => Err(answer.refusal(&place.whom)),
+        }
+    }
+}
+
+impl Credentials {
+    /// The user's name in the login for a target; `None` when there is no login.
+    pub fn user(&self, target: &LoginTarget) -> Result<Option<String>> {
+        let login = self.of(&target.registry, &target.repository)?.login;
+        // A token names nobody; docker shows this for it.
+        Ok(login.map(|login| login.user().unwrap_or("<token>").to_owned()))
+    }
+}
