@@ -248,7 +248,10 @@ impl Graph {
 fn parse_trigger(inputs: &Inputs<'_>, text: &str, span: Span) -> Result<Instruction> {
     let source = &inputs.dockerfile.source;
     inputs.budget.charge(STEP_COST + text.len(), source, span)?;
-    let wrap = |error: Error| error.wrap(format!("trigger `ONBUILD {text}` of the base"));
+    let wrap = |error: Error| {
+        let error = error.wrap(format!("trigger `ONBUILD {text}` of the base cannot be used"));
+        error.hint("it stands in the config of the base: make that anew without it")
+    };
     let mut instruction = crate::dockerfile::parse_trigger(text, source, span)
         .map_err(|e| wrap(e).at(source, span))?;
     if matches!(instruction.kind, InstructionKind::OnBuild(_) | InstructionKind::Maintainer(_)) {

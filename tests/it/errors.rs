@@ -214,6 +214,54 @@ fn files_that_may_not_be_read_are_named() {
     transcript("unreadable-files", &found);
 }
 
+/// Triggers that no ONBUILD stores, but any program may write into a config.
+#[test]
+fn odd_triggers_of_a_base_image_are_told() {
+    let mut found = String::new();
+    for triggers in [
+        &["RUN one\nRUN two"][..],
+        &["ONBUILD RUN x"],
+        &["MAINTAINER me"],
+        &["FROM scratch"],
+        &[""],
+        &["RUN true", "NOPE x"],
+        &["COPY --from=gone /x /y"],
+    ] {
+        let world = World::new().with_base();
+        world.build("FROM base\nONBUILD RUN true\n", &["-t", "odd"]).ok();
+        let layout = world.path("odd.oci");
+        world.run(["image", "save", "odd", "--format", "oci", "-o", layout.to_str().unwrap()]).ok();
+        set_triggers(&layout, triggers);
+        world.give();
+        world.run(["image", "import", "odd", layout.to_str().unwrap()]).ok();
+        let said = world.build("# one\nFROM odd\n", &["--pull=never"]);
+        found += &format!("== {triggers:?}\n{}\n", normal(&world, &said));
+    }
+    transcript("odd-triggers", &found);
+}
+
+/// Writes a layout's one image anew, with these triggers.
+fn set_triggers(layout: &Path, triggers: &[&str]) {
+    use nativebuild::oci::Digest;
+    use serde_json::{Value, json};
+    let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let blob = |digest: &str| layout.join("blobs").join(digest.replace(':', "/"));
+    let put = |descriptor: &mut Value, value: &Value| {
+        let bytes = serde_json::to_vec(value).unwrap();
+        let digest = Digest::of(&bytes);
+        fs::write(blob(digest.as_str()), &bytes).unwrap();
+        descriptor["digest"] = json!(digest);
+        descriptor["size"] = json!(bytes.len());
+    };
+    let mut index = read(&layout.join("index.json"));
+    let mut manifest = read(&blob(index["manifests"][0]["digest"].as_str().unwrap()));
+    let mut config = read(&blob(manifest["config"]["digest"].as_str().unwrap()));
+    config["config"]["OnBuild"] = json!(triggers);
+    put(&mut manifest["config"], &config);
+    put(&mut index["manifests"][0], &manifest);
+    fs::write(layout.join("index.json"), serde_json::to_vec(&index).unwrap()).unwrap();
+}
+
 /// Compares what was said with `testdata/transcripts/<name>.txt`.
 #[track_caller]
 pub fn transcript(name: &str, found: &str) {

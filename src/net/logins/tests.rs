@@ -271,7 +271,10 @@ fn a_program_has_bounds() {
     );
     dir.helper("silent", "exec sleep 1000");
     // What it leaves behind holds its pipes.
-    dir.helper("leaving", r#"sleep 1000 & echo '{"Username":"u","Secret":"p"}'"#);
+    dir.helper(
+        "leaving",
+        r#"sleep 1000 & echo $! > "$0.pid"; echo '{"Username":"u","Secret":"p"}'"#,
+    );
     let find = |name: &str| {
         helper::Helper::find(name, &[dir.0.path().to_owned()], "here").unwrap().unwrap()
     };
@@ -285,7 +288,10 @@ fn a_program_has_bounds() {
         silent,
         Err("`docker-credential-silent` gives no answer: it was ended after 0 seconds".to_owned())
     );
-    assert_eq!(said(find("leaving")), Ok(Some(Login::new("u".to_owned(), "p".to_owned()))));
+    let left = said(find("leaving"));
+    let pid = fs::read_to_string(dir.0.path().join("docker-credential-leaving.pid")).unwrap();
+    assert!(std::process::Command::new("kill").arg(pid.trim()).status().unwrap().success());
+    assert_eq!(left, Ok(Some(Login::new("u".to_owned(), "p".to_owned()))));
 }
 
 #[test]

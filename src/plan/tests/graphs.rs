@@ -144,10 +144,10 @@ fn triggers_of_an_image_run_once() {
     assert_eq!(target(&plan).config.config.on_build, Vec::<String>::new());
     assert_eq!(target(&plan).steps[0].span, target(&plan).span);
     for (trigger, part) in [
-        ("ONBUILD RUN x", "trigger `ONBUILD ONBUILD RUN x` of the base"),
-        ("MAINTAINER x", "trigger `ONBUILD MAINTAINER x` of the base"),
-        ("FROM x", "trigger `ONBUILD FROM x` of the base"),
-        ("NONSENSE", "trigger `ONBUILD NONSENSE` of the base"),
+        ("ONBUILD RUN x", "trigger `ONBUILD ONBUILD RUN x` of the base cannot be used"),
+        ("MAINTAINER x", "trigger `ONBUILD MAINTAINER x` of the base cannot be used"),
+        ("FROM x", "trigger `ONBUILD FROM x` of the base cannot be used"),
+        ("NONSENSE", "trigger `ONBUILD NONSENSE` of the base cannot be used"),
     ] {
         images = RunOnBuild::image(trigger);
         let error = try_plan("FROM child\n", &request(), &images).unwrap_err();
