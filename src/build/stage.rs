@@ -249,7 +249,7 @@ impl Builder<'_> {
     }
 
     /// `--no-cache`, or `--no-cache-filter` with the name of the stage.
-    fn ignores_cache(&self, plan: &StagePlan) -> bool {
+    pub(super) fn ignores_cache(&self, plan: &StagePlan) -> bool {
         let named =
             |name: &String| plan.name.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name));
         self.request.no_cache || self.request.no_cache_stages.iter().any(named)

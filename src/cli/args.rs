@@ -8,6 +8,7 @@ use super::login::{LoginArgs, LogoutArgs};
 use super::logins::AuthArgs;
 use super::manual::{CompletionArgs, ManArgs};
 use super::pkg::args::{CacheArgs, PkgArgs};
+use super::prefetch::PrefetchArgs;
 use crate::executor::namespace::IdMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -22,6 +23,10 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Connect to nothing: images, files and repositories come from the store, and RUNs have no network; also
+    /// NATIVEBUILD_OFFLINE=1
+    #[arg(long, global = true)]
+    pub offline: bool,
 }
 
 /// The verbs.
@@ -109,6 +114,12 @@ pub struct BuildArgs {
     /// When to ask a registry for a base image (`--pull` alone means `always`)
     #[arg(long, value_enum, default_value = "check", num_args = 0..=1, default_missing_value = "always", require_equals = true)]
     pub pull: Pull,
+    /// Write what FROM, --from, ADD and contexts stood for into `nativebuild.lock` beside the Dockerfile
+    #[arg(long)]
+    pub lock: bool,
+    /// Build with exactly what `nativebuild.lock` has, and fail where it has nothing
+    #[arg(long, conflicts_with = "lock")]
+    pub locked: bool,
     /// Network of RUN: none, host, or default (host for now)
     #[arg(long, value_enum, default_value = "default")]
     pub network: Network,
@@ -333,6 +344,8 @@ pub enum ImageCommand {
         #[arg(required = true)]
         names: Vec<String>,
     },
+    /// Collect everything that builds need, to carry it to a machine without a network
+    Prefetch(Box<PrefetchArgs>),
     /// Check every promise of an image: digests, sizes, layers, config
     Validate {
         /// Name in the store, or a path of a layout or archive

@@ -38,6 +38,7 @@ mod linuxkit_registry;
 mod load;
 mod logins;
 mod mounts;
+mod offline;
 mod options;
 mod outputs;
 mod peers;

@@ -258,6 +258,10 @@ switches! {
         precache_images,
         /// Do not take images of FROM out of the cache
         ignore_cached,
+        /// Write what FROM, --from and ADD stood for into `nativebuild.lock` at the top of the repository
+        lock,
+        /// Build with exactly what `nativebuild.lock` has, and fail where it has nothing
+        locked,
         /// Restart BuildKit; of no meaning here
         builder_restart,
     }

@@ -15,6 +15,7 @@ pub use transfer::Check;
 use super::{
     blobs::{Blobs, missing},
     digest::{Digest, VerifyingReader},
+    media,
     spec::{self, Descriptor},
 };
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -121,6 +122,21 @@ impl Layout {
     /// Verified bytes of a small blob (at most 32 MiB).
     pub fn read_blob_small(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         self.required(descriptor)
+    }
+
+    /// The descriptor of a manifest or index of this digest; `None` when it is not here.
+    pub fn document_of(&self, digest: &Digest) -> Result<Option<Descriptor>> {
+        let Some(size) = self.blob_size(digest) else { return Ok(None) };
+        // What it is, it says itself; a descriptor of any type reads it.
+        let plain = spec::descriptor(media::OCI_MANIFEST.into(), digest, size);
+        let bytes = self.required(&plain)?;
+        let value: serde_json::Value = spec::from_json(&format!("blob {digest}"), &bytes)?;
+        let stated = value.get("mediaType").and_then(serde_json::Value::as_str);
+        let seen =
+            if value.get("manifests").is_some() { media::OCI_INDEX } else { media::OCI_MANIFEST };
+        let found = spec::descriptor(stated.unwrap_or(seen).into(), digest, size);
+        media::document(&found, &value)?;
+        Ok(Some(found))
     }
 
     /// A blob as a stream that fails at its end when the content is not what the descriptor says.
