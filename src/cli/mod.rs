@@ -10,6 +10,7 @@ mod call;
 pub mod compat;
 mod contexts;
 pub mod debug;
+pub mod du;
 mod environment;
 mod image;
 pub mod kaniko;
