@@ -16,6 +16,8 @@ use crate::progress::Emitter;
 use crate::source::Span;
 use std::collections::BTreeMap;
 
+const HOW_TO_BRING: &str = "this is offline: `image load` or `image import` brings it in; `image prefetch` collects all that a build needs";
+
 /// An image to start from.
 #[derive(Clone, Debug)]
 pub struct BaseImage {
@@ -90,10 +92,18 @@ impl<'a> Finder<'a> {
     /// Finds an image, pulling it when the policy says so.
     pub(super) fn find(&mut self, base: &BaseRef) -> Result<BaseImage> {
         let reference = Reference::parse(&base.reference)?;
+        let pin = self.request.locks.image(&reference, &base.platform)?;
         if let Some(ImageSource(find)) = &self.request.images
             && let Some(descriptor) = find(&reference, &base.platform)?
+            && pin.as_ref().is_none_or(|pin| descriptor.digest().as_ref() == pin.as_str())
         {
+            self.note(&reference, base, &descriptor)?;
             return open(self.store, &descriptor, &base.platform);
+        }
+        let in_use =
+            |error: Error| error.wrap(format!("cannot use the image `{}`", base.reference));
+        if let Some(pin) = pin {
+            return self.pinned(&reference.with_digest(pin), base).map_err(in_use);
         }
         let (descriptor, pulled) = match self.known.get(&reference) {
             Some(known) => known.clone(),
@@ -105,22 +115,54 @@ impl<'a> Finder<'a> {
             self.pull(&reference, base, Some(&descriptor))?;
             opened = open(self.store, &descriptor, &base.platform);
         }
-        opened.map_err(|error| error.wrap(format!("cannot use the image `{}`", base.reference)))
+        let opened = opened.map_err(|error| in_use(self.offline_hint(error)))?;
+        self.note(&reference, base, &descriptor)?;
+        Ok(opened)
+    }
+
+    /// The image of a digest, which the store has under any name or none, or a registry has.
+    fn pinned(&self, exact: &Reference, base: &BaseRef) -> Result<BaseImage> {
+        let digest = exact.digest.clone().unwrap_or_else(|| Digest::of(b""));
+        if let Some(descriptor) = self.store.images().document_of(&digest)?
+            && let Ok(image) = open(self.store, &descriptor, &base.platform)
+        {
+            return Ok(image);
+        }
+        if self.request.net.offline || self.request.pull == PullPolicy::Never {
+            return Err(self.offline_hint(
+                Error::image(format!("image `{exact}` is not in the store for {}", base.platform))
+                    .cause("the lock file pins it to this digest"),
+            ));
+        }
+        let descriptor = self.pull(exact, base, None)?;
+        open(self.store, &descriptor, &base.platform)
+    }
+
+    fn note(&self, name: &Reference, base: &BaseRef, descriptor: &Descriptor) -> Result<()> {
+        self.request.locks.note_image(name, &base.platform, descriptor)
+    }
+
+    fn offline_hint(&self, error: Error) -> Error {
+        if self.request.net.offline { error.hint(HOW_TO_BRING) } else { error }
     }
 
     /// True when a pulled image has the platform by its index, and the build may fetch what is not here.
     fn lacks(&self, descriptor: &Descriptor, wanted: &Platform) -> bool {
         let listed = resolve::platforms(self.store.images(), descriptor).unwrap_or_default();
         let found = platform::best(wanted, listed.into_iter().enumerate());
-        found.is_some() && self.request.pull != PullPolicy::Never
+        found.is_some() && !self.asks_nobody()
+    }
+
+    fn asks_nobody(&self) -> bool {
+        self.request.pull == PullPolicy::Never || self.request.net.offline
     }
 
     /// The descriptor to use: what is stored, or what the registry has now; true when it came from a registry.
     fn current(&self, reference: &Reference, base: &BaseRef) -> Result<(Descriptor, bool)> {
         let policy = self.request.pull;
         let Some(stored) = self.store.images().find(reference)? else {
-            if policy == PullPolicy::Never {
-                return Err(not_found(self.store, base));
+            if self.asks_nobody() {
+                return Err(self.offline_hint(not_found(self.store, base)));
             }
             return self
                 .pull(reference, base, None)
@@ -129,6 +171,7 @@ impl<'a> Finder<'a> {
         };
         let pulled = stored.origin == Origin::Pulled;
         let ask = match policy {
+            _ if self.request.net.offline => false,
             PullPolicy::Always => true,
             PullPolicy::Check => pulled && reference.digest.is_none(),
             PullPolicy::Missing | PullPolicy::Never => false,

@@ -1,11 +1,15 @@
 //! Logins for files and repositories elsewhere: secrets with BuildKit's names.
 
 use super::request::Secret;
-use crate::net::Git;
+use crate::net::{Git, NetConfig};
 use crate::oci::git_url::GitUrl;
 
 /// Git with what the secrets say about a repository's host.
-pub fn git(secrets: &[Secret], url: &GitUrl) -> Git {
+pub fn git(secrets: &[Secret], url: &GitUrl, net: &NetConfig) -> Git {
+    login(secrets, url).offline(net.offline)
+}
+
+fn login(secrets: &[Secret], url: &GitUrl) -> Git {
     let host = host_of(&url.remote);
     if let Some(token) = secret(secrets, "GIT_AUTH_TOKEN", host) {
         return Git::with_token(token.trim(), &url.remote);

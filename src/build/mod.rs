@@ -8,6 +8,8 @@ mod assemble;
 mod binds;
 pub mod blobs;
 pub mod cache;
+pub mod care;
+pub mod carry;
 pub mod check;
 mod devices;
 mod emulate;
@@ -16,17 +18,20 @@ pub mod images;
 mod jobs;
 mod keys;
 mod load;
+pub mod lock;
 pub mod logins;
 mod mounts;
 pub mod output;
 pub mod packer;
 mod planning;
+pub mod prefetch;
 mod push;
 mod remote;
 pub mod request;
 mod run;
 mod running;
 mod secrets;
+pub mod sources;
 mod stage;
 mod state;
 pub mod store;
@@ -80,6 +85,7 @@ impl Session {
         emitter: &Emitter,
     ) -> Result<BuildOutcome> {
         build_with(&mut self.worker, request, store, emitter)
+            .inspect_err(|_| care::room::settle(store))
     }
 }
 
@@ -90,8 +96,10 @@ fn build_with(
     emitter: &Emitter,
 ) -> Result<BuildOutcome> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
+    care::room::check(store, emitter)?;
     let engine = load::find_engine(request)?;
     let planned = check::plan_all(&dockerfile, request, store, emitter)?;
+    care::room::check(store, emitter)?;
     planning::warn_of_filter(&request.no_cache_stages, &dockerfile, emitter);
     planning::check_entitlements(&planned.plan, request)?;
     finish::check(request, &planned.plan)?;
@@ -99,16 +107,27 @@ fn build_with(
     let PlannedBuild { plan, images, epoch, .. } = &planned;
     let (epoch, engine, pushing) = (*epoch, engine.as_ref(), pushing.as_ref());
     let inputs = Inputs { request, store, emitter, plan, images, epoch, engine, pushing };
-    // A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.
+    let outcome = attempts(&inputs, worker)?;
+    if request.locks.save()? {
+        emitter.note(format!("wrote {}", request.locks.path().display()));
+    }
+    Ok(outcome)
+}
+
+/// A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.
+fn attempts(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutcome> {
     for _ in 0..2 {
-        match attempt(&inputs, worker) {
-            Err(error) if error.kind() == ErrorKind::Integrity && drop_damaged(store, images)? => {
-                emitter.warn(format!("{}; making it again", error.message()));
+        match attempt(inputs, worker) {
+            Err(error)
+                if error.kind() == ErrorKind::Integrity
+                    && drop_damaged(inputs.store, inputs.images)? =>
+            {
+                inputs.emitter.warn(format!("{}; making it again", error.message()));
             }
             other => return other,
         }
     }
-    attempt(&inputs, worker)
+    attempt(inputs, worker)
 }
 
 /// Plan of a build without carrying it out, for `--print-plan`.
@@ -214,6 +233,7 @@ fn ensure<'w>(
     if worker.is_none() {
         let entered = Worker::enter(store, &request.account, &request.emulators)?;
         let network = match request.network {
+            crate::plan::step::NetworkMode::Default if request.net.offline => "none",
             crate::plan::step::NetworkMode::Default => "host",
             other => other.as_str(),
         };

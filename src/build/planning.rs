@@ -60,7 +60,7 @@ pub(super) fn plan_all(
     asked.epoch = match plan::epoch(dockerfile, &asked)? {
         Epoch::None => None,
         Epoch::At(epoch) => Some(epoch),
-        Epoch::Of(source) => remote::time_of(&source, request, store)?,
+        Epoch::Of(source) => remote::time_of(&source, request, store, emitter)?,
     };
     let mut bases = Bases {
         dockerfile,
@@ -198,6 +198,13 @@ pub(super) fn check_entitlements(plan: &BuildPlan, request: &BuildRequest) -> Re
         // Whoever asks for the host's network for all RUNs has allowed it.
         let on_host =
             run.network == Some(NetworkMode::Host) && request.network != NetworkMode::Host;
+        if request.net.offline && run.network.unwrap_or(request.network) == NetworkMode::Host {
+            return Err(Error::dockerfile(
+                "a RUN with the network of the host, and this is offline",
+            )
+            .at(&plan.source, step.span)
+            .hint("leave `--network=host` out, or `--offline` and NATIVEBUILD_OFFLINE"));
+        }
         let mut needed = Vec::new();
         needed.extend(run.insecure.then_some(Entitlement::Insecure));
         needed.extend(on_host.then_some(Entitlement::HostNetwork));

@@ -1,6 +1,9 @@
 //! Everything a front end may ask of a build, as data. `cli` fills it in; nothing here reads the environment.
 
 use super::annotations::Annotation;
+use super::lock::Locks;
+use super::sources::Sources;
+use super::store::Store;
 use crate::context::FileTree;
 use crate::error::Result;
 use crate::executor::emulation::Places;
@@ -11,6 +14,7 @@ use crate::net::{AgentSource, EngineConfig, NetConfig, Pushed};
 use crate::oci::spec::Descriptor;
 use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
+use crate::progress::Emitter;
 use crate::source::SourceFile;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -84,6 +88,15 @@ pub struct BuildRequest {
     pub net: NetConfig,
     /// Engines that [`OutputKind::Load`] may use.
     pub engine: EngineConfig,
+    /// What names stood for: `--lock`, `--locked`.
+    pub locks: Arc<Locks>,
+}
+
+impl BuildRequest {
+    /// The way to files and repositories that are elsewhere.
+    pub(super) fn sources<'a>(&'a self, store: &'a Store, emitter: &'a Emitter) -> Sources<'a> {
+        Sources { store, net: &self.net, secrets: &self.secrets, locks: &self.locks, emitter }
+    }
 }
 
 /// What [`ImageSource`] asks: an image of this name for this platform, with its blobs put into the store.

@@ -5,6 +5,7 @@
 
 use super::assemble::HistoryItem;
 use super::cache::{self, StepCache, StepRecord};
+use super::care;
 use super::images::BaseImage;
 use super::jobs::{Job, Jobs, Pending};
 use super::keys;
@@ -249,7 +250,7 @@ impl Builder<'_> {
     }
 
     /// `--no-cache`, or `--no-cache-filter` with the name of the stage.
-    fn ignores_cache(&self, plan: &StagePlan) -> bool {
+    pub(super) fn ignores_cache(&self, plan: &StagePlan) -> bool {
         let named =
             |name: &String| plan.name.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name));
         self.request.no_cache || self.request.no_cache_stages.iter().any(named)
@@ -270,6 +271,8 @@ impl Builder<'_> {
     /// The layer of a record in the wanted variant, when its blob is there.
     fn usable<'r>(&self, key: &Digest, record: &'r StepRecord) -> Option<(&'r StepRecord, Layer)> {
         let layer = record.layers.get(&self.variant)?;
+        // Marks it as used, which its stamp does not show.
+        self.store.images().blob_size(&layer.digest)?;
         let found = cache::stamp(&self.store.images().blob_path(&layer.digest))?;
         if found.0 != layer.size {
             return None;
@@ -372,6 +375,7 @@ impl Builder<'_> {
         self.work((&draft, stage), step, prepared, id, tools.worker)?;
         let changes =
             diff::diff_overlay(draft.upper(), Some(draft.below()?), &tools.diff_options())?;
+        care::room::check(self.store, self.emitter)?;
         if changes.is_empty() {
             return Ok(Done { tree: parent, own: None, changes });
         }

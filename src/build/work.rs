@@ -88,9 +88,7 @@ impl Builder<'_> {
             StepKind::Workdir(workdir) => (keys::workdir(&state.key, workdir), None),
             StepKind::Run(run) => {
                 let Some(inputs) = self.run_inputs(run, worker)? else { return Ok(None) };
-                let network = self.network(run);
-                let shared = (&plan.platform, &self.request.run);
-                (keys::run(&state.key, run, network, shared, &inputs), None)
+                (self.run_key(state, run, plan, &inputs), None)
             }
             StepKind::Copy(copy) => {
                 remotes = self.look_at_remotes(copy)?;
@@ -133,9 +131,30 @@ impl Builder<'_> {
     /// `default` is the host's network for now, and so has the same key.
     fn network(&self, run: &RunStep) -> NetworkMode {
         match run.network.unwrap_or(self.request.network) {
+            NetworkMode::Default if self.request.net.offline => NetworkMode::None,
             NetworkMode::Default => NetworkMode::Host,
             other => other,
         }
+    }
+
+    /// The key of a RUN. Offline a RUN has no network; what it gave when it had one is as good where it is known.
+    fn run_key(
+        &self,
+        state: &StageState,
+        run: &RunStep,
+        plan: &StagePlan,
+        inputs: &[Digest],
+    ) -> Digest {
+        let shared = (&plan.platform, &self.request.run);
+        let key = |network| keys::run(&state.key, run, network, shared, inputs);
+        let asked = run.network.unwrap_or(self.request.network);
+        if self.request.net.offline && asked == NetworkMode::Default {
+            let online = key(NetworkMode::Host);
+            if self.cache.get(&online).is_some() && !self.ignores_cache(plan) {
+                return online;
+            }
+        }
+        key(self.network(run))
     }
 
     fn run_inputs(&self, run: &RunStep, worker: Option<&Worker>) -> Result<Option<Vec<Digest>>> {

@@ -8,7 +8,8 @@ use super::output::{self, Outputs};
 use super::progress::{Form, Printer};
 use super::report::Style;
 use super::trust::Asked;
-use super::{contexts, print_data, private, values};
+use super::{contexts, locks, print_data, private, values};
+use crate::build::lock::{LockMode, Locks};
 use crate::build::request::{BuildOutcome, BuildRequest, OutputKind, OutputSpec, PullPolicy};
 use crate::build::store::Store;
 use crate::build::{self};
@@ -40,10 +41,12 @@ pub(super) fn carry_out(
     let form = form(&args, environment, style)?;
     let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
     let store = environment.store(args.root.as_ref()).and_then(|path| Store::open(&path));
-    let store = store.map(Arc::new);
+    let limit = environment.store_limit(args.max_store.as_ref())?;
+    let store = store.map(|store| Arc::new(store.limited(limit)));
     // Checking also works where there is no place for a store.
     let store = if call.method == Method::Build { Some(store?) } else { store.ok() };
-    let mut opened = contexts::open(&args, environment, store.as_deref())?;
+    let locks = locks::open(&args)?;
+    let mut opened = contexts::open(&args, environment, store.as_deref(), &locks, &emitter)?;
     // Here until the end: the contexts lie in it.
     let _fetched = std::mem::take(&mut opened.fetched);
     let request = request(&args, opened, environment, &emitter)?;
@@ -61,6 +64,20 @@ pub(super) fn carry_out(
     let outcome = build::build(&request, &store, &emitter)?;
     write_results(&args, &request, &outcome)?;
     Ok(Some(outcome))
+}
+
+/// Brings what a build needs into the store, and builds nothing; gives its lock file.
+pub(super) fn prefetch(
+    args: &BuildArgs,
+    environment: &Environment,
+    (store, emitter): (&Arc<Store>, &Emitter),
+) -> Result<Arc<Locks>> {
+    let locks = locks::open_as(args, LockMode::Collect, "image prefetch")?;
+    let mut opened = contexts::open(args, environment, Some(store), &locks, emitter)?;
+    let _fetched = std::mem::take(&mut opened.fetched);
+    let request = request(args, opened, environment, emitter)?;
+    build::prefetch::collect(&request, store, emitter)?;
+    Ok(locks)
 }
 
 /// For what is told before a build begins.
@@ -97,6 +114,7 @@ fn request(
 ) -> Result<BuildRequest> {
     args.foreign.tell(emitter)?;
     args.real.check()?;
+    check_offline(args, environment)?;
     values::check_isolation(&args.isolation, emitter)?;
     let build_args = values::pairs(&args.build_args, |name| environment.text(name));
     let epoch = values::epoch(args, environment, &build_args)?;
@@ -151,10 +169,25 @@ fn request(
         agents: private::agents(&args.ssh, environment)?,
         net: Asked::of(args.disable_content_trust, environment)
             .put_into(super::logins::net_config(&args.auth, environment)?),
+        locks: opened.locks,
         build_args,
     };
     args.real.apply(&mut request)?;
     Ok(request)
+}
+
+/// What `--offline` contradicts.
+fn check_offline(args: &BuildArgs, environment: &Environment) -> Result<()> {
+    if !environment.offline() {
+        return Ok(());
+    }
+    let refused = match (args.network, args.real.pull(args.pull)) {
+        (Network::Host, _) => "--network host",
+        (_, Pull::Always) => "--pull always",
+        _ => return Ok(()),
+    };
+    Err(Error::usage(format!("`{refused}` and offline exclude each other"))
+        .hint("leave one of them out; NATIVEBUILD_OFFLINE counts like `--offline`"))
 }
 
 pub(super) fn plain(error: &std::io::Error) -> String {
@@ -212,6 +245,7 @@ pub(super) fn net_config(environment: &Environment) -> NetConfig {
         // Upper case is not asked: a server that runs us may have it from a request's header.
         http_proxy: environment.text("http_proxy").or_else(|| either("ALL_PROXY")),
         no_proxy: either("NO_PROXY").unwrap_or_default(),
+        offline: environment.offline(),
         ..NetConfig::default()
     }
 }

@@ -7,10 +7,12 @@
 use super::args::BuildArgs;
 use super::build::{net_config, open_context, plain};
 use super::environment::Environment;
-use super::{private, values};
+use super::{locks, private, values};
 use crate::boolean;
+use crate::build::lock::{self, LockMode, Locks};
 use crate::build::logins;
 use crate::build::request::{ContextSource, ImageSource, Secret};
+use crate::build::sources::Sources;
 use crate::build::store::Store;
 use crate::context::FileTree;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -22,6 +24,7 @@ use crate::oci::archive::{self, Expect, Import, Input, Select};
 use crate::oci::git_url::{GitUrl, is_http};
 use crate::oci::spec::Descriptor;
 use crate::oci::{Digest, Reference};
+use crate::progress::Emitter;
 use crate::source::SourceFile;
 use crate::sys::{SysResultExt, fs, root};
 use std::collections::BTreeMap;
@@ -50,6 +53,8 @@ pub(super) struct Opened {
     pub(super) times: BTreeMap<String, i64>,
     /// Read once, since logins for contexts are among them.
     pub(super) secrets: Vec<Secret>,
+    /// The lock file beside the Dockerfile.
+    pub(super) locks: Arc<Locks>,
     /// What was fetched and unpacked; goes away with the value.
     pub(super) fetched: Vec<TempDir>,
 }
@@ -60,8 +65,12 @@ pub(super) fn open(
     args: &BuildArgs,
     environment: &Environment,
     store: Option<&Store>,
+    locks: &Arc<Locks>,
+    emitter: &Emitter,
 ) -> Result<Opened> {
     let mut opener = Opener {
+        locks: Arc::clone(locks),
+        emitter,
         net: net_config(environment),
         secrets: private::secrets(&args.secrets, environment)?,
         keep_git_dir: keep_git_dir(args, environment)?,
@@ -81,7 +90,16 @@ pub(super) fn open(
     let images = (!layouts.is_empty()).then(|| {
         ImageSource(Arc::new(move |reference, _| Ok(layouts.get(&reference.to_string()).cloned())))
     });
-    Ok(Opened { dockerfile, tree, named, images, times, secrets, fetched })
+    Ok(Opened {
+        dockerfile,
+        tree,
+        named,
+        images,
+        times,
+        secrets,
+        locks: Arc::clone(locks),
+        fetched,
+    })
 }
 
 /// The build argument that keeps `.git` of the main context.
@@ -99,6 +117,8 @@ struct Opener<'a> {
     net: NetConfig,
     secrets: Vec<Secret>,
     keep_git_dir: bool,
+    locks: Arc<Locks>,
+    emitter: &'a Emitter,
     store: Option<&'a Store>,
     tmp: PathBuf,
     fetched: Vec<TempDir>,
@@ -136,10 +156,13 @@ impl Opener<'_> {
             self.download(&text, "context")?
         } else {
             let (dockerfile, path) = dockerfile_of_directory(args)?;
-            return Ok((
-                dockerfile,
-                open_context(&args.context, path.as_deref(), args.real.ignorefile.as_deref())?,
-            ));
+            let tree =
+                open_context(&args.context, path.as_deref(), args.real.ignorefile.as_deref())?;
+            let tree = match locks::path(args) {
+                Some(lock) => lock::hide(tree, &args.context, &lock)?,
+                None => tree,
+            };
+            return Ok((dockerfile, tree));
         };
         match (arrived, &args.file) {
             (Arrived::Tree(tree), _) if from_stdin => Ok((dockerfile_of_stdin()?, tree)),
@@ -232,11 +255,19 @@ impl Opener<'_> {
         Ok(reference)
     }
 
+    fn sources(&self) -> Option<Sources<'_>> {
+        let Self { net, secrets, locks, emitter, store, .. } = self;
+        store.map(|store| Sources { store, net, secrets, locks, emitter })
+    }
+
     fn checkout(&mut self, url: &GitUrl) -> Result<(FileTree, i64)> {
-        let git = logins::git(&self.secrets, url);
-        let commit = git.resolve(url)?;
         let dir = self.directory()?;
-        let time = git.checkout(url, &commit, dir.path())?;
+        let time = if let Some(sources) = self.sources() {
+            sources.checkout(url, &sources.commit(url)?, dir.path())?
+        } else {
+            let git = logins::git(&self.secrets, url, &self.net);
+            git.checkout(url, &git.resolve(url)?, dir.path())?
+        };
         let what = || format!("there is no directory `{}` in `{}`", url.subdir, url.remote);
         let top = fs::open_dir_path(dir.path()).or_error(ErrorKind::Environment, what)?;
         let below = root::open_dir(&top, url.subdir.trim_matches('/').as_bytes())
@@ -246,6 +277,9 @@ impl Opener<'_> {
     }
 
     fn download(&mut self, url: &str, name: &str) -> Result<Arrived> {
+        if self.net.offline || self.locks.mode() != LockMode::Off {
+            return self.download_kept(url, name);
+        }
         let fetcher = Fetcher::new(&self.net)?;
         let login = logins::authorization(&self.secrets, url);
         let Fetched::New(body, validators) = fetcher.get(url, None, login.as_deref())? else {
@@ -253,6 +287,20 @@ impl Opener<'_> {
         };
         self.times.extend(validators.modified().map(|time| (name.to_owned(), time)));
         self.unpack(body, url)
+    }
+
+    /// The same for a file that is kept in the store, or is there already.
+    fn download_kept(&mut self, url: &str, name: &str) -> Result<Arrived> {
+        let none = || Error::environment(format!("there is no store, and {url} is not fetched"));
+        let sources = self.sources().ok_or_else(none)?;
+        let file = sources.file(url, None)?;
+        let modified = sources.bring(url, &file)?;
+        let opened = sources.store.images().open_plain(&file.digest)?;
+        let opened = opened.ok_or_else(|| {
+            Error::environment(format!("cannot read {url} from the store")).hint("build again")
+        })?;
+        self.times.extend(modified.map(|time| (name.to_owned(), time)));
+        self.unpack(opened, url)
     }
 
     /// Unpacks an archive of any compression, or takes a text as it is.
@@ -303,15 +351,21 @@ fn is_archive(file: &File) -> std::io::Result<bool> {
     Ok(looks_like_tar(&start))
 }
 
+/// Where the Dockerfile of a context on this machine is; `None` for one on standard input.
+pub(super) fn path_of_dockerfile(args: &BuildArgs) -> Option<PathBuf> {
+    match &args.file {
+        Some(path) if path == Path::new("-") => None,
+        Some(path) => Some(path.clone()),
+        None => {
+            let known = NAMES.map(|name| args.context.join(name));
+            Some(known.iter().find(|path| path.exists()).unwrap_or(&known[0]).clone())
+        }
+    }
+}
+
 /// The Dockerfile of a context on this machine, and where it is.
 fn dockerfile_of_directory(args: &BuildArgs) -> Result<(Arc<SourceFile>, Option<PathBuf>)> {
-    if args.file.as_deref() == Some(Path::new("-")) {
-        return Ok((dockerfile_of_stdin()?, None));
-    }
-    let path = args.file.clone().unwrap_or_else(|| {
-        let known = NAMES.map(|name| args.context.join(name));
-        known.iter().find(|path| path.exists()).unwrap_or(&known[0]).clone()
-    });
+    let Some(path) = path_of_dockerfile(args) else { return Ok((dockerfile_of_stdin()?, None)) };
     let shown = path.strip_prefix("./").unwrap_or(&path).display().to_string();
     let file = File::open(&path).map_err(|error| {
         let made =

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the place where the environment is read")]
 
 use super::args::Progress;
+use crate::boolean;
 use crate::error::{Error, Result};
 use crate::executor::namespace::{Account, IdMode};
 use crate::net::EngineConfig;
@@ -10,6 +11,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+
+const OFFLINE: &str = "NATIVEBUILD_OFFLINE";
 
 /// What the program takes from its environment.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,28 @@ impl Environment {
     #[cfg(test)]
     pub(super) fn of(set: &[(&str, &str)]) -> Self {
         Self { all: set.iter().map(|(name, value)| (name.into(), value.into())).collect() }
+    }
+
+    /// Most bytes that a build lets the store have: the flag, else NATIVEBUILD_MAX_STORE.
+    pub(super) fn store_limit(&self, flag: Option<&String>) -> Result<Option<u64>> {
+        const VARIABLE: &str = "NATIVEBUILD_MAX_STORE";
+        let (text, from) = match (flag, self.text(VARIABLE)) {
+            (Some(text), _) => (text.clone(), "--max-store"),
+            (None, Some(text)) => (text, VARIABLE),
+            (None, None) => return Ok(None),
+        };
+        super::values::bytes(&text, from).map(Some)
+    }
+
+    /// Lets [`Self::offline`] be true.
+    pub(super) fn go_offline(&mut self) {
+        self.all.insert(0, (OFFLINE.into(), "1".into()));
+    }
+
+    /// Whether nothing may be connected to: `--offline`, or a NATIVEBUILD_OFFLINE that does not say no.
+    pub(super) fn offline(&self) -> bool {
+        let given = self.get(OFFLINE);
+        given.is_some_and(|value| value.to_str().and_then(boolean::parse) != Some(false))
     }
 
     /// A variable that is set and not empty.

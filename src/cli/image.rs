@@ -2,8 +2,8 @@
 
 use super::args::{Format, ImageArgs, ImageCommand};
 use super::environment::Environment;
-use super::print_data;
 use super::report::Style;
+use super::{du, prefetch, print_data};
 use crate::build::images;
 use crate::build::output;
 use crate::build::packer::Packer;
@@ -19,13 +19,18 @@ use crate::oci::{Platform, Reference, merge, validate};
 use std::path::Path;
 use std::sync::Arc;
 
-pub(super) fn run(args: ImageArgs, environment: &Environment, _style: Style) -> Result<()> {
+pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> Result<()> {
     let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
     match args.command {
         ImageCommand::Import { name, source, platform, add } => {
             import(&store, &name, &source, platform.as_deref(), add)
         }
-        ImageCommand::Load { source, all } => load(&store, &source, all),
+        ImageCommand::Load { source, all } => match prefetch::load(&store, &source, style)? {
+            Some(()) => Ok(()),
+            None => load(&store, &source, all),
+        },
+        ImageCommand::Prefetch(args) => prefetch::run(&args, &store, environment, style),
+        ImageCommand::Du(args) => du::run(args, &store, environment),
         ImageCommand::Ls { json } => list(&store, json),
         ImageCommand::Inspect { name, platform, raw } => {
             inspect(&store, &name, platform.as_deref(), raw)

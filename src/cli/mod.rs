@@ -10,14 +10,17 @@ mod call;
 pub mod compat;
 mod contexts;
 pub mod debug;
+pub mod du;
 mod environment;
 mod image;
 pub mod kaniko;
 pub mod login;
 pub mod logins;
+mod locks;
 pub mod manual;
 mod output;
 mod pkg;
+pub mod prefetch;
 mod private;
 mod progress;
 mod prune;
@@ -43,7 +46,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         let _closed = std::io::stderr().write_all(text.as_bytes());
         crate::sys::process::exit_now(error.kind().exit_code().into());
     }));
-    let environment = Environment::read();
+    let mut environment = Environment::read();
     let style = report::Style::for_stderr(&environment);
     let args = match shorthand::expand(args) {
         Ok(args) => args,
@@ -58,6 +61,9 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if cli.offline {
+        environment.go_offline();
+    }
     let json =
         matches!(&cli.command, Command::Build(build) if build::tells_json(build, &environment));
     let result = match cli.command {

@@ -82,6 +82,24 @@ impl IgnoreRules {
         Ok(Self { name: String::new(), rules: vec![rule] })
     }
 
+    /// The same rules and one path (relative, clean) that is out whatever they say: its decision has the line 0.
+    pub fn hiding(mut self, path: &[u8]) -> Result<Self> {
+        let mut exact = Vec::with_capacity(path.len());
+        for byte in path {
+            if b"\\*?[".contains(byte) {
+                exact.push(b'\\');
+            }
+            exact.push(*byte);
+        }
+        let pattern = Pattern::ignore(&exact)
+            .map_err(|reason| bad_pattern(ErrorKind::Context, path, &reason.to_string()))?;
+        self.rules.push(Rule { pattern, text: shown(path), line: 0, negated: false });
+        if self.name.is_empty() {
+            ".dockerignore".clone_into(&mut self.name);
+        }
+        Ok(self)
+    }
+
     /// Whether `path` (relative, clean) is in.
     pub fn decide(&self, path: &[u8]) -> Decision {
         let mut state = Matched::default();
@@ -189,6 +207,16 @@ mod tests {
             let expected = Decision { included: *included, by: *by };
             assert_eq!(rules.decide(path.as_bytes()), expected, "{text:?} on {path}");
         }
+    }
+
+    #[test]
+    fn a_path_may_be_out_whatever_the_rules_say() {
+        let hidden = rules("!*\n").hiding(b"a[1]*.lock").unwrap();
+        let decide = |path: &[u8]| hidden.decide(path);
+        assert_eq!(decide(b"a[1]*.lock"), Decision { included: false, by: Some(0) });
+        assert!(decide(b"a1x.lock").included);
+        assert!(decide(b"d/a[1]*.lock").included);
+        assert!(!IgnoreRules::default().hiding(b"x").unwrap().decide(b"x").included);
     }
 
     #[test]

@@ -283,6 +283,9 @@ impl<'a> Source<'a> {
             .chain([&found.path])
             .find_map(|path| rules.decide(path).by.map(|line| (path, line)))?;
         let named = show(hidden);
+        if line == 0 {
+            return Some(error.cause("the lock file of a build is no part of its context"));
+        }
         let mut error = error.cause(format!("excluded by {}", rules.cite(line)));
         if *hidden != path {
             error = error.cause(format!("`{}` leads to `{named}`", show(path)));

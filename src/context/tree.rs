@@ -69,6 +69,12 @@ impl FileTree {
         Self { root, ignore, is_context: true, label: "the build context".to_owned() }
     }
 
+    /// The same tree without one path, which is relative and clean.
+    pub fn hiding(self, path: &[u8]) -> Result<Self> {
+        let ignore = Some(self.ignore.unwrap_or_default().hiding(path)?);
+        Ok(Self { ignore, ..self })
+    }
+
     /// The rootfs of a stage or image.
     pub fn rootfs(root: OwnedFd) -> Self {
         Self { root, ignore: None, is_context: false, label: "the source image".to_owned() }

@@ -2,6 +2,7 @@
 
 use super::build_yml::{DependTarget, Depends, ImageList, parse_image_list};
 use super::package::{Package, read_source};
+use crate::build::lock::Locks;
 use crate::build::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::net::{NetConfig, Registry, Wanted};
@@ -17,6 +18,7 @@ use std::path::Path;
 /// What fetching needs.
 pub(super) struct Fetch<'a> {
     pub(super) store: &'a Store,
+    pub(super) locks: &'a Locks,
     pub(super) net: &'a NetConfig,
     pub(super) emitter: &'a Emitter,
     pub(super) say: &'a dyn Fn(&str) -> Result<()>,
@@ -26,14 +28,7 @@ impl Fetch<'_> {
     /// Writes the archives of a package. As with docker the images are those of this machine's platform, whatever is
     /// built.
     pub(super) fn all(&self, package: &Package, depends: &Depends) -> Result<()> {
-        let images = match &depends.images {
-            ImageList::Given(images) => images.clone(),
-            ImageList::File { path, span } => {
-                let file = read_source(&package.shown.join(path))
-                    .map_err(|error| error.at(&package.source, *span))?;
-                parse_image_list(&file)?
-            }
-        };
+        let images = listed(package, depends)?;
         match &depends.target {
             DependTarget::Directory(dir) => self.each(&images, &package.dir.join(dir)),
             DependTarget::Archive(file) => self.together(&images, &package.dir.join(file)),
@@ -72,21 +67,29 @@ impl Fetch<'_> {
         self.write(&found, file)
     }
 
+    /// Has the images in the store, and writes nothing.
+    pub(super) fn prefetch(&self, package: &Package, depends: &Depends) -> Result<()> {
+        listed(package, depends)?.iter().try_for_each(|image| self.find(image).map(drop))
+    }
+
     /// The image by its digest: out of the store, else pulled.
     fn find(&self, image: &Reference) -> Result<Descriptor> {
         let failed = |error: Error| error.wrap(format!("failed to pull `{image}`"));
         let layout = self.store.images();
         let host = Platform::host();
-        let stored = layout.find(image)?.map(|stored| stored.descriptor);
-        let here = stored.as_ref().and_then(|root| resolve::resolve(layout, root, &host).ok());
-        if let Some(here) = here {
+        let note = |root: &Descriptor| self.locks.note_image(image, &host, root);
+        if let Some(stored) = layout.find(image)?
+            && let Ok(here) = resolve::resolve(layout, &stored.descriptor, &host)
+        {
+            note(&stored.descriptor)?;
             return Ok(here.manifest_descriptor);
         }
         let registry = Registry::new(self.net).map_err(failed)?;
         let pulled = registry
-            .pull(image, &Wanted::One(host), layout, self.emitter)
+            .pull(image, &Wanted::One(host.clone()), layout, self.emitter)
             .map_err(|error| failed(error.into()))?;
         layout.set_name(image, &pulled.root, Origin::Pulled)?;
+        note(&pulled.root)?;
         Ok(pulled.image)
     }
 
@@ -103,5 +106,17 @@ impl Fetch<'_> {
         archive::save(self.store.images(), &all, &options, Output::Stream(&mut out))?;
         out.flush().or_error(ErrorKind::Environment, what)?;
         fs::rename(&name, path).or_error(ErrorKind::Environment, what)
+    }
+}
+
+/// The images that a package wants.
+fn listed(package: &Package, depends: &Depends) -> Result<Vec<Reference>> {
+    match &depends.images {
+        ImageList::Given(images) => Ok(images.clone()),
+        ImageList::File { path, span } => {
+            let file = read_source(&package.shown.join(path))
+                .map_err(|error| error.at(&package.source, *span))?;
+            parse_image_list(&file)
+        }
     }
 }

@@ -122,7 +122,11 @@ impl Remote {
         found.or_else(|error| self.absent(&reference, error).map(|_| None))
     }
 
+    /// Offline nobody is asked, and nothing is told of it.
     fn is_silent(&self, reference: &Reference) -> bool {
+        if self.net.offline {
+            return true;
+        }
         let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         silent.contains(&reference.registry)
     }

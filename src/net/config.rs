@@ -29,6 +29,8 @@ pub struct NetConfig {
     pub signed_pushes: Option<String>,
     /// How to wait before another attempt.
     pub pause: Pause,
+    /// Nothing is connected to and no name is looked up: every request fails at once.
+    pub offline: bool,
 }
 
 /// Waits between attempts. Tests take [`Pause::with`] to see the waiting instead of doing it.

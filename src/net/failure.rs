@@ -22,6 +22,8 @@ pub enum Trouble {
     Broken,
     /// The fault is on this side: disk, settings.
     Local,
+    /// Nobody was asked: [`super::NetConfig::offline`].
+    Offline,
 }
 
 /// A failure with its kind.
@@ -52,6 +54,16 @@ impl NetError {
     /// Signatures were asked for, by what `asked` names.
     pub(super) fn unsigned(asked: &str) -> Self {
         Self::new(Trouble::Local, unsigned(asked))
+    }
+
+    /// A request that was not sent, since this side stays offline.
+    pub(super) fn offline(whom: &str, method: &str, url: &Url) -> Self {
+        let error = Error::registry(format!("{whom} is not asked: this is offline"))
+            .cause(format!("{method} {url} was not sent"))
+            .hint(
+                "leave `--offline` and NATIVEBUILD_OFFLINE out, or bring it here: docs/offline.md",
+            );
+        Self::new(Trouble::Offline, error)
     }
 
     /// A status that is not success.

@@ -24,6 +24,8 @@ const LARGEST_COMPLAINT: u64 = 16 << 10;
 pub struct Git {
     /// Value of an Authorization header, from a secret, and the beginning of the addresses that it goes to.
     authorization: Option<(String, String)>,
+    /// Git is not started at all.
+    offline: bool,
 }
 
 impl Git {
@@ -41,7 +43,12 @@ impl Git {
     /// The same with the value of an Authorization header.
     pub fn with_header(value: &str, remote: &str) -> Self {
         let server = server(remote).map(|server| (value.trim().to_owned(), server));
-        Self { authorization: server }
+        Self { authorization: server, offline: false }
+    }
+
+    /// The same; with `true` git is not started for any repository.
+    pub fn offline(self, offline: bool) -> Self {
+        Self { offline, ..self }
     }
 
     /// The commit that an address means now. A full name of a commit is not asked for.
@@ -52,14 +59,7 @@ impl Git {
         } else {
             self.look_up(url, reference)?
         };
-        match &url.checksum {
-            Some(wanted) if !commit.starts_with(wanted.as_str()) => Err(Error::integrity(format!(
-                "`{}` is not the commit that was asked for",
-                url.remote
-            ))
-            .cause(format!("expected {wanted}, found {commit}"))),
-            _ => Ok(commit),
-        }
+        check(url, commit)
     }
 
     fn look_up(&self, url: &GitUrl, reference: &str) -> Result<String> {
@@ -116,6 +116,11 @@ impl Git {
     }
 
     fn run(&self, dir: &Path, words: &[&str], url: &GitUrl) -> Result<String> {
+        if self.offline {
+            return Err(Error::registry(format!("git is not started for `{}`", url.remote))
+                .cause("this is offline")
+                .hint("leave `--offline` and NATIVEBUILD_OFFLINE out, or bring the files here: docs/offline.md"));
+        }
         let what = || format!("cannot run git for `{}`", url.remote);
         let mut command = self.command(dir, words);
         let spawned = command.spawn();
@@ -167,6 +172,17 @@ impl Git {
     }
 }
 
+/// The commit, if it is one that the address allows.
+pub fn check(url: &GitUrl, commit: String) -> Result<String> {
+    match &url.checksum {
+        Some(wanted) if !commit.starts_with(wanted.as_str()) => {
+            Err(Error::integrity(format!("`{}` is not the commit that was asked for", url.remote))
+                .cause(format!("expected {wanted}, found {commit}")))
+        }
+        _ => Ok(commit),
+    }
+}
+
 /// `https://host:port/` of an address over http.
 fn server(remote: &str) -> Option<String> {
     let (scheme, rest) = remote.split_once("://")?;
@@ -175,7 +191,8 @@ fn server(remote: &str) -> Option<String> {
     matches!(scheme, "http" | "https").then(|| format!("{scheme}://{host}/"))
 }
 
-fn is_commit(text: &str) -> bool {
+/// True for the full name of a commit.
+pub fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

@@ -176,6 +176,7 @@ pub(super) struct Http {
     plain_proxied: Option<Agent>,
     no_proxy: String,
     pause: Pause,
+    offline: bool,
 }
 
 impl Http {
@@ -198,6 +199,7 @@ impl Http {
             plain_proxied: through(&config.http_proxy, "http")?,
             no_proxy: config.no_proxy.clone(),
             pause: config.pause.clone(),
+            offline: config.offline,
         })
     }
 
@@ -268,6 +270,9 @@ impl Http {
         url: &Url,
         authorization: Option<&str>,
     ) -> Result<Response<Body>, Lost> {
+        if self.offline {
+            return Err(Lost { again: false, error: NetError::offline(ask.whom, ask.method, url) });
+        }
         let mut request = Request::builder().method(ask.method).uri(url.uri());
         for accept in ask.accept {
             request = request.header("accept", *accept);

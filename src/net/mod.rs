@@ -19,7 +19,7 @@ mod download;
 mod engine;
 mod failure;
 mod fetch;
-mod git;
+pub mod git;
 mod http;
 mod login;
 mod logins;

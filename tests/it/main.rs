@@ -13,6 +13,7 @@
 mod support;
 
 mod basics;
+mod care;
 mod checks;
 mod conformance;
 mod contexts;
@@ -38,6 +39,7 @@ mod linuxkit_registry;
 mod load;
 mod logins;
 mod mounts;
+mod offline;
 mod options;
 mod outputs;
 mod peers;

@@ -205,7 +205,7 @@ impl Drop for GitDaemon {
     }
 }
 
-fn git(dir: &std::path::Path, args: &[&str]) -> String {
+pub fn git(dir: &std::path::Path, args: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"]);
     for name in ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"] {

@@ -229,6 +229,9 @@ pub struct PkgBuildArgs {
     /// Directory with qemu-user programs; may be repeated [default: PATH]
     #[arg(long = "qemu-dir", value_name = "DIR")]
     pub qemu_dirs: Vec<PathBuf>,
+    /// Most bytes that the store may have, for example `20GB` [default: NATIVEBUILD_MAX_STORE]
+    #[arg(long, value_name = "SIZE")]
+    pub max_store: Option<String>,
     /// Image with qemu-user programs
     #[arg(long, value_name = "NAME")]
     pub qemu_image: Option<String>,
@@ -258,6 +261,10 @@ switches! {
         precache_images,
         /// Do not take images of FROM out of the cache
         ignore_cached,
+        /// Write what FROM, --from and ADD stood for into `nativebuild.lock` at the top of the repository
+        lock,
+        /// Build with exactly what `nativebuild.lock` has, and fail where it has nothing
+        locked,
         /// Restart BuildKit; of no meaning here
         builder_restart,
     }

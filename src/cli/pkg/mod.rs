@@ -4,12 +4,13 @@ pub(super) mod args;
 mod cache;
 mod push;
 
-use super::args::Progress;
+use super::args::{Cli, Command, Progress};
 use super::environment::Environment;
 use super::progress::Printer;
 use super::report::Style;
 use super::trust::{Asked, linuxkit_command};
 use super::{print_data, values};
+use crate::build::lock::{LockMode, Locks};
 use crate::build::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::linuxkit::automatic;
@@ -20,6 +21,8 @@ use crate::linuxkit::platforms;
 use crate::net::{Mirror, NetConfig};
 use crate::progress::Emitter;
 use args::{BuilderCommand, NetArgs, PkgArgs, PkgBuildArgs, PkgCommand, PkgCommon, Timestamps};
+use clap::Parser;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -127,7 +130,9 @@ fn build(
     // All packages are read before the first one is built.
     let packages =
         dirs.iter().map(|dir| Package::load(dir, &options.package)).collect::<Result<Vec<_>>>()?;
-    let store = Arc::new(Store::open(&environment.store(common.root.as_ref())?)?);
+    let limit = environment.store_limit(args.max_store.as_ref())?;
+    let store = Store::open(&environment.store(common.root.as_ref())?)?.limited(limit);
+    let store = Arc::new(store);
     let cache = PkgCache::open_or_create(environment.linuxkit_cache(common.cache.as_ref())?)?;
     let say = |line: &str| {
         let text = if common.quiet { String::new() } else { format!("{line}\n") };
@@ -137,8 +142,35 @@ fn build(
     builder.build_all(&packages)
 }
 
+/// Brings what packages need into the store, and builds nothing; gives their lock files.
+pub(super) fn prefetch(
+    words: Vec<OsString>,
+    environment: &Environment,
+    (store, emitter): (&Arc<Store>, &Emitter),
+) -> Result<Vec<Arc<Locks>>> {
+    let parsed = Cli::try_parse_from(words)
+        .map_err(|error| Error::internal("arguments for `pkg build`").cause(error))?;
+    let Command::Pkg(arguments) = parsed.command else {
+        return Err(Error::internal("arguments of another verb than `pkg`"));
+    };
+    let PkgArgs { command, common } = *arguments;
+    let PkgCommand::Build(args) = command else {
+        return Err(Error::internal("arguments of another verb than `pkg build`"));
+    };
+    let mut options = build_options(&args, &common, environment)?;
+    options.lock = LockMode::Collect;
+    let load = |dir: &PathBuf| Package::load(dir, &options.package);
+    let packages = args.dirs.iter().map(load).collect::<Result<Vec<_>>>()?;
+    let cache = PkgCache::open_or_create(environment.linuxkit_cache(common.cache.as_ref())?)?;
+    let say = |_: &str| Ok(());
+    Builder::new(Arc::clone(store), cache, &options, emitter.clone(), &say).prefetch(&packages)
+}
+
 /// What would be misunderstood if it were ignored.
 fn refuse(args: &PkgBuildArgs) -> Result<()> {
+    if args.switches.lock && args.switches.locked {
+        return Err(Error::usage("`--lock` and `--locked` exclude each other"));
+    }
     if args.switches.force && args.switches.pull {
         return Err(Error::usage("`--force` and `--pull` exclude each other"));
     }
@@ -261,13 +293,18 @@ fn build_options(
         signing: signing(args, common, environment)?,
         // Of pushes `signing` knows: packages may say that they go without.
         net: NetConfig { signed_pushes: None, ..trusted(common, environment)? },
+        lock: super::locks::mode(args.switches.lock, args.switches.locked),
         engine: environment.engine()?,
     })
 }
 
 /// The builder that LinuxKit means is BuildKit's; ours is the store.
 fn builder(command: BuilderCommand, common: &PkgCommon, environment: &Environment) -> Result<()> {
-    let prune = super::args::PruneArgs { all: true, root: common.root.clone() };
+    let prune = super::args::PruneArgs {
+        all: true,
+        root: common.root.clone(),
+        ..super::args::PruneArgs::default()
+    };
     match command {
         BuilderCommand::Prune => super::prune::run(&prune, environment),
         BuilderCommand::Du => {

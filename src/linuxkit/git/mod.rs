@@ -127,6 +127,11 @@ impl GitView {
         &self.dir
     }
 
+    /// The top of the work tree.
+    pub fn top(&self) -> &Path {
+        &self.top
+    }
+
     /// The commit of HEAD; none in a repository without commits.
     pub fn head(&self) -> Option<&str> {
         self.head.as_deref()

@@ -9,20 +9,22 @@ use super::package::{Package, PackageOptions};
 use super::platforms::{self, DockerContext};
 use super::publish::{Publisher, Tags};
 use crate::build;
+use crate::build::lock::{self, LockMode, Locks};
 use crate::build::request::BuildOutcome;
 use crate::build::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
+use crate::linuxkit::git::GitView;
 use crate::linuxkit::remote::Remote;
 use crate::net::{self, AgentSource, EngineConfig, NetConfig};
 use crate::oci::archive::{self, Output, SaveFormat, SaveImage, SaveOptions};
 use crate::oci::{Platform, Reference};
 use crate::plan::step::NetworkMode;
 use crate::progress::Emitter;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What `pkg build` takes from the command line and the environment.
 #[derive(Clone, Debug)]
@@ -79,6 +81,8 @@ pub struct BuildOptions {
     pub net: NetConfig,
     /// For `--docker`.
     pub engine: EngineConfig,
+    /// `--lock` or `--locked`.
+    pub lock: LockMode,
 }
 
 /// What `pkg push` takes from the command line.
@@ -101,6 +105,8 @@ pub struct Builder<'a> {
     remote: Arc<Remote>,
     /// Full names of all packages of this call: where one is the base of another it is brought into the cache.
     names: Arc<BTreeSet<String>>,
+    /// Lock files by their paths.
+    locks: Mutex<BTreeMap<PathBuf, Arc<Locks>>>,
     options: &'a BuildOptions,
     emitter: Emitter,
     /// Takes lines for standard output.
@@ -127,7 +133,8 @@ impl<'a> Builder<'a> {
         let (net, told) = (options.net.clone(), emitter.clone());
         let remote = Arc::new(Remote::new(Arc::clone(&store), Arc::clone(&cache), net, told));
         let (names, session) = (Arc::default(), build::Session::default());
-        Self { store, cache, remote, names, options, emitter, say, session }
+        let locks = Mutex::default();
+        Self { store, cache, remote, names, locks, options, emitter, say, session }
     }
 
     /// Builds what of packages is missing, in their order; the first failure ends it.
@@ -252,18 +259,47 @@ impl<'a> Builder<'a> {
         self.remote.has(name, platform)
     }
 
+    /// The lock file of the package's repository: one for all packages in it. Outside git it is the package's own.
+    fn locks(&self, package: &Package) -> Result<Arc<Locks>> {
+        let path = lock_path(package);
+        let mut known = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(locks) = known.get(&path) {
+            return Ok(Arc::clone(locks));
+        }
+        let own = self.names.as_ref().clone();
+        let locks = Locks::open(self.options.lock, &path, own)?;
+        known.insert(path, Arc::clone(&locks));
+        Ok(locks)
+    }
+
     fn build_missing(&mut self, package: &Package, missing: &[Platform]) -> Result<BuildOutcome> {
         if let Some(depends) = &package.yml.depends {
-            let fetch = dependencies::Fetch {
-                store: &self.store,
-                net: &self.options.net,
-                emitter: &self.emitter,
-                say: self.say,
-            };
-            fetch.all(package, depends)?;
+            self.fetch(self.locks(package)?.as_ref()).all(package, depends)?;
         }
         let (request, _context) = self.request(package, missing)?;
         self.session.build(&request, &self.store, &self.emitter)
+    }
+
+    fn fetch<'f>(&'f self, locks: &'f Locks) -> dependencies::Fetch<'f> {
+        let (store, net) = (&self.store, &self.options.net);
+        dependencies::Fetch { store, locks, net, emitter: &self.emitter, say: self.say }
+    }
+
+    /// Brings all that packages need into the store and builds nothing; gives their lock files.
+    pub fn prefetch(&mut self, packages: &[Package]) -> Result<Vec<Arc<Locks>>> {
+        self.names = Arc::new(packages.iter().map(|package| package.tag.canonical()).collect());
+        let options = self.options;
+        for package in packages {
+            let arches = &package.yml.arches;
+            let wanted = platforms::wanted(arches, &options.platforms, &options.skip_platforms)?;
+            if let Some(depends) = &package.yml.depends {
+                self.fetch(self.locks(package)?.as_ref()).prefetch(package, depends)?;
+            }
+            let (request, _context) = self.request(package, &wanted)?;
+            build::prefetch::collect(&request, &self.store, &self.emitter)?;
+        }
+        let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(locks.values().cloned().collect())
     }
 
     /// Takes what was built into the cache.
@@ -336,6 +372,12 @@ impl<'a> Builder<'a> {
         }
         Ok(())
     }
+}
+
+/// Where the lock file of a package is or would be.
+fn lock_path(package: &Package) -> PathBuf {
+    let top = package.tag.git.as_ref().map_or(package.dir.as_path(), GitView::top);
+    top.join(lock::FILE_NAME)
 }
 
 fn is_host(platform: &Platform) -> bool {

@@ -1,6 +1,7 @@
 //! What a package asks of a build: its Dockerfile, context, arguments and labels as a request.
 
 use super::Builder;
+use crate::build::lock::{self, LockMode};
 use crate::build::request::{BuildRequest, ImageSource, OutputKind, OutputSpec, PullPolicy};
 use crate::build::store::Store;
 use crate::dockerfile::{self, ast::InstructionKind};
@@ -63,11 +64,12 @@ impl Builder<'_> {
             .filter(|(name, _)| !name.eq_ignore_ascii_case("all_proxy") || declared.contains(name));
         build_args.splice(0..0, proxies.cloned());
         let tree = context::open(&package.dir, &package.extra_sources(), &self.store.sub("tmp"))?;
+        let files = lock::hide(tree.tree.try_clone()?, &package.dir, &super::lock_path(package))?;
         let network = options.network.unwrap_or(package.yml.network);
         let step_cache = options.step_cache.unwrap_or(!package.yml.disable_cache);
         let request = BuildRequest {
             dockerfile,
-            context: tree.tree.try_clone()?,
+            context: files,
             build_args,
             target: None,
             labels: automatic::labels(&known),
@@ -99,6 +101,7 @@ impl Builder<'_> {
             times: std::collections::BTreeMap::new(),
             cdi: Vec::new(),
             secrets: Vec::new(),
+            locks: self.locks(package)?,
             agents: options.ssh.clone(),
             net: options.net.clone(),
             engine: options.engine.clone(),
@@ -133,7 +136,9 @@ impl Builder<'_> {
     fn cached_images(&self) -> ImageSource {
         let (local, store) = (Arc::clone(&self.cache), Arc::clone(&self.store));
         let (remote, names) = (Arc::clone(&self.remote), Arc::clone(&self.names));
-        let (precache, ignore) = (self.options.precache_images, self.options.ignore_cached);
+        // What is pinned is brought by its digest, never by its name.
+        let precache = self.options.precache_images && self.options.lock != LockMode::Required;
+        let ignore = self.options.ignore_cached;
         ImageSource(Arc::new(move |reference, platform| {
             let lend = || local.lend_named(store.images(), reference, platform);
             let found = lend()?;

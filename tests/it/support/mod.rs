@@ -11,6 +11,7 @@ pub mod platforms;
 pub mod processes;
 pub mod registry;
 pub mod tokens;
+pub mod trace;
 
 use std::ffi::OsStr;
 use std::fs;
