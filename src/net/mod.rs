@@ -28,6 +28,7 @@ mod mirror;
 mod pull;
 mod push;
 mod registry;
+mod retry;
 mod roots;
 mod signin;
 #[cfg(test)]

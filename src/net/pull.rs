@@ -8,6 +8,7 @@ use super::download::Download;
 use super::failure::{NetError, NetResult, Trouble};
 use super::manifest::{self, Document, Kind};
 use super::registry::Registry;
+use super::retry::{FEW_TRIES, Retry};
 use crate::error::{Error, ErrorKind, ResultExt};
 use crate::oci::digest::VerifyingReader;
 use crate::oci::layout::Layout;
@@ -15,10 +16,11 @@ use crate::oci::media;
 use crate::oci::spec::{self, Descriptor, ImageConfig};
 use crate::oci::{Digest, Platform, Reference, platform};
 use crate::progress::Emitter;
-use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 const DOWNLOADS: usize = 4;
 /// Indexes in indexes.
@@ -60,6 +62,7 @@ impl Registry {
         emitter: &Emitter,
     ) -> NetResult<Pulled> {
         self.may_pull()?;
+        self.tell(emitter);
         let pull = Pull { registry: self, reference, layout };
         let done = pull.run(wanted, emitter);
         for text in self.take_warnings() {
@@ -110,6 +113,8 @@ struct Plan {
     bytes: usize,
     blobs: Vec<Blob>,
     sizes: HashMap<Digest, u64>,
+    /// Of documents.
+    seen: HashSet<Digest>,
 }
 
 impl Pull<'_> {
@@ -123,7 +128,7 @@ impl Pull<'_> {
             self.collect(document, &mut plan, 0)?;
             plan.documents.extend(indexes);
             plan.documents.push(top);
-            chosen
+            bare(&chosen)
         } else {
             self.collect(top, &mut plan, 0)?;
             root.clone()
@@ -177,11 +182,11 @@ impl Pull<'_> {
             let candidates =
                 platforms.iter().enumerate().filter_map(|(at, found)| Some((at, found.clone()?)));
             if let Some(best) = platform::best(platform, candidates) {
-                return Ok((bare(&images[best]), read));
+                return Ok((images[best].clone(), read));
             }
             if let ([image], [None]) = (&images[..], &platforms[..]) {
                 // Nothing to choose by and nothing to choose from.
-                return Ok((bare(image), read));
+                return Ok((image.clone(), read));
             }
             offered.extend(platforms.into_iter().flatten());
             level = Vec::new();
@@ -206,12 +211,18 @@ impl Pull<'_> {
         {
             return Ok(document);
         }
+        if let Some(bytes) = manifest::inlined(descriptor)? {
+            return manifest::stored(bytes, descriptor).ok_or_else(|| {
+                let digest = descriptor.digest();
+                NetError::broken(format!("the data field of {digest} is no manifest and no index"))
+            });
+        }
         let reference = self.reference.with_digest(digest_of(descriptor)?);
         manifest::fetch(self.registry, &reference, Some(descriptor))
     }
 
     fn collect(&self, document: Document, plan: &mut Plan, depth: u32) -> NetResult<()> {
-        if plan.documents.iter().any(|known| known.digest == document.digest) {
+        if !plan.seen.insert(document.digest.clone()) {
             return Ok(());
         }
         plan.bytes += document.bytes.len();
@@ -236,7 +247,12 @@ impl Pull<'_> {
                         let message = format!("blob {digest} is given two different sizes");
                         return Err(NetError::broken(message));
                     }
-                    if known.is_none() && self.layout.blob_size(&digest) != Some(size) {
+                    if known.is_some() || self.layout.blob_size(&digest) == Some(size) {
+                        continue;
+                    }
+                    if let Some(bytes) = manifest::inlined(descriptor)? {
+                        self.layout.put_blob(&bytes).map_err(local)?;
+                    } else {
                         plan.blobs.push(Blob {
                             digest,
                             size,
@@ -291,19 +307,40 @@ impl Pull<'_> {
         failed.map_or(Ok(()), |(_, error)| Err(error))
     }
 
+    /// Fetches a blob, again when it was damaged on the way.
     fn store_blob(&self, digest: &Digest, size: u64) -> NetResult<()> {
-        let mut download = Download::start(self.registry, self.reference, digest, size)?;
+        let mut retry = Retry::at_most(FEW_TRIES);
+        loop {
+            let mut download = Download::start(self.registry, self.reference, digest, size)?;
+            let error = match self.store_body(&mut download, digest, size)? {
+                None => return Ok(()),
+                Some(error) => NetError::from_read(error, &download.whom, &download.url),
+            };
+            match retry.after_failure(Duration::ZERO).filter(|_| error.is_damage()) {
+                Some(wait) => {
+                    self.registry.wait(&download.whom, "the blob came damaged", wait);
+                }
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// Stores a body that is as promised; why it could not be read where it is not.
+    fn store_body(
+        &self,
+        download: &mut Download<'_>,
+        digest: &Digest,
+        size: u64,
+    ) -> NetResult<Option<io::Error>> {
         // Hashed on the way in, so the writer need not do it again.
         let mut blob = self.layout.blob_writer().map_err(local)?.trusted();
-        let mut body = VerifyingReader::new(&mut download, digest.clone(), size);
+        let mut body = VerifyingReader::new(download, digest.clone(), size);
         let mut buffer = vec![0_u8; 128 << 10];
         loop {
             let n = match body.read(&mut buffer) {
-                Ok(0) => return blob.commit(digest).map_err(local),
+                Ok(0) => return blob.commit(digest).map(|()| None).map_err(local),
                 Ok(n) => n,
-                Err(error) => {
-                    return Err(NetError::from_read(error, &download.whom, &download.url));
-                }
+                Err(error) => return Ok(Some(error)),
             };
             blob.write_all(&buffer[..n])
                 .or_error(ErrorKind::Environment, || format!("cannot store blob {digest}"))
