@@ -2,14 +2,17 @@
 
 use crate::support::faults::{Dice, Faults, at_random};
 use crate::support::registry::Registry;
-use crate::support::{World, peer};
+use crate::support::{World, peer, program};
 use nativebuild::net::{NetConfig, Pause, Registry as Client, Wanted};
-use nativebuild::oci::Reference;
 use nativebuild::oci::layout::Layout;
 use nativebuild::oci::media::{OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
 use nativebuild::oci::spec::Descriptor;
+use nativebuild::oci::{Digest, Reference};
 use nativebuild::progress::Emitter;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
 
 /// Sizes of the layers' files, in bytes.
 const LAYERS: [usize; 5] = [1_200_000, 100_000, 700_000, 333_333, 500_000];
@@ -47,7 +50,8 @@ fn image(layout: &Layout, sizes: &[usize]) -> Descriptor {
         .map(|(at, size)| put(OCI_LAYER, &layer(&format!("file-{at}"), *size)))
         .collect();
     let diff_ids: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
-    let config = json!({"architecture": "amd64", "os": "linux", "config": {},
+    let history = vec![json!({"created_by": "a file"}); layers.len()];
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {}, "history": history,
         "rootfs": {"type": "layers", "diff_ids": diff_ids}});
     let config = put(OCI_CONFIG, config.to_string().as_bytes());
     let manifest =
@@ -104,4 +108,154 @@ fn a_hundred_pushes_and_pulls_end_right_when_three_of_ten_requests_fail() {
         let percent = bytes / size;
         assert!((100..150).contains(&percent), "{percent} %");
     }
+}
+
+/// A build of the image that `name` leads to, killed when so many bytes of blobs came through; false when it ended before.
+fn killed(world: &World, proxy: &Faults, args: &[&str], at: u64) -> bool {
+    let hit = proxy.trap(at);
+    let mut child = world
+        .command(program())
+        .args(["build", "--progress", "plain"])
+        .args(args)
+        .arg(world.context())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Either the trap is sprung or the program ends, and there is no third.
+    let ended = loop {
+        if hit.recv_timeout(Duration::from_millis(20)).is_ok() {
+            break false;
+        }
+        if child.try_wait().unwrap().is_some() {
+            break true;
+        }
+    };
+    child.kill().unwrap();
+    let status = child.wait().unwrap();
+    proxy.release();
+    assert_eq!(status.success(), ended);
+    !ended
+}
+
+/// Digests of the blobs that are whole by their name; each has the content that it must have.
+fn whole(world: &World) -> BTreeSet<String> {
+    let dir = world.store().join("images/blobs/sha256");
+    let entries = std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap());
+    entries
+        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+        .map(|entry| {
+            let digest = Digest::of(&std::fs::read(entry.path()).unwrap());
+            assert_eq!(digest.hex(), entry.file_name().to_string_lossy());
+            digest.to_string()
+        })
+        .collect()
+}
+
+#[test]
+fn a_pull_killed_at_fifty_moments_goes_on_and_the_store_is_whole_each_time() {
+    let world = World::new();
+    let Some(registry) = registry(&world) else { return };
+    let layout = Layout::create(world.path("source")).unwrap();
+    let image = image(&layout, &LAYERS);
+    let there = reference(&format!("{}/app:1", registry.address));
+    client().push(&layout, &image, &[there], &Emitter::silent()).unwrap();
+    let size: u64 = blobs(&layout, &image).iter().map(|(_, size)| size).sum();
+    let proxy = Faults::before(&registry.address, |_| None);
+    world.file("Dockerfile", format!("FROM {}/app:1\nLABEL a=b\n", proxy.host()));
+    let mut dice = Dice::new("moments");
+    let (mut kills, mut wanted) = (0, None);
+    while kills < 50 {
+        let known = whole(&world);
+        if killed(&world, &proxy, &["-t", "app"], dice.next(size)) {
+            kills += 1;
+            assert!(whole(&world).is_superset(&known));
+            // What was there was not fetched once more.
+            let fetched: BTreeSet<String> = proxy.take().blobs.into_keys().collect();
+            assert!(known.is_disjoint(&fetched), "{known:?} {fetched:?}");
+            continue;
+        }
+        // The rest was smaller than the trap.
+        world.validate("app");
+        proxy.take();
+        let context = world.context();
+        let digest = world.run(["build", "-t", "app", context.to_str().unwrap()]).ok();
+        assert_eq!(*wanted.get_or_insert_with(|| digest.clone()), digest);
+        assert_eq!(proxy.take().received, 0);
+        world.run(["prune", "--all"]).ok();
+        std::fs::remove_dir_all(world.store()).unwrap();
+    }
+    assert!(wanted.is_some());
+}
+
+#[test]
+fn a_push_killed_at_any_moment_leaves_nothing_broken_and_goes_on() {
+    let world = World::new();
+    let Some(registry) = registry(&world) else { return };
+    let proxy = Faults::before(&registry.address, |_| None);
+    world.file("one", Dice::new("one").bytes(900_000));
+    world.file("two", Dice::new("two").bytes(1_500_000));
+    world.file("Dockerfile", "FROM scratch\nCOPY one /\nCOPY two /\n");
+    let context = world.context();
+    let args = ["build", "-t", "app", context.to_str().unwrap()];
+    world.run(args).ok();
+    let mut dice = Dice::new("moments");
+    for run in 0..20 {
+        let name = format!("{}/app-{run}:1", proxy.host());
+        let direct = reference(&format!("{}/app-{run}:1", registry.address));
+        let push = ["--push", "-t", &name];
+        while killed(&world, &proxy, &push, dice.next(4_000_000)) {
+            // A name is given last, or not at all.
+            assert_eq!(client().head(&direct).unwrap(), None);
+        }
+        let copy = Layout::create(world.path(&format!("copy-{run}"))).unwrap();
+        let pulled = client().pull(&direct, &Wanted::All, &copy, &Emitter::silent()).unwrap();
+        assert_eq!(blobs(&copy, &pulled.root).len(), 4);
+        // What is there is not sent once more.
+        proxy.take();
+        world.build("FROM scratch\nCOPY one /\nCOPY two /\n", &push).ok();
+        assert_eq!(proxy.take().sent, 0);
+    }
+}
+
+/// Kilobytes that a process had at most since it was started.
+fn peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_large_layer_passes_through_little_memory() {
+    const SIZE: usize = 100 << 20;
+    let world = World::new();
+    let Some(registry) = registry(&world) else { return };
+    let other = Registry::start_as(&world, "other-registry");
+    let layout = Layout::create(world.path("source")).unwrap();
+    let image = image(&layout, &[SIZE]);
+    let there = reference(&format!("{}/big:1", registry.address));
+    client().push(&layout, &image, &[there], &Emitter::silent()).unwrap();
+    let from = Faults::before(&registry.address, |_| None);
+    let to = Faults::before(&other.address, |_| None);
+    world.file("Dockerfile", format!("FROM {}/big:1\nLABEL a=b\n", from.host()));
+    let name = format!("{}/big:2", to.host());
+    let context = world.context();
+    // Near the ends of the way in and of the way out.
+    let nearly = SIZE as u64 - (1 << 20);
+    let (pulled, pushed) = (from.trap(nearly), to.trap(nearly));
+    let mut child = world
+        .command(program())
+        .args(["build", "--push", "-t", &name, context.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let patience = Duration::from_mins(5);
+    for (proxy, hit) in [(&from, pulled), (&to, pushed)] {
+        hit.recv_timeout(patience).unwrap();
+        let peak = peak(child.id());
+        assert!(peak < 64 << 10, "{peak} kB");
+        proxy.release();
+    }
+    assert!(child.wait().unwrap().success());
 }
