@@ -14,6 +14,7 @@
 
 mod agent;
 mod auth;
+mod blob;
 mod config;
 mod download;
 mod engine;

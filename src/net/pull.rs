@@ -2,14 +2,14 @@
 //!
 //! In: a name and the wanted platforms; out: a [`Pulled`] whose descriptor and everything below it are in the layout,
 //! each checked for size and digest. Blobs that the layout has are not fetched; a download that breaks off goes on
-//! where it stopped. A failure leaves complete blobs behind and nothing else.
+//! where it stopped, also after the program was killed. A failure leaves complete blobs and beginnings of large ones behind.
 
+use super::blob::Source;
 use super::download::Download;
 use super::failure::{NetError, NetResult, Trouble};
 use super::manifest::{self, Document, Kind};
 use super::registry::Registry;
-use super::retry::{FEW_TRIES, Retry};
-use crate::error::{Error, ErrorKind, ResultExt};
+use crate::error::Error;
 use crate::oci::digest::VerifyingReader;
 use crate::oci::layout::Layout;
 use crate::oci::media;
@@ -17,10 +17,9 @@ use crate::oci::spec::{self, Descriptor, ImageConfig};
 use crate::oci::{Digest, Platform, Reference, platform};
 use crate::progress::Emitter;
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 const DOWNLOADS: usize = 4;
 /// Indexes in indexes.
@@ -280,7 +279,9 @@ impl Pull<'_> {
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(blob) = plan.blobs.get(at) else { return };
-                if let Err(error) = self.store_blob(&blob.digest, blob.size) {
+                let (registry, reference) = (self.registry, self.reference);
+                let source = Source { registry, reference, digest: &blob.digest, size: blob.size };
+                if let Err(error) = source.store(self.layout) {
                     if blob.foreign && error.trouble() == Trouble::NotFound {
                         emitter.note(format!(
                             "{} is not in the registry, as its licence has it",
@@ -306,47 +307,6 @@ impl Pull<'_> {
         let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         failed.map_or(Ok(()), |(_, error)| Err(error))
     }
-
-    /// Fetches a blob, again when it was damaged on the way.
-    fn store_blob(&self, digest: &Digest, size: u64) -> NetResult<()> {
-        let mut retry = Retry::at_most(FEW_TRIES);
-        loop {
-            let mut download = Download::start(self.registry, self.reference, digest, size)?;
-            let error = match self.store_body(&mut download, digest, size)? {
-                None => return Ok(()),
-                Some(error) => NetError::from_read(error, &download.whom, &download.url),
-            };
-            match retry.after_failure(Duration::ZERO).filter(|_| error.is_damage()) {
-                Some(wait) => {
-                    self.registry.wait(&download.whom, "the blob came damaged", wait);
-                }
-                None => return Err(error),
-            }
-        }
-    }
-
-    /// Stores a body that is as promised; why it could not be read where it is not.
-    fn store_body(
-        &self,
-        download: &mut Download<'_>,
-        digest: &Digest,
-        size: u64,
-    ) -> NetResult<Option<io::Error>> {
-        // Hashed on the way in, so the writer need not do it again.
-        let mut blob = self.layout.blob_writer().map_err(local)?.trusted();
-        let mut body = VerifyingReader::new(download, digest.clone(), size);
-        let mut buffer = vec![0_u8; 128 << 10];
-        loop {
-            let n = match body.read(&mut buffer) {
-                Ok(0) => return blob.commit(digest).map(|()| None).map_err(local),
-                Ok(n) => n,
-                Err(error) => return Ok(Some(error)),
-            };
-            blob.write_all(&buffer[..n])
-                .or_error(ErrorKind::Environment, || format!("cannot store blob {digest}"))
-                .map_err(local)?;
-        }
-    }
 }
 
 /// A config, checked and not stored.
@@ -360,11 +320,11 @@ pub(super) fn small_blob(
         let message = format!("the config is larger than {} MiB", MAX_CONFIG >> 20);
         return Err(NetError::broken(message));
     }
-    let mut download = Download::start(registry, reference, &digest, size)?;
+    let mut download = Download::start(registry, reference, &digest, size, 0)?;
     let mut bytes = Vec::new();
     VerifyingReader::new(&mut download, digest.clone(), size)
         .read_to_end(&mut bytes)
-        .map_err(|error| NetError::from_read(error, &download.whom, &download.url))?;
+        .map_err(|error| NetError::from_read(error, &download.whom, download.url()))?;
     Ok(bytes)
 }
 

@@ -71,7 +71,7 @@ pub struct Counts {
     pub received: u64,
     /// Bytes of each blob that the client got, by digest.
     pub blobs: BTreeMap<String, u64>,
-    /// `METHOD path` of everything.
+    /// `METHOD path` of everything, and the value of Range where there is one.
     pub lines: Vec<String>,
 }
 
@@ -282,7 +282,8 @@ fn serve(state: &State, client: &TcpStream) -> io::Result<bool> {
         let mut counts = state.counts.lock().unwrap();
         counts.requests += 1;
         counts.faults += u64::from(fault.is_some());
-        counts.lines.push(format!("{method} {path}"));
+        let range = head.get("range").map_or(String::new(), |range| format!(" {range}"));
+        counts.lines.push(format!("{method} {path}{range}"));
     }
     match fault {
         Some(Fault::Reset) => reset(client),
