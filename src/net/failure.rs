@@ -131,6 +131,11 @@ impl NetError {
         self.error.causes().iter().any(|cause| is_about_certificates(cause))
     }
 
+    /// What came was the right thing with wrong bytes: another copy may be better.
+    pub(super) fn is_damage(&self) -> bool {
+        self.trouble == Trouble::Broken && self.error.kind() == ErrorKind::Integrity
+    }
+
     /// Puts what was being done in front.
     pub(super) fn wrap(self, message: impl Into<String>) -> Self {
         Self { error: self.error.wrap(message), ..self }

@@ -7,14 +7,13 @@
 use super::config::NetConfig;
 use super::failure::{NetError, NetResult, Trouble, io_text};
 use super::http::{Answer, Ask, Http, Plain};
+use super::retry::Retry;
 use super::url::Url;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
+use std::time::Duration;
 use ureq::BodyReader;
-
-/// New connections for one file.
-const MAX_RESUMES: u32 = 8;
 
 /// What a server says of a file besides its content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +75,7 @@ impl Fetcher {
             reader: None,
             seen: 0,
             length: None,
-            resumes: 0,
+            retry: Retry::new(),
         };
         let answer = body.ask(known)?;
         if answer.status == 304 && known.is_some() {
@@ -104,7 +103,7 @@ pub struct Body<'a> {
     reader: Option<BodyReader<'static>>,
     seen: u64,
     length: Option<u64>,
-    resumes: u32,
+    retry: Retry,
 }
 
 impl std::fmt::Debug for Body<'_> {
@@ -145,12 +144,11 @@ impl Body<'_> {
     /// Connects anew at the byte after the last one seen.
     fn resume(&mut self, why: &io::Error) -> NetResult<()> {
         let why = io_text(why);
-        self.resumes += 1;
         let marked = self.validators.etag.is_some() || self.validators.last_modified.is_some();
-        if self.resumes > MAX_RESUMES || !marked {
-            return Err(NetError::unreachable(&self.whom, "GET", &self.url, &why));
+        match self.retry.after_failure(Duration::ZERO).filter(|_| marked) {
+            Some(wait) => self.fetcher.http.wait(&self.whom, &why, wait),
+            None => return Err(NetError::unreachable(&self.whom, "GET", &self.url, &why)),
         }
-        self.fetcher.http.wait(self.resumes, std::time::Duration::ZERO);
         let answer = self.ask(None)?;
         match answer.status {
             206 => {

@@ -1,29 +1,34 @@
 //! One request: proxies, timeouts, redirects that take no token along, and retries that wait.
 //!
-//! In: an [`Ask`]; out: an [`Answer`] with whatever final status the server gave, its body not yet read. Tried again
+//! In: an [`Ask`]; out: an [`Answer`] with whatever final status the server gave, its body not yet read. Tried again by [`Retry`]
 //! (but not with a body, whose sender knows how much of it arrived):
 //! lost connections, timeouts, 408, 429 and the 5xx that pass; not tried again: a refused connection, an unknown
 //! host, a certificate that does not fit.
 
 use super::config::{NetConfig, Pause, is_direct};
 use super::failure::{NetError, NetResult, Trouble, io_text, printable, registry_words};
+use super::retry::{Retry, TRIES};
 use super::url::Url;
 use crate::error::{Error, Result};
+use crate::progress::Emitter;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, SystemTime};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, Request, Response};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, BodyReader, Proxy, SendBody, Timeout};
 
-/// Requests for one thing, the first one included.
-const ATTEMPTS: u32 = 4;
 const MAX_REDIRECTS: u32 = 5;
 /// Longest wait that a server can talk us into.
 const MAX_WAIT: Duration = Duration::from_mins(1);
+/// No request is sent again so long after its first failure.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Shorter waits are not worth a word.
+const NOTED_WAIT: Duration = Duration::from_secs(2);
 /// How long an answer may take to begin.
 const ANSWER: Duration = Duration::from_mins(1);
 /// Error bodies are read this far.
@@ -160,9 +165,14 @@ impl Answer {
         matches!(self.status, 408 | 429 | 500 | 502 | 503 | 504)
     }
 
-    /// What the server asks to wait for, within reason.
+    /// What the server asks to wait for, within reason: seconds or a date.
     pub(super) fn retry_after(&self) -> Duration {
-        let seconds = self.header("retry-after").and_then(|text| text.trim().parse().ok());
+        let Some(text) = self.header("retry-after").map(str::trim) else { return Duration::ZERO };
+        let seconds = text.parse().ok().or_else(|| {
+            let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+            let now = SystemTime::UNIX_EPOCH.elapsed().ok()?.as_secs();
+            Some(u64::try_from(date.as_second()).ok()?.saturating_sub(now))
+        });
         Duration::from_secs(seconds.unwrap_or(0)).min(MAX_WAIT)
     }
 }
@@ -177,6 +187,7 @@ pub(super) struct Http {
     no_proxy: String,
     pause: Pause,
     offline: bool,
+    emitter: Mutex<Option<Emitter>>,
 }
 
 impl Http {
@@ -200,32 +211,50 @@ impl Http {
             no_proxy: config.no_proxy.clone(),
             pause: config.pause.clone(),
             offline: config.offline,
+            emitter: Mutex::default(),
         })
     }
 
-    /// Sends, again if need be; the last attempt's answer is given whatever its status.
+    /// Who hears of long waits from now on.
+    pub(super) fn tell(&self, emitter: &Emitter) {
+        *self.emitter.lock().unwrap_or_else(PoisonError::into_inner) = Some(emitter.clone());
+    }
+
+    /// Sends, again if need be; the last try's answer is given whatever its status.
     pub(super) fn send(&self, ask: &Ask<'_>) -> NetResult<Answer> {
+        self.send_at_most(TRIES, ask)
+    }
+
+    /// The same with another number of tries.
+    pub(super) fn send_at_most(&self, tries: u32, ask: &Ask<'_>) -> NetResult<Answer> {
         // The sender of a large body finds out first how much of it arrived.
-        let attempts = if matches!(ask.payload, Payload::File(_)) { 1 } else { ATTEMPTS };
-        let mut attempt = 1;
+        let tries = if matches!(ask.payload, Payload::File(_)) { 1 } else { tries };
+        let mut retry = Retry::at_most(tries);
+        let mut failing: Option<Instant> = None;
         loop {
-            let last = attempt == attempts;
-            match self.follow(ask) {
-                Ok(answer) if last || !answer.is_worth_waiting_for() => return Ok(answer),
-                Ok(answer) => self.wait(attempt, answer.retry_after()),
-                Err(lost) if last || !lost.again => return Err(lost.error),
-                Err(_) => self.wait(attempt, Duration::ZERO),
+            let (outcome, why, at_least) = match self.follow(ask) {
+                Ok(answer) if answer.is_worth_waiting_for() => {
+                    let (why, wait) = (format!("status {}", answer.status), answer.retry_after());
+                    (Ok(answer), why, wait)
+                }
+                Err(lost) if lost.again => (Err(lost.error), lost.why, Duration::ZERO),
+                other => return other.map_err(|lost| lost.error),
+            };
+            let patient = failing.get_or_insert_with(Instant::now).elapsed() < PATIENCE;
+            match retry.after_failure(at_least).filter(|_| patient) {
+                Some(wait) => self.wait(ask.whom, &why, wait),
+                None => return outcome,
             }
-            attempt += 1;
         }
     }
 
-    /// Waits before the attempt after `attempt`: longer each time, with some chance in it so that many builds do
-    /// not come back at the same moment.
-    pub(super) fn wait(&self, attempt: u32, at_least: Duration) {
-        let chance = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos() % 250);
-        let base = 500_u64 << attempt.clamp(1, 6).saturating_sub(1);
-        let wait = Duration::from_millis(base + u64::from(chance)).max(at_least);
+    /// Waits before another try of what failed.
+    pub(super) fn wait(&self, whom: &str, why: &str, wait: Duration) {
+        if wait >= NOTED_WAIT
+            && let Some(emitter) = &*self.emitter.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            emitter.note(format!("{whom}: {why}; trying again in {} s", wait.as_secs()));
+        }
         self.pause.wait(wait);
     }
 
@@ -271,7 +300,8 @@ impl Http {
         authorization: Option<&str>,
     ) -> Result<Response<Body>, Lost> {
         if self.offline {
-            return Err(Lost { again: false, error: NetError::offline(ask.whom, ask.method, url) });
+            let error = NetError::offline(ask.whom, ask.method, url);
+            return Err(Lost { again: false, error, why: String::new() });
         }
         let mut request = Request::builder().method(ask.method).uri(url.uri());
         for accept in ask.accept {
@@ -327,11 +357,13 @@ pub(super) struct Lost {
     /// Another attempt may do better.
     pub(super) again: bool,
     pub(super) error: NetError,
+    /// In a few words.
+    why: String,
 }
 
 impl Lost {
     fn fatal(trouble: Trouble, error: Error) -> Self {
-        Self { again: false, error: NetError::new(trouble, error) }
+        Self { again: false, error: NetError::new(trouble, error), why: String::new() }
     }
 }
 
@@ -357,7 +389,7 @@ fn lost(ask: &Ask<'_>, url: &Url, error: &ureq::Error) -> Lost {
         }
         other => (false, printable(&other.to_string(), 200).to_lowercase()),
     };
-    Lost { again, error: NetError::unreachable(ask.whom, ask.method, url, &why) }
+    Lost { again, error: NetError::unreachable(ask.whom, ask.method, url, &why), why }
 }
 
 fn agent(proxy: Option<Proxy>, roots: RootCerts) -> Agent {

@@ -9,6 +9,8 @@ use crate::error::Error;
 use crate::oci::media::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::oci::spec::{self, Descriptor, ImageIndex, ImageManifest, MediaType};
 use crate::oci::{Digest, Reference};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 
 /// What we can read.
 pub(super) const ACCEPT: &[&str] = &[OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
@@ -94,6 +96,26 @@ fn checked(
         NetError::new(Trouble::Broken, error)
     })?;
     Ok(Document { digest, media_type, bytes: got.bytes, kind })
+}
+
+/// The content that a descriptor carries in its `data` field (image-spec descriptor.md); `None` when there is none.
+pub(super) fn inlined(descriptor: &Descriptor) -> NetResult<Option<Vec<u8>>> {
+    let Some(text) = descriptor.data() else { return Ok(None) };
+    let digest = descriptor.digest();
+    let bytes = BASE64_STANDARD.decode(text).map_err(|error| {
+        let error = Error::integrity(format!("the data field of {digest} is not base64"))
+            .cause(printable(&error.to_string(), 100).to_lowercase());
+        NetError::new(Trouble::Broken, error)
+    })?;
+    let found = Digest::of(&bytes);
+    if found.as_str() != digest.to_string() || bytes.len() as u64 != descriptor.size() {
+        return Err(NetError::broken(format!(
+            "the data field of {digest} has other content: expected {} bytes, found {} with {found}",
+            descriptor.size(),
+            bytes.len()
+        )));
+    }
+    Ok(Some(bytes))
 }
 
 /// A document that was stored before; `None` when it is not what the descriptor calls it.

@@ -14,6 +14,7 @@
 
 mod agent;
 mod auth;
+mod blob;
 mod config;
 mod download;
 mod engine;
@@ -28,6 +29,7 @@ mod mirror;
 mod pull;
 mod push;
 mod registry;
+mod retry;
 mod roots;
 mod signin;
 #[cfg(test)]

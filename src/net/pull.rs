@@ -2,21 +2,22 @@
 //!
 //! In: a name and the wanted platforms; out: a [`Pulled`] whose descriptor and everything below it are in the layout,
 //! each checked for size and digest. Blobs that the layout has are not fetched; a download that breaks off goes on
-//! where it stopped. A failure leaves complete blobs behind and nothing else.
+//! where it stopped, also after the program was killed. A failure leaves complete blobs and beginnings of large ones behind.
 
+use super::blob::Source;
 use super::download::Download;
 use super::failure::{NetError, NetResult, Trouble};
 use super::manifest::{self, Document, Kind};
 use super::registry::Registry;
-use crate::error::{Error, ErrorKind, ResultExt};
+use crate::error::Error;
 use crate::oci::digest::VerifyingReader;
 use crate::oci::layout::Layout;
 use crate::oci::media;
 use crate::oci::spec::{self, Descriptor, ImageConfig};
 use crate::oci::{Digest, Platform, Reference, platform};
 use crate::progress::Emitter;
-use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -60,6 +61,7 @@ impl Registry {
         emitter: &Emitter,
     ) -> NetResult<Pulled> {
         self.may_pull()?;
+        self.tell(emitter);
         let pull = Pull { registry: self, reference, layout };
         let done = pull.run(wanted, emitter);
         for text in self.take_warnings() {
@@ -110,6 +112,8 @@ struct Plan {
     bytes: usize,
     blobs: Vec<Blob>,
     sizes: HashMap<Digest, u64>,
+    /// Of documents.
+    seen: HashSet<Digest>,
 }
 
 impl Pull<'_> {
@@ -123,7 +127,7 @@ impl Pull<'_> {
             self.collect(document, &mut plan, 0)?;
             plan.documents.extend(indexes);
             plan.documents.push(top);
-            chosen
+            bare(&chosen)
         } else {
             self.collect(top, &mut plan, 0)?;
             root.clone()
@@ -177,11 +181,11 @@ impl Pull<'_> {
             let candidates =
                 platforms.iter().enumerate().filter_map(|(at, found)| Some((at, found.clone()?)));
             if let Some(best) = platform::best(platform, candidates) {
-                return Ok((bare(&images[best]), read));
+                return Ok((images[best].clone(), read));
             }
             if let ([image], [None]) = (&images[..], &platforms[..]) {
                 // Nothing to choose by and nothing to choose from.
-                return Ok((bare(image), read));
+                return Ok((image.clone(), read));
             }
             offered.extend(platforms.into_iter().flatten());
             level = Vec::new();
@@ -206,12 +210,18 @@ impl Pull<'_> {
         {
             return Ok(document);
         }
+        if let Some(bytes) = manifest::inlined(descriptor)? {
+            return manifest::stored(bytes, descriptor).ok_or_else(|| {
+                let digest = descriptor.digest();
+                NetError::broken(format!("the data field of {digest} is no manifest and no index"))
+            });
+        }
         let reference = self.reference.with_digest(digest_of(descriptor)?);
         manifest::fetch(self.registry, &reference, Some(descriptor))
     }
 
     fn collect(&self, document: Document, plan: &mut Plan, depth: u32) -> NetResult<()> {
-        if plan.documents.iter().any(|known| known.digest == document.digest) {
+        if !plan.seen.insert(document.digest.clone()) {
             return Ok(());
         }
         plan.bytes += document.bytes.len();
@@ -236,7 +246,12 @@ impl Pull<'_> {
                         let message = format!("blob {digest} is given two different sizes");
                         return Err(NetError::broken(message));
                     }
-                    if known.is_none() && self.layout.blob_size(&digest) != Some(size) {
+                    if known.is_some() || self.layout.blob_size(&digest) == Some(size) {
+                        continue;
+                    }
+                    if let Some(bytes) = manifest::inlined(descriptor)? {
+                        self.layout.put_blob(&bytes).map_err(local)?;
+                    } else {
                         plan.blobs.push(Blob {
                             digest,
                             size,
@@ -264,7 +279,9 @@ impl Pull<'_> {
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(blob) = plan.blobs.get(at) else { return };
-                if let Err(error) = self.store_blob(&blob.digest, blob.size) {
+                let (registry, reference) = (self.registry, self.reference);
+                let source = Source { registry, reference, digest: &blob.digest, size: blob.size };
+                if let Err(error) = source.store(self.layout) {
                     if blob.foreign && error.trouble() == Trouble::NotFound {
                         emitter.note(format!(
                             "{} is not in the registry, as its licence has it",
@@ -290,26 +307,6 @@ impl Pull<'_> {
         let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         failed.map_or(Ok(()), |(_, error)| Err(error))
     }
-
-    fn store_blob(&self, digest: &Digest, size: u64) -> NetResult<()> {
-        let mut download = Download::start(self.registry, self.reference, digest, size)?;
-        // Hashed on the way in, so the writer need not do it again.
-        let mut blob = self.layout.blob_writer().map_err(local)?.trusted();
-        let mut body = VerifyingReader::new(&mut download, digest.clone(), size);
-        let mut buffer = vec![0_u8; 128 << 10];
-        loop {
-            let n = match body.read(&mut buffer) {
-                Ok(0) => return blob.commit(digest).map_err(local),
-                Ok(n) => n,
-                Err(error) => {
-                    return Err(NetError::from_read(error, &download.whom, &download.url));
-                }
-            };
-            blob.write_all(&buffer[..n])
-                .or_error(ErrorKind::Environment, || format!("cannot store blob {digest}"))
-                .map_err(local)?;
-        }
-    }
 }
 
 /// A config, checked and not stored.
@@ -323,11 +320,11 @@ pub(super) fn small_blob(
         let message = format!("the config is larger than {} MiB", MAX_CONFIG >> 20);
         return Err(NetError::broken(message));
     }
-    let mut download = Download::start(registry, reference, &digest, size)?;
+    let mut download = Download::start(registry, reference, &digest, size, 0)?;
     let mut bytes = Vec::new();
     VerifyingReader::new(&mut download, digest.clone(), size)
         .read_to_end(&mut bytes)
-        .map_err(|error| NetError::from_read(error, &download.whom, &download.url))?;
+        .map_err(|error| NetError::from_read(error, &download.whom, download.url()))?;
     Ok(bytes)
 }
 

@@ -11,9 +11,11 @@ use super::logins::Looked;
 use super::manifest;
 use super::mirror::{self, Mirror};
 use super::push::Homes;
+use super::retry::{FEW_TRIES, Retry, TRIES};
 use super::url::{Url, is_loopback};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
+use crate::progress::Emitter;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io::Read;
@@ -23,8 +25,6 @@ use std::time::Duration;
 /// Docker Hub's name and where it is.
 const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 const MAX_WARNINGS: usize = 16;
-/// Reads of one small document that broke off, before giving up.
-const SMALL_ATTEMPTS: u32 = 3;
 
 /// A client for any number of registries.
 #[derive(Debug)]
@@ -107,6 +107,8 @@ pub(super) struct Place {
     /// For messages.
     pub(super) whom: String,
     pub(super) plain: Plain,
+    /// Of one request: few where somebody else can be asked instead.
+    tries: u32,
 }
 
 impl Place {
@@ -118,7 +120,8 @@ impl Place {
             (false, false) => Plain::Origin,
         };
         let name = registry_name(&mirror.base);
-        Some(Self { base: mirror.base.clone(), whom: format!("mirror `{name}`"), name, plain })
+        let (base, whom) = (mirror.base.clone(), format!("mirror `{name}`"));
+        Some(Self { base, whom, name, plain, tries: FEW_TRIES })
     }
 }
 
@@ -195,7 +198,8 @@ impl Registry {
     /// A manifest's or index's bytes, at most `limit` of them.
     pub(super) fn manifest(&self, reference: &Reference, limit: u64) -> NetResult<Small> {
         let path = manifest_path(reference);
-        self.whole(reference, limit, || self.ask(reference, "GET", &path, manifest::ACCEPT, 0))
+        let ask = || self.ask(reference, "GET", &path, manifest::ACCEPT, 0);
+        self.small(&whom(reference), limit, ask)
     }
 
     /// The same, never from a mirror.
@@ -211,33 +215,7 @@ impl Registry {
             payload: Payload::None,
             access: Access::Write { from: None },
         };
-        self.whole(reference, limit, || self.ask_origin(&wish))
-    }
-
-    /// Asks until the whole document is here.
-    fn whole(
-        &self,
-        reference: &Reference,
-        limit: u64,
-        ask: impl Fn() -> NetResult<Answer>,
-    ) -> NetResult<Small> {
-        let whom = whom(reference);
-        let mut attempt = 1;
-        loop {
-            let answer = ask()?;
-            if answer.status != 200 {
-                return Err(answer.refusal(&whom));
-            }
-            match small(answer, &whom, limit) {
-                Err(error)
-                    if error.trouble() == Trouble::Unreachable && attempt < SMALL_ATTEMPTS =>
-                {
-                    self.wait(attempt);
-                }
-                other => return other,
-            }
-            attempt += 1;
-        }
+        self.small(&whom(reference), limit, || self.ask_origin(&wish))
     }
 
     /// A blob from byte `from` on; any status.
@@ -250,14 +228,37 @@ impl Registry {
         self.ask(reference, "GET", &format!("blobs/{digest}"), &[], from)
     }
 
-    /// Waits before another attempt.
-    pub(super) fn wait(&self, attempt: u32) {
-        self.wait_at_least(attempt, Duration::ZERO);
+    /// The body of a successful answer, asked for again when it breaks off.
+    fn small(
+        &self,
+        whom: &str,
+        limit: u64,
+        ask: impl Fn() -> NetResult<Answer>,
+    ) -> NetResult<Small> {
+        let mut retry = Retry::new();
+        loop {
+            let answer = ask()?;
+            if answer.status != 200 {
+                return Err(answer.refusal(whom));
+            }
+            match small(answer, whom, limit) {
+                Err(error) if error.trouble() == Trouble::Unreachable => {
+                    let Some(wait) = retry.after_failure(Duration::ZERO) else { return Err(error) };
+                    self.wait(whom, "the answer broke off", wait);
+                }
+                other => return other,
+            }
+        }
     }
 
-    /// The same, as long as a server asked for.
-    pub(super) fn wait_at_least(&self, attempt: u32, time: Duration) {
-        self.http.wait(attempt, time);
+    /// Waits before another try of what failed.
+    pub(super) fn wait(&self, whom: &str, why: &str, time: Duration) {
+        self.http.wait(whom, why, time);
+    }
+
+    /// Who hears of long waits from now on.
+    pub(super) fn tell(&self, emitter: &Emitter) {
+        self.http.tell(emitter);
     }
 
     /// Uploads end with an error once this says so.
@@ -362,7 +363,7 @@ impl Registry {
             authorization: known.as_deref().filter(|_| ours),
             plain: place.plain,
         };
-        let mut answer = self.http.send(&ask)?;
+        let mut answer = self.http.send_at_most(place.tries, &ask)?;
         // A 401 from where a redirect led is not the registry's.
         if answer.status == 401 && ours && answer.url.same_origin(&ask.url) {
             let tried = known.as_deref();
@@ -373,7 +374,7 @@ impl Registry {
                 // How much of a body arrived is the sender's to find out.
                 if !matches!(ask.payload, Payload::File(_)) {
                     ask.authorization = Some(&authorization);
-                    answer = self.http.send(&ask)?;
+                    answer = self.http.send_at_most(place.tries, &ask)?;
                 }
             }
         }
@@ -419,6 +420,7 @@ impl Registry {
             name: registry.to_owned(),
             whom: format!("registry `{registry}`"),
             plain: if loopback { Plain::Loopback } else { Plain::Never },
+            tries: TRIES,
         })
     }
 

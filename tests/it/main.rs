@@ -45,6 +45,7 @@ mod outputs;
 mod peers;
 mod platforms;
 mod push;
+mod registry_faults;
 mod remote;
 mod reproducible;
 mod results;

@@ -5,9 +5,11 @@ use crate::error::{Error, ErrorKind};
 use crate::net::failure::{NetError, NetResult, Trouble};
 use crate::net::http::{Answer, Payload};
 use crate::net::registry::{Access, Path, Registry, Wish, manifest_path, whom};
+use crate::net::retry::Retry;
 use crate::net::{manifest, pull};
 use crate::oci::spec::Descriptor;
 use crate::oci::{Digest, Reference};
+use std::time::Duration;
 
 /// QUIRK(docker-registry): while another client writes the same tag, it may read its own half-written link and call our
 /// digest invalid, of which we sent none. So many times it is asked again.
@@ -27,7 +29,7 @@ impl Registry {
         bytes: &[u8],
     ) -> NetResult<()> {
         self.may_push()?;
-        let mut attempt = 1;
+        let mut retry = Retry::at_most(MIXED_UP);
         let answer = loop {
             let answer = self.ask_origin(&Wish {
                 reference: target,
@@ -44,23 +46,13 @@ impl Registry {
             }
             let mixed_up = answer.status == 400 && target.digest.is_none();
             let refused = refusal(answer, target);
-            if !mixed_up || attempt == MIXED_UP || !is_digest_invalid(&refused) {
+            if !mixed_up || !is_digest_invalid(&refused) {
                 return Err(refused);
             }
-            self.wait(attempt);
-            attempt += 1;
+            let Some(wait) = retry.after_failure(Duration::ZERO) else { return Err(refused) };
+            self.wait(&whom(target), "another push came between", wait);
         };
-        let digest = Digest::of(bytes);
-        match answer.header("docker-content-digest").map(Digest::parse) {
-            Some(Ok(stored)) if stored != digest && stored.as_str().starts_with("sha256:") => {
-                let message = format!(
-                    "{} stored another manifest: expected {digest}, found {stored}",
-                    whom(target)
-                );
-                Err(NetError::broken(message))
-            }
-            _ => Ok(()),
-        }
+        stored_as(&answer, &Digest::of(bytes), "manifest", target)
     }
 
     /// What the registry itself has under a name now, without mirrors: for changes that must not lose what others did.
@@ -84,6 +76,24 @@ impl Registry {
     }
 }
 
+/// Fails when a registry says that it stored something else than it was sent. It need not say anything.
+pub(super) fn stored_as(
+    answer: &Answer,
+    digest: &Digest,
+    what: &str,
+    target: &Reference,
+) -> NetResult<()> {
+    match answer.header("docker-content-digest").map(Digest::parse) {
+        Some(Ok(stored)) if stored != *digest => {
+            let whom = whom(target);
+            let message =
+                format!("{whom} stored another {what}: expected {digest}, found {stored}");
+            Err(NetError::broken(message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A refused upload, with what can be done about it.
 pub(super) fn refusal(answer: Answer, target: &Reference) -> NetError {
     let (status, whom) = (answer.status, whom(target));
@@ -94,13 +104,15 @@ pub(super) fn refusal(answer: Answer, target: &Reference) -> NetError {
         for cause in error.error().causes() {
             new = new.cause(cause);
         }
-        NetError::new(Trouble::Refused, new.hint(hint))
+        let trouble = if status == 429 { Trouble::Unreachable } else { Trouble::Refused };
+        NetError::new(trouble, new.hint(hint))
     };
     if said.contains("immutable") || said.contains("already exists") {
         let message = format!("{whom} does not let this tag change");
         return new(message, "tags of this repository are immutable: push under another tag");
     }
-    if said.contains("quota") || status == 507 {
+    // A quota of requests is another matter.
+    if (said.contains("quota") && status != 429) || status == 507 {
         let hint = "remove images from the repository, or ask for more space";
         return new(format!("{whom} has no space left for this repository"), hint);
     }
@@ -117,6 +129,11 @@ pub(super) fn refusal(answer: Answer, target: &Reference) -> NetError {
             format!("{whom} takes no uploads"),
             "it may be a mirror or read-only; push to the registry itself",
         ),
+        400 | 409 | 411 | 412 | 415 | 422 => new(
+            format!("{whom} refuses what it was sent"),
+            "its own words are above; it may allow fewer parts in a name, or not every kind of image",
+        ),
+        429 => new(format!("{whom} has had too many requests"), "try again later"),
         413 => new(
             format!("{whom} takes no request of this size"),
             "a proxy before it may have a limit: raise that, or make the layer smaller",

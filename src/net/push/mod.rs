@@ -94,6 +94,7 @@ impl Registry {
         emitter: &Emitter,
     ) -> NetResult<Vec<Pushed>> {
         self.may_push()?;
+        self.tell(emitter);
         let plan = Plan::of(source, root)?;
         let mut pushed = Vec::new();
         let mut filled: Vec<&Reference> = Vec::new();

@@ -131,14 +131,21 @@ impl Session {
         let _best_effort = registry.ask_origin(&wish);
     }
 
-    /// Asks how much arrived; false when the session is gone.
-    pub(super) fn refresh(&mut self, registry: &Registry, target: &Reference) -> NetResult<bool> {
+    /// Asks how much arrived; false when the session is gone or speaks of more than there is.
+    pub(super) fn refresh(
+        &mut self,
+        registry: &Registry,
+        target: &Reference,
+        blob: &Blob,
+    ) -> NetResult<bool> {
         let answer = registry
             .ask_origin(&Wish { method: "GET", ..wish(target, Path::At(&self.location)) })?;
         if !matches!(answer.status, 200 | 202 | 204) {
             return Ok(false);
         }
-        let Some(seen) = received(&answer) else { return Ok(false) };
+        let Some(seen) = received(&answer).filter(|seen| *seen <= blob.size) else {
+            return Ok(false);
+        };
         self.offset = seen;
         if answer.header("location").is_some() {
             self.location = location(&answer, target)?;

@@ -2,21 +2,23 @@
 //!
 //! First the question whether it is there, then a mount, then one request with the whole body. After a loss the
 //! registry is asked how much it has, and only the rest is sent; a registry that takes no large request gets chunks.
+//! Whatever a registry answers, it comes to an end: an attempt after which it has no more bytes than before is a failure.
 
-use super::manifests::refusal;
+use super::manifests::{refusal, stored_as};
 use super::plan::Blob;
 use super::session::{Opened, Session};
 use crate::error::{ErrorKind, ResultExt};
-use crate::net::failure::{NetError, NetResult, Trouble};
+use crate::net::failure::{NetError, NetResult, Trouble, printable};
 use crate::net::http::{Answer, Payload};
 use crate::net::registry::{Access, Path, Registry, Wish, whom};
+use crate::net::retry::Retry;
 use crate::oci::layout::Layout;
 use crate::oci::{Digest, Reference};
 use std::fs::File;
 use std::time::Duration;
 
-/// Requests that send bytes of one blob and fail.
-const MAX_FAILURES: u32 = 8;
+/// Refused tokens, one after the other: the second one was new.
+const MAX_UNAUTHORIZED: u32 = 2;
 /// Sizes of chunks where a whole blob is too much.
 const CHUNK: u64 = 16 << 20;
 
@@ -62,8 +64,15 @@ impl Registry {
             let file = File::open(&path)
                 .or_error(ErrorKind::Environment, || format!("cannot read {}", path.display()))
                 .map_err(|error| NetError::new(Trouble::Local, error))?;
-            let upload =
-                Upload { registry: self, blob, target, file, session: None, chunk: blob.size };
+            let upload = Upload {
+                registry: self,
+                blob,
+                target,
+                file,
+                session: None,
+                chunk: blob.size,
+                unauthorized: 0,
+            };
             upload
                 .run()
                 .map_err(|error| error.wrap(format!("cannot upload blob {}", blob.digest)))?;
@@ -100,25 +109,34 @@ struct Upload<'a> {
     session: Option<Session>,
     /// Bytes of one request.
     chunk: u64,
+    unauthorized: u32,
 }
 
 impl Upload<'_> {
     fn run(mut self) -> NetResult<()> {
-        let mut failures = 0;
+        let mut retry = Retry::new();
+        let mut arrived = 0;
         loop {
             match self.attempt()? {
                 Attempt::Done => return Ok(()),
                 Attempt::Further => {}
-                Attempt::Failed(error, wait) => {
-                    failures += 1;
-                    if failures >= MAX_FAILURES || (self.registry.stopped())() {
+                Attempt::Failed(error, at_least) => {
+                    let stopped = (self.registry.stopped())();
+                    let Some(wait) = retry.after_failure(at_least).filter(|_| !stopped) else {
                         return Err(error);
-                    }
-                    self.registry.wait_at_least(failures, wait);
+                    };
+                    let why = error.error().causes().join(": ");
+                    self.registry.wait(&whom(self.target), &printable(&why, 200), wait);
                     if self.found()? {
                         return Ok(());
                     }
                 }
+            }
+            let offset = self.session.as_ref().map_or(0, |session| session.offset);
+            if offset > arrived {
+                arrived = offset;
+                self.unauthorized = 0;
+                retry.progress();
             }
         }
     }
@@ -127,7 +145,7 @@ impl Upload<'_> {
     /// how much arrived, or it is gone.
     fn found(&mut self) -> NetResult<bool> {
         let Some(session) = &mut self.session else { return Ok(false) };
-        if session.refresh(self.registry, self.target).unwrap_or(false) {
+        if session.refresh(self.registry, self.target, self.blob)? {
             return Ok(false);
         }
         self.session = None;
@@ -141,15 +159,24 @@ impl Upload<'_> {
             session.put_whole(self.registry, self.target, self.blob, &self.file)
         } else if left > 0 {
             let size = self.chunk.max(session.min_chunk).min(left);
+            let before = session.offset;
             match session.patch(self.registry, self.target, &self.file, size) {
-                Ok(answer) if matches!(answer.status, 200..=204) => return Ok(Attempt::Further),
-                other => other,
+                Ok(answer) if !matches!(answer.status, 200..=204) => Ok(answer),
+                Ok(_) if session.offset > before => return Ok(Attempt::Further),
+                Ok(_) => {
+                    let message = format!("{} keeps nothing of a chunk", whom(self.target));
+                    return Ok(Attempt::Failed(NetError::broken(message), Duration::ZERO));
+                }
+                Err(error) => Err(error),
             }
         } else {
             session.close(self.registry, self.target, self.blob)
         };
         match answer {
-            Ok(answer) if matches!(answer.status, 200..=204) => Ok(Attempt::Done),
+            Ok(answer) if matches!(answer.status, 200..=204) => {
+                stored_as(&answer, &self.blob.digest, "blob", self.target)?;
+                Ok(Attempt::Done)
+            }
             Ok(answer) => self.refused(answer),
             Err(error) if error.trouble() == Trouble::Unreachable => {
                 Ok(Attempt::Failed(error, Duration::ZERO))
@@ -193,8 +220,17 @@ impl Upload<'_> {
                 self.session = None;
                 Ok(Attempt::Further)
             }
-            // The token ran out, and there is a new one now; or the place in the blob is another than thought.
-            401 | 416 => Ok(Attempt::Failed(refusal(answer, self.target), wait)),
+            // The token ran out, and there is a new one now.
+            401 => {
+                self.unauthorized += 1;
+                let refusal = refusal(answer, self.target);
+                if self.unauthorized >= MAX_UNAUTHORIZED {
+                    return Err(refusal);
+                }
+                Ok(Attempt::Failed(refusal, wait))
+            }
+            // The place in the blob is another than thought.
+            416 => Ok(Attempt::Failed(refusal(answer, self.target), wait)),
             404 | 410 if self.session.is_some() => {
                 self.session = None;
                 Ok(Attempt::Failed(answer.refusal(&whom(self.target)), wait))

@@ -40,6 +40,8 @@ pub(super) struct Reply {
     pub(super) cut: Option<usize>,
     /// Bytes instead of an answer; empty closes the connection.
     pub(super) raw: Option<Vec<u8>>,
+    /// Sent again and again after `raw`, until nobody listens.
+    pub(super) endless: Vec<u8>,
 }
 
 impl Reply {
@@ -59,6 +61,12 @@ impl Reply {
     pub(super) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
+    }
+
+    /// A head, and a body that consists of the same over and over.
+    pub(super) fn endless(head: &str, piece: &str) -> Self {
+        let raw = Some(head.replace('\n', "\r\n").into_bytes());
+        Self { raw, endless: piece.repeat(1 + 8192 / piece.len()).into_bytes(), ..Self::default() }
     }
 
     pub(super) fn closed() -> Self {
@@ -163,6 +171,9 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
 fn write_reply(mut stream: &TcpStream, request: &Request, reply: &Reply) -> std::io::Result<bool> {
     if let Some(raw) = &reply.raw {
         stream.write_all(raw)?;
+        while !reply.endless.is_empty() {
+            stream.write_all(&reply.endless)?;
+        }
         return Ok(false);
     }
     let mut head = format!("HTTP/1.1 {} X\r\n", reply.status);

@@ -64,7 +64,9 @@ fn lasting_trouble_is_unreachable() {
         let (trouble, causes) = causes(&client, &fake);
         assert_eq!(trouble, Trouble::Unreachable, "{causes:?}");
         assert_eq!(causes[1], format!("GET http://HOST/v2/app/manifests/1: status {status}"));
-        assert_eq!(client.waits(), 3);
+        assert_eq!(client.waits(), 9);
+        let waited: Duration = client.waits.lock().unwrap().iter().sum();
+        assert!(waited < Duration::from_mins(1), "{waited:?}");
     }
     let (store, _) = one_image();
     let fake = upset(store, "/blobs/", |_, _| Some(Reply::closed()));
@@ -118,6 +120,57 @@ fn a_blob_that_never_ends_well_fails() {
     assert_eq!(trouble, Trouble::Unreachable);
     assert!(causes[0].ends_with("breaks off again and again"), "{causes:?}");
     assert!(!client.layout.has_blob(&blob()));
+}
+
+#[test]
+fn a_large_blob_goes_on_in_the_next_process_where_it_stopped() {
+    let bytes: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+    let digest = Digest::of(&bytes);
+    let mut store = Store::default();
+    image(&mut store, &[&bytes], Some("1"));
+    let asked = |fake: &Fake| {
+        let log = fake.take_log();
+        let blob = log.into_iter().find(|request| request.path.ends_with(digest.hex()));
+        blob.map(|request| request.header("range").to_owned()).unwrap()
+    };
+    for damaged in [false, true] {
+        let (cut, answers) = (store.clone(), store.clone());
+        let broken = upset(cut, "/blobs/", move |at, request| {
+            // One beginning of it, and then nothing but lost connections.
+            let mut reply = answers.reply(request);
+            let large = reply.body.len() > 1000;
+            reply.cut = large.then_some(333_000);
+            Some(if large && !request.header("range").is_empty() || at > 50 {
+                Reply::closed()
+            } else {
+                reply
+            })
+        });
+        let client = Client::new();
+        assert_eq!(causes(&client, &broken).0, Trouble::Unreachable);
+        assert_eq!(asked(&broken), "");
+        assert!(!client.layout.has_blob(&digest));
+        let dir = client.layout.root().join("blobs/sha256");
+        let part = dir.join(format!(".tmp-part-{}", digest.hex()));
+        assert_eq!(std::fs::metadata(&part).unwrap().len(), 333_000);
+        if damaged {
+            std::fs::write(&part, vec![0; 333_000]).unwrap();
+        }
+        let answers = store.clone();
+        let good = Fake::start(move |request| {
+            let mut reply = answers.reply(request);
+            if request.header("range") == "bytes=333000-" {
+                reply.body = reply.body.split_off(333_000);
+                reply.status = 206;
+                reply = reply.with("content-range", "bytes 333000-399999/400000");
+            }
+            reply
+        });
+        client.pull(&format!("{}/app:1", good.host())).unwrap();
+        assert_eq!(asked(&good), "bytes=333000-");
+        assert_eq!(std::fs::read(client.layout.blob_path(&digest)).unwrap(), bytes);
+        assert!(!part.exists());
+    }
 }
 
 /// Pulls with the layer's answer replaced, and gives the first cause.

@@ -4,8 +4,10 @@ mod engine;
 mod fake;
 mod hostile;
 mod login;
+mod malicious;
 mod peer;
 mod push;
+mod uploads;
 
 use super::*;
 use crate::oci::layout::Layout;

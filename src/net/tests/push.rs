@@ -6,16 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A registry that takes uploads.
 #[derive(Default)]
-struct Uploads {
+pub(super) struct Uploads {
     /// Repository and digest.
-    blobs: BTreeSet<(String, String)>,
-    sessions: BTreeMap<String, Vec<u8>>,
-    manifests: BTreeMap<String, Vec<u8>>,
+    pub(super) blobs: BTreeSet<(String, String)>,
+    pub(super) sessions: BTreeMap<String, Vec<u8>>,
+    pub(super) manifests: BTreeMap<String, Vec<u8>>,
 }
 
 impl Uploads {
     /// The proper answer.
-    fn reply(&mut self, request: &Request) -> Reply {
+    pub(super) fn reply(&mut self, request: &Request) -> Reply {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         if path == "/v2/" {
             return Reply::ok("{}");
@@ -72,13 +72,13 @@ impl Uploads {
     }
 }
 
-fn range(bytes: &[u8]) -> String {
+pub(super) fn range(bytes: &[u8]) -> String {
     format!("0-{}", bytes.len().saturating_sub(1))
 }
 
 impl Client {
     /// An image whose layers have these bytes, in the layout.
-    fn image(&self, layers: &[&[u8]]) -> Descriptor {
+    pub(super) fn image(&self, layers: &[&[u8]]) -> Descriptor {
         let blob = |kind: &str, bytes: &[u8]| {
             let digest = self.layout.put_blob(bytes).unwrap();
             json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
@@ -91,11 +91,11 @@ impl Client {
         )
     }
 
-    fn document(&self, kind: &str, value: &Value) -> Descriptor {
+    pub(super) fn document(&self, kind: &str, value: &Value) -> Descriptor {
         self.layout.put_document(kind, &serde_json::to_vec(value).unwrap()).unwrap()
     }
 
-    fn push(&self, root: &Descriptor, names: &[&str]) -> NetResult<Vec<String>> {
+    pub(super) fn push(&self, root: &Descriptor, names: &[&str]) -> NetResult<Vec<String>> {
         let names: Vec<Reference> =
             names.iter().map(|name| Reference::parse(name).unwrap()).collect();
         let pushed = self.registry.push(&self.layout, root, &names, &Emitter::silent())?;
@@ -104,7 +104,7 @@ impl Client {
 }
 
 /// Lines of a log with numbers for digests, in the order of their first use, and without the query.
-fn numbered(fake: &Fake) -> Vec<String> {
+pub(super) fn numbered(fake: &Fake) -> Vec<String> {
     let mut known: Vec<String> = Vec::new();
     let mut number = |line: String| {
         let Some(at) = line.find("sha256:") else { return line };

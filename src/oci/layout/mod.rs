@@ -6,6 +6,7 @@
 
 pub mod index;
 mod lock;
+mod partial;
 mod transfer;
 
 pub use index::{IndexEntry, LockedIndex, NamedImage, Origin};

@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod bases;
+pub mod faults;
 pub mod foreign;
 pub mod http;
 pub mod leaks;

@@ -19,7 +19,12 @@ pub const LOGIN: &str = "me:pass:word";
 impl Registry {
     /// Plain http, open to all.
     pub fn start(world: &World) -> Self {
-        Self::with(world, "registry", "http: {addr: '127.0.0.1:0'}\n")
+        Self::start_as(world, "registry")
+    }
+
+    /// The same under a name of its own, where there are several.
+    pub fn start_as(world: &World, name: &str) -> Self {
+        Self::with(world, name, "http: {addr: '127.0.0.1:0'}\n")
     }
 
     /// https with an authority of its own, whose certificate comes back, and a password.
