@@ -4,6 +4,7 @@
 //! believed when its blob is there with the right size; anything unreadable is a miss. `cache/selections/<hex>`
 //! remembers the content digest of a selection out of a stage, so that a fully cached build needs no rootfs.
 
+use super::care;
 use super::store::Store;
 use crate::layers::Layer;
 use crate::layers::snapshot::random_id;
@@ -56,7 +57,9 @@ impl StepCache {
 
     /// The record of a step.
     pub fn get(&self, key: &Digest) -> Option<StepRecord> {
-        let text = std::fs::read(self.steps.join(key.hex())).ok()?;
+        let path = self.steps.join(key.hex());
+        let text = std::fs::read(&path).ok()?;
+        care::touch(&path);
         let record: StepRecord = serde_json::from_slice(&text).ok()?;
         (record.version == 1).then_some(record)
     }
@@ -81,7 +84,9 @@ impl StepCache {
 
     /// Remembered content digest of a selection.
     pub fn selection(&self, key: &Digest) -> Option<Digest> {
-        let text = std::fs::read_to_string(self.selections.join(key.hex())).ok()?;
+        let path = self.selections.join(key.hex());
+        let text = std::fs::read_to_string(&path).ok()?;
+        care::touch(&path);
         Digest::parse(text.trim()).ok()
     }
 

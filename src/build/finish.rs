@@ -2,6 +2,7 @@
 
 use super::annotations::{self, Place};
 use super::assemble::{self, Assembled, Form, Types};
+use super::care;
 use super::output;
 use super::request::{BuildOutcome, BuildRequest, OutputKind};
 use super::stage::{self, Builder};
@@ -80,6 +81,7 @@ pub(super) fn finish(builder: &Builder<'_>) -> Result<BuildOutcome> {
         descriptor.set_annotations(noted(Place::IndexDescriptor));
         images.sort_by_key(Platform::of_descriptor);
     }
+    care::room::check(builder.store, builder.emitter)?;
     let names: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
     for tag in &request.tags {
         builder.store.images().set_name(tag, &descriptor, Origin::Built)?;

@@ -3,6 +3,7 @@
 //! A step hands over its change stream and gets a [`Pending`] layer. A few threads take jobs from a bounded queue;
 //! memory is bounded by the queue, not by the size of layers.
 
+use super::care;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::sandbox::Cancel;
@@ -93,7 +94,7 @@ impl Jobs {
                     while let Some(job) = next(&jobs) {
                         let result = match cancel.interrupted() {
                             Some(error) => Err(error),
-                            None => write(&job, &store, compression, &workers),
+                            None => write(&job, &store, compression, &workers, &emitter),
                         };
                         if let Ok(layer) = &result {
                             let digest = layer.digest.to_string();
@@ -130,12 +131,19 @@ fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
     jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-fn write(job: &Job, store: &Store, compression: Compression, workers: &Workers) -> Result<Layer> {
+fn write(
+    job: &Job,
+    store: &Store,
+    compression: Compression,
+    workers: &Workers,
+    emitter: &Emitter,
+) -> Result<Layer> {
     let blob = store.images().blob_writer()?;
     let root = job.snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
     let (blob, layer) = compress_layer(compression, workers, blob, |out| {
         write_layer(&job.changes, root.as_fd(), &job.times, out)
     })?;
+    care::room::check(store, emitter)?;
     blob.commit(&layer.digest)?;
     Ok(layer)
 }

@@ -8,6 +8,7 @@ mod assemble;
 mod binds;
 pub mod blobs;
 pub mod cache;
+pub mod care;
 pub mod carry;
 pub mod check;
 mod devices;
@@ -84,6 +85,7 @@ impl Session {
         emitter: &Emitter,
     ) -> Result<BuildOutcome> {
         build_with(&mut self.worker, request, store, emitter)
+            .inspect_err(|_| care::room::settle(store))
     }
 }
 
@@ -94,8 +96,10 @@ fn build_with(
     emitter: &Emitter,
 ) -> Result<BuildOutcome> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
+    care::room::check(store, emitter)?;
     let engine = load::find_engine(request)?;
     let planned = check::plan_all(&dockerfile, request, store, emitter)?;
+    care::room::check(store, emitter)?;
     planning::warn_of_filter(&request.no_cache_stages, &dockerfile, emitter);
     planning::check_entitlements(&planned.plan, request)?;
     finish::check(request, &planned.plan)?;

@@ -3,6 +3,7 @@
 //! A missing target is made in a directory of its own that lies between the base and the upper directory of the
 //! overlay. So it exists for the RUN, and nothing has to be taken out of the layer afterwards (design §10.10).
 
+use super::care;
 use super::devices::Edits;
 use super::secrets::Private;
 use super::store::Store;
@@ -369,15 +370,18 @@ fn cache_directory(
     for number in 0..1000 {
         let name = if number == 0 { name.clone() } else { format!("{name}-{number}") };
         let path = store.sub("mounts").join(&name);
-        if sharing == CacheSharing::Shared {
-            return Ok((path, None));
-        }
         let what = || format!("cannot lock the cache mount `{id}`");
+        let stamp = store.sub("locks").join(format!("mount-{name}"));
         let lock = File::options()
             .create(true)
             .append(true)
-            .open(store.sub("locks").join(format!("mount-{name}")))
+            .open(&stamp)
             .or_error(ErrorKind::Environment, what)?;
+        // Its time says when the mount was used last.
+        care::touch(&stamp);
+        if sharing == CacheSharing::Shared {
+            return Ok((path, None));
+        }
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok((path, Some(lock))),

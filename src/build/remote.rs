@@ -108,7 +108,11 @@ impl Builder<'_> {
                 let modified = sources.bring(url, file)?;
                 let path = dir.path().join(name);
                 let what = || format!("cannot store {url}");
-                std::fs::copy(self.store.images().blob_path(&file.digest), &path)
+                let blob = self.store.images().open_plain(&file.digest)?;
+                let mut blob =
+                    blob.ok_or_else(|| Error::environment(what()).hint("build again"))?;
+                File::create(&path)
+                    .and_then(|mut file| std::io::copy(&mut blob, &mut file))
                     .and_then(|_| settle(&path, modified.unwrap_or(0)))
                     .or_error(ErrorKind::Environment, what)?;
             }

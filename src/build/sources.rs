@@ -5,6 +5,7 @@
 //! `cache/git` names. A lock file says what things are without asking; offline nobody is asked at all.
 
 use super::cache::write_atomic;
+use super::care;
 use super::carry::Carried;
 use super::lock::{LockMode, Locks};
 use super::logins;
@@ -22,7 +23,6 @@ use crate::oci::git_url::GitUrl;
 use crate::progress::Emitter;
 use crate::sys::{SysResultExt, fs};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io::BufReader;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -115,6 +115,8 @@ impl Sources<'_> {
     /// Fetches a file whose digest is known, unless it is here; gives its time. `pinned` says where the digest is from.
     fn fetch(&self, url: &str, digest: &Digest, pinned: &str) -> Result<Option<i64>> {
         let here = self.store.images().has_blob(digest);
+        // A record that is used stays longer.
+        care::touch(&self.file_record(url));
         let record = read_file_record(&self.file_record(url)).filter(|(known, _)| known == digest);
         if let (true, Some((_, validators))) = (here, record) {
             return Ok(validators.modified());
@@ -274,6 +276,7 @@ impl Sources<'_> {
     }
 
     fn tree(&self, url: &GitUrl, commit: &str) -> Option<(Digest, i64)> {
+        care::touch(&self.tree_record(url, commit));
         let text = std::fs::read(self.tree_record(url, commit)).ok()?;
         let record: TreeRecord = serde_json::from_slice(&text).ok()?;
         let digest = Digest::parse(&record.digest).ok()?;
@@ -284,8 +287,8 @@ impl Sources<'_> {
     fn unpack_tree(&self, digest: &Digest, dir: &Path) -> Result<()> {
         let what = || "cannot read the files of a commit".to_owned();
         let root = fs::open_dir_path(dir).or_error(ErrorKind::Environment, what)?;
-        let path = self.store.images().blob_path(digest);
-        let file = File::open(path).or_error(ErrorKind::Environment, what)?;
+        let file = self.store.images().open_plain(digest)?;
+        let file = file.ok_or_else(|| Error::environment(what()).hint("load them again"))?;
         let options =
             ApplyOptions { owner: false, keep_root: false, ..ApplyOptions::archive(Devices::Skip) };
         apply(BufReader::with_capacity(1 << 18, file), root.as_fd(), &options).map(drop)

@@ -5,6 +5,7 @@
 
 use super::assemble::HistoryItem;
 use super::cache::{self, StepCache, StepRecord};
+use super::care;
 use super::images::BaseImage;
 use super::jobs::{Job, Jobs, Pending};
 use super::keys;
@@ -270,6 +271,8 @@ impl Builder<'_> {
     /// The layer of a record in the wanted variant, when its blob is there.
     fn usable<'r>(&self, key: &Digest, record: &'r StepRecord) -> Option<(&'r StepRecord, Layer)> {
         let layer = record.layers.get(&self.variant)?;
+        // Marks it as used, which its stamp does not show.
+        self.store.images().blob_size(&layer.digest)?;
         let found = cache::stamp(&self.store.images().blob_path(&layer.digest))?;
         if found.0 != layer.size {
             return None;
@@ -372,6 +375,7 @@ impl Builder<'_> {
         self.work((&draft, stage), step, prepared, id, tools.worker)?;
         let changes =
             diff::diff_overlay(draft.upper(), Some(draft.below()?), &tools.diff_options())?;
+        care::room::check(self.store, self.emitter)?;
         if changes.is_empty() {
             return Ok(Done { tree: parent, own: None, changes });
         }

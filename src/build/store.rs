@@ -1,12 +1,12 @@
 //! The store directory (docs/store.md): images, step records, snapshots, cache mounts, locks.
 //!
-//! Any number of builds share it. A build holds a shared lock on `locks/store`; `prune` an exclusive one. What
-//! cannot be read here is a cache miss; a newer version of the directory is refused.
+//! Any number of processes share it; [`super::care`] says how they see each other. What cannot be read here is a cache
+//! miss; a newer version of the directory is refused.
 
+use super::care::Lease;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::oci::layout::Layout;
 use crate::sys::{SysResultExt, fs};
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -19,48 +19,43 @@ pub struct Store {
     path: PathBuf,
     dir: OwnedFd,
     images: Layout,
-    _lock: File,
+    lease: Lease,
+    limit: Option<u64>,
 }
 
 impl Store {
-    /// Opens a store, making it when it does not exist, and takes the shared lock.
+    /// Opens a store, making it when it does not exist, and says that it is in use.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::open_with(path, |lock| lock.lock_shared().map(|()| true))
-    }
-
-    /// Opens a store for itself alone; fails when anybody else uses it.
-    pub fn open_alone(path: &Path) -> Result<Self> {
-        Self::open_with(path, |lock| match lock.try_lock() {
-            Ok(()) => Ok(true),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(false),
-            Err(std::fs::TryLockError::Error(error)) => Err(error),
-        })
-    }
-
-    fn open_with(path: &Path, take: impl Fn(&File) -> std::io::Result<bool>) -> Result<Self> {
         let what = || format!("cannot use the store {}", path.display());
         let hint = "choose another directory with `--root` or NATIVEBUILD_ROOT";
         let made = || -> Result<OwnedFd> {
             std::fs::create_dir_all(path).or_error(ErrorKind::Environment, what)?;
             let dir = fs::open_dir_path(path).or_error(ErrorKind::Environment, what)?;
             check_version(path)?;
-            for name in ["snapshots", "cache", "mounts", "tmp", "trash", "locks", "logs"] {
+            for name in ["snapshots", "cache", "mounts", "tmp", "trash", "locks/use", "logs"] {
                 std::fs::create_dir_all(path.join(name)).or_error(ErrorKind::Environment, what)?;
             }
             Ok(dir)
         };
         let dir = made().map_err(|error| error.hint(hint))?;
-        let lock = File::options()
-            .create(true)
-            .append(true)
-            .open(path.join("locks/store"))
-            .or_error(ErrorKind::Environment, what)?;
-        if !take(&lock).or_error(ErrorKind::Environment, what)? {
-            return Err(Error::environment(format!("the store {} is in use", path.display()))
-                .hint("wait until the builds in it are done"));
-        }
-        let images = Layout::create(path.join("images"))?;
-        Ok(Self { path: path.to_owned(), dir, images, _lock: lock })
+        let lease = Lease::take(path).or_error(ErrorKind::Environment, what)?;
+        let images = Layout::create(path.join("images"))?.stamping(Lease::gate(path));
+        Ok(Self { path: path.to_owned(), dir, images, lease, limit: None })
+    }
+
+    /// The same store, in which a build keeps to a limit in bytes.
+    pub fn limited(self, limit: Option<u64>) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// The limit in bytes that a build keeps to.
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// Says that this process uses the store.
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     /// Its path.

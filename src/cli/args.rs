@@ -3,6 +3,7 @@
 use super::compat::real::RealArgs;
 use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
+use super::du::DuArgs;
 use super::kaniko::KanikoArgs;
 use super::login::{LoginArgs, LogoutArgs};
 use super::logins::AuthArgs;
@@ -120,6 +121,10 @@ pub struct BuildArgs {
     /// Build with exactly what `nativebuild.lock` has, and fail where it has nothing
     #[arg(long, conflicts_with = "lock")]
     pub locked: bool,
+    /// Most bytes that the store may have, for example `20GB`: what nothing uses is removed, then the build fails
+    /// [default: NATIVEBUILD_MAX_STORE]
+    #[arg(long, value_name = "SIZE")]
+    pub max_store: Option<String>,
     /// Network of RUN: none, host, or default (host for now)
     #[arg(long, value_enum, default_value = "default")]
     pub network: Network,
@@ -293,6 +298,8 @@ pub enum ImageCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Show what takes how much space
+    Du(DuArgs),
     /// List images
     Ls {
         /// As JSON
@@ -369,11 +376,26 @@ pub enum Format {
 }
 
 /// `nativebuild prune`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct PruneArgs {
-    /// Also remove the step cache and all snapshots
-    #[arg(long)]
+    /// Remove everything that no named image and no running build needs, not only what was left behind
+    #[arg(short, long)]
     pub all: bool,
+    /// Remove what was not used for so long, for example `24h` or `7d`
+    #[arg(long, value_name = "TIME")]
+    pub older_than: Option<String>,
+    /// The same as docker writes it: `until=24h`
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// Remove the least recently used until the store has no more than so many bytes, for example `10GB`
+    #[arg(long, value_name = "SIZE")]
+    pub keep_storage: Option<String>,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Accepted: nothing is asked here
+    #[arg(short, long, hide = true)]
+    pub force: bool,
     /// Where images and the cache are kept
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,

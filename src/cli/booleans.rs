@@ -54,7 +54,8 @@ fn switches(root: &Command, args: &[OsString]) -> BTreeSet<String> {
         let all = arg.get_long().into_iter().chain(aliases).map(str::to_owned);
         all.collect::<Vec<_>>()
     };
-    command.get_arguments().filter(is_switch).flat_map(names).collect()
+    let global = root.get_arguments().filter(|arg| arg.is_global_set());
+    command.get_arguments().chain(global).filter(is_switch).flat_map(names).collect()
 }
 
 #[cfg(test)]
@@ -76,6 +77,7 @@ mod tests {
         check(&["n", "build", "--target=true"], &["n", "build", "--target=true"]);
         check(&["n", "build", "--", "--load=true"], &["n", "build", "--", "--load=true"]);
         check(&["n", "image", "ls", "--json=true"], &["n", "image", "ls", "--json"]);
+        check(&["n", "image", "ls", "--offline=true"], &["n", "image", "ls", "--offline"]);
         check(&["n", "build", "--squash=false", "--pull=true"], &["n", "build", "--pull=true"]);
     }
 }

@@ -41,7 +41,8 @@ pub(super) fn carry_out(
     let form = form(&args, environment, style)?;
     let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
     let store = environment.store(args.root.as_ref()).and_then(|path| Store::open(&path));
-    let store = store.map(Arc::new);
+    let limit = environment.store_limit(args.max_store.as_ref())?;
+    let store = store.map(|store| Arc::new(store.limited(limit)));
     // Checking also works where there is no place for a store.
     let store = if call.method == Method::Build { Some(store?) } else { store.ok() };
     let locks = locks::open(&args)?;

@@ -295,9 +295,10 @@ impl Opener<'_> {
         let sources = self.sources().ok_or_else(none)?;
         let file = sources.file(url, None)?;
         let modified = sources.bring(url, &file)?;
-        let path = sources.store.images().blob_path(&file.digest);
-        let opened = File::open(path)
-            .or_error(ErrorKind::Environment, || format!("cannot read {url} from the store"))?;
+        let opened = sources.store.images().open_plain(&file.digest)?;
+        let opened = opened.ok_or_else(|| {
+            Error::environment(format!("cannot read {url} from the store")).hint("build again")
+        })?;
         self.times.extend(modified.map(|time| (name.to_owned(), time)));
         self.unpack(opened, url)
     }

@@ -30,6 +30,17 @@ impl Environment {
         Self { all: set.iter().map(|(name, value)| (name.into(), value.into())).collect() }
     }
 
+    /// Most bytes that a build lets the store have: the flag, else NATIVEBUILD_MAX_STORE.
+    pub(super) fn store_limit(&self, flag: Option<&String>) -> Result<Option<u64>> {
+        const VARIABLE: &str = "NATIVEBUILD_MAX_STORE";
+        let (text, from) = match (flag, self.text(VARIABLE)) {
+            (Some(text), _) => (text.clone(), "--max-store"),
+            (None, Some(text)) => (text, VARIABLE),
+            (None, None) => return Ok(None),
+        };
+        super::values::bytes(&text, from).map(Some)
+    }
+
     /// Lets [`Self::offline`] be true.
     pub(super) fn go_offline(&mut self) {
         self.all.insert(0, (OFFLINE.into(), "1".into()));

@@ -3,7 +3,7 @@
 use super::args::{Format, ImageArgs, ImageCommand};
 use super::environment::Environment;
 use super::report::Style;
-use super::{prefetch, print_data};
+use super::{du, prefetch, print_data};
 use crate::build::images;
 use crate::build::output;
 use crate::build::packer::Packer;
@@ -30,6 +30,7 @@ pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> R
             None => load(&store, &source, all),
         },
         ImageCommand::Prefetch(args) => prefetch::run(&args, &store, environment, style),
+        ImageCommand::Du(args) => du::run(args, &store, environment),
         ImageCommand::Ls { json } => list(&store, json),
         ImageCommand::Inspect { name, platform, raw } => {
             inspect(&store, &name, platform.as_deref(), raw)

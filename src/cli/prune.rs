@@ -1,54 +1,45 @@
-//! `nativebuild prune`: removes what no image and no running build needs.
+//! `nativebuild prune`: removes what no image and no running build needs (docs/store.md "Removing").
 
 use super::args::PruneArgs;
 use super::environment::Environment;
-use crate::build::blobs;
+use super::values;
+use crate::build::care::prune::{self, Policy};
+use crate::build::care::usage::Kind;
 use crate::build::store::Store;
 use crate::build::worker::Worker;
-use crate::error::{ErrorKind, Result, ResultExt};
+use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
-use std::sync::Arc;
+use std::fmt::Write;
 
 pub(super) fn run(args: &PruneArgs, environment: &Environment) -> Result<()> {
-    let path = environment.store(args.root.as_ref())?;
-    let store = Arc::new(Store::open_alone(&path)?);
-    let mut doomed: Vec<(&str, String)> = Vec::new();
-    for dir in ["tmp", "trash", "logs"] {
-        doomed.extend(names(&store, dir)?.into_iter().map(|name| (dir, name)));
+    let mut age = args.older_than.as_deref().map(|text| values::age(text, "--older-than"));
+    for filter in &args.filter {
+        let Some(text) = filter.strip_prefix("until=") else {
+            return Err(Error::usage(format!("unknown filter `{filter}`"))
+                .hint("`until=TIME` is the one that there is, for example `until=24h`"));
+        };
+        age = Some(values::age(text, "--filter until"));
     }
-    for name in names(&store, "snapshots")? {
-        let own = store.sub("snapshots").join(&name);
-        // Without its description a snapshot was never finished.
-        if name.bytes().all(|b| b.is_ascii_hexdigit()) && !own.join("meta.json").exists() {
-            doomed.push(("snapshots", name));
-        }
-    }
-    let mut freed = blobs::remove_unfinished(&store)?;
-    if args.all {
-        doomed.retain(|(dir, _)| *dir != "snapshots");
-        for dir in ["snapshots", "cache", "mounts"] {
-            doomed.extend(names(&store, dir)?.into_iter().map(|name| (dir, name)));
-        }
-        freed += blobs::remove_unreferenced(&store)?;
-    }
+    let before = age.transpose()?.map(|age| now().saturating_sub(age));
+    let keep = args.keep_storage.as_deref();
+    let keep = keep.map(|text| values::bytes(text, "--keep-storage")).transpose()?;
+    let policy = Policy { all: args.all, before, keep, own: false, dry_run: args.dry_run };
+    let store = Store::open(&environment.store(args.root.as_ref())?)?;
     // Files of snapshots belong to subordinate ids: only inside their namespace may we remove them.
-    let worker = Worker::enter(&store, &environment.account(None), &Places::default())?;
-    for (dir, name) in &doomed {
-        worker.remove(&store, dir, name)?;
+    let _worker = Worker::enter(&store, &environment.account(None), &Places::default())?;
+    let pruned = prune::run(&store, &policy)?;
+    let mut text = String::new();
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    for kind in Kind::ALL {
+        if let Some((count, bytes)) = pruned.removed.get(&kind) {
+            let _to_string = writeln!(text, "{verb} {count} {}: {bytes} bytes", kind.name());
+        }
     }
-    super::print_data(
-        format!("removed {} directory entries, {freed} bytes of blobs\n", doomed.len()).as_bytes(),
-    )
+    let freed = if args.dry_run { "would free" } else { "freed" };
+    let _to_string = writeln!(text, "{freed} {} bytes, {} are left", pruned.bytes(), pruned.left);
+    super::print_data(text.as_bytes())
 }
 
-fn names(store: &Store, dir: &str) -> Result<Vec<String>> {
-    let path = store.sub(dir);
-    let what = || format!("cannot list {}", path.display());
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(&path).or_error(ErrorKind::Environment, what)? {
-        let entry = entry.or_error(ErrorKind::Environment, what)?;
-        found.push(entry.file_name().to_string_lossy().into_owned());
-    }
-    found.sort();
-    Ok(found)
+fn now() -> i64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec
 }

@@ -29,6 +29,8 @@ const VERBS: [&str; 15] = [
 const KANIKO: [&str; 2] = ["executor", "kaniko-executor"];
 /// Verbs with LinuxKit's options.
 const LINUXKIT: [&str; 3] = ["cache", "package", "pkg"];
+/// A switch of all verbs.
+const OFFLINE: &str = "--offline";
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// Puts the verb in where it was left out. A verb wins over a directory of that name.
@@ -41,6 +43,17 @@ pub(super) fn expand(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
         }
         return Ok(args);
     }
+    // It belongs to no verb, and none is to be guessed from it.
+    let offline = args.iter().skip(1).take_while(|arg| *arg == OFFLINE).count();
+    args.drain(1..=offline);
+    let mut args = expand_verb(args)?;
+    if offline > 0 {
+        args.insert(1, OFFLINE.into());
+    }
+    Ok(args)
+}
+
+fn expand_verb(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
     let Some(first) = args.get(1) else { return Ok(args) };
     let text = first.to_string_lossy().into_owned();
     if OWN_FLAGS.contains(&text.as_str()) {
@@ -114,7 +127,7 @@ fn long_options() -> BTreeSet<String> {
     let cli = Cli::command();
     let mut waiting: Vec<&clap::Command> =
         cli.get_subcommands().filter(|verb| LINUXKIT.contains(&verb.get_name())).collect();
-    let mut known = BTreeSet::new();
+    let mut known = BTreeSet::from([OFFLINE.trim_start_matches('-').to_owned()]);
     while let Some(command) = waiting.pop() {
         known.extend(command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)));
         waiting.extend(command.get_subcommands());
@@ -158,6 +171,10 @@ mod tests {
         assert_eq!(expanded(&["--no-cache", path]).unwrap(), ["build", "--no-cache", path]);
         assert_eq!(expanded(&["--version"]).unwrap(), ["--version"]);
         assert_eq!(expanded(&["image", "ls"]).unwrap(), ["image", "ls"]);
+        assert_eq!(expanded(&["--offline", path]).unwrap(), ["--offline", "build", path]);
+        let twice = expanded(&["--offline", "--offline", "image", "ls"]);
+        assert_eq!(twice.unwrap(), ["--offline", "image", "ls"]);
+        assert_eq!(expanded(&["--offline"]).unwrap(), ["--offline"]);
         assert!(expanded(&["biuld", "."]).unwrap_err().contains("nativebuild build"));
     }
     #[test]

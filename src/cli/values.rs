@@ -201,3 +201,36 @@ pub(super) fn directories(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     }
     Ok(paths.to_vec())
 }
+/// A number of bytes: `10GB`, `512m`.
+pub(super) fn bytes(text: &str, from: &str) -> Result<u64> {
+    crate::plan::size(text.trim()).ok_or_else(|| {
+        Error::usage(format!("bad size `{text}` of {from}"))
+            .hint("write a number and perhaps k, m or g behind it, for example `20g`")
+    })
+}
+
+/// A time in seconds: `90s`, `24h`, `1h30m`, `7d`.
+pub(super) fn age(text: &str, from: &str) -> Result<i64> {
+    let bad = || {
+        Error::usage(format!("bad time `{text}` of {from}"))
+            .hint("write numbers and s, m, h, d or w behind them, for example `24h` or `7d`")
+    };
+    let mut seconds: i64 = 0;
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let unit = match rest.as_bytes()[end] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            b'd' => 86_400,
+            b'w' => 7 * 86_400,
+            _ => return Err(bad()),
+        };
+        let number: i64 = rest[..end].parse().map_err(|_| bad())?;
+        let more = number.checked_mul(unit).ok_or_else(bad)?;
+        seconds = seconds.checked_add(more).ok_or_else(bad)?;
+        rest = &rest[end + 1..];
+    }
+    if text.trim().is_empty() { Err(bad()) } else { Ok(seconds) }
+}

@@ -134,7 +134,7 @@ impl Remote {
     /// False: it is not there. What is wrong here is an error.
     fn absent(&self, reference: &Reference, error: NetError) -> Result<bool> {
         match error.trouble() {
-            Trouble::NotFound => return Ok(false),
+            Trouble::NotFound | Trouble::Offline => return Ok(false),
             Trouble::Local => return Err(error.into()),
             Trouble::Unreachable => {
                 let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);

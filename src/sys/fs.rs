@@ -265,6 +265,14 @@ pub fn chmod(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<()> {
         .named(|| format!("fchmodat({}, {mode:o})", show(name)))
 }
 
+/// Gives a name the times of now.
+pub fn touch(dir: impl AsFd, name: &[u8]) -> SysResult<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: rfs::UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    rfs::utimensat(dir.as_fd(), name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .named(|| format!("utimensat({})", show(name)))
+}
+
 /// Sets the modification (and access) time of a name, of a link itself.
 pub fn set_mtime(dir: impl AsFd, name: &[u8], mtime: (i64, u32)) -> SysResult<()> {
     let dir = dir.as_fd();

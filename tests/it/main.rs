@@ -13,6 +13,7 @@
 mod support;
 
 mod basics;
+mod care;
 mod checks;
 mod conformance;
 mod contexts;

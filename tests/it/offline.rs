@@ -12,12 +12,17 @@ const EPOCH: [&str; 2] = ["--source-date-epoch", "1700000000"];
 
 /// Publishes the small base image as `NAME` of a registry.
 fn publish(world: &World, registry: &Registry, name: &str) -> String {
+    publish_as(world, registry, "base", name)
+}
+
+/// Publishes an image of the store, with all its platforms.
+fn publish_as(world: &World, registry: &Registry, image: &str, name: &str) -> String {
     let archive = world.path("out/base.tar");
     let full = format!("{}/{name}", registry.address);
-    let save = ["image", "save", "base", "-o", archive.to_str().unwrap()];
+    let save = ["image", "save", image, "-o", archive.to_str().unwrap()];
     world.run(save).ok();
     let mut copy = Command::new("skopeo");
-    copy.args(["copy", "--quiet", "--dest-tls-verify=false"]);
+    copy.args(["copy", "--quiet", "--all", "--dest-tls-verify=false"]);
     copy.arg(format!("oci-archive:{}", archive.display())).arg(format!("docker://{full}"));
     Said::of(copy.output().unwrap()).ok();
     fs::remove_file(archive).unwrap();
@@ -310,5 +315,201 @@ fn offline_says_what_is_missing_and_how_to_bring_it() {
         };
         with("1").failed(3);
         with("0").ok();
+    }
+}
+
+#[test]
+fn all_platforms_and_what_a_base_asks_for_cross_the_gap() {
+    if !peers() {
+        return;
+    }
+    for world in World::each() {
+        let world = world.with_base();
+        let registry = Registry::start(&world);
+        let web = Web::start();
+        web.put("/onbuild", Page::new("asked for by the base"));
+        for (platform, rest) in [("linux/amd64", None), ("linux/arm64/v8", Some("--add"))] {
+            let tar = empty(&world);
+            let import = ["image", "import", "multi", &tar, "--platform", platform];
+            world.run(import.iter().copied().chain(rest)).ok();
+        }
+        let base = publish_as(&world, &registry, "multi", "multi:1");
+        world.run(["image", "rm", "multi"]).ok();
+        let onbuild = format!("FROM base\nONBUILD ADD {} /o\n", web.url("/onbuild"));
+        world.build(&onbuild, &["-t", "onbuild"]).ok();
+        let above = publish_as(&world, &registry, "onbuild", "onbuild:1");
+        world.run(["image", "rm", "onbuild"]).ok();
+        let both = "linux/amd64,linux/arm64";
+        let text = format!(
+            "ARG BASE\nFROM {above} AS above\nFROM $BASE AS middle\nCOPY --from=above /o /o\nFROM scratch AS unused\n"
+        );
+        let target =
+            ["--build-arg", &format!("BASE={base}"), "--target", "middle", "--platform", both];
+        let rest = [&EPOCH[..], &target].concat();
+        let online = world.build(&text, &rest).ok();
+        let dockerfile = world.context().join("Dockerfile");
+        let dir = world.path("gap");
+        let dir = dir.to_str().unwrap();
+        let prefetch = ["image", "prefetch", "-f", dockerfile.to_str().unwrap(), "-o", dir];
+        let listed = world.run([&prefetch[..], &target].concat()).ok();
+        assert_eq!(listed.lines().count(), 3, "{listed}");
+        let platforms: Vec<String> = lock(&world)["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| format!("{} {}", entry["kind"], entry["platform"]))
+            .collect();
+        assert_eq!(
+            platforms,
+            [
+                "\"file\" null",
+                "\"image\" \"linux/amd64\"",
+                "\"image\" \"linux/arm64\"",
+                "\"image\" \"linux/amd64\"",
+                "\"image\" \"linux/arm64\"",
+            ]
+        );
+        // Again it is all there, also without a network, and the layout stays the same.
+        let index = fs::read(world.path("gap/index.json")).unwrap();
+        let again = world.run([&prefetch[..], &target, &["--offline"]].concat());
+        assert_eq!(
+            again.failed(3).lines().next().unwrap(),
+            format!("error: {} cannot be asked for", web.url("/onbuild"))
+        );
+        assert_eq!(world.run([&prefetch[..], &target].concat()).ok(), listed);
+        assert_eq!(fs::read(world.path("gap/index.json")).unwrap(), index);
+
+        drop(registry);
+        let other =
+            if world.who() == crate::support::Who::Root { World::root() } else { World::user() };
+        let other = other.unwrap();
+        copy_context(&world, &other);
+        other.give();
+        let locked = [&["--offline", "--locked"][..], &rest].concat();
+        let missing = other.build(&text, &locked).failed(1);
+        assert!(missing.contains("is not in the store for linux/amd64"), "{missing}");
+        assert!(missing.contains("the lock file pins it to this digest"), "{missing}");
+        make_readable(&world);
+        other.run(["image", "load", dir]).ok();
+        assert_eq!(other.build(&text, &locked).ok(), online);
+        // A store that was pruned of what nobody uses keeps what was loaded; one that is emptied does not.
+        other.run(["prune"]).ok();
+        assert_eq!(other.build(&text, &[&locked[..], &["--no-cache"]].concat()).ok(), online);
+        other.run(["prune", "--all"]).ok();
+        let missing = other.build(&text, &[&locked[..], &["--no-cache"]].concat()).failed(3);
+        assert!(missing.contains("/onbuild is not in the store"), "{missing}");
+    }
+}
+
+/// What was damaged on the way is refused, and nothing comes in.
+#[test]
+fn a_collection_that_was_damaged_is_refused() {
+    let world = World::new().with_base();
+    world.file("Dockerfile", "FROM base\n");
+    let (file, dir) = (world.context().join("Dockerfile"), world.path("gap"));
+    let (file, dir) = (file.to_str().unwrap(), dir.to_str().unwrap());
+    world.run(["image", "prefetch", "-f", file, "-o", dir, "--offline"]).ok();
+    let blobs = fs::read_dir(world.path("gap/blobs/sha256")).unwrap().map(Result::unwrap);
+    let largest = blobs.max_by_key(|entry| entry.metadata().unwrap().len()).unwrap().path();
+    let mut bytes = fs::read(&largest).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&largest, bytes).unwrap();
+    let fresh = world.path("fresh");
+    let load = ["image", "load", dir, "--root", fresh.to_str().unwrap()];
+    let said = world.run(load).failed(1);
+    assert!(said.starts_with(&format!("error: cannot load `{dir}`\n")), "{said}");
+    let names = world.run(["image", "ls", "--json", "--root", fresh.to_str().unwrap()]).ok();
+    assert_eq!(names, "[]\n");
+    // What an artifact says is checked as well.
+    let index = world.path("gap/index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    fs::write(&index, text.replace("nativebuild.lock.v1", "nativebuild.lock.v2")).unwrap();
+    let said = world.run(load);
+    assert!(said.stderr.contains("there are 2 images in it"), "{}", said.stderr);
+}
+
+/// The directory of a test is its user's alone.
+fn make_readable(world: &World) {
+    let dir = world.path("gap");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(dir.parent().unwrap(), mode).unwrap();
+}
+
+#[test]
+fn packages_share_the_lock_file_of_their_repository() {
+    if !peers() {
+        return;
+    }
+    for world in crate::linuxkit::world(World::each()) {
+        let registry = Registry::start(&world);
+        let base = publish(&world, &registry, "base:1");
+        let images = world.run(["image", "ls", "--json"]).ok();
+        let images: serde_json::Value = serde_json::from_str(&images).unwrap();
+        let digest = images[0]["digest"].as_str().unwrap();
+        let needed = format!("{}/base@{digest}", registry.address);
+        let web = Web::start();
+        web.put("/f", Page::new("one").with("last-modified", MODIFIED));
+        let yml =
+            |name: &str, rest: &str| format!("image: {name}\norg: acme\narches: [amd64]\n{rest}");
+        let depends = format!(
+            "depends:\n  docker-images:\n    target-dir: in\n    list:\n      - {needed}\n"
+        );
+        let first = format!("FROM {base}\nCOPY . /\nADD {} /\n", web.url("/f"));
+        crate::linuxkit::commit(
+            &world,
+            &[
+                (".gitignore", "in/\n"),
+                ("pkg/first/build.yml", &yml("first", "")),
+                ("pkg/first/Dockerfile", &first),
+                ("pkg/second/build.yml", &yml("second", &depends)),
+                ("pkg/second/Dockerfile", "FROM scratch\nCOPY in /in\n"),
+            ],
+        );
+        let pkg = |world: &World, args: &[&str]| crate::linuxkit::pkg(world, args);
+        let build = |world: &World, flags: &[&str]| {
+            let all = [&["pkg", "build", "--force"], flags, &["pkg/first", "pkg/second"]].concat();
+            pkg(world, &all)
+        };
+        let digests = |world: &World| -> Vec<String> {
+            let all = pkg(world, &["cache", "ls"]).ok();
+            all.lines().skip(1).map(|line| line.split_whitespace().take(2).collect()).collect()
+        };
+        let missing = build(&world, &["--locked"]).failed(1);
+        assert!(missing.contains("context/nativebuild.lock\n"), "{missing}");
+        build(&world, &["--lock"]).ok();
+        let expected = digests(&world);
+        let kinds: Vec<String> = lock(&world)["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["text"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(kinds, [web.url("/f"), base.clone(), needed.clone()]);
+
+        let dir = world.path("gap");
+        let dir = dir.to_str().unwrap();
+        let files = ["pkg/first/build.yml", "pkg/second/build.yml"];
+        let prefetch = [&["image", "prefetch", "-f"][..], &files, &["-o", dir]].concat();
+        let listed = pkg(&world, &prefetch).ok();
+        assert_eq!(listed.lines().count(), 3, "{listed}");
+        drop(registry);
+        web.put("/f", Page::new("two"));
+        web.log();
+        pkg(&world, &["cache", "clean"]).ok();
+        let said = build(&world, &["--offline", "--locked", "--disable-cache"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert!(!said.stderr.contains("counts as one that has nothing"), "{}", said.stderr);
+        assert_eq!(digests(&world), expected);
+
+        let other =
+            if world.who() == crate::support::Who::Root { World::root() } else { World::user() };
+        let other = other.unwrap();
+        copy_context(&world, &other);
+        other.give();
+        make_readable(&world);
+        pkg(&other, &["image", "load", dir]).ok();
+        build(&other, &["--offline", "--locked"]).ok();
+        assert_eq!(digests(&other), expected);
+        assert_eq!(web.log(), Vec::<String>::new());
     }
 }

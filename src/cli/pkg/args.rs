@@ -229,6 +229,9 @@ pub struct PkgBuildArgs {
     /// Directory with qemu-user programs; may be repeated [default: PATH]
     #[arg(long = "qemu-dir", value_name = "DIR")]
     pub qemu_dirs: Vec<PathBuf>,
+    /// Most bytes that the store may have, for example `20GB` [default: NATIVEBUILD_MAX_STORE]
+    #[arg(long, value_name = "SIZE")]
+    pub max_store: Option<String>,
     /// Image with qemu-user programs
     #[arg(long, value_name = "NAME")]
     pub qemu_image: Option<String>,

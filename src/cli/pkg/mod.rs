@@ -130,7 +130,9 @@ fn build(
     // All packages are read before the first one is built.
     let packages =
         dirs.iter().map(|dir| Package::load(dir, &options.package)).collect::<Result<Vec<_>>>()?;
-    let store = Arc::new(Store::open(&environment.store(common.root.as_ref())?)?);
+    let limit = environment.store_limit(args.max_store.as_ref())?;
+    let store = Store::open(&environment.store(common.root.as_ref())?)?.limited(limit);
+    let store = Arc::new(store);
     let cache = PkgCache::open_or_create(environment.linuxkit_cache(common.cache.as_ref())?)?;
     let say = |line: &str| {
         let text = if common.quiet { String::new() } else { format!("{line}\n") };
@@ -298,7 +300,11 @@ fn build_options(
 
 /// The builder that LinuxKit means is BuildKit's; ours is the store.
 fn builder(command: BuilderCommand, common: &PkgCommon, environment: &Environment) -> Result<()> {
-    let prune = super::args::PruneArgs { all: true, root: common.root.clone() };
+    let prune = super::args::PruneArgs {
+        all: true,
+        root: common.root.clone(),
+        ..super::args::PruneArgs::default()
+    };
     match command {
         BuilderCommand::Prune => super::prune::run(&prune, environment),
         BuilderCommand::Du => {

@@ -38,6 +38,7 @@ const MARKER_TEXT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
+    gate: Option<PathBuf>,
 }
 
 impl Layout {
@@ -57,7 +58,7 @@ impl Layout {
                 version.unwrap_or_default()
             )));
         }
-        Ok(Self { root })
+        Ok(Self { root, gate: None })
     }
 
     /// Makes a layout, or opens the one that is there. A directory with other content is refused.
@@ -86,10 +87,17 @@ impl Layout {
             }
         }
         fs::create_dir_all(root.join("blobs/sha256")).or_error(ErrorKind::Environment, fail)?;
-        let layout = Self { root };
+        let layout = Self { root, gate: None };
         layout.write_if_absent("index.json", index::EMPTY.as_bytes())?;
         layout.write_if_absent(MARKER, marker.as_bytes())?;
         Layout::open(layout.root)
+    }
+
+    /// The same layout, which from now on stamps the blobs that are looked at with the time of access, so that whoever
+    /// removes unused ones sees which are in use. Removing happens under an exclusive lock on the file `gate`: a blob
+    /// that seems to be missing is looked for once more under a shared one.
+    pub fn stamping(self, gate: PathBuf) -> Self {
+        Self { gate: Some(gate), ..self }
     }
 
     /// The directory.
@@ -109,8 +117,22 @@ impl Layout {
 
     /// Size of a blob, `None` when it is not here.
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
-        let metadata = fs::metadata(self.blob_path(digest)).ok()?;
+        let path = self.blob_path(digest);
+        if let Some(gate) = &self.gate
+            && !use_stamp(&path)
+        {
+            pass(gate);
+            if !use_stamp(&path) {
+                return None;
+            }
+        }
+        let metadata = fs::metadata(path).ok()?;
         metadata.is_file().then_some(metadata.len())
+    }
+
+    /// Opens a blob without verifying it; `None` when it is not here.
+    pub fn open_plain(&self, digest: &Digest) -> Result<Option<File>> {
+        Ok(self.open_raw(digest)?.map(|(file, _)| file))
     }
 
     /// True when the blob is here and has the size that its descriptor says.
@@ -217,7 +239,15 @@ impl Layout {
     fn open_raw(&self, digest: &Digest) -> Result<Option<(File, u64)>> {
         // A blob that is a pipe or a device would hang or lie; only regular files are opened.
         let Some(size) = self.blob_size(digest) else { return Ok(None) };
-        match File::open(self.blob_path(digest)) {
+        let path = self.blob_path(digest);
+        let opened = File::open(&path).or_else(|error| match (&self.gate, error.kind()) {
+            (Some(gate), io::ErrorKind::NotFound) => {
+                pass(gate);
+                File::open(&path)
+            }
+            _ => Err(error),
+        });
+        match opened {
             Ok(file) => Ok(Some((file, size))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => {
@@ -251,6 +281,25 @@ impl Layout {
         file.as_file().sync_data().or_error(ErrorKind::Environment, fail)?;
         let renamed = file.persist(self.root.join(name)).map_err(|error| error.error);
         renamed.map(drop).or_error(ErrorKind::Environment, fail)
+    }
+}
+
+/// Notes that a blob is used; false when it is not there. Its time of modification says whether it was written to, and
+/// stays.
+fn use_stamp(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+    };
+    utimensat(CWD, path, &times, AtFlags::empty()) != Err(Errno::NOENT)
+}
+
+/// Waits until nobody removes blobs.
+fn pass(gate: &Path) {
+    // Without the file there is nobody to wait for.
+    if let Ok(file) = File::options().create(true).append(true).open(gate) {
+        let _unsupported = file.lock_shared();
     }
 }
 
