@@ -370,10 +370,14 @@ impl Lost {
 fn lost(ask: &Ask<'_>, url: &Url, error: &ureq::Error) -> Lost {
     use ureq::Error as E;
     let (again, why) = match error {
+        // TLS that cannot be agreed on, and certificates that do not fit, are invalid data.
         E::Io(error) => (
             !matches!(
                 error.kind(),
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::NetworkUnreachable
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::InvalidData
             ),
             io_text(error),
         ),

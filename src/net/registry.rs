@@ -229,7 +229,7 @@ impl Registry {
     }
 
     /// The body of a successful answer, asked for again when it breaks off.
-    fn small(
+    pub(super) fn small(
         &self,
         whom: &str,
         limit: u64,
@@ -363,6 +363,7 @@ impl Registry {
             authorization: known.as_deref().filter(|_| ours),
             plain: place.plain,
         };
+        let asked = ask.url.clone();
         let mut answer = self.http.send_at_most(place.tries, &ask)?;
         // A 401 from where a redirect led is not the registry's.
         if answer.status == 401 && ours && answer.url.same_origin(&ask.url) {
@@ -378,7 +379,7 @@ impl Registry {
                 }
             }
         }
-        if ours && matches!(answer.status, 401 | 403) {
+        if ours && answer.url.same_origin(&asked) && matches!(answer.status, 401 | 403) {
             let source = self.login(place, &reference.repository)?.source;
             answer.login = Some(source).filter(|source| !source.is_empty());
         }
@@ -495,7 +496,7 @@ pub(super) fn bad_name(registry: &str) -> NetError {
 }
 
 /// Reads a body of at most `limit` bytes.
-pub(super) fn small(answer: Answer, whom: &str, limit: u64) -> NetResult<Small> {
+fn small(answer: Answer, whom: &str, limit: u64) -> NetResult<Small> {
     let url = answer.url.clone();
     let text = |name: &str| answer.header(name).map(str::to_owned);
     let (content_type, digest) = (text("content-type"), text("docker-content-digest"));

@@ -9,7 +9,7 @@ use super::failure::{NetError, NetResult, Trouble};
 use super::http::{Answer, Ask, Payload, Plain};
 use super::login::{Credentials, Login};
 use super::logins::{LoginTarget, Looked};
-use super::registry::{Place, Registry, bad_name, small};
+use super::registry::{Place, Registry, bad_name};
 use super::url::Url;
 use crate::error::{Error, Result};
 
@@ -92,18 +92,20 @@ impl Registry {
             ask.headers = &[("content-type", "application/x-www-form-urlencoded")];
             ask.payload = Payload::Bytes(form.as_bytes());
         }
-        let mut answer = self.http.send(&ask)?;
-        if answer.status != 200 {
-            // RFC 6749 §5.2: how an identity token is refused.
-            if answer.status == 400 && ask.method == "POST" {
-                answer.status = 401;
+        let body = self.small(&whom, MAX_TOKEN, || {
+            let mut answer = self.http.send(&ask)?;
+            if answer.status != 200 {
+                // RFC 6749 §5.2: how an identity token is refused.
+                if answer.status == 400 && ask.method == "POST" {
+                    answer.status = 401;
+                }
+                if matches!(answer.status, 401 | 403) && !looked.source.is_empty() {
+                    answer.login = Some(looked.source.clone());
+                }
+                return Err(answer.refusal(&whom));
             }
-            if matches!(answer.status, 401 | 403) && !looked.source.is_empty() {
-                answer.login = Some(looked.source.clone());
-            }
-            return Err(answer.refusal(&whom));
-        }
-        let body = small(answer, &whom, MAX_TOKEN)?;
+            Ok(answer)
+        })?;
         let token = auth::token_of(&body.bytes).ok_or_else(|| {
             let error = Error::registry(format!("{whom} gave no token"));
             NetError::new(Trouble::Broken, error.cause(format!("{} {}", ask.method, body.url)))

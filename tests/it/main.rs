@@ -46,6 +46,7 @@ mod peers;
 mod platforms;
 mod push;
 mod registry_faults;
+mod registry_peers;
 mod remote;
 mod reproducible;
 mod results;

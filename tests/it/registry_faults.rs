@@ -1,17 +1,18 @@
 //! Networks that fail: three of ten requests go wrong, transfers are killed, large layers pass through little memory.
 
-use crate::support::faults::{Dice, Faults, at_random};
+use crate::support::faults::{Dice, Fault, Faults, at_random};
 use crate::support::registry::Registry;
-use crate::support::{World, peer, program};
+use crate::support::{Said, World, peer, program};
 use nativebuild::net::{NetConfig, Pause, Registry as Client, Wanted};
 use nativebuild::oci::layout::Layout;
-use nativebuild::oci::media::{OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
+use nativebuild::oci::media::{OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST};
 use nativebuild::oci::spec::Descriptor;
 use nativebuild::oci::{Digest, Reference};
 use nativebuild::progress::Emitter;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Sizes of the layers' files, in bytes.
@@ -260,4 +261,49 @@ fn a_large_layer_passes_through_little_memory() {
         proxy.release();
     }
     assert!(child.wait().unwrap().success());
+}
+
+/// Runs the program; its exit code, what it says, and the kilobytes that it had at most. A small process starts it, since
+/// the peak of who starts it counts as its own.
+fn measured(world: &World, args: &[&str]) -> (Said, u64) {
+    let script = "import resource, subprocess, sys\n\
+        code = subprocess.call(sys.argv[1:])\n\
+        print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n\
+        sys.exit(code)";
+    let mut command = world.command("python3");
+    command.args(["-c", script]).arg(program()).args(args);
+    let said = Said::of(command.output().unwrap());
+    let peak = said.stdout.lines().last().unwrap().parse().unwrap();
+    (said, peak)
+}
+
+#[test]
+fn an_index_without_end_takes_little_memory() {
+    if !peer("python3") {
+        return;
+    }
+    for (entries, wanted) in [
+        (1_000_000, "sends a document of more than 8388608 bytes"),
+        // As many as may come.
+        (50_000, "there is no image for linux/"),
+    ] {
+        let entry = |at: usize| {
+            let digest = Digest::of(&at.to_le_bytes());
+            format!("{{\"mediaType\":\"{OCI_MANIFEST}\",\"size\":1,\"digest\":\"{digest}\"}}")
+        };
+        let entries: Vec<String> = (0..entries).map(entry).collect();
+        let index = format!("{{\"schemaVersion\":2,\"manifests\":[{}]}}", entries.join(","));
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: {OCI_INDEX}\r\nconnection: close\r\n\r\n");
+        let answer = Arc::new([head.as_bytes(), index.as_bytes()].concat());
+        let server = Faults::before("127.0.0.1:1", move |_| Some(Fault::Raw(Arc::clone(&answer))));
+        let world = World::new();
+        world.file("Dockerfile", format!("FROM {}/app:1\n", server.host()));
+        let context = world.context();
+        let (said, peak) = measured(&world, &["build", context.to_str().unwrap()]);
+        assert!(said.stderr.contains(wanted), "{}", said.stderr);
+        assert!(matches!(said.code, 1 | 3), "{}", said.code);
+        assert!(peak < 128 << 10, "{peak} kB");
+        assert_eq!(whole(&world), BTreeSet::new());
+    }
 }
