@@ -341,16 +341,10 @@ fn all_platforms_and_what_a_base_asks_for_cross_the_gap() {
         world.run(["image", "rm", "onbuild"]).ok();
         let both = "linux/amd64,linux/arm64";
         let text = format!(
-<<<<<<< HEAD
-            "ARG BASE\nFROM {above} AS above\nFROM $BASE\nCOPY --from=above /o /o\nFROM scratch AS unused\n"
-        );
-        let target = ["--build-arg", &format!("BASE={base}"), "--target", "1", "--platform", both];
-=======
             "ARG BASE\nFROM {above} AS above\nFROM $BASE AS middle\nCOPY --from=above /o /o\nFROM scratch AS unused\n"
         );
         let target =
             ["--build-arg", &format!("BASE={base}"), "--target", "middle", "--platform", both];
->>>>>>> h-offline
         let rest = [&EPOCH[..], &target].concat();
         let online = world.build(&text, &rest).ok();
         let dockerfile = world.context().join("Dockerfile");
@@ -404,24 +398,6 @@ fn all_platforms_and_what_a_base_asks_for_cross_the_gap() {
         other.run(["prune", "--all"]).ok();
         let missing = other.build(&text, &[&locked[..], &["--no-cache"]].concat()).failed(3);
         assert!(missing.contains("/onbuild is not in the store"), "{missing}");
-<<<<<<< HEAD
-
-        // What was damaged on the way is refused, and nothing comes in.
-        let layer = fs::read_dir(world.path("gap/blobs/sha256")).unwrap().map(Result::unwrap);
-        let largest = layer.max_by_key(|entry| entry.metadata().unwrap().len()).unwrap().path();
-        let mut bytes = fs::read(&largest).unwrap();
-        bytes[100] ^= 1;
-        fs::write(&largest, bytes).unwrap();
-        let fresh = other.path("fresh");
-        let load = ["image", "load", dir, "--root", fresh.to_str().unwrap()];
-        let said = other.run(load).failed(1);
-        assert!(said.starts_with(&format!("error: cannot load `{dir}`\n")), "{said}");
-        let names = other.run(["image", "ls", "--json", "--root", fresh.to_str().unwrap()]).ok();
-        assert_eq!(names, "[]\n");
-    }
-}
-
-=======
     }
 }
 
@@ -452,7 +428,6 @@ fn a_collection_that_was_damaged_is_refused() {
     assert!(said.stderr.contains("there are 2 images in it"), "{}", said.stderr);
 }
 
->>>>>>> h-offline
 /// The directory of a test is its user's alone.
 fn make_readable(world: &World) {
     let dir = world.path("gap");
