@@ -23,7 +23,7 @@ fn count(world: &World, kind: &str) -> u64 {
 
 /// Lets everything in the store seem to have been used that long ago.
 fn age(world: &World, hours: u64) {
-    let time = SystemTime::now() - Duration::from_secs(hours * 3600);
+    let time = SystemTime::now() - Duration::from_hours(hours);
     let mut waiting = vec![world.store()];
     while let Some(path) = waiting.pop() {
         let Ok(list) = fs::read_dir(&path) else { continue };
@@ -215,7 +215,8 @@ fn builds_and_prunes_side_by_side() {
                     }
                 });
             }
-            let ended: Vec<_> = builders.into_iter().map(|thread| thread.join()).collect();
+            let ended: Vec<_> =
+                builders.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
             done.store(true, Ordering::SeqCst);
             assert!(ended.iter().all(Result::is_ok));
         });
@@ -266,7 +267,7 @@ fn what_a_killed_process_held_is_nobodys() {
     world.build("FROM base\nRUN echo x > /x\n", &[]).ok();
     let lease = world.store().join("locks/use").join("0123456789abcdef");
     fs::write(&lease, "").unwrap();
-    let past = SystemTime::now() - Duration::from_secs(3600);
+    let past = SystemTime::now() - Duration::from_hours(1);
     File::options().append(true).open(&lease).unwrap().set_modified(past).unwrap();
     world.run(["prune", "--all"]).ok();
     assert!(!Path::new(&lease).exists());

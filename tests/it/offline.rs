@@ -341,9 +341,10 @@ fn all_platforms_and_what_a_base_asks_for_cross_the_gap() {
         world.run(["image", "rm", "onbuild"]).ok();
         let both = "linux/amd64,linux/arm64";
         let text = format!(
-            "ARG BASE\nFROM {above} AS above\nFROM $BASE\nCOPY --from=above /o /o\nFROM scratch AS unused\n"
+            "ARG BASE\nFROM {above} AS above\nFROM $BASE AS middle\nCOPY --from=above /o /o\nFROM scratch AS unused\n"
         );
-        let target = ["--build-arg", &format!("BASE={base}"), "--target", "1", "--platform", both];
+        let target =
+            ["--build-arg", &format!("BASE={base}"), "--target", "middle", "--platform", both];
         let rest = [&EPOCH[..], &target].concat();
         let online = world.build(&text, &rest).ok();
         let dockerfile = world.context().join("Dockerfile");
@@ -397,20 +398,34 @@ fn all_platforms_and_what_a_base_asks_for_cross_the_gap() {
         other.run(["prune", "--all"]).ok();
         let missing = other.build(&text, &[&locked[..], &["--no-cache"]].concat()).failed(3);
         assert!(missing.contains("/onbuild is not in the store"), "{missing}");
-
-        // What was damaged on the way is refused, and nothing comes in.
-        let layer = fs::read_dir(world.path("gap/blobs/sha256")).unwrap().map(Result::unwrap);
-        let largest = layer.max_by_key(|entry| entry.metadata().unwrap().len()).unwrap().path();
-        let mut bytes = fs::read(&largest).unwrap();
-        bytes[100] ^= 1;
-        fs::write(&largest, bytes).unwrap();
-        let fresh = other.path("fresh");
-        let load = ["image", "load", dir, "--root", fresh.to_str().unwrap()];
-        let said = other.run(load).failed(1);
-        assert!(said.starts_with(&format!("error: cannot load `{dir}`\n")), "{said}");
-        let names = other.run(["image", "ls", "--json", "--root", fresh.to_str().unwrap()]).ok();
-        assert_eq!(names, "[]\n");
     }
+}
+
+/// What was damaged on the way is refused, and nothing comes in.
+#[test]
+fn a_collection_that_was_damaged_is_refused() {
+    let world = World::new().with_base();
+    world.file("Dockerfile", "FROM base\n");
+    let (file, dir) = (world.context().join("Dockerfile"), world.path("gap"));
+    let (file, dir) = (file.to_str().unwrap(), dir.to_str().unwrap());
+    world.run(["image", "prefetch", "-f", file, "-o", dir, "--offline"]).ok();
+    let blobs = fs::read_dir(world.path("gap/blobs/sha256")).unwrap().map(Result::unwrap);
+    let largest = blobs.max_by_key(|entry| entry.metadata().unwrap().len()).unwrap().path();
+    let mut bytes = fs::read(&largest).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&largest, bytes).unwrap();
+    let fresh = world.path("fresh");
+    let load = ["image", "load", dir, "--root", fresh.to_str().unwrap()];
+    let said = world.run(load).failed(1);
+    assert!(said.starts_with(&format!("error: cannot load `{dir}`\n")), "{said}");
+    let names = world.run(["image", "ls", "--json", "--root", fresh.to_str().unwrap()]).ok();
+    assert_eq!(names, "[]\n");
+    // What an artifact says is checked as well.
+    let index = world.path("gap/index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    fs::write(&index, text.replace("nativebuild.lock.v1", "nativebuild.lock.v2")).unwrap();
+    let said = world.run(load);
+    assert!(said.stderr.contains("there are 2 images in it"), "{}", said.stderr);
 }
 
 /// The directory of a test is its user's alone.
