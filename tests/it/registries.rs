@@ -1,7 +1,7 @@
 //! `nativebuild image` and `manifest` against Debian's docker-registry, with skopeo as the other reader and writer.
 
 use crate::support::registry::Registry;
-use crate::support::{Said, World, base, peer};
+use crate::support::{Said, World, base, peer, program};
 use std::fs;
 use std::process::Command;
 
@@ -64,6 +64,13 @@ fn what_is_pushed_has_its_digest_and_is_told_as_docker_does() {
         one.stderr
     );
     assert_eq!(one.ok(), image(&world, &["digest", "app:amd64"]));
+    for args in [["copy", "app:all", &name], ["copy", &name, "x:1"], ["tag", &name, &name]] {
+        let mut command = world.command(program());
+        command.arg("image").args(args).env("DOCKER_CONTENT_TRUST", "1");
+        let error = Said::of(command.output().unwrap()).failed(3);
+        assert!(error.contains("signing is not available yet"), "{args:?}: {error}");
+        Said::of(command.arg("--disable-content-trust").output().unwrap()).ok();
+    }
     let wrong = format!("sha256:{}", "0".repeat(64));
     let gone = format!("docker://{}/team/none:1", registry.address);
     let said = world.run(["image", "copy", "app:all", &gone, "--expect", &wrong]);

@@ -38,6 +38,9 @@ pub struct PlaceArgs {
     /// Where images and the cache are kept
     #[arg(long, value_name = "DIR", global = true)]
     pub root: Option<PathBuf>,
+    /// Go on without signatures where the environment asks for them
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub disable_content_trust: Option<bool>,
     /// The way to registries.
     #[command(flatten)]
     pub net: NetArgs,

@@ -12,6 +12,7 @@ mod template;
 use super::environment::Environment;
 use super::progress::{Form, Printer};
 use super::report::Style;
+use super::trust::Asked;
 use super::{du, pkg, prefetch, print_data};
 use crate::build::store::Store;
 use crate::error::{Error, ErrorKind, Result};
@@ -84,6 +85,7 @@ fn access<'a>(
     style: Style,
 ) -> Result<Access<'a>> {
     let net = pkg::net_config(&place.net, environment)?;
+    let net = Asked::of(place.disable_content_trust, environment).put_into(net);
     let emitter = Emitter::new(Arc::new(Printer::new(Form::Plain, style)));
     Ok(Access::new(store.images(), store.sub("tmp"), net, emitter))
 }
