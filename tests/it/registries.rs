@@ -1,6 +1,6 @@
 //! `nativebuild image` and `manifest` against Debian's docker-registry, with skopeo as the other reader and writer.
 
-use crate::support::registry::Registry;
+use crate::support::registry::{LOGIN, Registry};
 use crate::support::{Said, World, base, peer, program};
 use std::fs;
 use std::process::Command;
@@ -181,6 +181,28 @@ fn an_index_is_made_of_what_machines_pushed() {
         digest.trim()
     );
     assert!(listed.starts_with(&head), "{listed}");
+}
+
+#[test]
+fn a_private_registry_takes_a_certificate_and_a_password() {
+    let Some((world, _)) = start() else { return };
+    let (registry, certificate) = Registry::private(&world);
+    let name = format!("docker://{}/team/app:1", registry.address);
+    let creds = format!("{}={LOGIN}", registry.address);
+    let login = ["--cert-file", certificate.to_str().unwrap(), "--registry-creds", &creds];
+    let digest = image(&world, &["digest", "app:all"]);
+    image(&world, &[&["copy", "app:all", &name], &login[..]].concat());
+    assert_eq!(image(&world, &[&["digest", &name], &login[..]].concat()), digest);
+    assert_eq!(image(&world, &[&["copy", "--all", &name, "back:1"], &login[..]].concat()), digest);
+    let repository = name.trim_end_matches(":1");
+    assert_eq!(image(&world, &[&["ls-tags", repository], &login[..]].concat()), "1\n");
+    image(&world, &[&["index", "rm", &name, "linux/arm64"], &login[..]].concat());
+    let listed = world.run([&["manifest", "inspect", &name], &login[..]].concat()).ok();
+    assert!(listed.contains(" * Contains 1 manifest references:\n"), "{listed}");
+    let error = world.run(["image", "digest", &name]).failed(3);
+    assert!(error.contains("certificate"), "{error}");
+    let error = world.run(["image", "digest", &name, login[0], login[1]]).failed(3);
+    assert!(error.contains("refuses access"), "{error}");
 }
 
 #[test]
