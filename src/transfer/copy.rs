@@ -73,6 +73,9 @@ pub fn copy(
     if options.preserve_digests {
         keeps_digests(parcel.root, &fetched.root, to)?;
     }
+    if options.convert.is_none() {
+        access.note_homes(from, to, &fetched.layout, parcel.root)?;
+    }
     let delivered = access.deliver(parcel, to)?;
     if options.referrers {
         referrers::copy(access, from, to, parcel.root)?;

@@ -5,6 +5,7 @@ use super::{Access, Location, dir, file, read, referrers};
 use crate::error::{Error, Result};
 use crate::net::Pushed;
 use crate::oci::archive::{self, Output, SaveFormat, SaveImage, SaveOptions};
+use crate::oci::blobs;
 use crate::oci::layout::{Layout, Origin};
 use crate::oci::spec::{self, Descriptor};
 use crate::oci::{Digest, Reference};
@@ -31,6 +32,24 @@ pub(super) struct Parcel<'a> {
 }
 
 impl Access<'_> {
+    /// A registry that has the blobs in one repository need not be sent them for another.
+    pub(super) fn note_homes(
+        &self,
+        from: &Location,
+        to: &Location,
+        layout: &Layout,
+        root: &Descriptor,
+    ) -> Result<()> {
+        if let (Location::Registry(from), Location::Registry(to)) = (from, to)
+            && from.registry == to.registry
+        {
+            for blob in &blobs::reachable(layout, root)?.blobs {
+                self.registry()?.note_home(from, &spec::digest_of(blob)?);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn deliver(&self, parcel: Parcel<'_>, to: &Location) -> Result<Delivered> {
         let root = spec::digest_of(parcel.root)?;
         if !matches!(to, Location::LayoutArchive(..) | Location::DockerArchive(..)) {

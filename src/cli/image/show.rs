@@ -29,8 +29,6 @@ pub(super) fn inspect(access: &Access<'_>, args: &InspectArgs) -> Result<()> {
         return print_data(template::render(text, &for_templates(&found)?)?.as_bytes());
     }
     if args.json || args.format.is_some() {
-        // As long as it names one image, not a list of them.
-        image_of(&found)?;
         return print_json(&found.json()?);
     }
     print_data(found.text(wanted.is_some()).as_bytes())

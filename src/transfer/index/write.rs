@@ -53,6 +53,7 @@ pub(super) fn write(
             let fetched = bring(access, source)?;
             let child = spec::digest_of(&source.root)?;
             let target = Reference { tag: None, digest: Some(child), ..name.clone() };
+            access.note_homes(&source.location, first, &fetched.layout, &source.root)?;
             registry.push(&fetched.layout, &source.root, &[target], access.emitter())?;
         }
         let mut pushed = Vec::new();
