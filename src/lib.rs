@@ -21,6 +21,7 @@ pub mod plan;
 mod yaml;
 
 pub mod executor;
+pub mod transfer;
 
 pub mod build;
 

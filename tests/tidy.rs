@@ -30,6 +30,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("net", 2),
     ("yaml", 2),
     ("executor", 3),
+    ("transfer", 3),
     ("build", 4),
     ("linuxkit", 5),
     ("cli", 6),

@@ -3,13 +3,12 @@
 use super::compat::real::RealArgs;
 use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
-use super::du::DuArgs;
+use super::image::args::{ImageArgs, ManifestArgs};
 use super::kaniko::KanikoArgs;
 use super::login::{LoginArgs, LogoutArgs};
 use super::logins::AuthArgs;
 use super::manual::{CompletionArgs, ManArgs};
 use super::pkg::args::{CacheArgs, PkgArgs};
-use super::prefetch::PrefetchArgs;
 use crate::executor::namespace::IdMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -36,7 +35,9 @@ pub enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
     /// Bring images in, look at them, write them out
-    Image(ImageArgs),
+    Image(Box<ImageArgs>),
+    /// Look at manifests and indexes
+    Manifest(Box<ManifestArgs>),
     /// LinuxKit packages
     #[command(alias = "package")]
     Pkg(Box<PkgArgs>),
@@ -261,118 +262,6 @@ impl Ids {
             Self::Range => IdMode::Range,
         }
     }
-}
-
-/// `nativebuild image`.
-#[derive(Debug, Args)]
-pub struct ImageArgs {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: ImageCommand,
-    /// Where images and the cache are kept
-    #[arg(long, value_name = "DIR", global = true)]
-    pub root: Option<PathBuf>,
-}
-
-/// The verbs of `nativebuild image`.
-#[derive(Debug, Subcommand)]
-pub enum ImageCommand {
-    /// Bring in an image: OCI layout, OCI archive, docker archive, or a root file system tar
-    Import {
-        /// Name in the store
-        name: String,
-        /// Directory or file, `:TAG` behind it when it holds several names; `-` reads standard input
-        source: String,
-        /// Platform of a root file system tar [default: this machine's]
-        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-        platform: Option<String>,
-        /// Merge the platforms into an image of that name instead of replacing it
-        #[arg(long)]
-        add: bool,
-    },
-    /// Bring in the images of an archive or layout under the names they have there
-    Load {
-        /// Directory or file; `-` reads standard input
-        source: String,
-        /// All names, when there are several
-        #[arg(long)]
-        all: bool,
-    },
-    /// Show what takes how much space
-    Du(DuArgs),
-    /// List images
-    Ls {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print manifest and config of an image as JSON
-    Inspect {
-        /// Name
-        name: String,
-        /// Which platform of an image for several
-        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-        platform: Option<String>,
-        /// Print the manifest or index as it is
-        #[arg(long)]
-        raw: bool,
-    },
-    /// Write an image as an archive or a layout
-    Save {
-        /// Name
-        name: String,
-        /// File or directory; `-` writes to standard output
-        #[arg(short, long, value_name = "PATH")]
-        output: PathBuf,
-        /// Form
-        #[arg(long, value_enum, default_value = "oci-archive")]
-        format: Format,
-        /// Which platform of an image for several
-        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-        platform: Option<String>,
-    },
-    /// Write the root file system of an image
-    Export {
-        /// Name
-        name: String,
-        /// Tar file, or a directory that does not exist yet; `-` writes a tar to standard output
-        #[arg(short, long, value_name = "PATH")]
-        output: PathBuf,
-        /// Write a directory instead of a tar
-        #[arg(long)]
-        directory: bool,
-        /// Which platform of an image for several
-        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-        platform: Option<String>,
-    },
-    /// Remove a name
-    Rm {
-        /// Names
-        #[arg(required = true)]
-        names: Vec<String>,
-    },
-    /// Collect everything that builds need, to carry it to a machine without a network
-    Prefetch(Box<PrefetchArgs>),
-    /// Check every promise of an image: digests, sizes, layers, config
-    Validate {
-        /// Name in the store, or a path of a layout or archive
-        source: String,
-    },
-}
-
-/// `--format` of `image save`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// OCI layout as a directory
-    Oci,
-    /// OCI layout as a tar
-    OciArchive,
-    /// What `docker save` writes today
-    DockerArchive,
-    /// The older form with a directory for each layer
-    DockerArchiveV1,
-    /// Flat blobs, as dockerTools once wrote them
-    DockerArchiveFlat,
 }
 
 /// `nativebuild prune`.

@@ -12,7 +12,7 @@ mod contexts;
 pub mod debug;
 pub mod du;
 mod environment;
-mod image;
+pub mod image;
 pub mod kaniko;
 mod locks;
 pub mod login;
@@ -68,7 +68,8 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         matches!(&cli.command, Command::Build(build) if build::tells_json(build, &environment));
     let result = match cli.command {
         Command::Build(arguments) => build::run(*arguments, &environment, style),
-        Command::Image(arguments) => image::run(arguments, &environment, style),
+        Command::Image(arguments) => image::run(*arguments, &environment, style),
+        Command::Manifest(arguments) => image::run_manifest(*arguments, &environment, style),
         Command::Pkg(arguments) => pkg::run(*arguments, &environment, style),
         Command::Cache(arguments) => pkg::run_cache(arguments, &environment, style),
         Command::Login(arguments) => login::login(&arguments, &environment, style),

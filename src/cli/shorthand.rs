@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "build",
     "cache",
     "completion",
@@ -20,6 +20,7 @@ const VERBS: [&str; 15] = [
     "login",
     "logout",
     "man",
+    "manifest",
     "package",
     "pkg",
     "prune",

@@ -2,9 +2,9 @@
 //!
 //! In: an image name and what is wanted of it; out: verified blobs in an [`crate::oci::layout::Layout`]
 //! (assemble-trust C3, C4), or a layout's image under names of registries. The way down: [`pull`] decides what is needed,
-//! [`push`] what is to be sent, [`registry`] speaks the registry's
-//! protocol, [`signin`] says who is asking, with the
-//! logins that [`logins`] finds and the tokens that [`auth`] knows to ask for, [`http`] sends one request with redirects and retries. [`engine`] hands an image
+//! [`push`] what is to be sent, [`catalog`] asks what a repository has, [`registry`] speaks the registry's protocol,
+//! [`signin`] says who is asking, with the logins that [`logins`] finds and the tokens that [`auth`] knows to ask for,
+//! [`http`] sends one request with redirects and retries. [`engine`] hands an image
 //! to docker or podman, over [`unix`]. [`agent`] stands between a RUN and the user's ssh agent.
 //!
 //! Invariants: nothing that a server says is believed before its digest and size were checked; memory is bounded
@@ -15,6 +15,7 @@
 mod agent;
 mod auth;
 mod blob;
+mod catalog;
 mod config;
 mod download;
 mod engine;
@@ -38,6 +39,7 @@ mod unix;
 mod url;
 
 pub use agent::{AgentSource, Serving};
+pub use catalog::Referrers;
 pub use config::{NetConfig, Pause};
 pub use engine::{Engine, EngineConfig};
 pub use failure::{NetError, NetResult, Trouble, unsigned};

@@ -82,6 +82,8 @@ pub(super) enum Access<'a> {
     Read,
     /// Reading and writing the repository, and reading another one of this registry.
     Write { from: Option<&'a str> },
+    /// Removing from the repository.
+    Delete,
 }
 
 impl Access<'_> {
@@ -94,6 +96,7 @@ impl Access<'_> {
                 let own = format!("repository:{repository}:pull,push");
                 [own].into_iter().chain(other).collect()
             }
+            Self::Delete => vec![format!("repository:{repository}:pull,delete")],
         }
     }
 }
@@ -302,7 +305,7 @@ impl Registry {
     }
 
     /// Asks the mirrors, then the registry itself.
-    fn ask(
+    pub(super) fn ask(
         &self,
         reference: &Reference,
         method: &'static str,

@@ -32,7 +32,7 @@ fn a_cached_build_does_not_believe_a_layer_that_was_written_to() {
     let build =
         || world.build("FROM base\nRUN echo 1 > /a\n", &["-t", "app", "--source-date-epoch", "1"]);
     let digest = build().ok();
-    let text = world.run(["image", "inspect", "app"]).ok();
+    let text = world.run(["image", "inspect", "--json", "app"]).ok();
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     let layer = value["manifest"]["layers"][1]["digest"].as_str().unwrap()[7..].to_owned();
     let path = world.store().join("images/blobs/sha256").join(layer);

@@ -282,7 +282,7 @@ fn each_file(world: &World, dir: &str, change: impl Fn(&PathBuf)) {
 /// Layers that the build made, by path: not those of the base image.
 fn own_layers(world: &World) -> Vec<PathBuf> {
     let layers = |name: &str| -> Vec<String> {
-        let text = world.run(["image", "inspect", name]).ok();
+        let text = world.run(["image", "inspect", "--json", name]).ok();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let layers = value["manifest"]["layers"].as_array().unwrap().clone();
         layers.iter().map(|layer| layer["digest"].as_str().unwrap()[7..].to_owned()).collect()
@@ -344,7 +344,7 @@ const DAMAGES: [(&str, Damage); 12] = [
         });
     }),
     ("config and manifest are missing", |world| {
-        let text = world.run(["image", "inspect", "app"]).ok();
+        let text = world.run(["image", "inspect", "--json", "app"]).ok();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         for digest in [&value["manifest_digest"], &value["manifest"]["config"]["digest"]] {
             let path =
@@ -404,7 +404,7 @@ fn damage_that_cannot_be_healed_is_told() {
     fails("index.json is cut short", &again);
     fs::write(&index, good).unwrap();
     world.run(again).ok();
-    let text = world.run(["image", "inspect", "base"]).ok();
+    let text = world.run(["image", "inspect", "--json", "base"]).ok();
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     let layer = value["manifest"]["layers"][0]["digest"].as_str().unwrap();
     let layer = world.store().join("images/blobs/sha256").join(&layer[7..]);

@@ -99,7 +99,8 @@ fn names_are_listed_and_removed() {
     assert_eq!(world.run(["image", "ls"]).ok().lines().count(), 2);
     assert_eq!(
         world.run(["image", "rm", "app:1"]).failed(1),
-        "error: image `app:1` is not in the store\nhelp: the store has `base:latest`\n"
+        "error: image `app:1` is not in the store\nhelp: the store has `base:latest`\n\
+         help: an image in a registry is written `docker://NAME`\n"
     );
 }
 

@@ -6,7 +6,7 @@ use std::io::Read;
 
 /// Digests of the layers of an image.
 fn layers(world: &World, image: &str) -> Vec<String> {
-    let text = world.run(["image", "inspect", image]).ok();
+    let text = world.run(["image", "inspect", "--json", image]).ok();
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     let layers = value["manifest"]["layers"].as_array().unwrap();
     layers.iter().map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()

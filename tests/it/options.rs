@@ -100,7 +100,7 @@ fn an_output_gives_the_image_its_names_and_annotations() {
     world.build("FROM base\n", &["-t", "b", "-o", spec]).ok();
     let names = world.run(["image", "ls"]).ok();
     assert_eq!(names.lines().count(), 4, "{names}");
-    let inspected = world.run(["image", "inspect", "a:1"]).ok();
+    let inspected = world.run(["image", "inspect", "--json", "a:1"]).ok();
     let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
     assert_eq!(inspected["manifest"]["annotations"]["k"], "v");
 }

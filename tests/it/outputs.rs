@@ -73,7 +73,7 @@ fn digests_are_written_where_scripts_look_for_them() {
     let digest = world.build(DOCKERFILE, &[&files[..], &["-t", "app", "-t", "x:2"]].concat()).ok();
     assert_eq!(fs::read_to_string(iid).unwrap(), digest.trim());
     let found: serde_json::Value = serde_json::from_slice(&fs::read(metadata).unwrap()).unwrap();
-    let inspected = world.run(["image", "inspect", "app"]).ok();
+    let inspected = world.run(["image", "inspect", "--json", "app"]).ok();
     let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
     let mut descriptor = inspected["descriptor"].clone();
     descriptor.as_object_mut().unwrap().remove("annotations");
@@ -140,7 +140,7 @@ RUN exit 1
         created_by,
         "RUN |2 GIVEN=mine FROM_ENV=env /bin/sh -c echo $GIVEN $FROM_ENV > /args # buildkit"
     );
-    let inspected = world.run(["image", "inspect", "app"]).ok();
+    let inspected = world.run(["image", "inspect", "--json", "app"]).ok();
     assert!(inspected.contains("application/vnd.oci.image.layer.v1.tar+zstd"), "{inspected}");
     world.build("FROM base\nRUN true\n", &["-t", "none", "--compression", "none"]).ok();
     world.validate("none");

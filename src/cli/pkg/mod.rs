@@ -178,7 +178,7 @@ fn refuse(args: &PkgBuildArgs) -> Result<()> {
 }
 
 /// The way to registries: proxies of the environment, mirrors, authorities, logins.
-fn net_config(args: &NetArgs, environment: &Environment) -> Result<NetConfig> {
+pub(super) fn net_config(args: &NetArgs, environment: &Environment) -> Result<NetConfig> {
     let mirrors = match environment.text("LINUXKIT_MIRROR") {
         Some(list) if args.mirror.is_empty() => {
             let words = list.split([',', ' ']).filter(|word| !word.is_empty());

@@ -27,6 +27,8 @@ use tar::EntryType;
 
 /// More members than this no image archive has; a root file system may, and is not remembered.
 const MAX_MEMBERS: usize = 200_000;
+/// What makes an archive an image. Blobs may be there twice: their digest says which one is meant.
+const DOCUMENTS: [&str; 4] = ["index.json", "manifest.json", "oci-layout", "repositories"];
 /// Longest chain of links between members.
 const MAX_LINKS: usize = 10;
 
@@ -57,6 +59,8 @@ pub(in crate::oci) struct TarFile {
     length: u64,
     members: HashMap<String, Place>,
     overflowed: bool,
+    /// A document that is there twice.
+    doubled: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,6 +95,10 @@ impl Container {
     /// What is in it; `None` when it is no image.
     pub(in crate::oci) fn form(&self) -> Result<Option<Form>> {
         let form = self.guess_form()?;
+        if let (Some(_), Self::Tar(TarFile { doubled: Some(name), .. })) = (form, self) {
+            return Err(Error::integrity(format!("it has `{name}` twice"))
+                .cause("two readers could see two different images"));
+        }
         if let (Some(_), Self::Tar(TarFile { overflowed: true, .. })) = (form, self) {
             return Err(Error::integrity(format!(
                 "it has more than {MAX_MEMBERS} members, too many for an image archive"
@@ -196,7 +204,7 @@ impl TarFile {
         reader.rewind().or_error(ErrorKind::Image, cannot_read)?;
         let mut walk = TarWalk::new(FileBytes { reader, at: 0, length });
         let mut members = HashMap::new();
-        let mut overflowed = false;
+        let (mut overflowed, mut doubled) = (false, None);
         while let Some(member) = walk.next()? {
             let Some(name) = std::str::from_utf8(&member.path).ok().and_then(normal) else {
                 continue;
@@ -228,9 +236,12 @@ impl TarFile {
                 },
                 _ => continue,
             };
+            if DOCUMENTS.contains(&name.as_str()) && members.contains_key(&name) {
+                doubled = Some(name.clone());
+            }
             members.insert(name, place);
         }
-        Ok(Self { file, length, members, overflowed })
+        Ok(Self { file, length, members, overflowed, doubled })
     }
 
     fn read(&self, mut name: String) -> Result<Option<(Box<dyn Read + Send + '_>, u64)>> {

@@ -20,6 +20,8 @@ pub use save::{Output, SaveFormat, SaveImage, SaveOptions, save};
 pub(super) use container::{Container, Form};
 
 use super::{
+    blobs::Blobs,
+    digest::Digest,
     layout::{Layout, Origin},
     platform::Platform,
     reference::Reference,
@@ -188,6 +190,34 @@ pub fn import(request: Import<'_>, layout: &Layout) -> Result<Imported> {
         Ok(Imported { images })
     };
     inner().map_err(|error| error.wrap(format!("cannot read an image from {shown}")))
+}
+
+/// An OCI archive that is looked at where it is: only what is asked for is read.
+#[derive(Debug)]
+pub struct OciArchive {
+    container: Container,
+}
+
+impl OciArchive {
+    /// Opens an archive and gives what `select` means in it; `tmp` is for one that is packed or comes by a pipe.
+    pub fn open(input: Input, select: &Select, tmp: &Path) -> Result<(Self, Descriptor)> {
+        let shown = input.shown();
+        let inner = || -> Result<(Self, Descriptor)> {
+            let container = Container::open(input, tmp)?;
+            if container.form()? != Some(Form::Oci) {
+                return Err(Error::image("it is no OCI layout"));
+            }
+            let root = read_oci::root(&container, select)?;
+            Ok((Self { container }, root))
+        };
+        inner().map_err(|error| error.wrap(format!("cannot read an image from {shown}")))
+    }
+}
+
+impl Blobs for OciArchive {
+    fn open(&self, digest: &Digest) -> Result<Option<(Box<dyn Read + Send + '_>, u64)>> {
+        Blobs::open(&self.container, digest)
+    }
 }
 
 /// Splits `PATH[:NAME]` at the first colon before which there is something on disk (or at `-:`).

@@ -36,6 +36,13 @@ pub(super) fn read(
     Ok(images)
 }
 
+/// The one entry that `select` means.
+pub(super) fn root(container: &Container, select: &Select) -> Result<Descriptor> {
+    let chosen = selected(entries(container)?, select, is_named, shown_names)?;
+    let [one] = &chosen[..] else { return Err(Error::usage("there are several images in it")) };
+    Ok(plain(&one.descriptor))
+}
+
 /// One thing in an `index.json`, with everything that names it.
 #[derive(Clone, Debug)]
 pub(in crate::oci) struct Entry {

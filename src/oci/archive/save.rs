@@ -75,12 +75,14 @@ pub struct SaveOptions<'a> {
     pub mtime: u64,
     /// RFC 3339 time for `org.opencontainers.image.created`; not written without one.
     pub created: Option<&'a str>,
+    /// In OCI forms `org.opencontainers.image.ref.name` of an image without names, as it is.
+    pub ref_name: Option<&'a str>,
 }
 
 impl SaveOptions<'_> {
     /// All platforms, dated 1970.
     pub fn new(format: SaveFormat) -> Self {
-        Self { format, platform: None, mtime: 0, created: None }
+        Self { format, platform: None, mtime: 0, created: None, ref_name: None }
     }
 }
 

@@ -82,7 +82,11 @@ pub(super) fn write_dir(
         .map(serde_json::to_value)
         .collect::<Result<_, _>>()
         .map_err(|error| Error::internal("JSON of a descriptor").cause(error))?;
-    target.set_entries(content.entries, |old| new.iter().any(|new| names(new) == names(old)))
+    let wanted = options.ref_name;
+    target.set_entries(content.entries, |old| {
+        let same = new.iter().any(|new| names(new) == names(old));
+        same || (wanted.is_some() && names(old)[1].and_then(Value::as_str) == wanted)
+    })
 }
 
 fn names(entry: &Value) -> [Option<&Value>; 2] {
@@ -138,6 +142,9 @@ fn entry(
         if let Some(tag) = &name.tag {
             annotations.insert(REF_NAME.to_owned(), tag.clone());
         }
+    }
+    if let (None, Some(ref_name)) = (name, options.ref_name) {
+        annotations.insert(REF_NAME.to_owned(), ref_name.to_owned());
     }
     if let Some(created) = options.created {
         annotations.insert(CREATED.to_owned(), created.to_owned());

@@ -58,6 +58,13 @@ pub fn validate(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<Problem>
     Ok(check.problems)
 }
 
+/// Checks everything behind a descriptor, wherever its blobs are.
+pub fn validate_in(blobs: &dyn Blobs, descriptor: &Descriptor) -> Vec<Problem> {
+    let mut check = Check::new(blobs);
+    check.tree(descriptor, 0);
+    check.problems
+}
+
 /// Checks all images in a layout directory, an OCI archive or a docker-archive; `tmp` is for unpacked copies.
 pub fn validate_source(path: &Path, tmp: &Path) -> Result<Vec<Problem>> {
     let container = Container::open(Input::Path(path.to_owned()), tmp)?;

@@ -104,7 +104,7 @@ fn diff_ids(world: &World) -> Vec<String> {
 
 /// The tars of the layers of `app` above the small base.
 fn tars(world: &World) -> Vec<Vec<u8>> {
-    let text = world.run(["image", "inspect", "app"]).ok();
+    let text = world.run(["image", "inspect", "--json", "app"]).ok();
     let image: Value = serde_json::from_str(&text).unwrap();
     let layers = image["manifest"]["layers"].as_array().unwrap().iter().skip(1);
     layers

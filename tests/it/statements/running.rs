@@ -222,6 +222,6 @@ fn statement_72_a_failure_tells_the_command_and_its_code_and_is_not_cached() {
         assert_eq!((again.cached(), again.done()), (1, 0));
         let failed = again.failed(1);
         assert!(failed.contains("\n#2 once\n#2 FAILED exit code 3\n"), "{failed}");
-        assert_eq!(world.run(["image", "inspect", "app"]).code, 1);
+        assert_eq!(world.run(["image", "inspect", "--json", "app"]).code, 1);
     }
 }

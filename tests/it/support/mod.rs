@@ -216,7 +216,7 @@ impl World {
 
     /// The config of an image of the store.
     pub fn config(&self, name: &str) -> serde_json::Value {
-        let text = self.run(["image", "inspect", name]).ok();
+        let text = self.run(["image", "inspect", "--json", name]).ok();
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["config"].take()
     }
 

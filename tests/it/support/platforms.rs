@@ -64,7 +64,7 @@ impl World {
 
     /// What `image inspect` says of one platform.
     pub fn inspect(&self, image: &str, platform: &str) -> Value {
-        let said = self.run(["image", "inspect", image, "--platform", platform]);
+        let said = self.run(["image", "inspect", "--json", image, "--platform", platform]);
         serde_json::from_str(&said.ok()).unwrap()
     }
 

@@ -1,84 +1,19 @@
-//! `nativebuild image`: import, load, ls, inspect, save, export, rm, validate (design §10.2).
+//! The verbs that stay within the store and files: import, load, ls, save.
 
-use super::args::{Format, ImageArgs, ImageCommand};
-use super::environment::Environment;
-use super::report::Style;
-use super::{du, prefetch, print_data};
-use crate::build::images;
+use super::args::Format;
+use super::{parse_platform, reference};
 use crate::build::output;
 use crate::build::packer::Packer;
 use crate::build::store::Store;
-use crate::build::tree;
-use crate::build::worker::Worker;
-use crate::error::{Error, ErrorKind, Result};
-use crate::executor::emulation::Places;
+use crate::cli::print_data;
+use crate::error::{Error, Result};
 use crate::oci::archive::{self, Expect, Import, Imported, Input, RootFs, SaveFormat, Select};
 use crate::oci::layout::{NamedImage, Origin};
 use crate::oci::resolve::{self, ResolvedImage};
-use crate::oci::{Platform, Reference, merge, validate};
+use crate::oci::{Platform, merge};
 use std::path::Path;
-use std::sync::Arc;
 
-pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> Result<()> {
-    let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
-    match args.command {
-        ImageCommand::Import { name, source, platform, add } => {
-            import(&store, &name, &source, platform.as_deref(), add)
-        }
-        ImageCommand::Load { source, all } => match prefetch::load(&store, &source, style)? {
-            Some(()) => Ok(()),
-            None => load(&store, &source, all),
-        },
-        ImageCommand::Prefetch(args) => prefetch::run(&args, &store, environment, style),
-        ImageCommand::Du(args) => du::run(args, &store, environment),
-        ImageCommand::Ls { json } => list(&store, json),
-        ImageCommand::Inspect { name, platform, raw } => {
-            inspect(&store, &name, platform.as_deref(), raw)
-        }
-        ImageCommand::Save { name, output, format, platform } => {
-            save(&store, &name, &output, format, platform.as_deref())
-        }
-        ImageCommand::Export { name, output, directory, platform } => {
-            let image = find(&store, &name)?;
-            let chosen = choose(&store, &image, platform.as_deref())?.platform;
-            export(&store, &image, &chosen, &output, directory, environment)
-        }
-        ImageCommand::Rm { names } => {
-            for name in names {
-                let image = find(&store, &name)?;
-                store.images().remove_name(&image.name)?;
-            }
-            Ok(())
-        }
-        ImageCommand::Validate { source } => check(&store, &source),
-    }
-}
-
-fn parse_platform(text: &str) -> Result<Platform> {
-    Platform::parse(text).map_err(|error| error.with_kind(ErrorKind::Usage))
-}
-
-fn reference(name: &str) -> Result<Reference> {
-    Reference::parse(name).map_err(|error| error.with_kind(ErrorKind::Usage))
-}
-
-fn find(store: &Store, name: &str) -> Result<NamedImage> {
-    let wanted = reference(name)?;
-    if let Some(image) = store.images().find(&wanted)? {
-        return Ok(image);
-    }
-    let names = store.images().names()?;
-    let known: Vec<String> =
-        names.iter().take(8).map(|image| format!("`{}`", image.name.familiar())).collect();
-    let error = Error::image(format!("image `{name}` is not in the store"));
-    Err(if known.is_empty() {
-        error.hint("the store is empty; `nativebuild image import NAME SOURCE` brings an image in")
-    } else {
-        error.hint(format!("the store has {}", known.join(", ")))
-    })
-}
-
-fn import(
+pub(super) fn import(
     store: &Store,
     name: &str,
     source: &str,
@@ -125,7 +60,7 @@ fn take(
     archive::import(Import { input, expect, select, tmp: &tmp, rootfs }, store.images())
 }
 
-fn load(store: &Store, source: &str, all: bool) -> Result<()> {
+pub(super) fn load(store: &Store, source: &str, all: bool) -> Result<()> {
     let select = if all { Select::All } else { Select::Only };
     let imported = take(store, source, select, Expect::Image, None)?;
     imported.set_names(store.images(), None, Origin::Imported)?;
@@ -138,7 +73,7 @@ fn load(store: &Store, source: &str, all: bool) -> Result<()> {
     print_data(text.as_bytes())
 }
 
-fn list(store: &Store, json: bool) -> Result<()> {
+pub(super) fn list(store: &Store, json: bool) -> Result<()> {
     let mut rows = Vec::new();
     for image in store.images().names()? {
         let platforms = resolve::platforms(store.images(), &image.descriptor).unwrap_or_default();
@@ -197,35 +132,13 @@ fn choose(store: &Store, image: &NamedImage, platform: Option<&str>) -> Result<R
     }
 }
 
-fn inspect(store: &Store, name: &str, platform: Option<&str>, raw: bool) -> Result<()> {
-    let image = find(store, name)?;
-    if raw {
-        return print_data(&store.images().read_blob_small(&image.descriptor)?);
-    }
-    let found = choose(store, &image, platform)?;
-    let value = serde_json::json!({
-        "name": image.name.to_string(),
-        "origin": image.origin.to_string(),
-        "descriptor": image.descriptor,
-        "platforms": resolve::platforms(store.images(), &image.descriptor)?
-            .iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "manifest_digest": found.manifest_descriptor.digest().to_string(),
-        "manifest": found.manifest,
-        "config": found.config,
-    });
-    let text = serde_json::to_string_pretty(&value)
-        .map_err(|error| Error::internal("JSON of the image").cause(error))?;
-    print_data((text + "\n").as_bytes())
-}
-
-fn save(
+pub(super) fn save(
     store: &Store,
-    name: &str,
+    image: &NamedImage,
     path: &Path,
     format: Format,
     platform: Option<&str>,
 ) -> Result<()> {
-    let image = find(store, name)?;
     let format = match format {
         Format::Oci => SaveFormat::OciDir,
         Format::OciArchive => SaveFormat::OciArchive,
@@ -238,41 +151,10 @@ fn save(
         SaveFormat::DockerArchive | SaveFormat::DockerArchiveV1 | SaveFormat::DockerArchiveFlat
     );
     let descriptor = if platform.is_some() || one {
-        choose(store, &image, platform)?.manifest_descriptor
+        choose(store, image, platform)?.manifest_descriptor
     } else {
         image.descriptor.clone()
     };
     let path = (path != Path::new("-")).then_some(path);
     output::save(store, &descriptor, std::slice::from_ref(&image.name), format, path)
-}
-
-fn export(
-    store: &Arc<Store>,
-    image: &NamedImage,
-    platform: &Platform,
-    path: &Path,
-    directory: bool,
-    environment: &Environment,
-) -> Result<()> {
-    let base = images::open(store, &image.descriptor, platform)?;
-    let worker = Worker::enter(store, &environment.account(None), &Places::default())?;
-    let tree = tree::of_image(store, &base, &worker)?;
-    let path = (path != Path::new("-")).then_some(path);
-    output::write_tree(&worker, tree.as_ref(), path, directory, None)
-}
-
-fn check(store: &Store, source: &str) -> Result<()> {
-    let problems = if Path::new(source).exists() {
-        validate::validate_source(Path::new(source), &store.sub("tmp"))?
-    } else {
-        validate::validate(store.images(), &find(store, source)?.descriptor)?
-    };
-    if problems.is_empty() {
-        return print_data(b"valid\n");
-    }
-    let mut error = Error::integrity(format!("`{source}` breaks {} promises", problems.len()));
-    for problem in problems {
-        error = error.cause(problem);
-    }
-    Err(error)
 }

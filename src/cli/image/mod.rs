@@ -1,0 +1,129 @@
+//! `nativebuild image` and `nativebuild manifest`: words → [`crate::transfer`] and the store (design §10.2).
+//!
+//! [`store`] has the verbs that stay within the store and files, [`show`] those that print, [`change`] those that write.
+
+pub mod args;
+mod change;
+mod export;
+mod show;
+mod store;
+mod template;
+
+use super::environment::Environment;
+use super::progress::{Form, Printer};
+use super::report::Style;
+use super::trust::Asked;
+use super::{du, pkg, prefetch, print_data};
+use crate::build::store::Store;
+use crate::error::{Error, ErrorKind, Result};
+use crate::oci::{Platform, Reference};
+use crate::progress::Emitter;
+use crate::transfer::copy::Delivered;
+use crate::transfer::{Access, Location};
+use args::{ImageArgs, ImageCommand, ManifestArgs, ManifestCommand, PlaceArgs};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> Result<()> {
+    let store = open(&args.place, environment)?;
+    let access = access(&store, &args.place, environment, style)?;
+    match args.command {
+        ImageCommand::Import { name, source, platform, add } => {
+            store::import(&store, &name, &source, platform.as_deref(), add)
+        }
+        ImageCommand::Load { source, all } => match prefetch::load(&store, &source, style)? {
+            Some(()) => Ok(()),
+            None => store::load(&store, &source, all),
+        },
+        ImageCommand::Prefetch(args) => prefetch::run(&args, &store, environment, style),
+        ImageCommand::Du(args) => du::run(args, &store, environment),
+        ImageCommand::Ls { json } => store::list(&store, json),
+        ImageCommand::Save { name, output, format, platform } => {
+            let image = access.stored(&reference(&name)?)?;
+            store::save(&store, &image, &output, format, platform.as_deref())
+        }
+        ImageCommand::Inspect(args) => show::inspect(&access, &args),
+        ImageCommand::Digest { image, size } => show::digest(&access, &image, size),
+        ImageCommand::LsTags { repository } => show::tags(&access, &repository),
+        ImageCommand::Copy(args) => change::copy(&access, &args),
+        ImageCommand::Convert(args) => change::convert(&access, &args),
+        ImageCommand::Tag { source, target } => change::tag(&access, &source, &target),
+        ImageCommand::Rm { names, yes } => change::remove(&access, &names, yes),
+        ImageCommand::Index(command) => change::index(&access, command),
+        ImageCommand::Referrers { image, artifact_type, json } => {
+            show::referrers(&access, &image, artifact_type.as_deref(), json)
+        }
+        ImageCommand::Export(args) => export::export(&store, &access, &args, environment),
+        ImageCommand::Diff { a, b, platform, json } => {
+            show::diff(&access, &a, &b, platform.as_deref(), json)
+        }
+        ImageCommand::Validate { source } => show::validate(&access, &source),
+        ImageCommand::Manifest(ManifestCommand::Inspect(args)) => show::list(&access, &args),
+    }
+}
+
+/// `nativebuild manifest`, under the name that manifest-tool's users know.
+pub(super) fn run_manifest(
+    args: ManifestArgs,
+    environment: &Environment,
+    style: Style,
+) -> Result<()> {
+    let store = open(&args.place, environment)?;
+    let access = access(&store, &args.place, environment, style)?;
+    let ManifestCommand::Inspect(list) = args.command;
+    show::list(&access, &list)
+}
+
+fn open(place: &PlaceArgs, environment: &Environment) -> Result<Arc<Store>> {
+    Ok(Arc::new(Store::open(&environment.store(place.root.as_ref())?)?))
+}
+
+fn access<'a>(
+    store: &'a Store,
+    place: &PlaceArgs,
+    environment: &Environment,
+    style: Style,
+) -> Result<Access<'a>> {
+    let net = pkg::net_config(&place.net, environment)?;
+    let net = Asked::of(place.disable_content_trust, environment).put_into(net);
+    let emitter = Emitter::new(Arc::new(Printer::new(Form::Plain, style)));
+    Ok(Access::new(store.images(), store.sub("tmp"), net, emitter))
+}
+
+fn parse_platform(text: &str) -> Result<Platform> {
+    Platform::parse(text).map_err(|error| error.with_kind(ErrorKind::Usage))
+}
+
+fn platform(text: Option<&str>) -> Result<Option<Platform>> {
+    text.map(parse_platform).transpose()
+}
+
+fn reference(name: &str) -> Result<Reference> {
+    Reference::parse(name).map_err(|error| error.with_kind(ErrorKind::Usage))
+}
+
+fn location(text: &str) -> Result<Location> {
+    Location::parse(text)
+}
+
+/// A digest for what was written, a line as `docker push` has it for each reference in a registry.
+fn tell(delivered: &Delivered) -> Result<()> {
+    let mut text = String::new();
+    match delivered {
+        Delivered::Written(digest) => {
+            let _always = writeln!(text, "{digest}");
+        }
+        Delivered::Pushed(pushed) => {
+            for one in pushed {
+                let _always = writeln!(text, "{}", one.line());
+            }
+        }
+    }
+    print_data(text.as_bytes())
+}
+
+fn print_json(value: &serde_json::Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Error::internal("JSON of an image").cause(error))?;
+    print_data((text + "\n").as_bytes())
+}
