@@ -499,7 +499,7 @@ pub(super) fn bad_name(registry: &str) -> NetError {
 }
 
 /// Reads a body of at most `limit` bytes.
-fn small(answer: Answer, whom: &str, limit: u64) -> NetResult<Small> {
+pub(super) fn small(answer: Answer, whom: &str, limit: u64) -> NetResult<Small> {
     let url = answer.url.clone();
     let text = |name: &str| answer.header(name).map(str::to_owned);
     let (content_type, digest) = (text("content-type"), text("docker-content-digest"));
