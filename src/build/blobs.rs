@@ -1,12 +1,9 @@
-//! Blobs of the store as a whole: which are damaged, which nobody needs.
+//! Blobs of the store as a whole: which are damaged.
 
 use super::store::Store;
 use crate::error::{ErrorKind, Result, ResultExt};
+use crate::oci::Digest;
 use crate::oci::digest::HashingReader;
-use crate::oci::layout::UNFINISHED;
-use crate::oci::spec::digest_of;
-use crate::oci::{Digest, blobs};
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{copy, sink};
 
@@ -41,37 +38,4 @@ pub fn damaged(store: &Store) -> Result<Vec<Digest>> {
         }
     }
     Ok(found)
-}
-
-/// Removes blobs that no named image leads to; returns how many bytes that were.
-pub fn remove_unreferenced(store: &Store) -> Result<u64> {
-    let mut needed = BTreeSet::new();
-    for entry in store.images().entries()? {
-        for blob in blobs::reachable(store.images(), &entry.descriptor)?.blobs {
-            needed.insert(digest_of(&blob)?);
-        }
-    }
-    let mut freed = 0;
-    for (digest, size) in all(store)? {
-        if !needed.contains(&digest) {
-            store.images().remove_blob(&digest)?;
-            freed += size;
-        }
-    }
-    Ok(freed)
-}
-
-/// Removes what killed builds left half-written; returns how many bytes that were. Only while nobody else builds.
-pub fn remove_unfinished(store: &Store) -> Result<u64> {
-    let dir = store.sub("images").join("blobs/sha256");
-    let what = || format!("cannot clean {}", dir.display());
-    let mut freed = 0;
-    for entry in std::fs::read_dir(&dir).or_error(ErrorKind::Environment, what)? {
-        let entry = entry.or_error(ErrorKind::Environment, what)?;
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            freed += entry.metadata().map_or(0, |metadata| metadata.len());
-            std::fs::remove_file(entry.path()).or_error(ErrorKind::Environment, what)?;
-        }
-    }
-    Ok(freed)
 }

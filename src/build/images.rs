@@ -1,6 +1,7 @@
 //! Base images: from the store, else from a registry (design §10.1).
 
 use super::assemble::HistoryItem;
+use super::care;
 use super::jobs::Pending;
 use super::request::{BuildRequest, ImageSource, PullPolicy};
 use super::state::Slot;
@@ -212,6 +213,8 @@ impl<'a> Finder<'a> {
             exact.digest = Some(digest_of(known)?);
         }
         let descriptor = registry.pull(&exact, &wanted, self.store.images(), self.emitter)?.root;
+        // Before it has a name: what has none can go again.
+        care::room::check(self.store, self.emitter)?;
         self.store.images().set_name(reference, &descriptor, Origin::Pulled)?;
         Ok(descriptor)
     }

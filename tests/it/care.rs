@@ -1,6 +1,7 @@
 //! Care of the store: what takes space, what goes and when, beside running builds, and the limit (docs/store.md).
 
-use crate::support::{Said, World, program};
+use crate::support::registry::Registry;
+use crate::support::{Said, World, peer, program};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -272,4 +273,28 @@ fn what_a_killed_process_held_is_nobodys() {
     world.run(["prune", "--all"]).ok();
     assert!(!Path::new(&lease).exists());
     assert_eq!(count(&world, "snapshots"), 0);
+}
+
+#[test]
+fn what_was_pulled_in_vain_goes_again() {
+    if !["skopeo", "docker-registry"].into_iter().all(peer) {
+        return;
+    }
+    for world in World::each() {
+        let world = world.with_base();
+        let registry = Registry::start(&world);
+        let base = crate::offline::publish(&world, &registry, "base:1");
+        world.file("Dockerfile", format!("FROM {base}\n"));
+        let (fresh, context) = (world.path("fresh"), world.context());
+        let (fresh, context) = (fresh.to_str().unwrap(), context.to_str().unwrap());
+        let build =
+            |limit: &str| world.run(["build", "--root", fresh, "--max-store", limit, context]);
+        let said = build("100k").failed(3);
+        assert!(said.contains("would be larger than its limit"), "{said}");
+        let found = world.run(["image", "du", "--json", "--root", fresh]).ok();
+        let found: Value = serde_json::from_str(&found).unwrap();
+        assert_eq!(found["images"], Value::Array(Vec::new()));
+        assert!(found["total"].as_u64().unwrap() <= 100 << 10, "{found}");
+        build("10m").ok();
+    }
 }

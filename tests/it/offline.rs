@@ -11,7 +11,7 @@ const MODIFIED: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
 const EPOCH: [&str; 2] = ["--source-date-epoch", "1700000000"];
 
 /// Publishes the small base image as `NAME` of a registry.
-fn publish(world: &World, registry: &Registry, name: &str) -> String {
+pub fn publish(world: &World, registry: &Registry, name: &str) -> String {
     publish_as(world, registry, "base", name)
 }
 
@@ -305,6 +305,15 @@ fn offline_says_what_is_missing_and_how_to_bring_it() {
         assert_eq!((cached.cached(), cached.stdout.as_str()), (1, online.as_str()));
         let without = world.build(run, &[&EPOCH[..], &["--network", "none"]].concat()).ok();
         assert_eq!(build(run, &[&EPOCH[..], &["--no-cache"]].concat()).ok(), without);
+
+        // Verbs that can do nothing but ask say that they do not.
+        let pull = world.run(["cache", "pull", "--offline", "127.0.0.1:1/x:1"]);
+        assert!(
+            pull.stderr.contains("`127.0.0.1:1` is not asked: this is offline\n"),
+            "{}",
+            pull.stderr
+        );
+        assert_ne!(pull.code, 0);
 
         // The variable is as good as the flag, and `0` is as good as nothing.
         world.file("Dockerfile", &add);

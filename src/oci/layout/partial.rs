@@ -7,6 +7,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 use tempfile::{NamedTempFile, TempPath};
 
 impl Layout {
@@ -32,6 +33,8 @@ impl Layout {
             Ok(()) => {}
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return Ok(None),
         }
+        // Whoever removes what nobody uses sees it, or has taken it away by now. Without the stamp it may go too early.
+        let _best_effort = file.set_modified(SystemTime::now());
         // Whoever had the lock may have put the file into its place: then it is a blob, and not to be written to.
         let size = file.metadata().or_error(ErrorKind::Environment, what)?.size();
         if !is_at(&file, &path) {
