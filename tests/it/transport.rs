@@ -501,3 +501,34 @@ fn doctor_shows_who_is_asked_for() {
         assert!(!said.contains("pass"), "{said}");
     }
 }
+
+/// kaniko says it by more flags: destinations and base images each have their own.
+#[test]
+fn kaniko_may_trust_what_it_is_told_to() {
+    for world in worlds() {
+        let authority = Authority::new(&world, "authority");
+        let registry = Registry::secure(&world, "registry", &authority.issue("s", HERE, NOW), "");
+        let name = format!("{}/app:1", registry.address);
+        let context = world.context();
+        let kaniko = |dockerfile: &str, flags: &[&str]| {
+            world.file("Dockerfile", dockerfile);
+            let fixed = ["kaniko-executor", "-c", context.to_str().unwrap()];
+            world.run([&fixed[..], flags].concat())
+        };
+        let scratch = "FROM scratch\nCOPY Dockerfile /d\n";
+        assert!(kaniko(scratch, &["-d", &name]).failed(3).contains("unknown authority"));
+        kaniko(scratch, &["-d", &name, "--skip-tls-verify"]).ok();
+        let upon = format!("FROM {name}\nCOPY Dockerfile /e\n");
+        world.run(["image", "rm", &name]).ok();
+        assert!(
+            kaniko(&upon, &["--no-push", "--insecure"]).failed(3).contains("unknown authority")
+        );
+        for flags in
+            [["--insecure-pull", "--no-push"], ["--skip-tls-verify-pull=true", "--no-push"]]
+        {
+            kaniko(&upon, &flags).ok();
+        }
+        let host = ["--no-push", "--skip-tls-verify-registry", &registry.address];
+        kaniko(&upon, &host).ok();
+    }
+}
