@@ -239,7 +239,7 @@ impl Registry {
         if let Some(proxy) = self.http.proxy(url) {
             let scheme = proxy.uri().scheme_str().unwrap_or("http").to_owned();
             report.proxy = Some(format!("{scheme}://{}:{}", proxy.host(), proxy.port()));
-        } else {
+        } else if !self.http.is_offline() {
             let found = (host, port).to_socket_addrs().into_iter().flatten();
             report.addresses = found.map(|address| address.to_string()).collect();
             report.addresses.dedup();
