@@ -3,11 +3,13 @@
 use super::compat::real::RealArgs;
 use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
+use super::doctor::DoctorArgs;
 use super::image::args::{ImageArgs, ManifestArgs};
 use super::kaniko::KanikoArgs;
 use super::login::{LoginArgs, LogoutArgs};
 use super::logins::AuthArgs;
 use super::manual::{CompletionArgs, ManArgs};
+use super::network::TlsArgs;
 use super::pkg::args::{CacheArgs, PkgArgs};
 use crate::executor::namespace::IdMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -49,6 +51,8 @@ pub enum Command {
     Logout(LogoutArgs),
     /// Remove what no image and no build needs
     Prune(PruneArgs),
+    /// Show what this machine and the network are like
+    Doctor(DoctorArgs),
     /// Print the version
     Version,
     /// Print a script that completes commands and options in a shell
@@ -180,6 +184,9 @@ pub struct BuildArgs {
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub print_plan: bool,
+    /// How registries are checked.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Where images and the cache are kept
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,

@@ -4,6 +4,7 @@ use super::args::{BuildArgs, Ids, Network, Progress, Pull};
 use super::call::{self, Method, Teller};
 use super::contexts::Opened;
 use super::environment::Environment;
+use super::network::net_config;
 use super::output::{self, Outputs};
 use super::progress::{Form, Printer};
 use super::report::Style;
@@ -17,7 +18,6 @@ use crate::context::{FileTree, IgnoreRules};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::emulation::Places;
 use crate::executor::settings::RunSettings;
-use crate::net::NetConfig;
 use crate::plan;
 use crate::plan::step::NetworkMode;
 use crate::progress::Emitter;
@@ -167,8 +167,11 @@ fn request(
         cdi: values::cdi_directories(&args.cdi_dirs),
         secrets: opened.secrets,
         agents: private::agents(&args.ssh, environment)?,
-        net: Asked::of(args.disable_content_trust, environment)
-            .put_into(super::logins::net_config(&args.auth, environment)?),
+        net: Asked::of(args.disable_content_trust, environment).put_into(net_config(
+            &args.tls,
+            &args.auth,
+            environment,
+        )?),
         locks: opened.locks,
         build_args,
     };
@@ -233,21 +236,6 @@ pub(super) fn open_context(
         }
     }
     Ok(FileTree::context(dir, None))
-}
-
-/// Proxies of the environment, for pulling.
-pub(super) fn net_config(environment: &Environment) -> NetConfig {
-    let either = |name: &str| {
-        environment.text(name).or_else(|| environment.text(&name.to_ascii_lowercase()))
-    };
-    NetConfig {
-        https_proxy: either("HTTPS_PROXY").or_else(|| either("ALL_PROXY")),
-        // Upper case is not asked: a server that runs us may have it from a request's header.
-        http_proxy: environment.text("http_proxy").or_else(|| either("ALL_PROXY")),
-        no_proxy: either("NO_PROXY").unwrap_or_default(),
-        offline: environment.offline(),
-        ..NetConfig::default()
-    }
 }
 
 /// Digest and what was pushed on standard output (unless an output went there), `--iidfile`, `--metadata-file`.

@@ -5,8 +5,9 @@
 //! ignore rules of such a context are not applied, as BuildKit does not apply them either.
 
 use super::args::BuildArgs;
-use super::build::{net_config, open_context, plain};
+use super::build::{open_context, plain};
 use super::environment::Environment;
+use super::network::without_logins;
 use super::{locks, private, values};
 use crate::boolean;
 use crate::build::lock::{self, LockMode, Locks};
@@ -71,7 +72,7 @@ pub(super) fn open(
     let mut opener = Opener {
         locks: Arc::clone(locks),
         emitter,
-        net: net_config(environment),
+        net: without_logins(&args.tls, environment)?,
         secrets: private::secrets(&args.secrets, environment)?,
         keep_git_dir: keep_git_dir(args, environment)?,
         store,

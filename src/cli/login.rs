@@ -6,6 +6,7 @@
 use super::args::Progress;
 use super::environment::Environment;
 use super::logins::{self, AuthArgs};
+use super::network::{self, TlsArgs};
 use super::report::Style;
 use super::{build, print_data, terminal};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -39,6 +40,9 @@ pub struct LoginArgs {
     /// File for logins, instead of podman's or docker's [default: REGISTRY_AUTH_FILE, then those]
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+    /// How the registry is checked.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 /// `nativebuild logout`.
@@ -70,8 +74,8 @@ pub(super) fn login(args: &LoginArgs, environment: &Environment, style: Style) -
     }
     let (user, password) = ask(args, &target, &emitter)?;
     // Other logins have no say in it.
-    let verified =
-        Registry::new(&build::net_config(environment))?.verify(&target, &user, &password)?;
+    let net = network::without_logins(&args.tls, environment)?;
+    let verified = Registry::new(&net)?.verify(&target, &user, &password)?;
     if verified == Verified::Open {
         emitter.warn(format!(
             "registry `{}` lets everybody in: it did not look at the login",
@@ -96,7 +100,7 @@ fn is_still_in(
     if args.username.is_some() || args.password.is_some() || args.password_stdin || !exists {
         return Ok(false);
     }
-    let net = logins::net_config(&auth(args), environment)?;
+    let net = network::net_config(&args.tls, &auth(args), environment)?;
     let known = Registry::new(&net)?.verify_known(target);
     let good = matches!(known, Ok(Some(Verified::Good)));
     if good {

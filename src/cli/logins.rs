@@ -2,7 +2,7 @@
 
 use super::environment::Environment;
 use crate::error::{Error, Result};
-use crate::net::{AuthForm, AuthPlace, AuthPlaces, Credentials, NetConfig};
+use crate::net::{AuthForm, AuthPlace, AuthPlaces, Credentials};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -18,12 +18,6 @@ pub struct AuthArgs {
     /// NATIVEBUILD_REGISTRY_CREDS]
     #[arg(long, global = true, value_name = "REGISTRY=SECRET")]
     pub registry_creds: Vec<String>,
-}
-
-/// The way to registries with the logins for them.
-pub(super) fn net_config(args: &AuthArgs, environment: &Environment) -> Result<NetConfig> {
-    let credentials = credentials(args, environment)?;
-    Ok(NetConfig { credentials, ..super::build::net_config(environment) })
 }
 
 /// Logins that were given, then those of files.

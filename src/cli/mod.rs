@@ -10,6 +10,7 @@ mod call;
 pub mod compat;
 mod contexts;
 pub mod debug;
+pub mod doctor;
 pub mod du;
 mod environment;
 pub mod image;
@@ -18,6 +19,7 @@ mod locks;
 pub mod login;
 pub mod logins;
 pub mod manual;
+pub mod network;
 mod output;
 mod pkg;
 pub mod prefetch;
@@ -75,6 +77,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Command::Login(arguments) => login::login(&arguments, &environment, style),
         Command::Logout(arguments) => login::logout(&arguments, &environment, style),
         Command::Prune(arguments) => prune::run(&arguments, &environment),
+        Command::Doctor(arguments) => doctor::run(arguments, &environment),
         Command::Version => print_data(manual::version().as_bytes()),
         Command::Completion(arguments) => manual::complete(&arguments),
         Command::Man(arguments) => manual::man(&arguments),

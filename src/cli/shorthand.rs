@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "build",
     "cache",
     "completion",
     "debug",
+    "doctor",
     "executor",
     "help",
     "image",

@@ -3,6 +3,7 @@
 //! In: `WWW-Authenticate` values; out: the address of a token, and the token in the answer. With a login the caller
 //! shows it there, without one the token service is asked as anyone.
 
+use super::doctor::AuthReport;
 use super::failure::printable;
 use super::url::{Url, encoded};
 use crate::error::{Error, Result};
@@ -40,6 +41,17 @@ pub(super) fn wants_basic<'a>(mut values: impl Iterator<Item = &'a str>) -> bool
     })
 }
 
+/// The first challenge among header values, to show.
+pub(super) fn asked<'a>(mut values: impl Iterator<Item = &'a str>) -> Option<AuthReport> {
+    let (scheme, parameters) = values.find_map(|value| challenges(value).into_iter().next())?;
+    let shown = |name| get(&parameters, name).map(|text| printable(&text, 200));
+    Some(AuthReport {
+        scheme: printable(&scheme, 40),
+        realm: shown("realm"),
+        service: shown("service"),
+    })
+}
+
 impl Challenge {
     /// Asks for these scopes, whatever the registry named; for what it named where there are none.
     pub(super) fn with(self, scopes: Vec<String>) -> Self {
@@ -47,14 +59,13 @@ impl Challenge {
     }
 
     /// Where to ask for a token to pull from `repository`; without one for a token that is good for nothing but to show
-    /// that a login is. `local`: the registry is on this machine, so its token service may be reached by plain http here
-    /// as well.
-    pub(super) fn token_url(&self, repository: &str, local: bool) -> Result<Url> {
+    /// that a login is. `plain`: whether an address may be asked by plain http.
+    pub(super) fn token_url(&self, repository: &str, plain: &dyn Fn(&Url) -> bool) -> Result<Url> {
         let scopes = self.wanted(repository);
         let scopes = scopes.iter().map(|scope| format!("scope={}", encoded(scope)));
         let service = self.service.iter().map(|service| format!("service={}", encoded(service)));
         let query: Vec<String> = service.chain(scopes).collect();
-        let realm = self.realm(local)?;
+        let realm = self.realm(plain)?;
         if query.is_empty() {
             return Ok(realm);
         }
@@ -67,7 +78,7 @@ impl Challenge {
     pub(super) fn token_form(
         &self,
         repository: &str,
-        local: bool,
+        plain: &dyn Fn(&Url) -> bool,
         identity: &str,
     ) -> Result<(Url, String)> {
         let scope = self.wanted(repository).join(" ");
@@ -80,7 +91,7 @@ impl Challenge {
         ];
         let fields = fields.iter().filter(|(_, value)| !value.is_empty());
         let fields = fields.map(|(name, value)| format!("{name}={}", encoded(value)));
-        Ok((self.realm(local)?, fields.collect::<Vec<_>>().join("&")))
+        Ok((self.realm(plain)?, fields.collect::<Vec<_>>().join("&")))
     }
 
     fn wanted(&self, repository: &str) -> Vec<String> {
@@ -91,9 +102,9 @@ impl Challenge {
         self.scopes.clone()
     }
 
-    fn realm(&self, local: bool) -> Result<Url> {
+    fn realm(&self, plain: &dyn Fn(&Url) -> bool) -> Result<Url> {
         Url::parse(&self.realm)
-            .filter(|url| url.is_https() || (local && url.is_loopback()))
+            .filter(|url| url.is_https() || plain(url))
             .ok_or_else(|| self.no_address().cause("it must be https"))
     }
 
@@ -213,7 +224,9 @@ mod tests {
     fn token_addresses_are_made_and_refused() {
         let url = |realm: &str, local| {
             let challenge = one(&format!("Bearer realm=\"{realm}\",service=\"s x\"")).unwrap();
-            challenge.token_url("a/b", local).map(|url| url.uri().to_string())
+            challenge
+                .token_url("a/b", &|url| local && url.is_loopback())
+                .map(|url| url.uri().to_string())
         };
         assert_eq!(
             url("https://h/token?x=1", false).unwrap(),
@@ -222,22 +235,22 @@ mod tests {
         let challenge = one("Bearer realm=\"https://h/t\",scope=\"named\"").unwrap();
         let challenge = challenge.with(vec!["a:pull,push".to_owned(), "b:pull".to_owned()]);
         assert_eq!(
-            challenge.token_url("a", false).unwrap().uri().to_string(),
+            challenge.token_url("a", &|_| false).unwrap().uri().to_string(),
             "https://h/t?scope=a%3Apull%2Cpush&scope=b%3Apull"
         );
         let challenge = one("Bearer realm=\"https://h/t\",service=\"s\"").unwrap();
-        let (to, form) = challenge.token_form("a", false, "i&").unwrap();
+        let (to, form) = challenge.token_form("a", &|_| false, "i&").unwrap();
         assert_eq!(to.uri().to_string(), "https://h/t");
         assert_eq!(
             form,
             "grant_type=refresh_token&client_id=nativebuild&service=s&scope=repository%3Aa%3Apull&refresh_token=i%26"
         );
         assert_eq!(
-            challenge.token_url("", false).unwrap().uri().to_string(),
+            challenge.token_url("", &|_| false).unwrap().uri().to_string(),
             "https://h/t?service=s"
         );
         let bare = one("Bearer realm=\"https://h/t\"").unwrap();
-        assert_eq!(bare.token_url("", false).unwrap().uri().to_string(), "https://h/t");
+        assert_eq!(bare.token_url("", &|_| false).unwrap().uri().to_string(), "https://h/t");
         assert!(url("http://127.0.0.1:1/token", true).is_ok());
         assert!(url("http://127.0.0.1:1/token", false).is_err());
         assert!(url("http://h/token", true).is_err());

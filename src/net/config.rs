@@ -1,7 +1,9 @@
 //! What the caller decides about connections: proxies, and how to wait between attempts.
 
+use super::hosts::HostFiles;
 use super::login::Credentials;
 use super::mirror::Mirror;
+use super::tls::CertificatePlaces;
 use super::url::Url;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,6 +21,12 @@ pub struct NetConfig {
     pub no_proxy: String,
     /// Asked before the registries themselves.
     pub mirrors: Vec<Mirror>,
+    /// Files with settings of registries.
+    pub hosts: HostFiles,
+    /// Registries, `host[:port]`, that may speak plain http or show any certificate.
+    pub insecure: Vec<String>,
+    /// Any registry may.
+    pub unverified: bool,
     /// Logins.
     pub credentials: Credentials,
     /// PEM files with authorities to trust besides those of the system.
@@ -27,6 +35,8 @@ pub struct NetConfig {
     pub signed_pulls: Option<String>,
     /// What asks for signatures of what is pushed: as these are not made, nothing is.
     pub signed_pushes: Option<String>,
+    /// Where other certificates are.
+    pub certificates: CertificatePlaces,
     /// How to wait before another attempt.
     pub pause: Pause,
     /// Nothing is connected to and no name is looked up: every request fails at once.
@@ -100,7 +110,7 @@ fn split_port(entry: &str) -> (&str, Option<u16>) {
     }
 }
 
-fn in_network(address: IpAddr, network: &str, bits: &str) -> bool {
+pub(super) fn in_network(address: IpAddr, network: &str, bits: &str) -> bool {
     let Ok(bits) = bits.parse::<u32>() else { return false };
     match (address, network.parse::<IpAddr>()) {
         (IpAddr::V4(address), Ok(IpAddr::V4(network))) if bits <= 32 => {

@@ -47,7 +47,7 @@ impl NetError {
     pub(super) fn unreachable(whom: &str, method: &str, url: &Url, why: &str) -> Self {
         let error = Error::registry(format!("{whom} cannot be reached"))
             .cause(format!("{method} {url}: {why}"))
-            .hint(hint_for(why));
+            .hint("check the name of the registry, the network and the proxy settings");
         Self::new(Trouble::Unreachable, error)
     }
 
@@ -126,11 +126,6 @@ impl NetError {
         &self.error
     }
 
-    /// The other side was reached, and its certificate is the trouble.
-    pub(super) fn is_about_certificates(&self) -> bool {
-        self.error.causes().iter().any(|cause| is_about_certificates(cause))
-    }
-
     /// What came was the right thing with wrong bytes: another copy may be better.
     pub(super) fn is_damage(&self) -> bool {
         self.trouble == Trouble::Broken && self.error.kind() == ErrorKind::Integrity
@@ -190,22 +185,6 @@ pub(super) fn io_text(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     printable(text, 200).to_lowercase()
-}
-
-/// By the words of rustls, which come through as text.
-fn is_about_certificates(why: &str) -> bool {
-    ["certificate", "issuer"].iter().any(|word| why.contains(word))
-}
-
-fn hint_for(why: &str) -> String {
-    if !is_about_certificates(why) {
-        return "check the name of the registry, the network and the proxy settings".to_owned();
-    }
-    let trust = "install the `ca-certificates` package, or name a bundle in SSL_CERT_FILE";
-    if why.contains("causedasendentity") {
-        return format!("{trust}; a server's own certificate must be made with `CA:FALSE`");
-    }
-    trust.to_owned()
 }
 
 /// What a server said, fit for a terminal: no control characters, one line, not too long.

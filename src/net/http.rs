@@ -8,6 +8,7 @@
 use super::config::{NetConfig, Pause, is_direct};
 use super::failure::{NetError, NetResult, Trouble, io_text, printable, registry_words};
 use super::retry::{Retry, TRIES};
+use super::tls::{TlsConnector, TlsTrouble, Trust};
 use super::url::Url;
 use crate::error::{Error, Result};
 use crate::progress::Emitter;
@@ -15,11 +16,15 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use ureq::config::Config;
 use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, Request, Response};
-use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{
+    ConnectProxyConnector, Connector, SocksConnector, TcpConnector,
+};
 use ureq::{Agent, Body, BodyReader, Proxy, SendBody, Timeout};
 
 const MAX_REDIRECTS: u32 = 5;
@@ -106,8 +111,20 @@ pub(super) enum Plain {
     Loopback,
     /// To the host of the request: the user named it with `http://`.
     Origin,
+    /// To the host of the request, which need not show a certificate that is trusted either: the user said so.
+    Unverified,
     /// Wherever it leads: the user named a file, not a registry.
     Anywhere,
+}
+
+impl Plain {
+    /// The same for another host that an answer names.
+    pub(super) fn elsewhere(self) -> Self {
+        match self {
+            Self::Never | Self::Origin | Self::Unverified => Self::Never,
+            Self::Loopback | Self::Anywhere => self,
+        }
+    }
 }
 
 /// A final answer: anything but a redirect.
@@ -180,44 +197,75 @@ impl Answer {
 /// The client: connections are kept and used again.
 #[derive(Debug)]
 pub(super) struct Http {
-    direct: Agent,
-    /// Agents that go through a proxy.
-    secure_proxied: Option<Agent>,
-    plain_proxied: Option<Agent>,
+    verified: Agents,
+    unverified: Agents,
     no_proxy: String,
     pause: Pause,
     offline: bool,
     emitter: Mutex<Option<Emitter>>,
+    trust: Arc<Trust>,
+}
+
+/// Ways to a host.
+#[derive(Debug)]
+struct Agents {
+    direct: Agent,
+    /// Agents that go through a proxy.
+    secure_proxied: Option<Agent>,
+    plain_proxied: Option<Agent>,
 }
 
 impl Http {
     pub(super) fn new(config: &NetConfig) -> Result<Self> {
-        let roots = super::roots::of(&config.authorities)?;
-        let through = |proxy: &Option<String>, name: &str| -> Result<Option<Agent>> {
-            let Some(text) = proxy.as_deref().filter(|text| !text.is_empty()) else {
-                return Ok(None);
-            };
-            let proxy = Proxy::new(text).map_err(|_| {
-                // Not shown: it may hold a password.
-                Error::usage(format!("the proxy for {name} is not an address that can be used"))
-                    .hint(format!("write {}_PROXY as `http://host:port`", name.to_uppercase()))
-            })?;
-            Ok(Some(agent(Some(proxy), roots.clone())))
-        };
+        Self::with(config, false)
+    }
+
+    /// A client that keeps what servers show of themselves.
+    pub(super) fn watching(config: &NetConfig) -> Result<Self> {
+        Self::with(config, true)
+    }
+
+    fn with(config: &NetConfig, watch: bool) -> Result<Self> {
+        let trust = Trust::new(&config.certificates, &config.authorities, watch)?;
+        let trust = Arc::new(trust);
         Ok(Self {
-            direct: agent(None, roots.clone()),
-            secure_proxied: through(&config.https_proxy, "https")?,
-            plain_proxied: through(&config.http_proxy, "http")?,
+            verified: Agents::new(config, &trust, false)?,
+            unverified: Agents::new(config, &trust, true)?,
             no_proxy: config.no_proxy.clone(),
             pause: config.pause.clone(),
             offline: config.offline,
             emitter: Mutex::default(),
+            trust,
         })
     }
 
     /// Who hears of long waits from now on.
     pub(super) fn tell(&self, emitter: &Emitter) {
         *self.emitter.lock().unwrap_or_else(PoisonError::into_inner) = Some(emitter.clone());
+    }
+
+    pub(super) fn is_offline(&self) -> bool {
+        self.offline
+    }
+
+    /// What is known of servers.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The proxy on the way to an address.
+    pub(super) fn proxy(&self, url: &Url) -> Option<&Proxy> {
+        self.agent(url, false).config().proxy()
+    }
+
+    fn agent(&self, url: &Url, unverified: bool) -> &Agent {
+        let agents = if unverified { &self.unverified } else { &self.verified };
+        let proxied = if url.is_https() { &agents.secure_proxied } else { &agents.plain_proxied };
+        let plain_here = url.is_loopback() && !url.is_https();
+        match proxied {
+            Some(proxied) if !plain_here && !is_direct(&self.no_proxy, url) => proxied,
+            _ => &agents.direct,
+        }
     }
 
     /// Sends, again if need be; the last try's answer is given whatever its status.
@@ -267,7 +315,7 @@ impl Http {
                     Plain::Never => false,
                     Plain::Anywhere => true,
                     Plain::Loopback => url.is_loopback(),
-                    Plain::Origin => url.same_origin(&ask.url),
+                    Plain::Origin | Plain::Unverified => url.same_origin(&ask.url),
                 };
             if !allowed {
                 let error = Error::registry(format!("{} leads to plain http", ask.whom))
@@ -301,7 +349,12 @@ impl Http {
     ) -> Result<Response<Body>, Lost> {
         if self.offline {
             let error = NetError::offline(ask.whom, ask.method, url);
-            return Err(Lost { again: false, error, why: String::new() });
+            return Err(Lost {
+                again: false,
+                about_certificates: false,
+                error,
+                why: String::new(),
+            });
         }
         let mut request = Request::builder().method(ask.method).uri(url.uri());
         for accept in ask.accept {
@@ -316,18 +369,14 @@ impl Http {
         if let Some(value) = authorization {
             request = request.header("authorization", value);
         }
-        let proxied = if url.is_https() { &self.secure_proxied } else { &self.plain_proxied };
-        let plain_here = url.is_loopback() && !url.is_https();
-        let agent = match proxied {
-            Some(proxied) if !plain_here && !is_direct(&self.no_proxy, url) => proxied,
-            _ => &self.direct,
-        };
+        let unverified = ask.plain == Plain::Unverified && url.same_origin(&ask.url);
+        let agent = self.agent(url, unverified);
         run(agent, request, ask.payload).map_err(|error| match error {
             ureq::Error::Http(_) => {
                 let message = format!("{} gave a token that cannot be sent", ask.whom);
                 Lost::fatal(Trouble::Broken, Error::registry(message))
             }
-            error => lost(ask, url, &error),
+            error => lost(ask, url, error),
         })
     }
 }
@@ -356,6 +405,8 @@ fn run(
 pub(super) struct Lost {
     /// Another attempt may do better.
     pub(super) again: bool,
+    /// The other side speaks TLS, and certificates are the trouble.
+    pub(super) about_certificates: bool,
     pub(super) error: NetError,
     /// In a few words.
     why: String,
@@ -363,24 +414,28 @@ pub(super) struct Lost {
 
 impl Lost {
     fn fatal(trouble: Trouble, error: Error) -> Self {
-        Self { again: false, error: NetError::new(trouble, error), why: String::new() }
+        let error = NetError::new(trouble, error);
+        Self { again: false, about_certificates: false, error, why: String::new() }
     }
 }
 
-fn lost(ask: &Ask<'_>, url: &Url, error: &ureq::Error) -> Lost {
+fn lost(ask: &Ask<'_>, url: &Url, error: ureq::Error) -> Lost {
     use ureq::Error as E;
     let (again, why) = match error {
-        // TLS that cannot be agreed on, and certificates that do not fit, are invalid data.
-        E::Io(error) => (
-            !matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionRefused
-                    | io::ErrorKind::NetworkUnreachable
-                    | io::ErrorKind::HostUnreachable
-                    | io::ErrorKind::InvalidData
+        // TLS that cannot be agreed on is invalid data.
+        E::Io(error) => match io_failure(ask, url, error) {
+            Ok(lost) => return lost,
+            Err(error) => (
+                !matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionRefused
+                        | io::ErrorKind::NetworkUnreachable
+                        | io::ErrorKind::HostUnreachable
+                        | io::ErrorKind::InvalidData
+                ),
+                io_text(&error),
             ),
-            io_text(error),
-        ),
+        },
         E::Timeout(Timeout::Resolve | Timeout::Connect) => {
             (false, "no connection in time".to_owned())
         }
@@ -393,14 +448,64 @@ fn lost(ask: &Ask<'_>, url: &Url, error: &ureq::Error) -> Lost {
         }
         other => (false, printable(&other.to_string(), 200).to_lowercase()),
     };
-    Lost { again, error: NetError::unreachable(ask.whom, ask.method, url, &why), why }
+    let error = NetError::unreachable(ask.whom, ask.method, url, &why);
+    Lost { again, about_certificates: false, error, why }
 }
 
-fn agent(proxy: Option<Proxy>, roots: RootCerts) -> Agent {
+/// A failure of ours that came through a connection, or one of TLS; else the error itself.
+fn io_failure(ask: &Ask<'_>, url: &Url, error: io::Error) -> Result<Lost, io::Error> {
+    let error = match error.downcast::<NetError>() {
+        Ok(ours) => {
+            return Ok(Lost {
+                again: false,
+                about_certificates: true,
+                error: ours,
+                why: String::new(),
+            });
+        }
+        Err(error) => error,
+    };
+    let trouble = error.downcast::<TlsTrouble>()?;
+    let error = Error::registry(format!("{} {}", ask.whom, trouble.what))
+        .cause(format!("{} {url}: {}", ask.method, trouble.cause))
+        .hint(trouble.hint);
+    let error = NetError::new(Trouble::Unreachable, error);
+    Ok(Lost { again: false, about_certificates: true, error, why: String::new() })
+}
+
+impl Agents {
+    fn new(config: &NetConfig, trust: &Arc<Trust>, unverified: bool) -> Result<Self> {
+        let made = |proxy: Option<Proxy>| {
+            let uri = proxy.as_ref().map(|proxy| proxy.uri().clone());
+            let connector =
+                ().chain(SocksConnector::default())
+                    .chain(ConnectProxyConnector::default())
+                    .chain(TcpConnector::default())
+                    .chain(TlsConnector::new(Arc::clone(trust), unverified, uri));
+            Agent::with_parts(agent_config(proxy), connector, DefaultResolver::default())
+        };
+        let through = |proxy: &Option<String>, name: &str| -> Result<Option<Agent>> {
+            let Some(text) = proxy.as_deref().filter(|text| !text.is_empty()) else {
+                return Ok(None);
+            };
+            let proxy = Proxy::new(text).map_err(|_| {
+                // Not shown: it may hold a password.
+                Error::usage(format!("the proxy for {name} is not an address that can be used"))
+                    .hint(format!("write {}_PROXY as `http://host:port`", name.to_uppercase()))
+            })?;
+            Ok(Some(made(Some(proxy))))
+        };
+        Ok(Self {
+            direct: made(None),
+            secure_proxied: through(&config.https_proxy, "https")?,
+            plain_proxied: through(&config.http_proxy, "http")?,
+        })
+    }
+}
+
+fn agent_config(proxy: Option<Proxy>) -> Config {
     let seconds = |n| Some(Duration::from_secs(n));
-    let tls = TlsConfig::builder().root_certs(roots).build();
     Agent::config_builder()
-        .tls_config(tls)
         // Set also when `None`: the default is taken from the environment.
         .proxy(proxy)
         .http_status_as_error(false)
@@ -417,5 +522,4 @@ fn agent(proxy: Option<Proxy>, roots: RootCerts) -> Agent {
         .timeout_per_write(seconds(60))
         .max_idle_connections_per_host(4)
         .build()
-        .new_agent()
 }

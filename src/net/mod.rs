@@ -8,7 +8,7 @@
 //! to docker or podman, over [`unix`]. [`agent`] stands between a RUN and the user's ssh agent.
 //!
 //! Invariants: nothing that a server says is believed before its digest and size were checked; memory is bounded
-//! whatever a server sends; plain http only to this machine and to mirrors that the user named so; a token only ever
+//! whatever a server sends; plain http only to this machine and to places that the user named so; a token only ever
 //! goes to the registry that it is for; the environment is not read here (`cli` fills a [`NetConfig`]); a failure says which of
 //! [`Trouble`]'s kinds it is, so that a build may go on with what it has.
 
@@ -17,24 +17,27 @@ mod auth;
 mod blob;
 mod catalog;
 mod config;
+pub mod doctor;
 mod download;
 mod engine;
 mod failure;
 mod fetch;
 pub mod git;
+mod hosts;
 mod http;
 mod login;
 mod logins;
 mod manifest;
 mod mirror;
+mod places;
 mod pull;
 mod push;
 mod registry;
 mod retry;
-mod roots;
 mod signin;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod unix;
 mod url;
 
@@ -45,6 +48,7 @@ pub use engine::{Engine, EngineConfig};
 pub use failure::{NetError, NetResult, Trouble, unsigned};
 pub use fetch::{Body, Fetched, Fetcher, Validators};
 pub use git::Git;
+pub use hosts::HostFiles;
 pub use login::Credentials;
 pub use logins::{AuthForm, AuthPlace, AuthPlaces, Forgotten, LoginTarget, Saved};
 pub use mirror::Mirror;
@@ -52,3 +56,4 @@ pub use pull::{Pulled, Wanted};
 pub use push::Pushed;
 pub use registry::Registry;
 pub use signin::Verified;
+pub use tls::CertificatePlaces;

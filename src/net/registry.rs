@@ -5,14 +5,15 @@
 
 use super::config::NetConfig;
 use super::failure::{NetError, NetResult, Trouble, printable};
-use super::http::{Answer, Ask, Http, Payload, Plain};
+use super::hosts::Way;
+use super::http::{Answer, Ask, Http, Payload};
 use super::login::{Credentials, registry_name};
 use super::logins::Looked;
 use super::manifest;
-use super::mirror::{self, Mirror};
+use super::places::{Place, Places, bad_name};
 use super::push::Homes;
-use super::retry::{FEW_TRIES, Retry, TRIES};
-use super::url::{Url, is_loopback};
+use super::retry::Retry;
+use super::url::Url;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
 use crate::progress::Emitter;
@@ -22,22 +23,16 @@ use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Docker Hub's name and where it is.
-const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 const MAX_WARNINGS: usize = 16;
 
 /// A client for any number of registries.
 #[derive(Debug)]
 pub struct Registry {
     pub(super) http: Http,
-    /// `https://host` by registry name.
-    bases: Mutex<HashMap<String, String>>,
+    pub(super) places: Places,
     /// Values of Authorization by address and scopes.
     tokens: Mutex<HashMap<(String, Vec<String>), String>>,
     warnings: Mutex<Warnings>,
-    mirrors: Vec<Mirror>,
-    /// Addresses of mirrors that failed.
-    lost: Mutex<BTreeSet<String>>,
     credentials: Credentials,
     homes: Homes,
     stopped: Stopped,
@@ -101,33 +96,6 @@ impl Access<'_> {
     }
 }
 
-/// Where a registry's protocol is spoken.
-pub(super) struct Place {
-    /// `https://host`.
-    pub(super) base: String,
-    /// Name that logins are kept under.
-    name: String,
-    /// For messages.
-    pub(super) whom: String,
-    pub(super) plain: Plain,
-    /// Of one request: few where somebody else can be asked instead.
-    tries: u32,
-}
-
-impl Place {
-    fn of_mirror(mirror: &Mirror) -> Option<Self> {
-        let url = Url::parse(&mirror.base)?;
-        let plain = match (url.is_https(), url.is_loopback()) {
-            (true, _) => Plain::Never,
-            (false, true) => Plain::Loopback,
-            (false, false) => Plain::Origin,
-        };
-        let name = registry_name(&mirror.base);
-        let (base, whom) = (mirror.base.clone(), format!("mirror `{name}`"));
-        Some(Self { base, whom, name, plain, tries: FEW_TRIES })
-    }
-}
-
 /// Texts of `Warning` headers: all that were seen, and those not yet given out.
 #[derive(Debug, Default)]
 struct Warnings {
@@ -155,19 +123,26 @@ pub(super) struct Small {
 impl Registry {
     /// Fails only on settings that cannot be used.
     pub fn new(config: &NetConfig) -> Result<Self> {
-        Ok(Self {
-            http: Http::new(config)?,
-            bases: Mutex::default(),
+        Ok(Self::with(Http::new(config)?, config))
+    }
+
+    /// A client that keeps what servers show of themselves.
+    pub fn watching(config: &NetConfig) -> Result<Self> {
+        Ok(Self::with(Http::watching(config)?, config))
+    }
+
+    fn with(http: Http, config: &NetConfig) -> Self {
+        Self {
+            http,
+            places: Places::new(config),
             tokens: Mutex::default(),
             warnings: Mutex::default(),
-            mirrors: config.mirrors.clone(),
-            lost: Mutex::default(),
             credentials: config.credentials.clone(),
             homes: Homes::default(),
             signed_pulls: config.signed_pulls.clone(),
             signed_pushes: config.signed_pushes.clone(),
             stopped: Stopped(Box::new(|| false)),
-        })
+        }
     }
 
     /// Digest of what the registry has under this name now; `None` when it has nothing there.
@@ -323,35 +298,33 @@ impl Registry {
             payload: Payload::None,
             access: Access::Read,
         };
-        for mirror in self.mirrors(&reference.registry) {
-            match self.ask_at(&mirror, &request) {
+        for way in self.places.mirrors(reference)? {
+            match self.open(&way).and_then(|mirror| self.ask_at(&mirror, &request)) {
                 Ok(answer) if answer.status < 400 => return Ok(answer),
                 // Not there, or not for us: the registry knows better.
                 Ok(_) => {}
-                Err(error) => self.lose(mirror, &error),
+                Err(error) => self.lose(&way, &error),
             }
         }
-        self.ask_at(&self.origin(&reference.registry)?, &request)
+        self.ask_at(&self.origin(reference)?, &request)
     }
 
     /// Asks the registry itself, and nobody in its place: for what changes something.
     pub(super) fn ask_origin(&self, wish: &Wish<'_>) -> NetResult<Answer> {
-        self.ask_at(&self.origin(&wish.reference.registry)?, wish)
+        self.ask_at(&self.origin(wish.reference)?, wish)
     }
 
-    fn ask_at(&self, place: &Place, wish: &Wish<'_>) -> NetResult<Answer> {
+    pub(super) fn ask_at(&self, place: &Place, wish: &Wish<'_>) -> NetResult<Answer> {
         let reference = wish.reference;
-        let home = Url::parse(&format!("{}/v2/{}/", place.base, reference.repository))
+        let home = Url::parse(&format!("{}/v2/{}/", place.base, place.repository))
             .ok_or_else(|| bad_name(&reference.registry))?;
         let url = match wish.path {
             Path::Below(path) => home.resolve(path).ok_or_else(|| bad_name(&reference.registry))?,
             Path::At(url) => url.clone(),
         };
-        let scopes = wish.access.scopes(&reference.repository);
-        let key = (
-            place.base.clone(),
-            [std::slice::from_ref(&reference.repository), &scopes[..]].concat(),
-        );
+        let scopes = wish.access.scopes(&place.repository);
+        let key =
+            (place.base.clone(), [std::slice::from_ref(&place.repository), &scopes[..]].concat());
         let known = lock(&self.tokens).get(&key).cloned();
         // A token is for the registry, not for where it keeps its uploads.
         let ours = url.same_origin(&home);
@@ -364,15 +337,14 @@ impl Registry {
             from: wish.from,
             payload: wish.payload,
             authorization: known.as_deref().filter(|_| ours),
-            plain: place.plain,
+            plain: if ours { place.plain } else { place.plain.elsewhere() },
         };
         let asked = ask.url.clone();
         let mut answer = self.http.send_at_most(place.tries, &ask)?;
         // A 401 from where a redirect led is not the registry's.
         if answer.status == 401 && ours && answer.url.same_origin(&ask.url) {
             let tried = known.as_deref();
-            let authorization =
-                self.authorize(place, &reference.repository, scopes, &answer, tried)?;
+            let authorization = self.authorize(place, &place.repository, scopes, &answer, tried)?;
             if let Some(authorization) = authorization {
                 lock(&self.tokens).insert(key, authorization.clone());
                 // How much of a body arrived is the sender's to find out.
@@ -383,7 +355,7 @@ impl Registry {
             }
         }
         if ours && answer.url.same_origin(&asked) && matches!(answer.status, 401 | 403) {
-            let source = self.login(place, &reference.repository)?.source;
+            let source = self.login(place, &place.repository)?.source;
             answer.login = Some(source).filter(|source| !source.is_empty());
         }
         self.note_warnings(&place.whom, &answer);
@@ -400,84 +372,32 @@ impl Registry {
         Ok(looked)
     }
 
-    /// Mirrors of a registry that answered so far.
-    fn mirrors(&self, registry: &str) -> Vec<Place> {
-        let lost = lock(&self.lost);
-        let all = mirror::of(&self.mirrors, registry).into_iter();
-        all.filter(|mirror| !lost.contains(&mirror.base)).filter_map(Place::of_mirror).collect()
-    }
-
     /// A mirror that failed is not asked again, and its failure is told once.
-    fn lose(&self, mirror: Place, error: &NetError) {
-        let causes = error.error().causes().join("; ");
-        if lock(&self.lost).insert(mirror.base) {
-            let text = format!("{} is passed over: {}", mirror.whom, printable(&causes, 300));
+    fn lose(&self, way: &Way, error: &NetError) {
+        if self.places.lose(way) {
+            let error = error.error();
+            let causes = printable(&error.causes().join("; "), 300);
+            let text = format!("mirror `{}` is passed over: {causes}", registry_name(&way.host));
             lock(&self.warnings).add(text);
         }
     }
 
-    pub(super) fn origin(&self, registry: &str) -> NetResult<Place> {
-        let base = self.base(registry)?;
-        let loopback = Url::parse(&base).is_some_and(|url| url.is_loopback());
-        Ok(Place {
-            base,
-            name: registry.to_owned(),
-            whom: format!("registry `{registry}`"),
-            plain: if loopback { Plain::Loopback } else { Plain::Never },
-            tries: TRIES,
-        })
+    /// A registry by its own name, whatever names of images lead to.
+    pub(super) fn host(&self, registry: &str) -> NetResult<Place> {
+        self.open(&self.places.host(registry)?)
     }
 
-    /// `https://host`, or `http://host` for a registry on this machine that speaks it.
-    fn base(&self, registry: &str) -> NetResult<String> {
-        if let Some(base) = lock(&self.bases).get(registry) {
-            return Ok(base.clone());
-        }
-        let host = if registry == HUB.0 { HUB.1 } else { registry };
-        let mut base = format!("https://{host}");
-        let url = Url::parse(&base).ok_or_else(|| bad_name(registry))?;
-        if is_loopback(url.host()) && self.speaks_plain_http(host)? {
-            base = format!("http://{host}");
-        }
-        lock(&self.bases).insert(registry.to_owned(), base.clone());
-        Ok(base)
+    /// The registry itself.
+    fn origin(&self, reference: &Reference) -> NetResult<Place> {
+        self.open(&self.places.way(reference)?)
     }
 
-    /// A server that wants TLS answers a plain request with 400, with something that is not http, or by hanging up.
-    fn speaks_plain_http(&self, host: &str) -> NetResult<bool> {
-        let whom = format!("registry `{host}`");
-        let look = |scheme: &str| {
-            let url =
-                Url::parse(&format!("{scheme}://{host}/v2/")).ok_or_else(|| bad_name(host))?;
-            let (whom, accept, headers) = (&*whom, &[][..], &[][..]);
-            let plain = Plain::Loopback;
-            Ok(Ask {
-                whom,
-                method: "GET",
-                url,
-                accept,
-                headers,
-                from: 0,
-                payload: Payload::None,
-                authorization: None,
-                plain,
-            })
-        };
-        let plain = look("http")?;
-        match self.http.follow(&plain) {
-            Ok(answer) => return Ok(answer.status != 400),
-            Err(lost) if !lost.again && lost.error.trouble() == Trouble::Unreachable => {
-                return Err(lost.error);
-            }
-            Err(_) => {}
+    pub(super) fn open(&self, way: &Way) -> NetResult<Place> {
+        let place = self.places.open(&self.http, way)?;
+        if let Some(text) = &place.warning {
+            lock(&self.warnings).add(text.clone());
         }
-        match self.http.follow(&look("https")?) {
-            Ok(_) => Ok(false),
-            // It does speak TLS, and the real request will say what is wrong with it.
-            Err(lost) if lost.error.is_about_certificates() => Ok(false),
-            // Plain after all, and not well.
-            Err(_) => self.http.send(&plain).map(|answer| answer.status != 400),
-        }
+        Ok(place)
     }
 }
 
@@ -491,11 +411,6 @@ pub(super) fn manifest_path(reference: &Reference) -> String {
         (Some(digest), _) => format!("manifests/{digest}"),
         (None, tag) => format!("manifests/{}", tag.as_deref().unwrap_or("latest")),
     }
-}
-
-pub(super) fn bad_name(registry: &str) -> NetError {
-    let error = Error::image(format!("`{registry}` is not the address of a registry"));
-    NetError::new(Trouble::Broken, error)
 }
 
 /// Reads a body of at most `limit` bytes.

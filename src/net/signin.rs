@@ -9,7 +9,8 @@ use super::failure::{NetError, NetResult, Trouble};
 use super::http::{Answer, Ask, Payload, Plain};
 use super::login::{Credentials, Login};
 use super::logins::{LoginTarget, Looked};
-use super::registry::{Place, Registry, bad_name};
+use super::places::{Place, bad_name};
+use super::registry::Registry;
 use super::url::Url;
 use crate::error::{Error, Result};
 
@@ -71,27 +72,28 @@ impl Registry {
         looked: &Looked,
     ) -> NetResult<String> {
         let whom = format!("the token service of {}", place.whom);
-        let local = place.plain == Plain::Loopback;
+        let plain = |realm: &Url| realm.may_be_plain(self.places.plain_for(place, realm));
         let broken = |error| NetError::new(Trouble::Broken, error);
         let basic = looked.login.as_ref().and_then(Login::basic);
         let mut ask = Ask {
             whom: &whom,
             method: "GET",
-            url: challenge.token_url(repository, local).map_err(broken)?,
+            url: challenge.token_url(repository, &plain).map_err(broken)?,
             accept: &[],
             headers: &[],
             from: 0,
             payload: Payload::None,
             authorization: basic.as_deref(),
-            plain: place.plain,
+            plain: Plain::Never,
         };
         let form;
         if let Some(Login::Identity(identity)) = &looked.login {
-            (ask.url, form) = challenge.token_form(repository, local, identity).map_err(broken)?;
+            (ask.url, form) = challenge.token_form(repository, &plain, identity).map_err(broken)?;
             ask.method = "POST";
             ask.headers = &[("content-type", "application/x-www-form-urlencoded")];
             ask.payload = Payload::Bytes(form.as_bytes());
         }
+        ask.plain = self.places.plain_for(place, &ask.url);
         let body = self.small(&whom, MAX_TOKEN, || {
             let mut answer = self.http.send(&ask)?;
             if answer.status != 200 {
@@ -121,13 +123,13 @@ impl Registry {
 
     /// The same of the login that is known for it; `None` when there is none.
     pub fn verify_known(&self, target: &LoginTarget) -> NetResult<Option<Verified>> {
-        let place = self.origin(&target.registry)?;
+        let place = self.host(&target.registry)?;
         let looked = self.login(&place, &target.repository)?;
         looked.login.is_some().then(|| self.verify_login(target, &looked)).transpose()
     }
 
     fn verify_login(&self, target: &LoginTarget, looked: &Looked) -> NetResult<Verified> {
-        let place = self.origin(&target.registry)?;
+        let place = self.host(&target.registry)?;
         let refused = |error: NetError| match error.trouble() {
             Trouble::Refused => {
                 let message = format!("{} refuses the login", place.whom);

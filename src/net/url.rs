@@ -1,5 +1,6 @@
 //! Absolute http addresses: parsing, where a redirect leads, same origin, and how they are shown.
 
+use super::http::Plain;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use ureq::http::Uri;
@@ -79,6 +80,15 @@ impl Url {
         self.scheme() == other.scheme()
             && self.host().eq_ignore_ascii_case(other.host())
             && self.port() == other.port()
+    }
+
+    /// Whether a first request to it may go by plain http.
+    pub(super) fn may_be_plain(&self, plain: Plain) -> bool {
+        match plain {
+            Plain::Never => false,
+            Plain::Loopback => self.is_loopback(),
+            Plain::Origin | Plain::Unverified | Plain::Anywhere => true,
+        }
     }
 
     /// This machine, by the name or the address that says so.

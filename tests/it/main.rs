@@ -54,4 +54,5 @@ mod results;
 mod sandbox;
 mod secrets;
 mod statements;
+mod transport;
 mod transports;

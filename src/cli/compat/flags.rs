@@ -13,8 +13,6 @@ const SANDBOX: &str = "the sandbox of RUN has namespaces of its own";
 const RETRIES: &str = "registries are asked again anyway";
 const CREDS: &str =
     "say for which registry: `--registry-creds REGISTRY=USER:PASSWORD`, or use `nativebuild login`";
-const LOGIN: &str =
-    "images that need another TLS setting can be brought in with `nativebuild image load`";
 
 /// Options of the `build` commands of other tools.
 #[derive(Debug)]
@@ -34,7 +32,6 @@ impl Table for BuildTable {
         flag!("call", Value, Refused("")).granted(&["build"]),
         flag!("cap-add", Value, Refused("a RUN has Docker's default capabilities")),
         flag!("cap-drop", Value, Refused("a RUN has Docker's default capabilities")),
-        flag!("cert-dir", Value, Refused(LOGIN)),
         flag!("cgroup-parent", Value, Ignored(LIMITS)),
         flag!("cgroupns", Value, Ignored(SANDBOX)),
         flag!("check", Nothing, Refused("")),
@@ -92,7 +89,6 @@ impl Table for BuildTable {
         flag!("squash", Nothing, Ignored(LAYERS)),
         flag!("squash-all", Nothing, Ignored(LAYERS)),
         flag!("stdin", Nothing, Ignored("standard input of a RUN is empty")),
-        flag!("tls-verify", Maybe, Refused(LOGIN)).granted(&["", "true"]),
         flag!("unsetenv", Value, Refused("")),
         flag!("unsetlabel", Value, Refused("")),
         flag!("userns", Value, Ignored(SANDBOX)),

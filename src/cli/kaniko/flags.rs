@@ -6,8 +6,7 @@ use crate::cli::compat::{Foreign, Table, flag};
 
 const CACHE: &str = "only this machine's cache is used for now";
 const PUSH: &str = "nothing is pushed for now";
-const TLS: &str =
-    "images that need another TLS setting can be brought in with `nativebuild image load`";
+const TLS: &str = "put it into `/etc/docker/certs.d/HOST` (docs/registries.md)";
 
 /// Options of kaniko's executor.
 #[derive(Debug)]
@@ -33,9 +32,6 @@ impl Table for KanikoTable {
         flag!("ignore-var-run", Maybe, Granted).or(&["whitelist-var-run"]),
         flag!("image-download-retry", Value, Granted),
         flag!("image-fs-extract-retry", Value, Granted),
-        flag!("insecure", Maybe, Ignored(PUSH)).granted(&["false"]),
-        flag!("insecure-pull", Maybe, Refused(TLS)).granted(&["false"]),
-        flag!("insecure-registry", Value, Refused(TLS)),
         flag!("kaniko-dir", Value, Granted),
         flag!("log-format", Value, Granted),
         flag!("log-timestamp", Maybe, Granted),
@@ -51,9 +47,6 @@ impl Table for KanikoTable {
         flag!("single-snapshot", Maybe, Ignored("every step keeps its layer")).granted(&["false"]),
         flag!("skip-default-registry-fallback", Maybe, Ignored("registries are asked themselves")),
         flag!("skip-push-permission-check", Maybe, Granted),
-        flag!("skip-tls-verify", Maybe, Ignored(PUSH)).granted(&["false"]),
-        flag!("skip-tls-verify-pull", Maybe, Refused(TLS)).granted(&["false"]),
-        flag!("skip-tls-verify-registry", Value, Refused(TLS)),
         flag!("skip-unused-stages", Maybe, Granted),
         flag!("snapshot-mode", Value, Granted).or(&["snapshotMode"]),
         flag!("use-new-run", Nothing, Granted),

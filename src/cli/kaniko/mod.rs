@@ -80,6 +80,15 @@ pub struct KanikoArgs {
     /// Let all times be 1970, unless SOURCE_DATE_EPOCH says another
     #[arg(long)]
     pub reproducible: bool,
+    /// Destinations may speak plain http or show any certificate
+    #[arg(long, alias = "skip-tls-verify")]
+    pub insecure: bool,
+    /// So may registries of base images
+    #[arg(long, alias = "skip-tls-verify-pull")]
+    pub insecure_pull: bool,
+    /// So may this registry; may be repeated
+    #[arg(long, alias = "skip-tls-verify-registry", value_name = "HOST[:PORT]")]
+    pub insecure_registry: Vec<String>,
     /// How much is printed
     #[arg(short, long, value_name = "LEVEL", default_value = "info")]
     pub verbosity: String,
@@ -133,6 +142,13 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
         false => Some(below),
     };
     build.tags.clone_from(&args.destinations);
+    build.tls.tls_verify = args.insecure_pull.then_some(false);
+    build.tls.insecure.clone_from(&args.insecure_registry);
+    if args.insecure {
+        for name in &args.destinations {
+            build.tls.insecure.push(values::tag_reference(name)?.registry);
+        }
+    }
     build.build_args.clone_from(&args.build_args);
     build.target.clone_from(&args.target);
     build.labels.clone_from(&args.labels);

@@ -2,6 +2,7 @@
 
 use crate::cli::args::Progress;
 use crate::cli::logins::AuthArgs;
+use crate::cli::network::TlsArgs;
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -83,9 +84,9 @@ pub struct NetArgs {
     /// Registry mirror for reading, `[REGISTRY=]URL`; may be repeated [default: LINUXKIT_MIRROR]
     #[arg(long, global = true, value_name = "[REGISTRY=]URL")]
     pub mirror: Vec<String>,
-    /// PEM file with certificates to trust, besides those of the system; may be repeated
-    #[arg(long, global = true, value_name = "FILE")]
-    pub cert_file: Vec<PathBuf>,
+    /// How they are checked.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Logins for registries.
     #[command(flatten)]
     pub auth: AuthArgs,

@@ -12,7 +12,7 @@ use super::trust::{Asked, linuxkit_command};
 use super::{print_data, values};
 use crate::build::lock::{LockMode, Locks};
 use crate::build::store::Store;
-use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::error::{Error, ErrorKind, Result};
 use crate::linuxkit::automatic;
 use crate::linuxkit::cache::PkgCache;
 use crate::linuxkit::package::{self, Package, PackageOptions};
@@ -189,16 +189,7 @@ pub(super) fn net_config(args: &NetArgs, environment: &Environment) -> Result<Ne
         }
         _ => args.mirror.iter().map(|word| Mirror::parse(word)).collect::<Result<_>>()?,
     };
-    // At once, not only when a registry is asked.
-    for file in &args.cert_file {
-        std::fs::metadata(file)
-            .or_error(ErrorKind::Usage, || format!("cannot read `{}`", file.display()))?;
-    }
-    Ok(NetConfig {
-        mirrors,
-        authorities: args.cert_file.clone(),
-        ..super::logins::net_config(&args.auth, environment)?
-    })
+    Ok(NetConfig { mirrors, ..super::network::net_config(&args.tls, &args.auth, environment)? })
 }
 
 /// The same, with what asks for signatures.

@@ -148,9 +148,13 @@ fn a_certificate_that_nobody_vouches_for_is_refused() {
     child.wait().unwrap();
     let error = error.unwrap_err();
     assert_eq!(error.trouble(), Trouble::Unreachable, "{error:?}");
-    let causes = error.error().causes();
-    assert!(causes[1].contains(&format!("HEAD https://{host}/")), "{error:?}");
-    assert!(error.error().hints()[0].contains("ca-certificates"), "{error:?}");
+    let error = error.into_error();
+    let said = format!("registry `{host}` shows a certificate that it signed itself");
+    let cause = format!(
+        "HEAD https://{host}/v2/app/manifests/1: nobody vouches for the certificate of `CN=localhost`"
+    );
+    assert_eq!(error.causes(), [said, cause], "{error:?}");
+    assert!(error.hints()[0].contains(&format!("/etc/docker/certs.d/{host}/ca.crt")), "{error:?}");
 }
 
 /// A tar with one file in it.

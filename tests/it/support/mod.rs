@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod bases;
+pub mod certificates;
 pub mod faults;
 pub mod foreign;
 pub mod http;

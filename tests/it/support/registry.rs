@@ -1,5 +1,6 @@
 //! Debian's docker-registry on loopback: open, or with TLS and a password.
 
+use super::certificates::Pair;
 use super::{Said, World};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -51,6 +52,13 @@ impl Registry {
     pub fn with_password(world: &World) -> Self {
         let yaml = format!("http: {{addr: '127.0.0.1:0'}}\n{}", htpasswd(world));
         Self::with(world, "password-registry", &yaml)
+    }
+
+    /// https with a certificate; `more` goes into the `tls` section, as `, name: value`.
+    pub fn secure(world: &World, name: &str, pair: &Pair, more: &str) -> Self {
+        let (certificate, key) = (pair.certificate.display(), pair.key.display());
+        let tls = format!("certificate: {certificate}, key: {key}{more}");
+        Self::with(world, name, &format!("http: {{addr: '127.0.0.1:0', tls: {{{tls}}}}}\n"))
     }
 
     pub(super) fn with(world: &World, name: &str, yaml: &str) -> Self {

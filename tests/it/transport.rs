@@ -1,0 +1,532 @@
+//! The way to a registry: certificates, registries.conf, proxies and `doctor registry`, against Debian's docker-registry.
+
+use crate::support::certificates::{Authority, NOW, Pair};
+use crate::support::registry::Registry;
+use crate::support::{Said, World, peer, program};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+const HERE: &str = "DNS:localhost,IP:127.0.0.1";
+
+fn worlds() -> Vec<World> {
+    if !["openssl", "docker-registry"].into_iter().all(peer) {
+        return Vec::new();
+    }
+    World::each()
+}
+
+/// Puts a small image into a registry; gives its digest.
+fn fill(world: &World, name: &str, flags: &[&str]) -> String {
+    let args = [&["--push", "-t", name], flags].concat();
+    let said = world.build("FROM scratch\nCOPY Dockerfile /d\n", &args).ok();
+    said.lines().next().unwrap().to_owned()
+}
+
+/// Builds upon an image, which is asked of its registry.
+fn pull(world: &World, name: &str, flags: &[&str]) -> Said {
+    pull_with(world, name, flags, &[])
+}
+
+fn pull_with(world: &World, name: &str, flags: &[&str], environment: &[(&str, &str)]) -> Said {
+    world.file("Dockerfile", format!("FROM {name}\nCOPY Dockerfile /e\n"));
+    let mut command = world.command(program());
+    command.args(["build", "--progress", "plain", "--pull"]).args(flags).arg(world.context());
+    command.envs(environment.iter().copied());
+    Said::of(command.output().unwrap())
+}
+
+/// What is said of a failure behind the excerpt of the Dockerfile.
+fn told(said: Said, registry: &Registry) -> String {
+    let text = said.failed(3).replace(&registry.address, "HOST");
+    let text = text.replace(registry.address.rsplit(':').next().unwrap(), "PORT");
+    let lines = text
+        .lines()
+        .filter(|line| ["cause", " caus", "help:"].contains(&&line[..line.len().min(5)]));
+    let mut told: Vec<String> = lines.map(|line| line.trim().to_owned()).collect();
+    for line in &mut told {
+        if let Some((before, rest)) = line.split_once("; it is ") {
+            *line = format!("{before}; it is NOW {}", rest.split_once(' ').unwrap().1);
+        }
+    }
+    told.join("\n")
+}
+
+/// A directory for the registry below one with directories for hosts.
+fn host_dir(world: &World, below: &str, registry: &Registry) -> std::path::PathBuf {
+    let dir = world.path(&format!("{below}/{}", registry.address));
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap();
+}
+
+#[test]
+fn every_certificate_problem_has_its_own_hint() {
+    for world in worlds() {
+        let authority = Authority::new(&world, "authority");
+        let other = Authority::new(&world, "other");
+        let trusted = authority.certificate();
+        let expired = ("20200101000000Z", "20200102000000Z");
+        let future = ("20480101000000Z", "20490101000000Z");
+        let way = "`/etc/docker/certs.d/HOST/ca.crt` (or `~/.config/containers/certs.d/HOST/ca.crt`), or name its file with `--tls-ca`";
+        let cause = |what: &str, why: &str| {
+            format!(
+                "cause: registry `HOST` shows a certificate {what}\ncause: GET https://HOST/v2/app/manifests/1: {why}"
+            )
+        };
+        let cases: Vec<(Pair, String)> = vec![
+            (
+                authority.issue("name", "DNS:registry.example,DNS:*.lan", NOW),
+                cause(
+                    "for another name",
+                    "the certificate is for `registry.example`, `*.lan`, not for `127.0.0.1`",
+                ) + "\nhelp: use a name that the certificate has, or have it made anew with subjectAltName `IP:127.0.0.1`",
+            ),
+            (
+                authority.issue("expired", HERE, expired),
+                cause(
+                    "that has expired",
+                    "a certificate of the chain ended at 2020-01-02T00:00:00Z; it is NOW now",
+                ) + "\nhelp: renew it on the server; if that time is wrong, set the clock of this machine",
+            ),
+            (
+                authority.issue("future", HERE, future),
+                cause(
+                    "that is not valid yet",
+                    "a certificate of the chain begins at 2048-01-01T00:00:00Z; it is NOW now",
+                ) + "\nhelp: if that time is wrong, set the clock of this machine",
+            ),
+            (
+                other.issue("unknown", HERE, NOW),
+                cause(
+                    "of an unknown authority",
+                    "the certificate was issued by `CN=other`, which is not trusted here",
+                ) + &format!(
+                    "\nhelp: if it is the right one, put the certificate of that authority into {way}"
+                ),
+            ),
+            (
+                other.own_root("own", HERE, NOW),
+                cause("that it signed itself", "nobody vouches for the certificate of `CN=server`")
+                    + &format!(
+                        "\nhelp: if it is the right one, put this very certificate into {way}"
+                    ),
+            ),
+        ];
+        for (number, (pair, wanted)) in cases.iter().enumerate() {
+            let registry = Registry::secure(&world, &format!("registry-{number}"), pair, "");
+            let name = format!("{}/app:1", registry.address);
+            let said = pull(&world, &name, &["--tls-ca", trusted.to_str().unwrap()]);
+            let told = told(said, &registry);
+            assert!(told.contains(wanted), "{told}\n{wanted}");
+        }
+    }
+}
+
+#[test]
+fn certificates_are_found_in_all_their_places() {
+    for world in worlds() {
+        let authority = Authority::new(&world, "authority");
+        let registry = Registry::secure(&world, "registry", &authority.issue("s", HERE, NOW), "");
+        let (name, trusted) = (format!("{}/app:1", registry.address), authority.certificate());
+        let pem = trusted.to_str().unwrap();
+        fs::create_dir(world.path("certs")).unwrap();
+        copy(&trusted, &world.path("certs/ca.crt"));
+        world.give();
+        fill(&world, &name, &["--tls-ca", pem]);
+        assert!(pull(&world, &name, &[]).failed(3).contains("unknown authority"));
+        let certs = world.path("certs");
+        let certs = certs.to_str().unwrap();
+        for flags in [["--tls-ca", pem], ["--cert-file", pem], ["--cert-dir", certs]] {
+            pull(&world, &name, &flags).ok();
+        }
+        for variable in [("SSL_CERT_FILE", pem), ("SSL_CERT_DIR", certs)] {
+            pull_with(&world, &name, &[], &[variable]).ok();
+        }
+        for below in [".config/containers/certs.d", ".config/docker/certs.d", ".docker/certs.d"] {
+            let dir = host_dir(&world, below, &registry);
+            copy(&trusted, &dir.join("mine.crt"));
+            world.give();
+            pull(&world, &name, &[]).ok();
+            fs::remove_file(dir.join("mine.crt")).unwrap();
+        }
+        // Not checked at all, which is said.
+        let host = &registry.address;
+        for (flags, flag) in [
+            (["--tls-verify=false", "--quiet=false"], "--tls-verify=false"),
+            (["--insecure-registry", host], "--insecure-registry"),
+        ] {
+            world.run(["image", "rm", &name]).ok();
+            let said = pull(&world, &name, &flags);
+            let warning =
+                format!("registry `{host}` is asked without checking its certificate (`{flag}`)");
+            assert!(said.stderr.contains(&warning), "{}", said.stderr);
+            said.ok();
+        }
+        // That is for this host and no other.
+        let said = pull(&world, &name, &["--insecure-registry", "localhost"]).failed(3);
+        assert!(said.contains("unknown authority"), "{said}");
+        assert_eq!(pull(&world, &name, &["--tls-ca", "/nonexistent"]).code, 2);
+        assert_eq!(pull(&world, &name, &["--tls-verify=maybe"]).code, 2);
+    }
+}
+
+/// As docker does: the certificate is in the list, so it is the right one.
+#[test]
+fn a_certificate_that_is_its_own_root_is_trusted_byte_for_byte() {
+    for world in worlds() {
+        let authority = Authority::new(&world, "authority");
+        let own = authority.own_root("own", HERE, NOW);
+        let registry = Registry::secure(&world, "registry", &own, "");
+        let name = format!("{}/app:1", registry.address);
+        fill(&world, &name, &["--tls-ca", own.certificate.to_str().unwrap()]);
+        // Another one with the same names, by the same hand.
+        let twin = authority.own_root("twin", HERE, NOW);
+        let said = pull(&world, &name, &["--tls-ca", twin.certificate.to_str().unwrap()]);
+        assert!(said.failed(3).contains("signed itself"));
+        for (file, names, when, what) in [
+            ("elsewhere", "DNS:elsewhere", NOW, "for another name"),
+            ("old", HERE, ("20200101000000Z", "20200102000000Z"), "that has expired"),
+        ] {
+            let own = authority.own_root(file, names, when);
+            let registry = Registry::secure(&world, file, &own, "");
+            let name = format!("{}/app:1", registry.address);
+            let said = pull(&world, &name, &["--tls-ca", own.certificate.to_str().unwrap()]);
+            assert!(said.failed(3).contains(what));
+        }
+    }
+}
+
+#[test]
+fn a_registry_may_ask_for_a_client_certificate() {
+    for world in worlds() {
+        let authority = Authority::new(&world, "authority");
+        let stranger = Authority::new(&world, "stranger");
+        let trusted = authority.certificate();
+        let clients = format!(", clientcas: ['{}']", trusted.display());
+        let pair = authority.issue("server", HERE, NOW);
+        let registry = Registry::secure(&world, "registry", &pair, &clients);
+        let name = format!("{}/app:1", registry.address);
+        let dir = host_dir(&world, ".docker/certs.d", &registry);
+        copy(&trusted, &dir.join("ca.crt"));
+        world.give();
+        let told = told(pull(&world, &name, &[]), &registry);
+        assert!(told.contains("cause: registry `HOST` asks for a client certificate\n"), "{told}");
+        assert!(told.contains("help: put certificate and key into `/etc/docker/certs.d/HOST/client.cert` and `client.key` (or under `~/.config/containers/certs.d`), or name their directory with `--cert-dir`"), "{told}");
+        let give = |authority: &Authority| {
+            let client = authority.issue("client", "DNS:client", NOW);
+            copy(&client.certificate, &dir.join("client.cert"));
+            copy(&client.key, &dir.join("client.key"));
+            world.give();
+        };
+        give(&stranger);
+        let text = pull(&world, &name, &[]).failed(3);
+        assert!(text.contains("refuses our client certificate"), "{text}");
+        give(&authority);
+        fill(&world, &name, &[]);
+        pull(&world, &name, &[]).ok();
+        // A key that is not there, or another's.
+        copy(&pair.key, &dir.join("client.key"));
+        let text = pull(&world, &name, &[]).stderr;
+        assert!(text.contains("is not the key of"), "{text}");
+        fs::remove_file(dir.join("client.key")).unwrap();
+        let text = pull(&world, &name, &[]).stderr;
+        assert!(text.contains("an authority's certificate ends in `.crt`"), "{text}");
+    }
+}
+
+#[test]
+fn registries_conf_says_where_a_name_leads() {
+    for world in worlds() {
+        let registry = Registry::start(&world);
+        let host = registry.address.clone();
+        let digest = fill(&world, &format!("{host}/there/app:1"), &[]);
+        let conf = |text: &str| {
+            let dir = world.path(".config/containers");
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("registries.conf"), text.replace("HOST", &host)).unwrap();
+            world.give();
+        };
+        // The name stays; `.invalid` never has an address.
+        conf("[[registry]]\nprefix = \"company.invalid/team\"\nlocation = \"HOST/there\"\n");
+        pull(&world, "company.invalid/team/app:1", &[]).ok();
+        assert!(world.run(["image", "ls"]).ok().contains("company.invalid/team/app:1"));
+        let pushed = ["--push", "-t", "company.invalid/team/pushed:1"];
+        world.build("FROM scratch\nCOPY Dockerfile /p\n", &pushed).ok();
+        pull(&world, &format!("{host}/there/pushed:1"), &[]).ok();
+        // A mirror, by tag and by digest only.
+        let mirror = |more: &str| {
+            conf(&format!(
+                "[[registry]]\nlocation = \"away.invalid\"\n[[registry.mirror]]\nlocation = \"HOST/there\"\n{more}"
+            ));
+        };
+        mirror("");
+        pull(&world, "away.invalid/app:1", &[]).ok();
+        world.run(["image", "rm", "away.invalid/app:1"]).ok();
+        mirror("pull-from-mirror = \"digest-only\"\n");
+        let text = pull(&world, "away.invalid/app:1", &[]).failed(3);
+        assert!(text.contains("registry `away.invalid` cannot be reached"), "{text}");
+        pull(&world, &format!("away.invalid/app@{digest}"), &[]).ok();
+        // Blocked, and a mistake, which costs nobody anything who needs no registry.
+        conf("\n[[registry]]\nlocation = \"HOST\"\nblocked = true\n");
+        let said = pull(&world, &format!("{host}/there/app:1"), &[]);
+        let file = world.path(".config/containers/registries.conf");
+        let told = told(said, &registry);
+        assert_eq!(
+            told,
+            format!(
+                "cause: `HOST/there/app` is blocked\ncause: {}:2: `blocked = true` for `HOST`\nhelp: take the image from elsewhere, or change that file",
+                file.display()
+            )
+        );
+        conf("[[registry]]\nlocation = \"https://HOST\"\n");
+        let text = pull(&world, &format!("{host}/there/app:1"), &[]).failed(3);
+        let line = "registries.conf cannot be used";
+        assert!(text.contains(line) && text.contains("leave out the scheme"), "{text}");
+        world
+            .build(&format!("FROM {host}/there/app:1\nCOPY Dockerfile /e\n"), &["--pull=missing"])
+            .ok();
+        // Certificates are not checked where the file says so.
+        let authority = Authority::new(&world, "authority");
+        let secure = Registry::secure(&world, "secure", &authority.issue("s", HERE, NOW), "");
+        let name = format!("{}/app:1", secure.address);
+        conf(&format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", secure.address));
+        fill(&world, &name, &[]);
+        pull(&world, &name, &[]).ok();
+    }
+}
+
+/// A proxy that knows CONNECT and nothing else, and wants a name and a password.
+struct ConnectProxy {
+    address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl ConnectProxy {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let log = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let log = Arc::clone(&log);
+                std::thread::spawn(move || Self::serve(client, &log));
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn serve(client: TcpStream, log: &Mutex<Vec<String>>) -> io::Result<()> {
+        let mut reader = BufReader::new(client.try_clone()?);
+        let (mut head, mut authorized) = (String::new(), false);
+        reader.read_line(&mut head)?;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            // me:secret
+            authorized |=
+                line.trim().eq_ignore_ascii_case("proxy-authorization: basic bWU6c2VjcmV0");
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        log.lock().unwrap().push(head.trim().to_owned());
+        let mut client = client;
+        let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next());
+        let Some(target) = target.filter(|_| authorized) else {
+            return client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
+        };
+        let mut server = TcpStream::connect(target)?;
+        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+        let (mut back, mut to_client) = (server.try_clone()?, client.try_clone()?);
+        std::thread::spawn(move || {
+            let _closed = io::copy(&mut back, &mut to_client);
+            let _closed = to_client.shutdown(Shutdown::Both);
+        });
+        io::copy(&mut reader, &mut server)?;
+        server.shutdown(Shutdown::Both)
+    }
+
+    fn take(&self) -> Vec<String> {
+        let mut asked = std::mem::take(&mut *self.asked.lock().unwrap());
+        asked.dedup();
+        asked
+    }
+}
+
+#[test]
+fn a_proxy_is_used_unless_the_host_is_excepted() {
+    for world in worlds() {
+        let authority = Authority::new(&world, "authority");
+        let registry = Registry::secure(&world, "registry", &authority.issue("s", HERE, NOW), "");
+        let (name, trusted) = (format!("{}/app:1", registry.address), authority.certificate());
+        let flags = ["--tls-ca", trusted.to_str().unwrap()];
+        fill(&world, &name, &flags);
+        let proxy = ConnectProxy::start();
+        let url = format!("http://me:secret@{}", proxy.address);
+        let connect = vec![format!("CONNECT {} HTTP/1.1", registry.address)];
+        for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+            pull_with(&world, &name, &flags, &[(variable, &url)]).ok();
+            assert_eq!(proxy.take(), connect, "{variable}");
+        }
+        for except in ["127.0.0.0/8", "*", "localhost,127.0.0.1"] {
+            for variable in ["NO_PROXY", "no_proxy"] {
+                let both = [("HTTPS_PROXY", &*url), (variable, except)];
+                pull_with(&world, &name, &flags, &both).ok();
+                assert_eq!(proxy.take(), Vec::<String>::new(), "{variable}={except}");
+            }
+        }
+        // It says no, and its password stays unsaid.
+        for url in
+            [format!("http://me:topsecret@{}", proxy.address), "http://me:topsecret@".to_owned()]
+        {
+            let said = pull_with(&world, &name, &flags, &[("HTTPS_PROXY", &url)]);
+            assert_ne!(said.code, 0);
+            assert!(!said.stderr.contains("topsecret"), "{}", said.stderr);
+            assert!(said.stderr.contains("proxy"), "{}", said.stderr);
+        }
+        let said = pull_with(&world, &name, &flags, &[("HTTPS_PROXY", "socks5://127.0.0.1:1")]);
+        assert!(said.failed(3).contains("cannot be reached"));
+    }
+}
+
+/// `doctor registry` with what differs from run to run replaced.
+fn doctor(world: &World, registry: &Registry, args: &[&str]) -> Said {
+    let mut command = world.command(program());
+    command.args(["doctor", "registry"]).args(args);
+    let mut said = Said::of(command.output().unwrap());
+    let dir = world.path("");
+    let dir = dir.to_str().unwrap().trim_end_matches('/').to_owned();
+    for text in [&mut said.stdout, &mut said.stderr] {
+        let clean = text.replace(&dir, "DIR").replace(&registry.address, "HOST");
+        // Settings of the machine that the test runs on.
+        let lines = clean.lines().filter(|line| {
+            let theirs = ["settings   /etc", "note       /etc"];
+            !theirs.iter().any(|start| line.starts_with(start)) && !line.contains(" aliases for ")
+        });
+        *text = lines.fold(String::new(), |text, line| text + line + "\n");
+    }
+    said
+}
+
+#[test]
+fn doctor_shows_the_way_to_a_registry() {
+    for world in worlds() {
+        let authority = Authority::new(&world, "authority");
+        let registry = Registry::secure(&world, "registry", &authority.issue("s", HERE, NOW), "");
+        let host = registry.address.clone();
+        let dir = host_dir(&world, ".config/containers/certs.d", &registry);
+        copy(&authority.certificate(), &dir.join("ca.crt"));
+        let conf = "odd = 1\n[[registry]]\nprefix = \"company.invalid\"\nlocation = \"HOST/there\"\n\
+                    [[registry.mirror]]\nlocation = \"127.0.0.1:1\"\n[aliases]\nfedora = \"a.example/fedora\"\n";
+        let path = world.path(".config/containers/registries.conf");
+        fs::write(path, conf.replace("HOST", &host)).unwrap();
+        world.give();
+        fill(&world, "company.invalid/app:1", &[]);
+        let said = doctor(&world, &registry, &["company.invalid/app:1"]).ok();
+        let wanted = "\
+settings   DIR/.config/containers/registries.conf
+note       DIR/.config/containers/registries.conf:1: `odd` has no meaning here
+mirror     127.0.0.1:1/app (DIR/.config/containers/registries.conf:5)
+  address  127.0.0.1:1
+  proxy    none
+  login    none
+  problem  mirror `127.0.0.1:1` cannot be reached
+  cause    GET http://127.0.0.1:1/v2/: connection refused
+  help     check the name of the registry, the network and the proxy settings
+registry   https://HOST/there/app (DIR/.config/containers/registries.conf:2)
+  address  HOST
+  proxy    none
+  tls      CN=server, issued by CN=authority, from 2020-01-01T00:00:00Z to 2049-01-01T00:00:00Z
+  tls      ends in CN=authority of DIR/.config/containers/certs.d/HOST/ca.crt
+  /v2/     200, HTTP/1.1
+  login    none
+  manifest 200
+";
+        assert_eq!(said, wanted);
+        let json = world.run(["doctor", "registry", "--json", &host]).ok();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let way = &json["ways"][0];
+        assert_eq!(way["address"], format!("https://{host}"));
+        assert_eq!(way["tls"]["chain"][0]["subject"], "CN=server");
+        assert_eq!(way["status"], 200);
+        // Nothing that is trusted, and nothing that is there.
+        fs::remove_file(dir.join("ca.crt")).unwrap();
+        let said = doctor(&world, &registry, &[&host]);
+        assert!(
+            said.stdout.contains("  tls      ends in nothing that is trusted\n"),
+            "{}",
+            said.stdout
+        );
+        assert!(said.failed(3).contains("shows a certificate of an unknown authority"));
+        let said = doctor(&world, &registry, &["--tls-verify=false", &host]).ok();
+        assert!(said.contains("  insecure certificates are not checked"), "{said}");
+        drop(registry);
+        assert!(
+            Said::of(
+                world.command(program()).args(["doctor", "registry", &host]).output().unwrap()
+            )
+            .failed(3)
+            .contains("cannot be reached")
+        );
+    }
+}
+
+/// Who is asked for, and who we are.
+#[test]
+fn doctor_shows_who_is_asked_for() {
+    for world in worlds() {
+        if !peer("perl") {
+            return;
+        }
+        let (registry, certificate) = Registry::private(&world);
+        let creds = format!("{}=me:pass:word", registry.address);
+        let name = format!("{}/app", registry.address);
+        let known = ["--tls-ca", certificate.to_str().unwrap()];
+        let said = doctor(&world, &registry, &[&known[..], &[&name]].concat());
+        assert!(said.stdout.contains("  /v2/     401, HTTP/1.1\n  auth     Basic, realm `test`\n  login    none\n  manifest 401\n"), "{}", said.stdout);
+        said.failed(3);
+        let said =
+            doctor(&world, &registry, &[&known[..], &["--registry-creds", &creds, &name]].concat())
+                .ok();
+        assert!(said.contains("  login    `me`; the login was given on the command line or in the environment\n  manifest 404\n"), "{said}");
+        assert!(!said.contains("pass"), "{said}");
+    }
+}
+
+/// kaniko says it by more flags: destinations and base images each have their own.
+#[test]
+fn kaniko_may_trust_what_it_is_told_to() {
+    for world in worlds() {
+        let authority = Authority::new(&world, "authority");
+        let registry = Registry::secure(&world, "registry", &authority.issue("s", HERE, NOW), "");
+        let name = format!("{}/app:1", registry.address);
+        let context = world.context();
+        let kaniko = |dockerfile: &str, flags: &[&str]| {
+            world.file("Dockerfile", dockerfile);
+            let fixed = ["kaniko-executor", "-c", context.to_str().unwrap()];
+            world.run([&fixed[..], flags].concat())
+        };
+        let scratch = "FROM scratch\nCOPY Dockerfile /d\n";
+        assert!(kaniko(scratch, &["-d", &name]).failed(3).contains("unknown authority"));
+        kaniko(scratch, &["-d", &name, "--skip-tls-verify"]).ok();
+        let upon = format!("FROM {name}\nCOPY Dockerfile /e\n");
+        world.run(["image", "rm", &name]).ok();
+        assert!(
+            kaniko(&upon, &["--no-push", "--insecure"]).failed(3).contains("unknown authority")
+        );
+        for flags in
+            [["--insecure-pull", "--no-push"], ["--skip-tls-verify-pull=true", "--no-push"]]
+        {
+            kaniko(&upon, &flags).ok();
+        }
+        let host = ["--no-push", "--skip-tls-verify-registry", &registry.address];
+        kaniko(&upon, &host).ok();
+    }
+}
