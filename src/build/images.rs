@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::net::{Registry, Wanted};
 use crate::oci::layout::Origin;
-use crate::oci::spec::{Descriptor, ImageConfig, digest_of};
+use crate::oci::spec::{Descriptor, History, ImageConfig, digest_of};
 use crate::oci::{Digest, Platform, Reference, platform, resolve};
 use crate::plan::step::{BaseRef, BuildPlan, CopyFrom, RunMountKind, StepKind};
 use crate::progress::Emitter;
@@ -43,8 +43,20 @@ impl BaseImage {
 
     /// Its history for a stage.
     pub(super) fn history(&self) -> Vec<HistoryItem> {
-        self.config.history.iter().cloned().map(HistoryItem::Inherited).collect()
+        let history = matched(self.config.history.clone(), self.layers.len());
+        history.into_iter().map(HistoryItem::Inherited).collect()
     }
+}
+
+/// A history that speaks of as many layers as there are, as BuildKit makes it before it adds its own: layers that other
+/// programs left out get an entry without a text, and where there are too many entries the first ones lose their layer.
+fn matched(mut history: Vec<History>, layers: usize) -> Vec<History> {
+    let told = history.iter().filter(|entry| !entry.empty_layer).count();
+    let surplus = history.iter_mut().filter(|entry| !entry.empty_layer);
+    surplus.take(told.saturating_sub(layers)).for_each(|entry| entry.empty_layer = true);
+    let lacking = layers.saturating_sub(told);
+    history.extend(std::iter::repeat_n(History::default(), lacking));
+    history
 }
 
 /// Images that steps copy or mount from, with the place of the step.
@@ -265,4 +277,22 @@ pub fn open(store: &Store, descriptor: &Descriptor, platform: &Platform) -> Resu
         });
     }
     Ok(BaseImage { manifest, config: image.config, layers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_speaks_of_as_many_layers_as_there_are() {
+        let entry = |empty_layer| History { empty_layer, ..History::default() };
+        let shape = |told: &[bool], layers| -> Vec<bool> {
+            let history = told.iter().map(|empty| entry(*empty)).collect();
+            matched(history, layers).iter().map(|entry| entry.empty_layer).collect()
+        };
+        assert_eq!(shape(&[false, true, false], 2), [false, true, false]);
+        assert_eq!(shape(&[], 2), [false, false]);
+        assert_eq!(shape(&[true, false], 2), [true, false, false]);
+        assert_eq!(shape(&[false, true, false, false], 1), [true, true, true, false]);
+    }
 }
