@@ -252,7 +252,7 @@ fn registries_conf_says_where_a_name_leads() {
             fs::write(dir.join("registries.conf"), text.replace("HOST", &host)).unwrap();
             world.give();
         };
-        // The name stays; `.invalid` never has an address.
+        // The name stays; nobody listens on port 1.
         conf("[[registry]]\nprefix = \"company.invalid/team\"\nlocation = \"HOST/there\"\n");
         pull(&world, "company.invalid/team/app:1", &[]).ok();
         assert!(world.run(["image", "ls"]).ok().contains("company.invalid/team/app:1"));
@@ -262,16 +262,16 @@ fn registries_conf_says_where_a_name_leads() {
         // A mirror, by tag and by digest only.
         let mirror = |more: &str| {
             conf(&format!(
-                "[[registry]]\nlocation = \"away.invalid\"\n[[registry.mirror]]\nlocation = \"HOST/there\"\n{more}"
+                "[[registry]]\nlocation = \"127.0.0.1:1\"\n[[registry.mirror]]\nlocation = \"HOST/there\"\n{more}"
             ));
         };
         mirror("");
-        pull(&world, "away.invalid/app:1", &[]).ok();
-        world.run(["image", "rm", "away.invalid/app:1"]).ok();
+        pull(&world, "127.0.0.1:1/app:1", &[]).ok();
+        world.run(["image", "rm", "127.0.0.1:1/app:1"]).ok();
         mirror("pull-from-mirror = \"digest-only\"\n");
-        let text = pull(&world, "away.invalid/app:1", &[]).failed(3);
-        assert!(text.contains("registry `away.invalid` cannot be reached"), "{text}");
-        pull(&world, &format!("away.invalid/app@{digest}"), &[]).ok();
+        let text = pull(&world, "127.0.0.1:1/app:1", &[]).failed(3);
+        assert!(text.contains("registry `127.0.0.1:1` cannot be reached"), "{text}");
+        pull(&world, &format!("127.0.0.1:1/app@{digest}"), &[]).ok();
         // Blocked, and a mistake, which costs nobody anything who needs no registry.
         conf("\n[[registry]]\nlocation = \"HOST\"\nblocked = true\n");
         let said = pull(&world, &format!("{host}/there/app:1"), &[]);
