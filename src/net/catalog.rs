@@ -164,7 +164,7 @@ impl Registry {
             }
             seen.insert(path);
             let Some(next) = next else { return Ok(Some(())) };
-            path = below_repository(&next, &reference.repository).ok_or_else(|| {
+            path = same_list(&next, first).ok_or_else(|| {
                 NetError::broken(format!("{whom} has a list whose next page is elsewhere"))
             })?;
             if seen.contains(&path) {
@@ -193,15 +193,13 @@ fn next_page(link: &str) -> Option<&str> {
     None
 }
 
-/// A page's address as a path below the repository: only the path counts, whatever host it names.
-fn below_repository(target: &str, repository: &str) -> Option<String> {
-    let path = match target.split_once("://") {
-        Some((_, rest)) => &rest[rest.find('/')?..],
-        None => target,
-    };
-    let found = path.strip_prefix(&format!("/v2/{repository}/"))?;
-    let plain = found.bytes().all(|b| b.is_ascii_graphic()) && !found.contains("..");
-    plain.then(|| found.to_owned())
+/// A page's address as a path below the repository. Only the query counts, whatever host and repository the address names:
+/// what is asked is always the list that was asked first, which may have another name there.
+fn same_list(target: &str, first: &str) -> Option<String> {
+    let list = first.split('?').next().unwrap_or_default();
+    let (path, query) = target.split_once('?')?;
+    let plain = query.bytes().all(|b| b.is_ascii_graphic());
+    (path.ends_with(&format!("/{list}")) && plain).then(|| format!("{list}?{query}"))
 }
 
 /// `None` for what is not there.
@@ -231,13 +229,13 @@ mod tests {
         assert_eq!(next_page("</a>; rel=prev, </b>; title=x; rel=next"), Some("/b"));
         assert_eq!(next_page("</a>; rel=prev"), None);
         assert_eq!(next_page("<"), None);
-        let below = |target| below_repository(target, "a/b");
-        assert_eq!(below("/v2/a/b/tags/list?last=x"), Some("tags/list?last=x".to_owned()));
-        assert_eq!(below("https://elsewhere/v2/a/b/tags/list"), Some("tags/list".to_owned()));
-        for bad in
-            ["/v2/other/tags/list", "/v2/a/b/../../c", "tags/list", "/v2/a/b/x y", "https://x"]
+        let page = |target| same_list(target, "tags/list?n=1000");
+        let wanted = Some("tags/list?last=x".to_owned());
+        assert_eq!(page("/v2/a/b/tags/list?last=x"), wanted);
+        assert_eq!(page("https://elsewhere/v2/other/tags/list?last=x"), wanted);
+        for bad in ["/v2/a/b/tags/list", "/v2/a/b/c?last=x", "tags/list?x", "/v2/tags/list?x y", ""]
         {
-            assert_eq!(below(bad), None, "{bad}");
+            assert_eq!(page(bad), None, "{bad}");
         }
     }
 }

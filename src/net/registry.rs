@@ -314,6 +314,13 @@ impl Registry {
         self.ask_at(&self.origin(wish.reference)?, wish)
     }
 
+    /// What another repository of this registry is called where `target` is; `None` when it is not there.
+    pub(super) fn beside(&self, target: &Reference, repository: &str) -> NetResult<Option<String>> {
+        let other = Reference { repository: repository.to_owned(), ..target.clone() };
+        let (here, there) = (self.places.way(target)?, self.places.way(&other)?);
+        Ok((here.host == there.host).then_some(there.repository))
+    }
+
     pub(super) fn ask_at(&self, place: &Place, wish: &Wish<'_>) -> NetResult<Answer> {
         let reference = wish.reference;
         let home = Url::parse(&format!("{}/v2/{}/", place.base, place.repository))

@@ -259,6 +259,14 @@ fn registries_conf_says_where_a_name_leads() {
         let pushed = ["--push", "-t", "company.invalid/team/pushed:1"];
         world.build("FROM scratch\nCOPY Dockerfile /p\n", &pushed).ok();
         pull(&world, &format!("{host}/there/pushed:1"), &[]).ok();
+        // A repository beside it takes the blobs from there, by the names that the registry knows.
+        let beside = ["--push", "-t", "company.invalid/team/x:1", "-t", "company.invalid/team/y:1"];
+        world.build("FROM scratch\nCOPY Dockerfile /q\n", &beside).ok();
+        for name in ["x", "y"] {
+            pull(&world, &format!("{host}/there/{name}:1"), &[]).ok();
+            let tags = format!("docker://company.invalid/team/{name}");
+            assert_eq!(world.run(["image", "ls-tags", &tags]).ok(), "1\n");
+        }
         // A mirror, by tag and by digest only.
         let mirror = |more: &str| {
             conf(&format!(

@@ -187,7 +187,10 @@ impl Upload<'_> {
 
     fn open(&mut self) -> NetResult<Attempt> {
         let from = self.registry.homes().elsewhere(self.target, &self.blob.digest);
-        let opened = match Session::open(self.registry, self.target, self.blob, from.as_deref()) {
+        let there =
+            from.as_deref().map(|from| self.registry.beside(self.target, from)).transpose()?;
+        let there = there.flatten();
+        let opened = match Session::open(self.registry, self.target, self.blob, there.as_deref()) {
             // Reading there may not be allowed, or the blob is not there any more.
             Ok(Opened::Refused(_)) if from.is_some() => {
                 self.forget(from.as_deref());
