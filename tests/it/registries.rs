@@ -175,6 +175,9 @@ fn an_index_is_made_of_what_machines_pushed() {
     let raw = skopeo(&["inspect", "--tls-verify=false", "--raw", &elsewhere]);
     assert!(raw.starts_with("{\"annotations\":{\"a\":\"b\"},"), "{raw}");
     let listed = world.run(["manifest", "inspect", &name("hash")]).ok();
+    // As for manifest-tool's users: what the store does not know is a name in a registry.
+    let bare = name("hash").replace("docker://", "");
+    assert_eq!(world.run(["manifest", "inspect", &bare]).ok(), listed);
     let head = format!(
         "Name:   {}/lk/pkg:hash (Type: application/vnd.oci.image.index.v1+json)\nDigest: {}\n * Contains 2 manifest references:\n",
         registry.address,

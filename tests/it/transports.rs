@@ -417,7 +417,7 @@ fn names_that_are_wrong_are_told_with_the_rule() {
         let error = world.run(["image", "digest", name]).failed(2);
         assert!(error.contains(why), "{name}: {error}");
     }
-    let error = world.run(["manifest", "inspect", "app:1"]).failed(1);
+    let error = world.run(["image", "manifest", "inspect", "app:1"]).failed(1);
     assert!(error.contains("image `app:1` is not in the store"), "{error}");
     assert!(!Path::new(&world.path("out/x")).exists());
 }

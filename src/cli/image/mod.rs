@@ -70,7 +70,12 @@ pub(super) fn run_manifest(
 ) -> Result<()> {
     let store = open(&args.place, environment)?;
     let access = access(&store, &args.place, environment, style)?;
-    let ManifestCommand::Inspect(list) = args.command;
+    let ManifestCommand::Inspect(mut list) = args.command;
+    // manifest-tool has no store: a name that is not in ours is one of a registry.
+    let place = location(&list.image)?;
+    if matches!(place, Location::Store(_)) && !access.exists(&place)? {
+        list.image.insert_str(0, "docker://");
+    }
     show::list(&access, &list)
 }
 

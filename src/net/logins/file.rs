@@ -75,6 +75,8 @@ impl<'a> AuthFile<'a> {
             {
                 Ok(None)
             }
+            // A directory that is closed to us is nobody's place for our logins, as podman's when it was made for root.
+            Err(_) if !place.named && is_out_of_sight(&place.path) => Ok(None),
             Err(error) if !place.named => {
                 let (what, why) = failed(&error);
                 remarks.push(format!("{what}: {why}; they are not used"));
@@ -233,6 +235,11 @@ fn read(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= LARGEST).then_some(bytes))
+}
+
+/// Whether it cannot even be seen if the file is there.
+fn is_out_of_sight(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == IoKind::PermissionDenied)
 }
 
 /// The line is named and not shown: a secret may stand in it.
