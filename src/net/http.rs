@@ -419,22 +419,39 @@ impl Lost {
     }
 }
 
+/// Why there is no address for a name. The system's resolver has asked more than once, so nobody asks again.
+fn unresolved(error: &io::Error, url: &Url) -> Option<String> {
+    // The standard library has no kind for it.
+    let text = io_text(error);
+    let reason = text.strip_prefix("failed to lookup address information: ")?;
+    let host = url.host();
+    Some(match reason {
+        "name or service not known" | "no address associated with hostname" => {
+            format!("there is no host `{host}`")
+        }
+        reason => format!("the address of `{host}` cannot be looked up: {reason}"),
+    })
+}
+
 fn lost(ask: &Ask<'_>, url: &Url, error: ureq::Error) -> Lost {
     use ureq::Error as E;
     let (again, why) = match error {
         // TLS that cannot be agreed on is invalid data.
         E::Io(error) => match io_failure(ask, url, error) {
             Ok(lost) => return lost,
-            Err(error) => (
-                !matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionRefused
-                        | io::ErrorKind::NetworkUnreachable
-                        | io::ErrorKind::HostUnreachable
-                        | io::ErrorKind::InvalidData
+            Err(error) => match unresolved(&error, url) {
+                Some(why) => (false, why),
+                None => (
+                    !matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionRefused
+                            | io::ErrorKind::NetworkUnreachable
+                            | io::ErrorKind::HostUnreachable
+                            | io::ErrorKind::InvalidData
+                    ),
+                    io_text(&error),
                 ),
-                io_text(&error),
-            ),
+            },
         },
         E::Timeout(Timeout::Resolve | Timeout::Connect) => {
             (false, "no connection in time".to_owned())
@@ -522,4 +539,41 @@ fn agent_config(proxy: Option<Proxy>) -> Config {
         .timeout_per_write(seconds(60))
         .max_idle_connections_per_host(4)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_an_address_is_not_asked_for_again() {
+        let url = Url::parse("https://r.example:5000/v2/").unwrap();
+        let why = |text: &str| {
+            let text = format!("failed to lookup address information: {text}");
+            unresolved(&io::Error::other(text), &url)
+        };
+        let none = Some("there is no host `r.example`".to_owned());
+        assert_eq!(why("Name or service not known"), none);
+        assert_eq!(why("No address associated with hostname"), none);
+        assert_eq!(
+            why("Temporary failure in name resolution").unwrap(),
+            "the address of `r.example` cannot be looked up: temporary failure in name resolution"
+        );
+        assert_eq!(unresolved(&io::ErrorKind::ConnectionReset.into(), &url), None);
+        let fetch = Ask {
+            whom: "registry `r.example`",
+            method: "GET",
+            url: url.clone(),
+            accept: &[],
+            headers: &[],
+            from: 0,
+            payload: Payload::None,
+            authorization: None,
+            plain: Plain::Never,
+        };
+        let gone = "failed to lookup address information: Name or service not known";
+        assert!(!lost(&fetch, &url, ureq::Error::Io(io::Error::other(gone))).again);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert!(lost(&fetch, &url, ureq::Error::Io(reset)).again);
+    }
 }
