@@ -40,6 +40,7 @@ mod tests;
 mod tls;
 mod unix;
 mod url;
+mod wish;
 
 pub use agent::{AgentSource, Serving};
 pub use catalog::Referrers;

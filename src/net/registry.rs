@@ -14,6 +14,7 @@ use super::places::{Place, Places, bad_name};
 use super::push::Homes;
 use super::retry::Retry;
 use super::url::Url;
+use super::wish::{Access, Path, Wish};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
 use crate::progress::Emitter;
@@ -46,53 +47,6 @@ struct Stopped(Box<dyn Fn() -> bool + Send + Sync>);
 impl fmt::Debug for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Stopped")
-    }
-}
-
-/// What is asked of a registry, wherever that is.
-pub(super) struct Wish<'a> {
-    pub(super) reference: &'a Reference,
-    pub(super) method: &'static str,
-    pub(super) path: Path<'a>,
-    pub(super) accept: &'a [&'a str],
-    pub(super) headers: &'a [(&'a str, &'a str)],
-    pub(super) from: u64,
-    pub(super) payload: Payload<'a>,
-    pub(super) access: Access<'a>,
-}
-
-/// Where a request goes.
-#[derive(Clone, Copy)]
-pub(super) enum Path<'a> {
-    /// Below the repository.
-    Below(&'a str),
-    /// Where an answer of the registry said.
-    At(&'a Url),
-}
-
-/// What a token must be good for.
-#[derive(Clone, Copy)]
-pub(super) enum Access<'a> {
-    /// What the registry asks for, else reading.
-    Read,
-    /// Reading and writing the repository, and reading another one of this registry.
-    Write { from: Option<&'a str> },
-    /// Removing from the repository.
-    Delete,
-}
-
-impl Access<'_> {
-    /// Scopes of a token; none where the registry's word counts.
-    fn scopes(self, repository: &str) -> Vec<String> {
-        match self {
-            Self::Read => Vec::new(),
-            Self::Write { from } => {
-                let other = from.map(|from| format!("repository:{from}:pull"));
-                let own = format!("repository:{repository}:pull,push");
-                [own].into_iter().chain(other).collect()
-            }
-            Self::Delete => vec![format!("repository:{repository}:pull,delete")],
-        }
     }
 }
 

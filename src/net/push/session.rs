@@ -4,8 +4,9 @@
 use super::plan::Blob;
 use crate::net::failure::{NetError, NetResult};
 use crate::net::http::{Answer, Part, Payload};
-use crate::net::registry::{Access, Path, Registry, Wish, whom};
+use crate::net::registry::{Registry, whom};
 use crate::net::url::{Url, encoded};
+use crate::net::wish::{Access, Path, Wish};
 use crate::oci::Reference;
 use std::fs::File;
 

@@ -1,0 +1,76 @@
+//! The clients below: one for the direct way and one for each proxy, with our TLS.
+
+use crate::error::{Error, Result};
+use crate::net::config::NetConfig;
+use crate::net::tls::{TlsConnector, Trust};
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::config::Config;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{
+    ConnectProxyConnector, Connector, SocksConnector, TcpConnector,
+};
+use ureq::{Agent, Proxy};
+
+/// How long an answer may take to begin.
+pub(super) const ANSWER: Duration = Duration::from_mins(1);
+
+/// Ways to a host.
+#[derive(Debug)]
+pub(super) struct Agents {
+    pub(super) direct: Agent,
+    /// Agents that go through a proxy.
+    pub(super) secure_proxied: Option<Agent>,
+    pub(super) plain_proxied: Option<Agent>,
+}
+
+impl Agents {
+    pub(super) fn new(config: &NetConfig, trust: &Arc<Trust>, unverified: bool) -> Result<Self> {
+        let made = |proxy: Option<Proxy>| {
+            let uri = proxy.as_ref().map(|proxy| proxy.uri().clone());
+            let connector =
+                ().chain(SocksConnector::default())
+                    .chain(ConnectProxyConnector::default())
+                    .chain(TcpConnector::default())
+                    .chain(TlsConnector::new(Arc::clone(trust), unverified, uri));
+            Agent::with_parts(agent_config(proxy), connector, DefaultResolver::default())
+        };
+        let through = |proxy: &Option<String>, name: &str| -> Result<Option<Agent>> {
+            let Some(text) = proxy.as_deref().filter(|text| !text.is_empty()) else {
+                return Ok(None);
+            };
+            let proxy = Proxy::new(text).map_err(|_| {
+                // Not shown: it may hold a password.
+                Error::usage(format!("the proxy for {name} is not an address that can be used"))
+                    .hint(format!("write {}_PROXY as `http://host:port`", name.to_uppercase()))
+            })?;
+            Ok(Some(made(Some(proxy))))
+        };
+        Ok(Self {
+            direct: made(None),
+            secure_proxied: through(&config.https_proxy, "https")?,
+            plain_proxied: through(&config.http_proxy, "http")?,
+        })
+    }
+}
+
+fn agent_config(proxy: Option<Proxy>) -> Config {
+    let seconds = |n| Some(Duration::from_secs(n));
+    Agent::config_builder()
+        // Set also when `None`: the default is taken from the environment.
+        .proxy(proxy)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("nativebuild/", env!("CARGO_PKG_VERSION")))
+        .accept("")
+        .accept_encoding("")
+        .timeout_resolve(seconds(15))
+        .timeout_connect(seconds(15))
+        .timeout_send_request(seconds(30))
+        .timeout_recv_response(Some(ANSWER))
+        .timeout_per_read(seconds(60))
+        .timeout_per_write(seconds(60))
+        .max_idle_connections_per_host(4)
+        .build()
+}

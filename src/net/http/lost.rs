@@ -1,0 +1,136 @@
+//! Requests without an answer: why, and whether another attempt may do better.
+
+use super::ask::Ask;
+use crate::error::Error;
+use crate::net::failure::{NetError, Trouble, io_text, printable};
+use crate::net::tls::TlsTrouble;
+use crate::net::url::Url;
+use std::io;
+use ureq::Timeout;
+
+/// A request without an answer.
+pub(in crate::net) struct Lost {
+    /// Another attempt may do better.
+    pub(in crate::net) again: bool,
+    /// The other side speaks TLS, and certificates are the trouble.
+    pub(in crate::net) about_certificates: bool,
+    pub(in crate::net) error: NetError,
+    /// In a few words.
+    pub(super) why: String,
+}
+
+impl Lost {
+    pub(super) fn fatal(trouble: Trouble, error: Error) -> Self {
+        let error = NetError::new(trouble, error);
+        Self { again: false, about_certificates: false, error, why: String::new() }
+    }
+}
+
+pub(super) fn lost(ask: &Ask<'_>, url: &Url, error: ureq::Error) -> Lost {
+    use ureq::Error as E;
+    let (again, why) = match error {
+        // TLS that cannot be agreed on is invalid data.
+        E::Io(error) => match io_failure(ask, url, error) {
+            Ok(lost) => return lost,
+            Err(error) => match unresolved(&error, url) {
+                Some(why) => (false, why),
+                None => (
+                    !matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionRefused
+                            | io::ErrorKind::NetworkUnreachable
+                            | io::ErrorKind::HostUnreachable
+                            | io::ErrorKind::InvalidData
+                    ),
+                    io_text(&error),
+                ),
+            },
+        },
+        E::Timeout(Timeout::Resolve | Timeout::Connect) => {
+            (false, "no connection in time".to_owned())
+        }
+        E::Timeout(_) => (true, "no answer in time".to_owned()),
+        E::HostNotFound => (false, format!("there is no host `{}`", url.host())),
+        E::Protocol(_) | E::LargeResponseHeader(..) => {
+            let message = format!("{} does not speak http", ask.whom);
+            let cause = format!("{} {url}: {}", ask.method, printable(&error.to_string(), 200));
+            return Lost::fatal(Trouble::Broken, Error::registry(message).cause(cause));
+        }
+        other => (false, printable(&other.to_string(), 200).to_lowercase()),
+    };
+    let error = NetError::unreachable(ask.whom, ask.method, url, &why);
+    Lost { again, about_certificates: false, error, why }
+}
+
+/// Why there is no address for a name. The system's resolver has asked more than once, so nobody asks again.
+fn unresolved(error: &io::Error, url: &Url) -> Option<String> {
+    // The standard library has no kind for it.
+    let text = io_text(error);
+    let reason = text.strip_prefix("failed to lookup address information: ")?;
+    let host = url.host();
+    Some(match reason {
+        "name or service not known" | "no address associated with hostname" => {
+            format!("there is no host `{host}`")
+        }
+        reason => format!("the address of `{host}` cannot be looked up: {reason}"),
+    })
+}
+
+/// A failure of ours that came through a connection, or one of TLS; else the error itself.
+fn io_failure(ask: &Ask<'_>, url: &Url, error: io::Error) -> Result<Lost, io::Error> {
+    let error = match error.downcast::<NetError>() {
+        Ok(ours) => {
+            return Ok(Lost {
+                again: false,
+                about_certificates: true,
+                error: ours,
+                why: String::new(),
+            });
+        }
+        Err(error) => error,
+    };
+    let trouble = error.downcast::<TlsTrouble>()?;
+    let error = Error::registry(format!("{} {}", ask.whom, trouble.what))
+        .cause(format!("{} {url}: {}", ask.method, trouble.cause))
+        .hint(trouble.hint);
+    let error = NetError::new(Trouble::Unreachable, error);
+    Ok(Lost { again: false, about_certificates: true, error, why: String::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::http::{Payload, Plain};
+
+    #[test]
+    fn a_host_without_an_address_is_not_asked_for_again() {
+        let url = Url::parse("https://r.example:5000/v2/").unwrap();
+        let why = |text: &str| {
+            let text = format!("failed to lookup address information: {text}");
+            unresolved(&io::Error::other(text), &url)
+        };
+        let none = Some("there is no host `r.example`".to_owned());
+        assert_eq!(why("Name or service not known"), none);
+        assert_eq!(why("No address associated with hostname"), none);
+        assert_eq!(
+            why("Temporary failure in name resolution").unwrap(),
+            "the address of `r.example` cannot be looked up: temporary failure in name resolution"
+        );
+        assert_eq!(unresolved(&io::ErrorKind::ConnectionReset.into(), &url), None);
+        let fetch = Ask {
+            whom: "registry `r.example`",
+            method: "GET",
+            url: url.clone(),
+            accept: &[],
+            headers: &[],
+            from: 0,
+            payload: Payload::None,
+            authorization: None,
+            plain: Plain::Never,
+        };
+        let gone = "failed to lookup address information: Name or service not known";
+        assert!(!lost(&fetch, &url, ureq::Error::Io(io::Error::other(gone))).again);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert!(lost(&fetch, &url, ureq::Error::Io(reset)).again);
+    }
+}
