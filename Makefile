@@ -42,7 +42,7 @@ bless:
 bench:
 	scripts/setup-test-machine
 	$(CARGO) build --release --locked
-	bench/run
+	bench/run && bench/registry
 
 install:
 	scripts/install

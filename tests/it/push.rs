@@ -139,3 +139,20 @@ fn signatures_that_are_asked_for_are_missed() {
     assert!(said.contains("signing is not available yet"), "{said}");
     run(passphrase, &["--push=false"]).ok();
 }
+
+/// The second step ends when the registry has the first step's layer, and not before.
+#[test]
+fn layers_are_uploaded_while_later_steps_run() {
+    for world in worlds() {
+        let registry = Registry::start(&world);
+        let host = &registry.address;
+        // The registry lists a repository once it has a blob.
+        let dockerfile = format!(
+            "FROM base\nRUN echo 1 > /one\nRUN n=0; until wget -q -O - http://{host}/v2/_catalog | grep early; \
+             do n=$((n + 1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done\n"
+        );
+        let name = format!("{host}/early:1");
+        let said = world.build(&dockerfile, &["--push", "--network", "host", "-t", &name]).ok();
+        assert_eq!(Some(&*published(&name)), said.lines().next());
+    }
+}
