@@ -18,6 +18,7 @@ use crate::context::{FileTree, IgnoreRules};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::emulation::Places;
 use crate::executor::settings::RunSettings;
+use crate::net::Mirror;
 use crate::plan;
 use crate::plan::step::NetworkMode;
 use crate::progress::Emitter;
@@ -69,13 +70,15 @@ pub(super) fn carry_out(
 /// Brings what a build needs into the store, and builds nothing; gives its lock file.
 pub(super) fn prefetch(
     args: &BuildArgs,
+    mirrors: Vec<Mirror>,
     environment: &Environment,
     (store, emitter): (&Arc<Store>, &Emitter),
 ) -> Result<Arc<Locks>> {
     let locks = locks::open_as(args, LockMode::Collect, "image prefetch")?;
     let mut opened = contexts::open(args, environment, Some(store), &locks, emitter)?;
     let _fetched = std::mem::take(&mut opened.fetched);
-    let request = request(args, opened, environment, emitter)?;
+    let mut request = request(args, opened, environment, emitter)?;
+    request.net.mirrors = mirrors;
     build::prefetch::collect(&request, store, emitter)?;
     Ok(locks)
 }

@@ -5,6 +5,7 @@
 
 use super::args::{BuildArgs, Cli, Command, Progress};
 use super::environment::Environment;
+use super::pkg::args::NetArgs;
 use super::report::Style;
 use super::{build, pkg, print_data};
 use crate::build::carry::{self, Carried};
@@ -55,8 +56,8 @@ pub struct PrefetchArgs {
 
 pub(super) fn run(
     args: &PrefetchArgs,
-    store: &Arc<Store>,
-    environment: &Environment,
+    net: &NetArgs,
+    (store, environment): (&Arc<Store>, &Environment),
     style: Style,
 ) -> Result<()> {
     let emitter = build::emitter(args.progress, style);
@@ -65,7 +66,10 @@ pub(super) fn run(
     };
     let mut locks: Vec<Arc<Locks>> = Vec::new();
     for file in args.files.iter().filter(|file| !is_package(file)) {
-        let found = build::prefetch(&build_args(args, file)?, environment, (store, &emitter))?;
+        let mut words = build_args(args, file)?;
+        (words.tls, words.auth) = (net.tls.clone(), net.auth.clone());
+        let mirrors = pkg::mirrors(net, environment)?;
+        let found = build::prefetch(&words, mirrors, environment, (store, &emitter))?;
         locks.push(found);
     }
     // Packages of one call may stand on each other.
@@ -76,7 +80,7 @@ pub(super) fn run(
     }
     for (name, dirs) in packages {
         let words = package_words(args, name, &dirs);
-        locks.extend(pkg::prefetch(words, environment, (store, &emitter))?);
+        locks.extend(pkg::prefetch(words, net, environment, (store, &emitter))?);
     }
     let (mut pins, mut carried) = (LockFile::default(), Vec::new());
     for lock in &locks {

@@ -431,3 +431,28 @@ fn at_terminal(world: &World, registry: &str, answers: &[&str]) -> String {
     child.wait().unwrap();
     String::from_utf8(shown).unwrap()
 }
+
+#[test]
+fn a_collection_of_images_uses_logins_and_mirrors_that_are_given() {
+    for world in worlds(&[]) {
+        let registry = Registry::with_password(&world);
+        let name = publish(&world, &registry, "team/app:1");
+        let host = registry.address.as_str();
+        let (_, rest) = name.split_once('/').unwrap();
+        world
+            .file("Dockerfile", format!("FROM {name}\n"))
+            .file("far", format!("FROM 127.0.0.1:1/{rest}\n"));
+        let collect = |file: &str, given: &[&str]| {
+            let file = world.context().join(file);
+            let fixed = ["image", "prefetch", "-f", file.to_str().unwrap(), "-o", "collected"];
+            run(&world, &[&fixed, given].concat(), &[])
+        };
+        let text = collect("Dockerfile", &[]).failed(3);
+        assert!(text.contains("there is no login for it"), "{text}");
+        let login = format!("{host}={LOGIN}");
+        collect("Dockerfile", &["--registry-creds", &login]).ok();
+        let mirror = format!("127.0.0.1:1=http://{host}");
+        collect("far", &["--registry-creds", &login]).failed(3);
+        collect("far", &["--registry-creds", &login, "--mirror", &mirror]).ok();
+    }
+}

@@ -35,7 +35,9 @@ pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> R
             Some(()) => Ok(()),
             None => store::load(&store, &source, all),
         },
-        ImageCommand::Prefetch(args) => prefetch::run(&args, &store, environment, style),
+        ImageCommand::Prefetch(prefetch) => {
+            prefetch::run(&prefetch, &args.place.net, (&store, environment), style)
+        }
         ImageCommand::Du(args) => du::run(args, &store, environment),
         ImageCommand::Ls { json } => store::list(&store, json),
         ImageCommand::Save { name, output, format, platform } => {

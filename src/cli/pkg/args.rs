@@ -79,7 +79,7 @@ pub struct PkgCommon {
 }
 
 /// How registries are reached.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct NetArgs {
     /// Registry mirror for reading, `[REGISTRY=]URL`; may be repeated [default: LINUXKIT_MIRROR]
     #[arg(long, global = true, value_name = "[REGISTRY=]URL")]

@@ -145,6 +145,7 @@ fn build(
 /// Brings what packages need into the store, and builds nothing; gives their lock files.
 pub(super) fn prefetch(
     words: Vec<OsString>,
+    net: &NetArgs,
     environment: &Environment,
     (store, emitter): (&Arc<Store>, &Emitter),
 ) -> Result<Vec<Arc<Locks>>> {
@@ -153,7 +154,8 @@ pub(super) fn prefetch(
     let Command::Pkg(arguments) = parsed.command else {
         return Err(Error::internal("arguments of another verb than `pkg`"));
     };
-    let PkgArgs { command, common } = *arguments;
+    let PkgArgs { command, mut common } = *arguments;
+    common.net = net.clone();
     let PkgCommand::Build(args) = command else {
         return Err(Error::internal("arguments of another verb than `pkg build`"));
     };
@@ -179,17 +181,22 @@ fn refuse(args: &PkgBuildArgs) -> Result<()> {
 
 /// The way to registries: proxies of the environment, mirrors, authorities, logins.
 pub(super) fn net_config(args: &NetArgs, environment: &Environment) -> Result<NetConfig> {
-    let mirrors = match environment.text("LINUXKIT_MIRROR") {
+    let mirrors = mirrors(args, environment)?;
+    Ok(NetConfig { mirrors, ..super::network::net_config(&args.tls, &args.auth, environment)? })
+}
+
+/// Mirrors of the command line, else of LINUXKIT_MIRROR.
+pub(super) fn mirrors(args: &NetArgs, environment: &Environment) -> Result<Vec<Mirror>> {
+    match environment.text("LINUXKIT_MIRROR") {
         Some(list) if args.mirror.is_empty() => {
             let words = list.split([',', ' ']).filter(|word| !word.is_empty());
             words
                 .map(Mirror::parse)
                 .collect::<Result<_>>()
-                .map_err(|error| error.wrap("bad value of LINUXKIT_MIRROR in the environment"))?
+                .map_err(|error| error.wrap("bad value of LINUXKIT_MIRROR in the environment"))
         }
-        _ => args.mirror.iter().map(|word| Mirror::parse(word)).collect::<Result<_>>()?,
-    };
-    Ok(NetConfig { mirrors, ..super::network::net_config(&args.tls, &args.auth, environment)? })
+        _ => args.mirror.iter().map(|word| Mirror::parse(word)).collect(),
+    }
 }
 
 /// The same, with what asks for signatures.
