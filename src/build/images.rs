@@ -8,7 +8,7 @@ use super::state::Slot;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
-use crate::net::{Registry, Wanted};
+use crate::net::{Registry, Trouble, Wanted};
 use crate::oci::layout::Origin;
 use crate::oci::spec::{Descriptor, History, ImageConfig, digest_of};
 use crate::oci::{Digest, Platform, Reference, platform, resolve};
@@ -192,20 +192,21 @@ impl<'a> Finder<'a> {
         if !ask {
             return Ok((stored.descriptor, pulled));
         }
-        match Registry::new(&self.request.net)?.head(reference).map_err(Error::from) {
+        match Registry::new(&self.request.net)?.head(reference) {
             Ok(Some(digest)) if digest == digest_of(&stored.descriptor)? => {
                 Ok((stored.descriptor, true))
             }
             Ok(_) => Ok((self.pull(reference, base, None)?, true)),
-            Err(error) if policy == PullPolicy::Check => {
+            // What is wrong on this side, or asked for and not there, is no reason to go on.
+            Err(error) if policy == PullPolicy::Check && error.trouble() != Trouble::Local => {
                 self.emitter.warn(format!(
                     "cannot ask for a newer `{}` ({}); the stored one is used",
                     base.reference,
-                    error.message()
+                    error.error().message()
                 ));
                 Ok((stored.descriptor, true))
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -43,6 +43,11 @@ impl Store {
         Ok(Self { path: path.to_owned(), dir, images, lease, limit: None })
     }
 
+    /// Whether there is a store.
+    pub fn exists(path: &Path) -> bool {
+        path.join("version").exists()
+    }
+
     /// The same store, in which a build keeps to a limit in bytes.
     pub fn limited(self, limit: Option<u64>) -> Self {
         Self { limit, ..self }
@@ -79,6 +84,28 @@ impl Store {
     }
 }
 
+/// A directory with other people's files does not become a store: what is below `tmp` and the like of a store may be
+/// removed at any time.
+fn refuse_foreign(path: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(path)
+        .or_error(ErrorKind::Environment, || format!("cannot read {}", path.display()))?;
+    let mut foreign = None;
+    for entry in entries.flatten() {
+        match entry.file_name().to_string_lossy().as_ref() {
+            // Somebody else made it a store meanwhile.
+            "version" => return Ok(()),
+            // Of a volume, and of somebody who is about to.
+            "lost+found" => {}
+            name if name.starts_with("version.") => {}
+            name => foreign = Some(name.to_owned()),
+        }
+    }
+    foreign.map_or(Ok(()), |name| {
+        let error = Error::environment(format!("{} is not a store", path.display()));
+        Err(error.cause(format!("it has no file `version`, and holds `{name}`")))
+    })
+}
+
 fn check_version(path: &Path) -> Result<()> {
     let file = path.join("version");
     match std::fs::read_to_string(&file) {
@@ -89,6 +116,7 @@ fn check_version(path: &Path) -> Result<()> {
             text.trim()
         ))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            refuse_foreign(path)?;
             let temporary = path.join(format!("version.{}", std::process::id()));
             std::fs::write(&temporary, format!("{VERSION}\n"))
                 .and_then(|()| std::fs::rename(&temporary, &file))

@@ -24,7 +24,12 @@ pub(super) fn run(args: &PruneArgs, environment: &Environment) -> Result<()> {
     let keep = args.keep_storage.as_deref();
     let keep = keep.map(|text| values::bytes(text, "--keep-storage")).transpose()?;
     let policy = Policy { all: args.all, before, keep, own: false, dry_run: args.dry_run };
-    let store = Store::open(&environment.store(args.root.as_ref())?)?;
+    let path = environment.store(args.root.as_ref())?;
+    if args.root.is_some() && !Store::exists(&path) {
+        return Err(Error::environment(format!("there is no store in {}", path.display()))
+            .hint("check the path of `--root` for typing errors"));
+    }
+    let store = Store::open(&path)?;
     // Files of snapshots belong to subordinate ids: only inside their namespace may we remove them.
     let _worker = Worker::enter(&store, &environment.account(None), &Places::default())?;
     let pruned = prune::run(&store, &policy)?;

@@ -34,6 +34,7 @@ pub struct Referrers {
 impl Registry {
     /// The manifest or index that a name leads to: its descriptor, and its bytes as served.
     pub fn document(&self, reference: &Reference) -> NetResult<(Descriptor, Vec<u8>)> {
+        self.may_pull(reference)?;
         let document = manifest::fetch(self, reference, None)?;
         Ok((document.descriptor(), document.bytes))
     }

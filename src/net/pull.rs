@@ -60,7 +60,7 @@ impl Registry {
         layout: &Layout,
         emitter: &Emitter,
     ) -> NetResult<Pulled> {
-        self.may_pull()?;
+        self.may_pull(reference)?;
         self.tell(emitter);
         let pull = Pull { registry: self, reference, layout };
         let done = pull.run(wanted, emitter);

@@ -101,7 +101,7 @@ impl Registry {
 
     /// Digest of what the registry has under this name now; `None` when it has nothing there.
     pub fn head(&self, reference: &Reference) -> NetResult<Option<Digest>> {
-        self.may_pull()?;
+        self.may_pull(reference)?;
         let whom = whom(reference);
         let doing = |error: NetError| error.wrap(format!("cannot look up `{reference}`"));
         let answer = self.ask(reference, "HEAD", &manifest_path(reference), manifest::ACCEPT, 0);
@@ -203,8 +203,12 @@ impl Registry {
     }
 
     /// Fails when signatures of what is pulled were asked for.
-    pub(super) fn may_pull(&self) -> NetResult<()> {
-        self.signed_pulls.as_deref().map_or(Ok(()), |asked| Err(NetError::unsigned(asked)))
+    /// A digest says itself what it means.
+    pub(super) fn may_pull(&self, reference: &Reference) -> NetResult<()> {
+        match &self.signed_pulls {
+            Some(asked) if reference.digest.is_none() => Err(NetError::unsigned(asked)),
+            _ => Ok(()),
+        }
     }
 
     /// Fails when signatures of what is pushed were asked for.

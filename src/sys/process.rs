@@ -275,6 +275,27 @@ pub fn raise_file_limit() {
     }
 }
 
+/// Ends the process with 130, 143 or 129 for SIGINT, SIGTERM and SIGHUP until [`watch_signals`] takes over. Without a
+/// handler process 1, as which programs run in containers, would not hear them. What the caller ignores stays ignored.
+pub fn exit_on_signals() {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
+    // Only a system call, which is safe in a handler.
+    extern "C" fn leave(signal: libc::c_int) {
+        exit_now(128 + signal);
+    }
+    let action = SigAction::new(SigHandler::Handler(leave), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler calls nothing but `_exit`.
+        let before = unsafe { nix::sys::signal::sigaction(signal, &action) };
+        if let Ok(before) = before
+            && matches!(before.handler(), SigHandler::SigIgn)
+        {
+            // SAFETY: this is what was set a moment ago.
+            let _as_before = unsafe { nix::sys::signal::sigaction(signal, &before) };
+        }
+    }
+}
+
 /// Blocks SIGINT, SIGTERM and SIGHUP in this thread (and so in all that it starts) and calls `on_signal` from a thread
 /// of its own for the first; a second one ends the process at once.
 pub fn watch_signals(on_signal: impl FnOnce(i32) + Send + 'static) -> SysResult<()> {

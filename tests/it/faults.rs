@@ -3,7 +3,7 @@
 
 use crate::errors::{normal, transcript};
 use crate::support::processes::{self, Marker};
-use crate::support::{Said, World, program};
+use crate::support::{Said, World, peer, program};
 use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -263,6 +263,18 @@ fn a_store_that_cannot_be_used_is_named() {
     world.give();
     fails("a newer store");
     fs::remove_file(world.store().join("version")).unwrap();
+    fs::create_dir(world.store().join("tmp")).unwrap();
+    fs::write(world.store().join("tmp/thesis.txt"), "mine").unwrap();
+    world.give();
+    fails("a directory of other files");
+    assert_eq!(world.run(["prune"]).code, 3);
+    assert_eq!(fs::read_dir(world.store()).unwrap().count(), 1);
+    assert_eq!(fs::read_to_string(world.store().join("tmp/thesis.txt")).unwrap(), "mine");
+    fs::remove_dir_all(world.store().join("tmp")).unwrap();
+    let nowhere = world.path("nowhere");
+    let said = world.run(["prune", "--root", nowhere.to_str().unwrap()]);
+    found += &format!("== prune where nothing is\n{}\n", normal(&world, &said));
+    assert!(!nowhere.exists());
     world.run(["build", world.context().to_str().unwrap()]).ok();
     transcript("unusable-stores", &found);
 }
@@ -450,5 +462,28 @@ fn a_store_in_use_is_pruned_of_what_nobody_uses() {
             world.validate(name);
         }
         assert_eq!(build(&world).ok(), expected);
+    }
+}
+
+/// Programs of containers are process 1, which hears no signal that it has no handler for.
+#[test]
+fn process_1_ends_when_it_is_told_to_while_it_waits_for_a_registry() {
+    let Some(world) = World::root() else { return };
+    if !peer("unshare") {
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let name = format!("docker://{}/x:1", listener.local_addr().unwrap());
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut unshare = world.command("unshare");
+        unshare.args(["-pf", "--mount-proc"]).arg(program());
+        let child = unshare.args(["image", "digest", &name]).spawn().unwrap();
+        // It has begun to ask, and nobody answers.
+        let (_connection, _) = listener.accept().unwrap();
+        let pids = format!("/proc/{0}/task/{0}/children", child.id());
+        let pid = fs::read_to_string(pids).unwrap();
+        let sent = Command::new("kill").args([&format!("-{signal}"), pid.trim()]).status();
+        assert!(sent.unwrap().success());
+        assert_eq!(Said::of(child.wait_with_output().unwrap()).code, code);
     }
 }

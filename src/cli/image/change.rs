@@ -183,7 +183,8 @@ fn annotate(access: &Access<'_>, args: &AnnotateArgs) -> Result<crate::transfer:
 fn annotations(words: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |word: &String| match word.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(Error::usage(format!("bad annotation `{word}`: expected KEY=VALUE"))),
+        _ => Err(Error::usage(format!("bad annotation `{word}`: expected KEY=VALUE"))
+            .hint("`KEY=` removes an annotation")),
     };
     words.iter().map(pair).collect()
 }

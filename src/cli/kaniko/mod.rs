@@ -32,6 +32,9 @@ pub struct KanikoArgs {
     /// Name for the image; may be repeated
     #[arg(short, long = "destination", value_name = "NAME")]
     pub destinations: Vec<String>,
+    /// Go on without signatures where the environment asks for them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub disable_content_trust: Option<bool>,
     /// Do not push the image
     #[arg(long, alias = "noPush")]
     pub no_push: bool,
@@ -162,6 +165,7 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
     build.outputs.extend(
         args.oci_layout_path.iter().map(|path| format!("type=oci,tar=false,{}", quoted(path))),
     );
+    build.disable_content_trust = args.disable_content_trust;
     build.push = !args.no_push && !args.destinations.is_empty();
     build.iidfile.clone_from(&args.digest_file);
     build.compression = args.compression.unwrap_or(CompressionName::Gzip);

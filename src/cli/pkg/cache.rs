@@ -10,7 +10,6 @@ use crate::cli::environment::Environment;
 use crate::cli::print_data;
 use crate::cli::progress::Printer;
 use crate::cli::report::Style;
-use crate::cli::trust::Asked;
 use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
 use crate::linuxkit::cache::{self, PkgCache};
@@ -96,7 +95,7 @@ fn remote(
     style: Style,
 ) -> Result<Remote> {
     let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
-    let asked = Asked::of(args.disable_content_trust.then_some(true), environment);
+    let asked = super::asked(args.disable_content_trust, environment)?;
     let net = asked.put_into(net_config(&args.net, environment)?);
     Ok(Remote::new(store, Arc::new(cache.clone()), net, emitter(args, style)))
 }

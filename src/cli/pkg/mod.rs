@@ -201,8 +201,18 @@ pub(super) fn mirrors(args: &NetArgs, environment: &Environment) -> Result<Vec<M
 
 /// The same, with what asks for signatures.
 fn trusted(common: &PkgCommon, environment: &Environment) -> Result<NetConfig> {
-    let disabled = common.switches.disable_content_trust.then_some(true);
-    Ok(Asked::of(disabled, environment).put_into(net_config(&common.net, environment)?))
+    let asked = asked(common.switches.disable_content_trust, environment)?;
+    Ok(asked.put_into(net_config(&common.net, environment)?))
+}
+
+/// What asks for signatures, LinuxKit's own settings included.
+pub(super) fn asked(disabled: bool, environment: &Environment) -> Result<Asked> {
+    let asked = Asked::of(disabled.then_some(true), environment);
+    let push = match asked.push {
+        None if !disabled => linuxkit_command(environment)?,
+        push => push,
+    };
+    Ok(Asked { push, ..asked })
 }
 
 /// What asks for signatures of what is pushed.
@@ -217,13 +227,13 @@ fn signing(
     if common.switches.enable_content_trust {
         return Ok(Some("--enable-content-trust".to_owned()));
     }
-    match Asked::of(None, environment).push {
-        Some(asked) => Ok(Some(asked)),
-        None => linuxkit_command(environment),
-    }
+    Ok(asked(false, environment)?.push)
 }
 
 fn warn(args: &PkgBuildArgs, emitter: &Emitter) {
+    if args.release.is_some() && !args.switches.push {
+        emitter.warn("`--release` has no effect without `--push`");
+    }
     if args.sbom_scanner.as_deref().is_some_and(|scanner| scanner != "false") {
         emitter.warn("`--sbom-scanner` has no effect yet: no SBOM is made");
     }

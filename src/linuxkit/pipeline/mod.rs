@@ -12,7 +12,7 @@ use crate::build;
 use crate::build::lock::{self, LockMode, Locks};
 use crate::build::request::BuildOutcome;
 use crate::build::store::Store;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::executor::emulation::Places;
 use crate::executor::namespace::Account;
 use crate::linuxkit::git::GitView;
@@ -164,6 +164,11 @@ impl<'a> Builder<'a> {
                 Platform::host()
             ))
             .hint("add it to `--platforms`, or leave `--docker` out"));
+        }
+        if let Some(release) = options.push.as_ref().and_then(|push| push.release.as_deref()) {
+            // Before anything is built, not after it was pushed under its other name.
+            let named = format!("{}:{release}", package.tag.name);
+            Reference::parse(&named).map_err(|error| error.with_kind(ErrorKind::Usage))?;
         }
         let trusts_without = package.yml.disable_content_trust == Some(true);
         if let (Some(asked), Some(_), false) = (&options.signing, &options.push, trusts_without) {

@@ -120,6 +120,9 @@ impl<'a> Publisher<'a> {
     /// Gives what a registry has under a name another one.
     pub fn remote_tag(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (Reference::parse(from)?, Reference::parse(to)?);
+        if to.digest.is_some() {
+            return Err(Error::usage(format!("only a tag can be given: `{to}` has a digest")));
+        }
         let Some((descriptor, bytes)) = self.client()?.current(&from)? else {
             return Err(Error::new(ErrorKind::Image, format!("`{from}` is not in the registry")));
         };

@@ -148,8 +148,10 @@ impl AuthPlaces {
         }
         let files: Vec<String> =
             self.files.iter().map(|place| format!("`{}`", place.path.display())).collect();
-        let source = (!files.is_empty())
-            .then(|| format!("there is no login for it in {}", files.join(", ")));
+        let source = (!files.is_empty()).then(|| {
+            let hindered = remarks.iter().fold(String::new(), |all, remark| all + "; " + remark);
+            format!("there is no login for it in {}{hindered}", files.join(", "))
+        });
         Ok(Looked { login: None, source: source.unwrap_or_default(), remarks })
     }
 

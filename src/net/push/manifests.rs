@@ -85,6 +85,14 @@ pub(super) fn stored_as(
     target: &Reference,
 ) -> NetResult<()> {
     match answer.header("docker-content-digest").map(Digest::parse) {
+        // A portal in the way says yes to everything; a registry says 201, or at least what it has.
+        None if answer.status == 200 => {
+            let error =
+                Error::registry(format!("{} does not say that it has the {what}", whom(target)))
+                    .cause(format!("PUT {}: status 200 instead of 201", answer.url))
+                    .hint("look whether it is a registry that answers there");
+            Err(NetError::new(Trouble::Broken, error))
+        }
         Some(Ok(stored)) if stored != *digest => {
             let whom = whom(target);
             let message =
