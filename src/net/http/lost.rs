@@ -1,6 +1,6 @@
 //! Requests without an answer: why, and whether another attempt may do better.
 
-use super::ask::Ask;
+use super::ask::{Ask, Plain};
 use crate::error::Error;
 use crate::net::failure::{NetError, Trouble, io_text, printable};
 use crate::net::tls::TlsTrouble;
@@ -90,9 +90,16 @@ fn io_failure(ask: &Ask<'_>, url: &Url, error: io::Error) -> Result<Lost, io::Er
         Err(error) => error,
     };
     let trouble = error.downcast::<TlsTrouble>()?;
+    // The directories are for registries; a file is fetched from any host.
+    let hint = match ask.plain {
+        Plain::Anywhere if trouble.hint.contains("certs.d") => {
+            "if it is the right one, name the file of its authority with `--tls-ca`, or in SSL_CERT_FILE".to_owned()
+        }
+        _ => trouble.hint,
+    };
     let error = Error::registry(format!("{} {}", ask.whom, trouble.what))
         .cause(format!("{} {url}: {}", ask.method, trouble.cause))
-        .hint(trouble.hint);
+        .hint(hint);
     let error = NetError::new(Trouble::Unreachable, error);
     Ok(Lost { again: false, about_certificates: true, error, why: String::new() })
 }
@@ -100,7 +107,7 @@ fn io_failure(ask: &Ask<'_>, url: &Url, error: io::Error) -> Result<Lost, io::Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::http::{Payload, Plain};
+    use crate::net::http::Payload;
 
     #[test]
     fn a_host_without_an_address_is_not_asked_for_again() {

@@ -52,6 +52,18 @@ impl AuthPlaces {
         file.auths()?;
         let helper = file.helper(target)?;
         let saved = match &helper {
+            // In its place it would be the login of the whole registry.
+            Some(wanted) if is_of_the_whole(wanted, target) => {
+                return Err(Error::usage(format!(
+                    "`docker-credential-{}` keeps logins for registries, not for parts of them",
+                    wanted.name
+                ))
+                .cause(format!("{} names it for {}", wanted.place, target.name()))
+                .hint(format!(
+                    "log in to {}, or name a file of its own with `--authfile`",
+                    target.registry
+                )));
+            }
             Some(wanted) => {
                 let helper = self.helper(wanted)?;
                 helper.store(&wanted.server, user, password)?;
@@ -122,6 +134,9 @@ impl AuthPlaces {
         }
         for target in asked {
             let Some(wanted) = file.helper(&target)? else { continue };
+            if is_of_the_whole(&wanted, &target) {
+                continue;
+            }
             let helper = self.helper(&wanted)?;
             if helper.get(&wanted.server)?.is_some() && helper.erase(&wanted.server)? {
                 let place = Saved::Helper(helper.shown());
@@ -143,6 +158,11 @@ impl AuthPlaces {
         let found = Helper::find(&wanted.name, &self.programs, &wanted.place)?;
         found.ok_or_else(|| Helper::missing(&wanted.name, &wanted.place))
     }
+}
+
+/// Whether a program would be asked about the registry, though only a part of it is meant.
+fn is_of_the_whole(wanted: &Wanted, target: &LoginTarget) -> bool {
+    !target.repository.is_empty() && wanted.server == target.server()
 }
 
 impl AuthFile<'_> {

@@ -390,6 +390,15 @@ esac"#;
     assert_eq!(found(&places, "h/a"), "u:p");
     let error = places.save(&place, &target, "u", "refuse-me").unwrap_err();
     assert_eq!(error.to_string(), "`docker-credential-k` failed for `h`: cannot keep ***");
+    // A part of the registry is not the registry.
+    let part = LoginTarget::parse("h/a").unwrap();
+    let error = places.save(&place, &part, "other", "q").unwrap_err();
+    assert_eq!(
+        error.message(),
+        "`docker-credential-k` keeps logins for registries, not for parts of them"
+    );
+    assert_eq!(places.forget(Some(&part)).unwrap(), []);
+    assert_eq!(found(&places, "h"), "u:p");
     let gone = places.forget(None).unwrap();
     assert_eq!(gone, [Forgotten { name: "h".to_owned(), place: saved }]);
     assert_eq!(text(&place.path), r#"{"credsStore":"k","auths":{}}"#);

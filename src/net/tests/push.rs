@@ -299,3 +299,23 @@ fn a_refusal_says_what_to_do() {
         "registry `HOST` takes no uploads: it may be a mirror or read-only; push to the registry itself"
     );
 }
+
+/// What a hotel's network answers to everything.
+#[test]
+fn a_portal_is_no_registry() {
+    let fake = Fake::start(|_| Reply::ok("<html>welcome</html>").with("content-type", "text/html"));
+    let client = Client::new();
+    let image = client.image(&[b"layer"]);
+    let name = format!("{}/app:1", fake.host());
+    assert_eq!(client.push(&image, &[&name]).unwrap_err().trouble(), Trouble::Broken);
+    // Even where everything is said to be there, with the right length.
+    let fake = Fake::start(|request| match &*request.method {
+        "HEAD" => Reply::status(200),
+        _ => Reply::ok(""),
+    });
+    let error = client.push(&image, &[&format!("{}/app:1", fake.host())]).unwrap_err();
+    assert_eq!(
+        error.error().causes()[0].replace(&fake.host(), "HOST"),
+        "registry `HOST` does not say that it has the manifest"
+    );
+}
