@@ -87,6 +87,13 @@ fn an_index_is_pushed_whole_and_by_its_digest() {
             .unwrap();
         let said = Said::of(tags);
         assert!(!said.stdout.contains("latest"), "{said:?}");
+        // Who pulls one platform has a whole image, and the rest of the index was never there.
+        world.file("Dockerfile", format!("FROM {by_digest}\n"));
+        let context = world.context();
+        world.run(["build", "--root", "second", "-q", context.to_str().unwrap()]).ok();
+        let said = world.run(["image", "validate", "--root", "second", &by_digest]);
+        assert!(said.stderr.starts_with("not here: "), "{}", said.stderr);
+        assert_eq!(said.ok(), "valid\n");
     }
 }
 

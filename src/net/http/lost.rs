@@ -6,7 +6,7 @@ use crate::net::failure::{NetError, Trouble, io_text, printable};
 use crate::net::tls::TlsTrouble;
 use crate::net::url::Url;
 use std::io;
-use ureq::Timeout;
+use ureq::{Proxy, Timeout};
 
 /// A request without an answer.
 pub(in crate::net) struct Lost {
@@ -26,13 +26,14 @@ impl Lost {
     }
 }
 
-pub(super) fn lost(ask: &Ask<'_>, url: &Url, error: ureq::Error) -> Lost {
+pub(super) fn lost(ask: &Ask<'_>, url: &Url, proxy: Option<&Proxy>, error: ureq::Error) -> Lost {
     use ureq::Error as E;
     let (again, why) = match error {
         // TLS that cannot be agreed on is invalid data.
         E::Io(error) => match io_failure(ask, url, error) {
             Ok(lost) => return lost,
-            Err(error) => match unresolved(&error, url) {
+            // It is the proxy's address that is looked up here.
+            Err(error) => match unresolved(&error, proxy.map_or(url.host(), Proxy::host)) {
                 Some(why) => (false, why),
                 None => (
                     !matches!(
@@ -50,7 +51,9 @@ pub(super) fn lost(ask: &Ask<'_>, url: &Url, error: ureq::Error) -> Lost {
             (false, "no connection in time".to_owned())
         }
         E::Timeout(_) => (true, "no answer in time".to_owned()),
-        E::HostNotFound => (false, format!("there is no host `{}`", url.host())),
+        E::HostNotFound => {
+            (false, format!("there is no host `{}`", proxy.map_or(url.host(), Proxy::host)))
+        }
         E::Protocol(_) | E::LargeResponseHeader(..) => {
             let message = format!("{} does not speak http", ask.whom);
             let cause = format!("{} {url}: {}", ask.method, printable(&error.to_string(), 200));
@@ -58,16 +61,22 @@ pub(super) fn lost(ask: &Ask<'_>, url: &Url, error: ureq::Error) -> Lost {
         }
         other => (false, printable(&other.to_string(), 200).to_lowercase()),
     };
+    let why = match proxy {
+        // Without its name and password.
+        Some(proxy) => {
+            format!("{why}, on the way through the proxy `{}:{}`", proxy.host(), proxy.port())
+        }
+        None => why,
+    };
     let error = NetError::unreachable(ask.whom, ask.method, url, &why);
     Lost { again, about_certificates: false, error, why }
 }
 
 /// Why there is no address for a name. The system's resolver has asked more than once, so nobody asks again.
-fn unresolved(error: &io::Error, url: &Url) -> Option<String> {
+fn unresolved(error: &io::Error, host: &str) -> Option<String> {
     // The standard library has no kind for it.
     let text = io_text(error);
     let reason = text.strip_prefix("failed to lookup address information: ")?;
-    let host = url.host();
     Some(match reason {
         "name or service not known" | "no address associated with hostname" => {
             format!("there is no host `{host}`")
@@ -114,7 +123,7 @@ mod tests {
         let url = Url::parse("https://r.example:5000/v2/").unwrap();
         let why = |text: &str| {
             let text = format!("failed to lookup address information: {text}");
-            unresolved(&io::Error::other(text), &url)
+            unresolved(&io::Error::other(text), url.host())
         };
         let none = Some("there is no host `r.example`".to_owned());
         assert_eq!(why("Name or service not known"), none);
@@ -123,7 +132,7 @@ mod tests {
             why("Temporary failure in name resolution").unwrap(),
             "the address of `r.example` cannot be looked up: temporary failure in name resolution"
         );
-        assert_eq!(unresolved(&io::ErrorKind::ConnectionReset.into(), &url), None);
+        assert_eq!(unresolved(&io::ErrorKind::ConnectionReset.into(), url.host()), None);
         let fetch = Ask {
             whom: "registry `r.example`",
             method: "GET",
@@ -136,8 +145,8 @@ mod tests {
             plain: Plain::Never,
         };
         let gone = "failed to lookup address information: Name or service not known";
-        assert!(!lost(&fetch, &url, ureq::Error::Io(io::Error::other(gone))).again);
+        assert!(!lost(&fetch, &url, None, ureq::Error::Io(io::Error::other(gone))).again);
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
-        assert!(lost(&fetch, &url, ureq::Error::Io(reset)).again);
+        assert!(lost(&fetch, &url, None, ureq::Error::Io(reset)).again);
     }
 }

@@ -208,7 +208,7 @@ impl Http {
                 let message = format!("{} gave a token that cannot be sent", ask.whom);
                 Lost::fatal(Trouble::Broken, Error::registry(message))
             }
-            error => lost(ask, url, error),
+            error => lost(ask, url, agent.config().proxy(), error),
         })
     }
 }

@@ -113,6 +113,10 @@ impl Registry {
                 emitter.warn(text);
             }
             done.map_err(|error| error.wrap(format!("cannot push `{target}`")))?;
+            if targets.len() > 1 {
+                // Where a later one fails, it is known which names are given.
+                emitter.note(format!("pushed {target}"));
+            }
             pushed.push(Pushed { name: target.clone(), descriptor: plan.root.clone() });
         }
         Ok(pushed)
