@@ -285,6 +285,9 @@ fn signatures_that_are_asked_for_are_missed() {
             settings.display()
         )
     );
+    // The index alone is a push as well.
+    let index = push(&["--image=false"]).failed(1);
+    assert!(index.contains("signing is not available yet"), "{index}");
     push(&["--sign=false"]).ok();
     push(&["--disable-content-trust"]).ok();
     // Building asks for nothing.

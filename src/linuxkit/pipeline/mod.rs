@@ -151,9 +151,6 @@ impl<'a> Builder<'a> {
         if wanted.is_empty() {
             return (self.say)(&format!("Skipping {name} with no architectures to build"));
         }
-        if options.push.as_ref().is_some_and(|push| push.manifest_only) {
-            return self.publish(package);
-        }
         let builders = options.builders.as_ref().map(|(from, text)| (from.as_str(), text.as_str()));
         for warning in platforms::check_builders(builders, &wanted, &options.contexts)? {
             self.emitter.warn(warning);
@@ -173,6 +170,9 @@ impl<'a> Builder<'a> {
         let trusts_without = package.yml.disable_content_trust == Some(true);
         if let (Some(asked), Some(_), false) = (&options.signing, &options.push, trusts_without) {
             return Err(net::unsigned(asked));
+        }
+        if options.push.as_ref().is_some_and(|push| push.manifest_only) {
+            return self.publish(package);
         }
         (self.say)(&match &options.push {
             None => format!("Building \"{name}\""),
