@@ -259,17 +259,7 @@ impl Registry {
 }
 
 fn ask(place: &Place, url: Url) -> Ask<'_> {
-    Ask {
-        whom: &place.whom,
-        method: "GET",
-        url,
-        accept: &[],
-        headers: &[],
-        from: 0,
-        payload: Payload::None,
-        authorization: None,
-        plain: place.plain,
-    }
+    Ask::get(&place.whom, url, place.plain)
 }
 
 fn limits(answer: &Answer, report: &mut WayReport) {

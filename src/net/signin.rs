@@ -152,17 +152,7 @@ impl Registry {
     ) -> NetResult<Verified> {
         let url =
             Url::parse(&format!("{}/v2/", place.base)).ok_or_else(|| bad_name(&target.registry))?;
-        let mut ask = Ask {
-            whom: &place.whom,
-            method: "GET",
-            url,
-            accept: &[],
-            headers: &[],
-            from: 0,
-            payload: Payload::None,
-            authorization: None,
-            plain: place.plain,
-        };
+        let mut ask = Ask::get(&place.whom, url, place.plain);
         let answer = self.http.send(&ask)?;
         match answer.status {
             200 => return Ok(Verified::Open),

@@ -69,6 +69,23 @@ pub(in crate::net) struct Ask<'a> {
     pub(in crate::net) plain: Plain,
 }
 
+impl<'a> Ask<'a> {
+    /// A `GET` as anybody may send it.
+    pub(in crate::net) fn get(whom: &'a str, url: Url, plain: Plain) -> Self {
+        Self {
+            whom,
+            method: "GET",
+            url,
+            accept: &[],
+            headers: &[],
+            from: 0,
+            payload: Payload::None,
+            authorization: None,
+            plain,
+        }
+    }
+}
+
 /// Where a request may go by plain http.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::net) enum Plain {
