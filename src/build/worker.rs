@@ -44,6 +44,7 @@ impl Worker {
             (IdMode::Real, false) => "real",
             (IdMode::Real, true) => "nested",
             (IdMode::Range, _) => "range",
+            (IdMode::Single, _) => "single",
         };
         // A descriptor from before belongs to the mount namespace that we left; overlayfs takes none of those.
         let dir = crate::sys::fs::open_dir_path(store.path())

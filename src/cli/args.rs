@@ -259,6 +259,8 @@ pub enum Ids {
     Real,
     /// Subordinate ids of /etc/subuid
     Range,
+    /// One id; owners are kept beside the files
+    Single,
 }
 
 impl Ids {
@@ -267,6 +269,7 @@ impl Ids {
         match self {
             Self::Real => IdMode::Real,
             Self::Range => IdMode::Range,
+            Self::Single => IdMode::Single,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! (with many ids) is `real` too, but counts as a user namespace for overlay and device nodes.
 
 use crate::error::{Error, Result};
-use crate::sys::userns::{self, EnterError, IdMaps};
+use crate::sys::userns::{self, EnterError, IdMaps, Maps};
 use crate::sys::{caps, probe};
 
 /// Who the ids in the rootfs are outside.
@@ -12,8 +12,10 @@ use crate::sys::{caps, probe};
 pub enum IdMode {
     /// The same: we are root.
     Real,
-    /// Subordinate ids by newuidmap.
+    /// Many ids in a user namespace: subordinate ones by newuidmap, or our own where we may map them.
     Range,
+    /// One id in a user namespace: owners are kept in an extended attribute ([`crate::layers::OWNER_XATTR`]).
+    Single,
 }
 
 impl IdMode {
@@ -22,6 +24,7 @@ impl IdMode {
         match self {
             Self::Real => "real",
             Self::Range => "range",
+            Self::Single => "single",
         }
     }
 }
@@ -55,6 +58,7 @@ pub fn choose(account: &Account) -> Result<Isolation> {
             "ids `real` need root with CAP_SYS_ADMIN and more than one user id",
         )
         .hint("leave `--ids` out, or run as root")),
+        (Some(IdMode::Single), _) => Ok(Isolation { ids: IdMode::Single, user_namespace: true }),
         _ => Ok(range),
     }
 }
@@ -69,13 +73,17 @@ pub fn enter(account: &Account) -> Result<Isolation> {
             )
         })?,
         IdMode::Range => enter_range(account)?,
+        IdMode::Single => enter_namespace(&Maps::Single)?,
     }
     Ok(isolation)
 }
 
 fn enter_range(account: &Account) -> Result<()> {
-    let maps = subordinate_maps(account)?;
-    userns::enter_user_namespace(&maps).map_err(|error| match error {
+    enter_namespace(&Maps::Helpers(subordinate_maps(account)?))
+}
+
+fn enter_namespace(maps: &Maps) -> Result<()> {
+    userns::enter_user_namespace(maps).map_err(|error| match error {
         EnterError::Unshare(error) => Error::environment("cannot make a user namespace")
             .cause(&error)
             .hint(probe::why_no_user_namespace(error.errno)),

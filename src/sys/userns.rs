@@ -29,6 +29,17 @@ pub struct IdMaps {
     pub gids: Vec<MapRange>,
 }
 
+/// How a new user namespace gets its ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Maps {
+    /// By newuidmap and newgidmap.
+    Helpers(IdMaps),
+    /// Those that we have, each as itself; needs SETUID, SETGID and SETFCAP.
+    Own,
+    /// Ourselves as root, and nobody else.
+    Single,
+}
+
 /// True in the first user namespace, where uid 0 is the real root. A namespace below it may have the same ids
 /// (systemd-nspawn's `PrivateUsers=full`), and yet not what only the first one may do.
 pub fn is_initial() -> bool {
@@ -79,7 +90,7 @@ pub enum EnterError {
 }
 
 /// Enters a new user and mount namespace in which we are root and `maps` hold.
-pub fn enter_user_namespace(maps: &IdMaps) -> Result<(), EnterError> {
+pub fn enter_user_namespace(maps: &Maps) -> Result<(), EnterError> {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let helper_error = |error: &dyn std::fmt::Display| EnterError::Helper(error.to_string());
     let (mut ready_read, mut ready_write) = std::io::pipe().map_err(|e| helper_error(&e))?;
@@ -136,7 +147,33 @@ fn identity_map(own: &str) -> String {
     })
 }
 
-fn write_maps(pid: i32, maps: &IdMaps) -> Result<(), String> {
+fn write_maps(pid: i32, maps: &Maps) -> Result<(), String> {
+    match maps {
+        Maps::Helpers(maps) => run_helpers(pid, maps),
+        Maps::Own => hand_down_ids(pid).map_err(|error| error.to_string()),
+        Maps::Single => write_single(pid).map_err(|error| error.to_string()),
+    }
+}
+
+/// The one map that needs no privilege. Who has it may not call setgroups.
+fn write_single(pid: i32) -> SysResult<()> {
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
+    let files = [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("0 {uid} 1")),
+        ("gid_map", format!("0 {gid} 1")),
+    ];
+    for (name, text) in files {
+        let path = format!("/proc/{pid}/{name}");
+        std::fs::write(&path, text)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .named(|| format!("write({path})"))?;
+    }
+    Ok(())
+}
+
+fn run_helpers(pid: i32, maps: &IdMaps) -> Result<(), String> {
     for (program, map) in [("newuidmap", &maps.uids), ("newgidmap", &maps.gids)] {
         let mut command = Command::new(program);
         command.arg(pid.to_string());
