@@ -237,10 +237,8 @@ fn ensure<'w>(
             crate::plan::step::NetworkMode::Default => "host",
             other => other.as_str(),
         };
-        let ids = entered.isolation.ids.as_str();
-        emitter.emit(Event::Isolation {
-            text: format!("isolation: namespaces, ids: {ids}, network: {network}"),
-        });
+        let text = format!("{}, network: {network}", entered.isolation.shown());
+        emitter.emit(Event::Isolation { text });
         *worker = Some(entered);
     }
     Ok(worker.as_ref().expect("it was just made"))

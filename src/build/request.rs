@@ -7,7 +7,7 @@ use super::store::Store;
 use crate::context::FileTree;
 use crate::error::Result;
 use crate::executor::emulation::Places;
-use crate::executor::namespace::Account;
+use crate::executor::isolation::Account;
 use crate::executor::settings::RunSettings;
 use crate::layers::compress::Compression;
 use crate::net::{AgentSource, EngineConfig, NetConfig, Pushed};

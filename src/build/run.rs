@@ -6,6 +6,7 @@ use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt, RunOutput};
 use crate::executor::emulation::way::{Emulator, Way};
 use crate::executor::emulation::{arch, cpuinfo};
+use crate::executor::isolation::Kind;
 use crate::executor::mounts::{self, MOUNT_POINTS, MountOp};
 use crate::executor::settings::RunSettings;
 use crate::executor::{HOSTNAME, Report, RunSpec, sandbox, user};
@@ -63,6 +64,9 @@ pub(super) fn run(
     make_working_directory(&tree, &step.cwd, (who.uid, who.gid))?;
     drop(tree);
     let mut list = mounts::standard(step.insecure);
+    if worker.isolation.kind != Kind::Namespaces {
+        mounts::share_processes(&mut list);
+    }
     if let Some(bytes) = places.settings.shm_size {
         mounts::resize_shm(&mut list, bytes);
     }
@@ -79,6 +83,7 @@ pub(super) fn run(
         uid: who.uid,
         gid: who.gid,
         groups: [who.groups, binds.groups().to_vec()].concat(),
+        kind: worker.isolation.kind,
         mounts: list,
         private_network: network == NetworkMode::None,
         staging: places.staging.to_owned(),

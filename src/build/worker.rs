@@ -5,7 +5,7 @@ use super::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
 use crate::executor::emulation::ways::Ways;
-use crate::executor::namespace::{self, Account, IdMode, Isolation};
+use crate::executor::isolation::{self, Account, IdMode, Isolation};
 use crate::executor::sandbox::Cancel;
 use crate::executor::spawner::Spawner;
 use crate::layers::snapshot::Snapshots;
@@ -32,7 +32,7 @@ pub struct Worker {
 impl Worker {
     /// Enters the namespaces, forks the spawner and starts watching for signals. Single-threaded callers only.
     pub fn enter(store: &Store, account: &Account, emulators: &Places) -> Result<Self> {
-        let isolation = namespace::enter(account)?;
+        let isolation = isolation::enter(account, &store.sub("tmp"))?;
         let spawner = Spawner::start().map_err(|error| {
             Error::environment("cannot start the process that runs commands").cause(error)
         })?;
@@ -43,6 +43,7 @@ impl Worker {
         let flavour = match (isolation.ids, isolation.user_namespace) {
             (IdMode::Real, false) => "real",
             (IdMode::Real, true) => "nested",
+            (IdMode::Range, _) if isolation.own_ids => "own",
             (IdMode::Range, _) => "range",
             (IdMode::Single, _) => "single",
         };

@@ -5,13 +5,13 @@ use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
 use super::doctor::DoctorArgs;
 use super::image::args::{ImageArgs, ManifestArgs};
+use super::isolation::IsolationArgs;
 use super::kaniko::KanikoArgs;
 use super::login::{LoginArgs, LogoutArgs};
 use super::logins::AuthArgs;
 use super::manual::{CompletionArgs, ManArgs};
 use super::network::TlsArgs;
 use super::pkg::args::{CacheArgs, PkgArgs};
-use crate::executor::namespace::IdMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -160,18 +160,15 @@ pub struct BuildArgs {
     /// Time for `created` and for files that steps make: seconds since 1970, or `git` for the time of the last commit
     #[arg(long, alias = "timestamp", value_name = "N|git")]
     pub source_date_epoch: Option<String>,
-    /// Isolation of RUN: auto or namespaces
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    pub isolation: String,
+    /// How RUNs are kept apart.
+    #[command(flatten)]
+    pub isolation: IsolationArgs,
     /// Compression of new layers
     #[arg(long, value_enum, default_value = "gzip")]
     pub compression: CompressionName,
     /// Level of the compression [default: 6 for gzip, 3 for zstd]
     #[arg(long, value_name = "N")]
     pub compression_level: Option<i32>,
-    /// Who the users of the image are on this machine [default: real for root, range otherwise]
-    #[arg(long, value_enum)]
-    pub ids: Option<Ids>,
     /// Steps at once [default: number of processors]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
@@ -250,28 +247,6 @@ pub enum CompressionName {
     Gzip,
     Zstd,
     None,
-}
-
-/// `--ids`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Ids {
-    /// The same as on this machine (root only)
-    Real,
-    /// Subordinate ids of /etc/subuid
-    Range,
-    /// One id; owners are kept beside the files
-    Single,
-}
-
-impl Ids {
-    /// As the executor calls it.
-    pub(super) fn mode(self) -> IdMode {
-        match self {
-            Self::Real => IdMode::Real,
-            Self::Range => IdMode::Range,
-            Self::Single => IdMode::Single,
-        }
-    }
 }
 
 /// `nativebuild prune`.

@@ -1,6 +1,6 @@
 //! `nativebuild build`: arguments as typed → [`BuildRequest`] → digest.
 
-use super::args::{BuildArgs, Ids, Network, Progress, Pull};
+use super::args::{BuildArgs, Network, Progress, Pull};
 use super::call::{self, Method, Teller};
 use super::contexts::Opened;
 use super::environment::Environment;
@@ -118,7 +118,6 @@ fn request(
     args.foreign.tell(emitter)?;
     args.real.check()?;
     check_offline(args, environment)?;
-    values::check_isolation(&args.isolation, emitter)?;
     let build_args = values::pairs(&args.build_args, |name| environment.text(name));
     let epoch = values::epoch(args, environment, &build_args)?;
     let further = [(args.load, OutputKind::Load), (args.push, OutputKind::Registry)];
@@ -160,7 +159,7 @@ fn request(
         push_by_digest: by_digest,
         compression: values::compression(args)?,
         jobs: values::jobs(args.jobs)?,
-        account: environment.account(args.ids.map(Ids::mode)),
+        account: args.isolation.account(environment, emitter)?,
         emulators: Places {
             given: values::directories(&args.qemu_dirs)?,
             path: environment.path(),

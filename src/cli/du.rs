@@ -35,7 +35,7 @@ struct Image {
 pub(super) fn run(args: DuArgs, store: &Store, environment: &Environment) -> Result<()> {
     let images = images(store)?;
     // Files of snapshots belong to subordinate ids: only inside their namespace may we look at them.
-    let _worker = Worker::enter(store, &environment.account(None), &Places::default())?;
+    let _worker = Worker::enter(store, &environment.account(), &Places::default())?;
     let totals = usage::totals(&usage::objects(store)?);
     let total: u64 = totals.values().map(|(_, bytes)| bytes).sum();
     if args.json {

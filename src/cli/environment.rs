@@ -4,7 +4,7 @@
 use super::args::Progress;
 use crate::boolean;
 use crate::error::{Error, Result};
-use crate::executor::namespace::{Account, IdMode};
+use crate::executor::isolation::Account;
 use crate::net::EngineConfig;
 use clap::ValueEnum;
 use std::ffi::{OsStr, OsString};
@@ -170,7 +170,7 @@ impl Environment {
     }
 
     /// Who builds.
-    pub(super) fn account(&self, ids: Option<IdMode>) -> Account {
+    pub(super) fn account(&self) -> Account {
         let uid = rustix::process::getuid().as_raw();
         // The name counts for /etc/subuid; /etc/passwd knows it better than the environment.
         let passwd = crate::sys::probe::read_host_file("/etc/passwd").unwrap_or_default();
@@ -179,7 +179,7 @@ impl Environment {
             let name = parts.next()?;
             (parts.nth(1)? == uid.to_string()).then(|| name.to_owned())
         });
-        Account { name: listed.or_else(|| self.text("USER")), ids }
+        Account { name: listed.or_else(|| self.text("USER")), ..Account::default() }
     }
 }
 

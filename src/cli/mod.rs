@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod du;
 mod environment;
 pub mod image;
+pub mod isolation;
 pub mod kaniko;
 mod locks;
 pub mod login;

@@ -31,7 +31,7 @@ pub(super) fn run(args: &PruneArgs, environment: &Environment) -> Result<()> {
     }
     let store = Store::open(&path)?;
     // Files of snapshots belong to subordinate ids: only inside their namespace may we remove them.
-    let _worker = Worker::enter(&store, &environment.account(None), &Places::default())?;
+    let _worker = Worker::enter(&store, &environment.account(), &Places::default())?;
     let pruned = prune::run(&store, &policy)?;
     let mut text = String::new();
     let verb = if args.dry_run { "would remove" } else { "removed" };

@@ -8,26 +8,8 @@ use crate::build::request::OutputSpec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::compress::Compression;
 use crate::oci::{Platform, Reference};
-use crate::progress::Emitter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// Docker's and buildah's values mean `auto` (design §10.5).
-pub(super) fn check_isolation(name: &str, emitter: &Emitter) -> Result<()> {
-    match name {
-        "auto" | "namespaces" => Ok(()),
-        "default" | "oci" | "rootless" | "process" | "hyperv" => {
-            emitter.warn(format!("`--isolation {name}` is another builder's name; `auto` is used"));
-            Ok(())
-        }
-        "shared-pid" | "chroot" | "traced" => {
-            Err(Error::environment(format!("not yet supported: `--isolation {name}`"))
-                .hint("`--isolation namespaces` works where user namespaces are allowed"))
-        }
-        other => Err(Error::usage(format!("unknown isolation `{other}`"))
-            .hint("the names are `auto` and `namespaces`")),
-    }
-}
 
 /// Where CDI specs are.
 pub(super) fn cdi_directories(given: &[PathBuf]) -> Vec<PathBuf> {

@@ -4,17 +4,20 @@
 //! Runs in a clone of the single-threaded spawner, so ordinary code is allowed. Every failure becomes one [`Report`].
 //! When process 1 ends the kernel kills whatever the command left behind.
 
+use super::isolation::Kind;
 use super::{Report, RunSpec, mounts::MountOp};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::process::{self, Ended};
-use crate::sys::{Named, SysError, SysResult, caps, fs, limits, root, seccomp};
+use crate::sys::{Named, SysError, SysResult, caps, fs, landlock, limits, root, seccomp};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// Descriptors that travel with a spec.
 #[derive(Debug)]
@@ -59,8 +62,15 @@ impl<T> Doing<T> for SysResult<T> {
 
 fn set_up(spec: &RunSpec, rootfs: &OwnedFd, given: &[OwnedFd]) -> Step {
     process::die_with_parent().doing("following the builder")?;
+    if spec.kind != Kind::Namespaces {
+        // What the command leaves behind stays with its own RUN.
+        process::become_subreaper().doing("taking in orphans")?;
+    }
     rustix::process::setsid().named(|| "setsid()".to_owned()).doing("leaving the terminal")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    if spec.kind == Kind::Chroot {
+        return change_root(rootfs);
+    }
     rustix::system::sethostname(spec.hostname.as_bytes())
         .named(|| "sethostname()".to_owned())
         .doing("naming the host")?;
@@ -85,6 +95,14 @@ fn set_up(spec: &RunSpec, rootfs: &OwnedFd, given: &[OwnedFd]) -> Step {
     mount::pivot_here().doing("changing the root")
 }
 
+/// Nothing is mounted: whatever the command needs was put into the tree.
+fn change_root(rootfs: &OwnedFd) -> Step {
+    let doing = "changing the root";
+    rustix::process::fchdir(rootfs).named(|| "fchdir()".to_owned()).doing(doing)?;
+    rustix::process::chroot(".").named(|| "chroot(\".\")".to_owned()).doing(doing)?;
+    rustix::process::chdir("/").named(|| "chdir(\"/\")".to_owned()).doing(doing)
+}
+
 fn carry_out(op: &MountOp, base: &OwnedFd, given: &[OwnedFd]) -> Step {
     match op {
         MountOp::Fresh { kind, options, flags, target } => {
@@ -99,6 +117,7 @@ fn carry_out(op: &MountOp, base: &OwnedFd, given: &[OwnedFd]) -> Step {
             let given = given.get(*fd).ok_or(Errno::BADF).named(|| "given".to_owned());
             put(given.doing(doing.clone())?, base, target).doing(doing)
         }
+        MountOp::OuterProc => outer_proc(base).doing("mounting /proc"),
         MountOp::Device { name } => device(name, base).doing(format!("mounting /dev/{name}")),
         MountOp::Sysfs => sysfs(base),
         MountOp::Directory { path, mode } => {
@@ -173,6 +192,14 @@ fn device(name: &str, base: &OwnedFd) -> SysResult<()> {
     put(&node, base, &target)
 }
 
+/// With the masks that the container around put on it: these are locked, and stay where they are.
+fn outer_proc(base: &OwnedFd) -> SysResult<()> {
+    let proc = mount::clone_tree_path("/proc", true)?;
+    let flags = MountFlags { nosuid: true, nodev: true, noexec: true, read_only: false };
+    mount::set_flags(&proc, flags, true)?;
+    put(&proc, base, "/proc")
+}
+
 fn sysfs(base: &OwnedFd) -> Step {
     let made = mount::new_mount("sysfs", &[], MountFlags::LOCKED).or_else(|_| {
         // Not ours to mount without a network namespace of our own: show the host's.
@@ -227,6 +254,8 @@ fn command(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Report {
         Ok(Some(pid)) => pid,
         Ok(None) => {
             drop(reader);
+            // Signals are meant for the command and what it starts, and reach it as a group where it has no namespace.
+            let _its_own_group = rustix::process::setpgid(None, None);
             let said = become_command(spec, stdout, stderr);
             let mut writer = writer;
             let _reader_gone = writer.write_all(&serde_json::to_vec(&said).unwrap_or_default());
@@ -237,7 +266,7 @@ fn command(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Report {
     drop(writer);
     // The pipe closes when the program starts; before that it may bring the reason why it did not.
     let failed: Option<Report> = serde_json::from_reader(reader).ok();
-    forward_signals();
+    forward_signals(if spec.kind == Kind::Namespaces { EVERYBODY } else { -pid });
     loop {
         match process::wait(-1, true) {
             Ok(Some((ended, how))) if ended == pid => return failed.unwrap_or(Report::Ended(how)),
@@ -248,12 +277,19 @@ fn command(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Report {
     }
 }
 
+/// All processes of a namespace but its process 1, for `kill`.
+const EVERYBODY: i32 = -1;
+
+/// Who gets the signals that process 1 gets.
+static FORWARD_TO: AtomicI32 = AtomicI32::new(0);
+
 /// TERM to process 1 means: ask everything in here to end. The handler only sends a signal, which is safe in a handler.
-fn forward_signals() {
+fn forward_signals(to: i32) {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
     extern "C" fn forward(signal: libc::c_int) {
-        process::kill(-1, signal);
+        process::kill(FORWARD_TO.load(Ordering::Relaxed), signal);
     }
+    FORWARD_TO.store(to, Ordering::Relaxed);
     let action = SigAction::new(SigHandler::Handler(forward), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         // Where it cannot be set the later SIGKILL does the work.
@@ -288,6 +324,9 @@ fn prepare(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Step {
     limit(spec)?;
     // Before the user changes, who need not be allowed to enter it.
     enter(&spec.cwd)?;
+    if spec.kind != Kind::Namespaces {
+        confine(spec)?;
+    }
     if !spec.insecure {
         // Loading a filter needs SYS_ADMIN, which the next line gives up for good.
         seccomp::install(filter()).doing("loading the seccomp filter")?;
@@ -306,6 +345,19 @@ fn enter(cwd: &str) -> Step {
             .doing(doing);
     }
     Ok(())
+}
+
+/// What is around shares its process numbers with us: it must not be traced or signalled from here. In a changed root
+/// directory, files outside are out of reach as well, whatever a program does to get out.
+fn confine(spec: &RunSpec) -> Step {
+    let doing = "keeping the command from what is around it";
+    if !caps::has(caps::CapSet::SYS_ADMIN) {
+        // The price of a filter and of a domain without that right: set-uid programs gain nothing.
+        process::no_new_privileges().doing(doing)?;
+    }
+    let root = fs::open_dir_path(Path::new("/")).doing(doing)?;
+    let beneath = (spec.kind == Kind::Chroot).then(|| root.as_fd());
+    landlock::confine(beneath).doing(doing).map(drop)
 }
 
 /// Before capabilities go: real root may raise limits.

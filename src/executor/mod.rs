@@ -9,8 +9,9 @@
 pub mod copy;
 pub mod emulation;
 pub mod init;
+pub mod isolation;
 pub mod mounts;
-pub mod namespace;
+pub mod refusal;
 pub mod sandbox;
 pub mod settings;
 pub mod spawner;
@@ -39,6 +40,8 @@ pub struct RunSpec {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// How it is kept apart.
+    pub kind: isolation::Kind,
     /// What to mount, in order.
     pub mounts: Vec<MountOp>,
     /// A network namespace with only a loopback interface instead of the host's network.

@@ -27,6 +27,8 @@ pub enum MountOp {
         /// Where.
         target: String,
     },
+    /// The /proc that we see ourselves, with all that hides parts of it.
+    OuterProc,
     /// A node of the host's /dev.
     Device {
         /// Name in /dev.
@@ -143,6 +145,15 @@ pub fn standard(insecure: bool) -> Vec<MountOp> {
         list.extend(READ_ONLY.iter().map(|path| MountOp::ReadOnly { path: (*path).to_owned() }));
     }
     list
+}
+
+/// Shows the /proc around instead of a new one.
+pub fn share_processes(list: &mut [MountOp]) {
+    for op in list {
+        if matches!(op, MountOp::Fresh { kind, .. } if kind == "proc") {
+            *op = MountOp::OuterProc;
+        }
+    }
 }
 
 /// Gives /dev/shm another size.

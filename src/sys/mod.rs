@@ -7,6 +7,7 @@
 pub mod binfmt;
 pub mod caps;
 pub mod fs;
+pub mod landlock;
 pub mod limits;
 pub mod memory;
 pub mod mount;

@@ -132,6 +132,31 @@ pub fn wait(pid: i32, block: bool) -> SysResult<Option<(i32, Ended)>> {
     }
 }
 
+/// The number of this process.
+pub fn own_id() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// The children of this single-threaded process.
+pub fn children() -> Vec<i32> {
+    let own = own_id();
+    // QUIRK(kernel): the list is there only with CONFIG_PROC_CHILDREN.
+    let list = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+    if let Ok(list) = list {
+        return list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    }
+    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| parent_of(*pid) == Some(own)).collect()
+}
+
+/// The parent of a process, from /proc.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Sends a signal to a pid; a vanished process is fine.
 pub fn kill(pid: i32, signal: i32) {
     // SAFETY: kill has no memory effects.
@@ -161,6 +186,16 @@ pub fn become_subreaper() -> SysResult<()> {
     // SAFETY: prctl with integer arguments only.
     let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     if result == 0 { Ok(()) } else { Err(last_errno()).named(|| "prctl(SUBREAPER)".to_owned()) }
+}
+
+/// From now on no program gains anything by set-uid bits or file capabilities. For good, also for children.
+pub fn no_new_privileges() -> SysResult<()> {
+    rustix::thread::set_no_new_privs(true).named(|| "prctl(PR_SET_NO_NEW_PRIVS)".to_owned())
+}
+
+/// Whether [`no_new_privileges`] holds already.
+pub fn has_no_new_privileges() -> bool {
+    rustix::thread::no_new_privs().unwrap_or(false)
 }
 
 /// Marks every descriptor from `first` up close-on-exec.

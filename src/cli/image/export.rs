@@ -36,7 +36,7 @@ pub(super) fn export(
         None => resolve::resolve(store.images(), &root, &Platform::host())?,
     };
     let base = images::open(store, &root, &chosen.platform)?;
-    let worker = Worker::enter(store, &environment.account(None), &Places::default())?;
+    let worker = Worker::enter(store, &environment.account(), &Places::default())?;
     let tree = tree::of_image(store, &base, &worker)?;
     let path = (args.output != Path::new("-")).then_some(args.output.as_path());
     if args.directory {

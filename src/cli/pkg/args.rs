@@ -236,9 +236,9 @@ pub struct PkgBuildArgs {
     /// Image with qemu-user programs
     #[arg(long, value_name = "NAME")]
     pub qemu_image: Option<String>,
-    /// Who the users of the image are on this machine [default: real for root, range otherwise]
-    #[arg(long, value_enum)]
-    pub ids: Option<crate::cli::args::Ids>,
+    /// How RUNs are kept apart.
+    #[command(flatten)]
+    pub isolation: crate::cli::isolation::IsolationArgs,
 }
 
 switches! {

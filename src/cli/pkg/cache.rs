@@ -148,7 +148,7 @@ fn file_system(
     let lent = cache.lend(store.images(), &image.manifest_descriptor, platform)?;
     let descriptor = lent.ok_or_else(|| Error::image(format!("`{name}` is not complete")))?;
     let base = images::open(store, &descriptor, platform)?;
-    let worker = Worker::enter(store, &environment.account(None), &Places::default())?;
+    let worker = Worker::enter(store, &environment.account(), &Places::default())?;
     let tree = tree::of_image(store, &base, &worker)?;
     output::write_tree(&worker, tree.as_ref(), out, false, None)
 }

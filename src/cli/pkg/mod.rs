@@ -115,7 +115,7 @@ fn build(
     let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
     refuse(args)?;
     warn(args, &emitter);
-    let options = build_options(args, common, environment)?;
+    let options = build_options(args, common, environment, &emitter)?;
     let (dirs, skipped) = package::packages(&args.dirs, &common.build_yml);
     for dir in skipped {
         let shown = dir.display();
@@ -159,7 +159,7 @@ pub(super) fn prefetch(
     let PkgCommand::Build(args) = command else {
         return Err(Error::internal("arguments of another verb than `pkg build`"));
     };
-    let mut options = build_options(&args, &common, environment)?;
+    let mut options = build_options(&args, &common, environment, emitter)?;
     options.lock = LockMode::Collect;
     let load = |dir: &PathBuf| Package::load(dir, &options.package);
     let packages = args.dirs.iter().map(load).collect::<Result<Vec<_>>>()?;
@@ -252,6 +252,7 @@ fn build_options(
     args: &PkgBuildArgs,
     common: &PkgCommon,
     environment: &Environment,
+    emitter: &Emitter,
 ) -> Result<BuildOptions> {
     let switches = common.switches;
     let from_flag = args.builders.clone().map(|text| ("--builders flag".to_owned(), text));
@@ -292,7 +293,7 @@ fn build_options(
         },
         proxies: automatic::proxies(|name| environment.text(name)),
         jobs: values::jobs(args.jobs)?,
-        account: environment.account(args.ids.map(super::args::Ids::mode)),
+        account: args.isolation.account(environment, emitter)?,
         emulators: crate::executor::emulation::Places {
             given: values::directories(&args.qemu_dirs)?,
             path: environment.path(),

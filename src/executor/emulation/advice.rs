@@ -6,7 +6,7 @@ use super::interpreter::Rejected;
 use super::probe_elf::{self, Verdict};
 use super::way::{Emulator, Way, handlers_emulator};
 use crate::error::Error;
-use crate::executor::spawner::Refusal;
+use crate::executor::refusal::Refusal;
 use crate::oci::Platform;
 use crate::sys::probe;
 use rustix::io::Errno;

@@ -3,6 +3,7 @@
 use super::arch::Architecture;
 use super::probe_elf::{self, Verdict};
 use crate::error::{Error, ErrorKind, Result};
+use crate::executor::isolation::Kind;
 use crate::executor::mounts::MountOp;
 use crate::executor::sandbox::{self, Cancel};
 use crate::executor::spawner::Spawner;
@@ -24,6 +25,7 @@ pub(super) fn run(
         format!("cannot get a probe for {} ready", arch.goarch)
     })?;
     let spec = RunSpec {
+        kind: Kind::Namespaces,
         // Found in PATH, so that argv[0] is this word while the kernel is given an absolute path.
         argv: vec![probe_elf::ARGV0.to_owned()],
         env: vec![("PATH".to_owned(), "/".to_owned())],

@@ -1,7 +1,7 @@
 //! In the clone that becomes an emulating spawner: its ids, its binfmt_misc, the registrations.
 
-use super::Refusal;
 use crate::executor::emulation::{arch, handlers};
+use crate::executor::refusal::Refusal;
 use crate::sys::{Named, binfmt, mount, process};
 use rustix::io::Errno;
 use std::io::{PipeReader, Read};

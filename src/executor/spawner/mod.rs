@@ -11,13 +11,15 @@
 
 mod instance;
 mod server;
+mod strays;
 
 use super::RunSpec;
+use super::refusal::Refusal;
 use crate::sys::process;
 use crate::sys::{Named, SysError, SysResult};
 use rustix::io::Errno;
 use rustix::net::{self as rnet, SendAncillaryBuffer};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::fs::File;
 use std::io::{IoSlice, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -48,24 +50,6 @@ pub struct RunFds {
     pub rootfs: OwnedFd,
     /// Detached mounts for `MountOp::Given`.
     pub given: Vec<OwnedFd>,
-}
-
-/// Why there is no spawner with a binfmt_misc of its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// What was being done.
-    pub doing: String,
-    /// The failed call and what the kernel said.
-    pub error: String,
-    /// Number of that error.
-    pub errno: i32,
-}
-
-impl Refusal {
-    fn new(doing: impl Into<String>, error: &SysError) -> Self {
-        let errno = error.errno.raw_os_error();
-        Self { doing: doing.into(), error: error.to_string(), errno }
-    }
 }
 
 impl Spawner {

@@ -1,6 +1,8 @@
 //! The spawner's own process: takes requests, clones, reaps, and never outlives the builder.
 
-use super::{Refusal, instance};
+use super::{instance, strays};
+use crate::executor::isolation::Kind;
+use crate::executor::refusal::Refusal;
 use crate::executor::{Report, RunSpec, init};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Named, userns};
@@ -22,6 +24,8 @@ struct Running {
     pid: i32,
     pidfd: OwnedFd,
     channel: Option<OwnedFd>,
+    /// In a process namespace, in which nothing outlives process 1.
+    alone: bool,
 }
 
 struct Server {
@@ -42,7 +46,7 @@ impl Server {
             process::kill(running.pid, libc::SIGKILL);
         }
         // Orphans come to us; go on until none is left.
-        while let Ok(Some(_)) = process::wait(-1, true) {}
+        strays::end(&[]);
     }
 
     /// Handles what is ready; false when the builder is gone.
@@ -64,12 +68,18 @@ impl Server {
                 take_signals(running);
             }
         }
-        let mut index = 0;
-        self.running.retain(|running| {
-            let ended = ready[1 + 2 * index];
-            index += 1;
-            !ended || !reaped(running)
-        });
+        let mut ended = Vec::new();
+        for index in (0..self.running.len()).rev() {
+            let running = &self.running[index];
+            if ready[1 + 2 * index] && matches!(process::wait(running.pid, false), Ok(Some(_))) {
+                ended.push(self.running.remove(index));
+            }
+        }
+        if ended.iter().any(|running| !running.alone) {
+            let known: Vec<i32> = self.running.iter().map(|running| running.pid).collect();
+            strays::end(&known);
+        }
+        ended.iter().for_each(say_dead);
         !ready[0] || self.accept()
     }
 
@@ -92,13 +102,8 @@ impl Server {
         let (memory, channel, report, stdout, stderr, rootfs) =
             (next(), next(), next(), next(), next(), next());
         let Some(spec) = read_memory::<RunSpec>(memory) else { return };
-        let mut namespaces = CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS;
-        if spec.private_network {
-            namespaces |= CloneFlags::CLONE_NEWNET;
-        }
+        let namespaces = namespaces(&spec);
+        let alone = spec.kind == Kind::Namespaces;
         let report = std::io::PipeWriter::from(report);
         match process::clone_into(namespaces) {
             Ok(Cloned::Child) => {
@@ -106,7 +111,7 @@ impl Server {
                 init::run(&spec, init::InitFds { report, stdout, stderr, rootfs, given })
             }
             Ok(Cloned::Parent { pid, pidfd }) => {
-                self.running.push(Running { pid, pidfd, channel: Some(channel) });
+                self.running.push(Running { pid, pidfd, channel: Some(channel), alone });
             }
             Err(error) => {
                 let said = Report::SetUp {
@@ -180,15 +185,26 @@ fn take_signals(running: &mut Running) {
     }
 }
 
-/// Reaps process 1 of a RUN and says so.
-fn reaped(running: &Running) -> bool {
-    if !matches!(process::wait(running.pid, false), Ok(Some(_))) {
-        return false;
-    }
+/// Process 1 of a RUN was reaped, and nothing that it left behind is alive.
+fn say_dead(running: &Running) {
     if let Some(channel) = &running.channel {
         let _builder_gone = rnet::send(channel, b"d", rnet::SendFlags::NOSIGNAL);
     }
-    true
+}
+
+fn namespaces(spec: &RunSpec) -> CloneFlags {
+    if spec.kind == Kind::Chroot {
+        return CloneFlags::empty();
+    }
+    let mut namespaces =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    if spec.kind == Kind::Namespaces {
+        namespaces |= CloneFlags::CLONE_NEWPID;
+    }
+    if spec.private_network {
+        namespaces |= CloneFlags::CLONE_NEWNET;
+    }
+    namespaces
 }
 
 fn read_memory<T: DeserializeOwned>(memory: OwnedFd) -> Option<T> {

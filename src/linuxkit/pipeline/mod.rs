@@ -14,7 +14,7 @@ use crate::build::request::BuildOutcome;
 use crate::build::store::Store;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::emulation::Places;
-use crate::executor::namespace::Account;
+use crate::executor::isolation::Account;
 use crate::linuxkit::git::GitView;
 use crate::linuxkit::remote::Remote;
 use crate::net::{self, AgentSource, EngineConfig, NetConfig};

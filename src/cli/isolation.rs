@@ -1,0 +1,57 @@
+//! `--isolation` and `--ids`: which isolation a user wishes, for all verbs that run commands.
+
+use super::environment::Environment;
+use crate::error::{Error, Result};
+use crate::executor::isolation::{Account, IdMode, Kind};
+use crate::progress::Emitter;
+use clap::{Args, ValueEnum};
+
+/// How RUNs are kept apart.
+#[derive(Debug, Args)]
+pub struct IsolationArgs {
+    /// Isolation of RUN: auto, namespaces, shared-pid or chroot
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub isolation: String,
+    /// Who the users of the image are on this machine [default: the first that is possible]
+    #[arg(long, value_enum)]
+    pub ids: Option<Ids>,
+}
+
+/// `--ids`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Ids {
+    /// The same as on this machine (root only)
+    Real,
+    /// Many ids in a user namespace: those of /etc/subuid, or root's own
+    Range,
+    /// One id; owners are kept beside the files
+    Single,
+}
+
+impl IsolationArgs {
+    /// Who builds, and how.
+    pub(super) fn account(&self, environment: &Environment, emitter: &Emitter) -> Result<Account> {
+        let ids = self.ids.map(|ids| match ids {
+            Ids::Real => IdMode::Real,
+            Ids::Range => IdMode::Range,
+            Ids::Single => IdMode::Single,
+        });
+        Ok(Account { ids, kind: kind(&self.isolation, emitter)?, ..environment.account() })
+    }
+}
+
+/// Docker's and buildah's values mean `auto` (design §10.5).
+fn kind(name: &str, emitter: &Emitter) -> Result<Option<Kind>> {
+    match name {
+        "auto" => Ok(None),
+        "namespaces" => Ok(Some(Kind::Namespaces)),
+        "shared-pid" => Ok(Some(Kind::SharedPid)),
+        "chroot" => Ok(Some(Kind::Chroot)),
+        "default" | "oci" | "rootless" | "process" | "hyperv" => {
+            emitter.warn(format!("`--isolation {name}` is another builder's name; `auto` is used"));
+            Ok(None)
+        }
+        other => Err(Error::usage(format!("unknown isolation `{other}`"))
+            .hint("the names are `auto`, `namespaces`, `shared-pid` and `chroot`")),
+    }
+}

@@ -1,0 +1,312 @@
+//! Choosing and entering the isolation of a build: once, before the first thread.
+//!
+//! In: who builds, what was asked for, where the store is. [`choose`] tries what this machine allows in forked children
+//! ([`trial`]), strongest first; [`enter`] then does it in this process. Nothing is remembered: a container may have
+//! been given other rights since. Reasons and measurements: docs/run-sandbox.md.
+
+pub mod trial;
+
+use super::refusal::Refusal;
+use crate::error::{Error, Result};
+use crate::sys::userns::{self, EnterError, IdMaps, Maps};
+use crate::sys::{caps, probe};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use trial::{Approach, Trial};
+
+/// Who the ids in the rootfs are outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdMode {
+    /// The same: we are root.
+    Real,
+    /// Many ids in a user namespace: subordinate ones by newuidmap, or our own where we may map them.
+    Range,
+    /// One id in a user namespace: owners are kept in an extended attribute ([`crate::layers::OWNER_XATTR`]).
+    Single,
+}
+
+impl IdMode {
+    /// Name for `--ids`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Real => "real",
+            Self::Range => "range",
+            Self::Single => "single",
+        }
+    }
+}
+
+/// How a RUN is kept apart from what is around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Namespaces of its own for mounts, processes, IPC and host name.
+    Namespaces,
+    /// The same without one for processes: where no new /proc can be mounted.
+    SharedPid,
+    /// A changed root directory, no namespace.
+    Chroot,
+}
+
+impl Kind {
+    /// Name for `--isolation`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespaces",
+            Self::SharedPid => "shared-pid",
+            Self::Chroot => "chroot",
+        }
+    }
+}
+
+/// What was chosen and entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Isolation {
+    /// How RUNs are kept apart.
+    pub kind: Kind,
+    /// Ids.
+    pub ids: IdMode,
+    /// In a user namespace that is not the first: overlay keeps `user.*` marks, device nodes cannot be made.
+    pub user_namespace: bool,
+    /// Ids are our own ones in a namespace below ours, not subordinate ones.
+    pub own_ids: bool,
+    /// Why overlayfs cannot be used on the store; `None` where it can.
+    pub no_overlay: Option<Refusal>,
+    /// Device nodes can be made.
+    pub devices: bool,
+    /// Why it is not a better one: short, for the line that says what is used.
+    pub why_single: Option<String>,
+}
+
+impl Isolation {
+    /// For the line that says what is used.
+    pub fn shown(&self) -> String {
+        let why = self.why_single.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        format!("isolation: {}, ids: {}{why}", self.kind.as_str(), self.ids.as_str())
+    }
+}
+
+/// What the caller knows about this user, and what was asked for; read from the environment by `cli`.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Name of the user, for /etc/subuid.
+    pub name: Option<String>,
+    /// `--ids`, when given.
+    pub ids: Option<IdMode>,
+    /// `--isolation`, when given.
+    pub kind: Option<Kind>,
+}
+
+/// Everything that was tried, in order.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// What was tried and how it went.
+    pub trials: Vec<(Approach, Trial)>,
+    /// What was not even tried, and why.
+    pub left_out: Vec<(&'static str, Refusal)>,
+}
+
+/// The approaches that make sense for this process, best first, and those that do not.
+fn approaches(account: &Account) -> Examined {
+    let root = rustix::process::geteuid().is_root();
+    let many = userns::mapped_ids() > 1;
+    let mut found = Examined { trials: Vec::new(), left_out: Vec::new() };
+    let mut add = |approach| found.trials.push((approach, Trial::default()));
+    let mut left_out = Vec::new();
+    if root && many && caps::has(caps::CapSet::SYS_ADMIN) {
+        add(Approach::Root);
+    } else {
+        let why = if !root {
+            "this process is not root"
+        } else if many {
+            "root has no CAP_SYS_ADMIN here"
+        } else {
+            "there is only one user id"
+        };
+        left_out.push(("root", Refusal::said("building as root", why)));
+    }
+    let mapping = caps::CapSet::SETUID | caps::CapSet::SETGID | caps::CapSet::SETFCAP;
+    if root && many && caps::has(mapping) {
+        add(Approach::Namespace(Maps::Own));
+    }
+    match subordinate_maps(account) {
+        Ok(maps) => add(Approach::Namespace(Maps::Helpers(maps))),
+        Err(refusal) => left_out.push(("subordinate ids", refusal)),
+    }
+    add(Approach::Namespace(Maps::Single));
+    if caps::has(caps::CapSet::SYS_CHROOT) {
+        add(Approach::Chroot);
+    } else {
+        let why = "this process has no CAP_SYS_CHROOT";
+        left_out.push(("chroot", Refusal::said("changing the root directory", why)));
+    }
+    found.left_out = left_out;
+    found
+}
+
+/// Tries everything, for a report. `tmp` is a directory of the store.
+pub fn examine(account: &Account, tmp: &Path) -> Examined {
+    let mut found = approaches(account);
+    for (approach, trial) in &mut found.trials {
+        *trial = trial::of(approach, tmp);
+    }
+    found
+}
+
+/// The best approach that works and was not excluded by a wish. `tmp` is a directory of the store.
+pub fn choose(account: &Account, tmp: &Path) -> Result<(Approach, Isolation)> {
+    let mut examined = approaches(account);
+    for at in 0..examined.trials.len() {
+        let approach = examined.trials[at].0.clone();
+        if !wanted(account, &approach) {
+            continue;
+        }
+        let trial = trial::of(&approach, tmp);
+        examined.trials[at].1 = trial.clone();
+        let Some(kind) = trial.kind(&approach, account.kind) else { continue };
+        let isolation = isolation(&approach, kind, &trial, &examined);
+        return Ok((approach, isolation));
+    }
+    Err(nothing_works(account, &examined))
+}
+
+fn wanted(account: &Account, approach: &Approach) -> bool {
+    let chroot = matches!(approach, Approach::Chroot);
+    let ids = approach.ids();
+    account.ids.is_none_or(|asked| asked == ids || (chroot && asked == IdMode::Single))
+        && account.kind.is_none_or(|asked| chroot == (asked == Kind::Chroot))
+}
+
+fn isolation(approach: &Approach, kind: Kind, trial: &Trial, examined: &Examined) -> Isolation {
+    let first = userns::is_initial();
+    let user_namespace = matches!(approach, Approach::Namespace(_)) || !first;
+    let why_single = (approach.ids() == IdMode::Single).then(|| why_single(examined));
+    Isolation {
+        kind,
+        ids: approach.ids(),
+        user_namespace,
+        own_ids: matches!(approach, Approach::Namespace(Maps::Own)),
+        no_overlay: trial.overlay.clone().err(),
+        devices: trial.devices && (!user_namespace || kind == Kind::Chroot),
+        why_single,
+    }
+}
+
+/// Few words: why there are no subordinate ids.
+fn why_single(examined: &Examined) -> String {
+    let helpers = examined.trials.iter().find_map(|(approach, trial)| match approach {
+        Approach::Namespace(Maps::Helpers(_)) => trial.refused.clone(),
+        _ => None,
+    });
+    let left_out = examined.left_out.iter().find(|(name, _)| *name == "subordinate ids");
+    match (helpers, left_out) {
+        (Some(refusal), _) if refusal.error.starts_with("cannot start") => {
+            "no newuidmap".to_owned()
+        }
+        (Some(_), _) => "newuidmap fails".to_owned(),
+        (None, Some((_, refusal))) => refusal.doing.clone(),
+        (None, None) => "asked for".to_owned(),
+    }
+}
+
+/// Enters what [`choose`] chose. Must be called from a single-threaded process.
+pub fn enter(account: &Account, tmp: &Path) -> Result<Isolation> {
+    let (approach, isolation) = choose(account, tmp)?;
+    match approach {
+        Approach::Root => userns::enter_mount_namespace().map_err(|error| {
+            Error::environment("cannot make a mount namespace").cause(error).hint(
+                "a container needs CAP_SYS_ADMIN for builds as root; as an ordinary user it does not",
+            )
+        })?,
+        Approach::Namespace(maps) => enter_namespace(&maps)?,
+        Approach::Chroot => {}
+    }
+    Ok(isolation)
+}
+
+fn enter_namespace(maps: &Maps) -> Result<()> {
+    userns::enter_user_namespace(maps).map_err(|error| match error {
+        EnterError::Unshare(error) => Error::environment("cannot make a user namespace")
+            .cause(&error)
+            .hint(probe::why_no_user_namespace(error.errno)),
+        EnterError::Helper(said) => Error::environment("newuidmap or newgidmap failed")
+            .cause(said)
+            .hint("install the package `uidmap`; its programs must be set-uid root or have CAP_SETUID"),
+        EnterError::Mount(error) => {
+            Error::environment("cannot make mounts private in the new namespace").cause(error)
+        }
+    })
+}
+
+/// The error when no approach works: what was tried, and the one thing that would help most.
+fn nothing_works(account: &Account, examined: &Examined) -> Error {
+    let tried = || examined.trials.iter().filter(|(approach, _)| wanted(account, approach));
+    let asked = [
+        account.kind.map(|kind| format!("`--isolation {}`", kind.as_str())),
+        account.ids.map(|ids| format!("`--ids {}`", ids.as_str())),
+    ];
+    let asked: Vec<String> = asked.into_iter().flatten().collect();
+    let mut error = if asked.is_empty() {
+        Error::environment(
+            "this machine lets nobody run commands in a root file system of their own",
+        )
+    } else {
+        Error::environment(format!("{} is not possible here", asked.join(" with ")))
+    };
+    for (name, refusal) in &examined.left_out {
+        let of_use = match *name {
+            "root" => account.ids == Some(IdMode::Real),
+            "chroot" => account.kind == Some(Kind::Chroot) || asked.is_empty(),
+            _ => {
+                account.ids.is_none_or(|ids| ids == IdMode::Range)
+                    && account.kind != Some(Kind::Chroot)
+            }
+        };
+        if of_use {
+            error = error.cause(refusal.to_string());
+        }
+    }
+    let mut denied = None;
+    for (_, trial) in tried() {
+        for refusal in trial.refusals(account.kind) {
+            if refusal.doing == trial::USER_NAMESPACE {
+                denied = Some(refusal.errno());
+            }
+            let text = refusal.to_string();
+            if !error.causes().contains(&text) {
+                error = error.cause(text);
+            }
+        }
+    }
+    let error = match denied {
+        Some(errno) => error.hint(probe::why_no_user_namespace(errno)),
+        None => error,
+    };
+    if asked.is_empty() {
+        error.hint("`nativebuild doctor` says what each would need; a Dockerfile without RUN builds anywhere")
+    } else {
+        error.hint("leave the flag out for the best that is possible; `nativebuild doctor` says why it is that")
+    }
+}
+
+fn subordinate_maps(account: &Account) -> std::result::Result<IdMaps, Refusal> {
+    let uid = rustix::process::getuid().as_raw();
+    let gid = rustix::process::getgid().as_raw();
+    let name = account.name.as_deref();
+    let ranges = |file: &str| {
+        probe::read_host_file(file)
+            .map(|text| userns::subordinate_ranges(&text, name, uid))
+            .unwrap_or_default()
+    };
+    let (uids, gids) = (ranges("/etc/subuid"), ranges("/etc/subgid"));
+    if uids.is_empty() || gids.is_empty() {
+        let file = if uids.is_empty() { "/etc/subuid" } else { "/etc/subgid" };
+        let who = name.map_or_else(|| uid.to_string(), str::to_owned);
+        return Err(Refusal::said(
+            format!("no range in {file}"),
+            format!(
+                "there is none for user `{who}`; as root: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who}`"
+            ),
+        ));
+    }
+    Ok(IdMaps { uids: userns::range_map(uid, &uids), gids: userns::range_map(gid, &gids) })
+}
