@@ -10,6 +10,7 @@ use super::worker::Worker;
 use crate::context::Selected;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::copy::{self, CopyRequest};
+use crate::executor::isolation::Kind;
 use crate::layers::snapshot::random_id;
 use crate::oci::digest::FieldHasher;
 use crate::plan::step::{CacheSharing, CopyFrom, RunMountKind, RunStep};
@@ -21,8 +22,10 @@ use std::path::Path;
 impl Builder<'_> {
     /// Gets the mounts of `RUN --mount` ready.
     pub(super) fn binds(&self, step: &RunStep, worker: &Worker) -> Result<Binds> {
-        let mut binds = Binds::default();
-        let caches = CacheMounts::take(self.store, self.cache_ids(step)?, &worker.cancel)?;
+        let by_hand = worker.isolation.kind == Kind::Chroot;
+        let mut binds = Binds::new(by_hand);
+        let ids = self.cache_ids(step)?;
+        let caches = CacheMounts::take(self.store, ids, by_hand, &worker.cancel)?;
         for mount in &step.mounts {
             match &mount.kind {
                 RunMountKind::Tmpfs { size } => binds.add_tmpfs(&mount.target, *size),
@@ -41,7 +44,7 @@ impl Builder<'_> {
             }
         }
         self.add_devices(step, &mut binds)?;
-        binds.add_private(Private::of(step, self.request, &self.store.sub("tmp"))?);
+        binds.add_private(Private::of(step, self.request, &self.store.sub("tmp"), by_hand)?);
         binds.hold(caches);
         Ok(binds)
     }

@@ -151,14 +151,11 @@ impl Builder<'_> {
             return Ok(None);
         };
         let lost = || format!("cannot use the image `{}` of `--qemu-image`", name.familiar());
-        let mut known = self.qemu_tree.lock().unwrap_or_else(PoisonError::into_inner);
-        // All architectures ask at the same time; the first one fetches and unpacks it for all.
-        let tree = known
-            .get_or_insert_with(|| tree::of_image(self.store, image, worker))
-            .clone()
+        let known = self.qemu_tree.lock().unwrap_or_else(PoisonError::into_inner);
+        // All architectures ask at the same time; the first one unpacks it for all.
+        let root = tree::view(self.store, &tree::base_state(image), worker)
             .map_err(|error| error.wrap(lost()))?;
         drop(known);
-        let root = worker.snapshots.view(tree.as_ref())?;
         let names = arch.program_names();
         for path in names.iter().flat_map(|name| PLACES.map(|dir| format!("{dir}{name}"))) {
             let Ok(file) = root::open_read(&root, path.as_bytes()) else { continue };

@@ -14,6 +14,7 @@ pub mod check;
 mod devices;
 mod emulate;
 mod finish;
+mod furnish;
 pub mod images;
 mod jobs;
 mod keys;

@@ -5,10 +5,11 @@
 
 use super::care;
 use super::devices::Edits;
-use super::secrets::Private;
+use super::secrets::{Placed, Private};
 use super::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::mounts::{DEVICES, MountOp};
+use crate::executor::plant::{Garden, Thing};
 use crate::executor::sandbox::Cancel;
 use crate::layers::whiteout;
 use crate::oci::Digest;
@@ -19,6 +20,7 @@ use crate::sys::{SysResult, SysResultExt, root};
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,9 +107,10 @@ fn repeat(lower: BorrowedFd<'_>, stubs: &OwnedFd, path: &[u8], stat: &Stat) -> S
     Ok(())
 }
 
-/// The mounts of `RUN --mount`, ready to attach.
+/// The mounts of `RUN --mount`, ready to attach, or to be put into a tree by hand where nothing can be mounted.
 #[derive(Debug, Default)]
 pub(super) struct Binds {
+    by_hand: bool,
     list: Vec<Bind>,
     /// Held until the RUN is over.
     caches: CacheMounts,
@@ -135,9 +138,39 @@ fn is_in_dev(target: &str) -> bool {
 enum Source {
     Mount(OwnedFd),
     Tmpfs(Option<u64>),
+    /// A file or directory of the store that is moved into the tree, and back when it is not a copy for this RUN alone.
+    Path(PathBuf, bool),
+    /// A device node like this one.
+    Device((u32, u32)),
 }
 
 impl Binds {
+    /// None yet. `by_hand`: nothing can be mounted.
+    pub(super) fn new(by_hand: bool) -> Self {
+        Self { by_hand, ..Self::default() }
+    }
+
+    /// Puts everything into a tree, outer targets before those inside them.
+    pub(super) fn plant(&mut self, garden: &mut Garden) -> Result<()> {
+        self.list.sort_by_key(|bind| bind.target.matches('/').count());
+        for bind in self.list.drain(..) {
+            let what = || format!("cannot put what is mounted on `{}` into the tree", bind.target);
+            let thing = match bind.source {
+                Source::Mount(_) => return Err(Error::internal("a mount where there are none")),
+                Source::Tmpfs(_) => Thing::NewDirectory(0o755),
+                Source::Device(number) => Thing::Device { number, mode: 0o666 },
+                Source::Path(path, back) => {
+                    let dir = fs::open_dir_path(path.parent().unwrap_or(&path));
+                    let dir = dir.or_error(ErrorKind::Environment, what)?;
+                    let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
+                    Thing::Moved { dir, name, back }
+                }
+            };
+            garden.put(&bind.target, thing).or_error(ErrorKind::Environment, what)?;
+        }
+        Ok(())
+    }
+
     /// Targets that must exist: path, true for a directory.
     pub(super) fn targets(&self) -> Vec<(String, bool)> {
         let list = self.list.iter().filter(|bind| !is_in_dev(&bind.target));
@@ -159,6 +192,8 @@ impl Binds {
                 list.push(MountOp::Point { path: target.clone(), is_dir: bind.is_dir });
             }
             match bind.source {
+                // Only where nothing can be mounted.
+                Source::Path(..) | Source::Device(_) => {}
                 Source::Mount(mount) => {
                     list.push(MountOp::Given { fd: fds.len(), target });
                     fds.push(mount);
@@ -189,6 +224,11 @@ impl Binds {
         copy: Option<tempfile::TempDir>,
     ) -> Result<()> {
         let what = || format!("cannot mount on `{target}`");
+        if self.by_hand {
+            self.add_moved(target, path, copy.is_none());
+            self.copies.extend(copy);
+            return Ok(());
+        }
         let clone = mount::clone_tree_path(path, false).or_error(ErrorKind::Environment, what)?;
         self.copies.extend(copy);
         self.add_mount(target, clone, read_only)
@@ -207,11 +247,27 @@ impl Binds {
         }
         let what = || format!("cannot mount on `{target}`");
         let cache = fs::open_dir_path(path).or_error(ErrorKind::Environment, what)?;
+        if self.by_hand {
+            let found = root::canonical(&cache, inside.as_bytes());
+            let (inside, there) = found.or_error(ErrorKind::Environment, what)?;
+            if !there {
+                let message = format!("`{}` is not in the cache", String::from_utf8_lossy(&inside));
+                return Err(Error::dockerfile(message));
+            }
+            self.add_moved(target, &path.join(std::ffi::OsStr::from_bytes(&inside)), true);
+            return Ok(());
+        }
         let found = root::open_path(&cache, inside.as_bytes()).map_err(|error| {
             Error::dockerfile(format!("`{inside}` is not in the cache")).cause(error)
         })?;
         let clone = mount::clone_tree(&found, b"", false).or_error(ErrorKind::Environment, what)?;
         self.add_mount(target, clone, read_only)
+    }
+
+    fn add_moved(&mut self, target: &str, path: &Path, back: bool) {
+        let is_dir = path.is_dir();
+        let source = Source::Path(path.to_owned(), back);
+        self.list.push(Bind { target: target.to_owned(), is_dir, source });
     }
 
     fn add_mount(&mut self, target: &str, mount: OwnedFd, read_only: bool) -> Result<()> {
@@ -225,8 +281,12 @@ impl Binds {
 
     /// Secrets and agents, with their variables.
     pub(super) fn add_private(&mut self, mut private: Private) {
-        for (target, mount) in private.files.drain(..) {
-            self.list.push(Bind { target, is_dir: false, source: Source::Mount(mount) });
+        for (target, file) in private.files.drain(..) {
+            let source = match file {
+                Placed::Mount(mount) => Source::Mount(mount),
+                Placed::File(path) => Source::Path(path, false),
+            };
+            self.list.push(Bind { target, is_dir: false, source });
         }
         self.env.append(&mut private.env);
         self.private = private;
@@ -267,6 +327,17 @@ impl Binds {
         flags: MountFlags,
     ) -> Result<()> {
         let what = || format!("cannot show {} to a command", host.display());
+        if self.by_hand {
+            let node = fs::lstat(rustix::fs::CWD, host.as_os_str().as_bytes());
+            let node = node.or_error(ErrorKind::Environment, what)?;
+            if node.kind != fs::Kind::CharDevice {
+                let cause = "it is no character device, and nothing can be mounted here";
+                return Err(Error::environment(what()).cause(cause));
+            }
+            let source = Source::Device(node.rdev);
+            self.list.push(Bind { target: root_clean(target), is_dir: false, source });
+            return Ok(());
+        }
         let clone = mount::clone_tree_path(host, false).or_error(ErrorKind::Environment, what)?;
         mount::set_flags(&clone, flags, false).or_error(ErrorKind::Environment, what)?;
         let is_dir = fs::fstat(&clone).or_error(ErrorKind::Environment, what)?.is_dir();
@@ -318,6 +389,7 @@ fn make_in_dev(target: &str, is_dir: bool, made: &mut BTreeSet<String>, list: &m
 #[derive(Debug, Default)]
 pub(super) struct CacheMounts {
     list: Vec<CacheMount>,
+    by_hand: bool,
 }
 
 #[derive(Debug)]
@@ -337,8 +409,14 @@ impl CacheMounts {
     pub(super) fn take(
         store: &Store,
         mut wanted: Vec<(String, CacheSharing)>,
+        by_hand: bool,
         cancel: &Cancel,
     ) -> Result<Self> {
+        if by_hand {
+            // A directory that is moved about is only in one place.
+            let shared = wanted.iter_mut().filter(|(_, sharing)| *sharing == CacheSharing::Shared);
+            shared.for_each(|(_, sharing)| *sharing = CacheSharing::Locked);
+        }
         wanted.sort_by(|a, b| (&a.0, a.1 as u8).cmp(&(&b.0, b.1 as u8)));
         wanted.dedup();
         let mut list = Vec::new();
@@ -346,14 +424,14 @@ impl CacheMounts {
             let (path, lock) = cache_directory(store, &id, sharing, cancel)?;
             list.push(CacheMount { id, sharing, path, _lock: lock });
         }
-        Ok(Self { list })
+        Ok(Self { list, by_hand })
     }
 
     /// The directory of a mount.
     pub(super) fn path(&self, id: &str, sharing: CacheSharing) -> Result<&Path> {
         self.list
             .iter()
-            .find(|cache| cache.id == id && cache.sharing == sharing)
+            .find(|cache| cache.id == id && (cache.sharing == sharing || self.by_hand))
             .map(|cache| cache.path.as_path())
             .ok_or_else(|| Error::internal("a cache mount was not looked up"))
     }

@@ -287,6 +287,7 @@ fn write_tar(
 /// A view of a tree, and everything in it.
 fn read(worker: &Worker, tree: Option<&Arc<Snapshot>>) -> Result<(OwnedFd, Vec<Change>)> {
     let view = worker.snapshots.view(tree)?;
+    let view = view.ok_or_else(|| Error::internal("the tree to write is not there any more"))?;
     let options = DiffOptions {
         flavour: worker.snapshots.xattr_flavour(),
         placeholders: worker.isolation.user_namespace,

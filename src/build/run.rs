@@ -1,13 +1,13 @@
 //! One RUN: mounts, user, sandbox, log.
 
 use super::emulate::is_32_bit;
-use super::mounts::{Binds, make_stubs};
+use super::furnish::{Manner, OwnFile, PIPES, furnish};
+use super::mounts::Binds;
 use super::worker::Worker;
-use crate::error::{Error, ErrorKind, Result, ResultExt, RunOutput};
+use crate::error::{Error, ErrorKind, Result, RunOutput};
 use crate::executor::emulation::way::{Emulator, Way};
 use crate::executor::emulation::{arch, cpuinfo};
-use crate::executor::isolation::Kind;
-use crate::executor::mounts::{self, MOUNT_POINTS, MountOp};
+use crate::executor::mounts::{self, MountOp};
 use crate::executor::settings::RunSettings;
 use crate::executor::{HOSTNAME, Report, RunSpec, sandbox, user};
 use crate::layers::snapshot::{Draft, random_id};
@@ -49,33 +49,22 @@ pub(super) fn run(
     places: &RunPlaces<'_>,
     output: &mut dyn FnMut(bool, &[u8]),
 ) -> Result<()> {
-    let private = Scratch::new(places.tmp)?;
-    let (mut ops, mut given, mut points) = own_files(step, &private, (network, places.settings))?;
-    if let Some(text) = cpuinfo(places) {
-        ops.push(MountOp::Given { fd: given.len(), target: "/proc/cpuinfo".to_owned() });
-        given.push(private.file("cpuinfo", &text, 0o444)?);
-    }
-    points.extend(binds.targets());
-    let stubs = make_stubs(draft.below()?, &points, &private.path.join("stubs"))?;
-    let rootfs = draft.mount(stubs.as_ref().map(AsFd::as_fd), true)?;
+    let files = own_files(step, network, places);
+    let manner = Manner {
+        kind: worker.isolation.kind,
+        whole: worker.snapshots.are_whole(),
+        devices: worker.isolation.devices,
+    };
+    let (rootfs, mut furnished) = furnish(draft, step, &files, &mut binds, manner, places)?;
     let tree = fs::reopen_dir(&rootfs)
         .or_error(ErrorKind::Environment, || "cannot open the root file system".to_owned())?;
     let who = user::resolve(tree.as_fd(), &step.user)?;
     make_working_directory(&tree, &step.cwd, (who.uid, who.gid))?;
     drop(tree);
-    let mut list = mounts::standard(step.insecure);
-    if worker.isolation.kind != Kind::Namespaces {
-        mounts::share_processes(&mut list);
-    }
-    if let Some(bytes) = places.settings.shm_size {
-        mounts::resize_shm(&mut list, bytes);
-    }
-    let mut fds = given;
-    list.extend(ops);
-    binds.append(&mut list, &mut fds);
     if matches!(places.way, Way::Own(..)) && !worker.isolation.user_namespace {
-        own_sysfs(&mut list, &mut fds)?;
+        own_sysfs(&mut furnished.list, &mut furnished.fds)?;
     }
+    let fds = std::mem::take(&mut furnished.fds);
     let spec = RunSpec {
         argv: step.argv.clone(),
         env: environment(step, binds.env(), &who.home),
@@ -84,7 +73,7 @@ pub(super) fn run(
         gid: who.gid,
         groups: [who.groups, binds.groups().to_vec()].concat(),
         kind: worker.isolation.kind,
-        mounts: list,
+        mounts: std::mem::take(&mut furnished.list),
         private_network: network == NetworkMode::None,
         staging: places.staging.to_owned(),
         insecure: step.insecure,
@@ -102,6 +91,7 @@ pub(super) fn run(
             log.add(bytes);
             output(stderr, bytes);
         })?;
+    furnished.clear()?;
     judge(&report, step, log)
         .map_err(|error| explain_full_disk(error, places.tmp))
         .map_err(|error| explain_emulator(error, places.way.emulator()))
@@ -158,74 +148,23 @@ fn explain_full_disk(error: Error, store: &Path) -> Error {
     }
 }
 
-/// A directory under `tmp` that goes away with the value.
-#[derive(Debug)]
-struct Scratch {
-    path: PathBuf,
-}
-
-impl Scratch {
-    fn new(tmp: &Path) -> Result<Self> {
-        let path = tmp.join(format!("run-{}", random_id()));
-        std::fs::create_dir(&path)
-            .or_error(ErrorKind::Environment, || format!("cannot make {}", path.display()))?;
-        Ok(Self { path })
-    }
-
-    fn file(&self, name: &str, text: &str, mode: u32) -> Result<OwnedFd> {
-        let path = self.path.join(name);
-        let what = || format!("cannot write {}", path.display());
-        std::fs::write(&path, text).or_error(ErrorKind::Environment, what)?;
-        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        std::fs::set_permissions(&path, permissions).or_error(ErrorKind::Environment, what)?;
-        let clone = mount::clone_tree_path(&path, false).or_error(ErrorKind::Environment, what)?;
-        let flags = MountFlags { read_only: true, nosuid: true, nodev: true, noexec: false };
-        mount::set_flags(&clone, flags, false).or_error(ErrorKind::Environment, what)?;
-        Ok(clone)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _prune_takes_it = std::fs::remove_dir_all(&self.path);
-    }
-}
-
 fn hostname(step: &RunStep) -> &str {
     step.hostname.as_deref().unwrap_or(HOSTNAME)
 }
 
-type OwnFiles = (Vec<MountOp>, Vec<OwnedFd>, Vec<(String, bool)>);
-
-/// /etc/hosts, /etc/resolv.conf and heredoc scripts, read-only over the rootfs; never in a layer.
-fn own_files(
-    step: &RunStep,
-    private: &Scratch,
-    (network, settings): (NetworkMode, &RunSettings),
-) -> Result<OwnFiles> {
-    let (mut ops, mut fds) = (Vec::new(), Vec::new());
-    let mut points: Vec<(String, bool)> =
-        MOUNT_POINTS.iter().map(|path| ((*path).to_owned(), true)).collect();
+/// /etc/hosts, /etc/resolv.conf, heredoc scripts and what the emulated machine says of itself; never in a layer.
+fn own_files(step: &RunStep, network: NetworkMode, places: &RunPlaces<'_>) -> Vec<OwnFile> {
     let host = probe::read_host_file("/etc/resolv.conf").unwrap_or_default();
     let resolv = mounts::resolv_conf(&host, network == NetworkMode::None);
-    for (name, target, text) in [
-        ("hosts", "/etc/hosts", mounts::hosts(hostname(step), &settings.hosts)),
-        ("resolv", "/etc/resolv.conf", resolv),
-    ] {
-        ops.push(MountOp::Given { fd: fds.len(), target: target.to_owned() });
-        fds.push(private.file(name, &text, 0o644)?);
-        points.push((target.to_owned(), false));
-    }
-    if !step.scripts.is_empty() {
-        ops.push(MountOp::Directory { path: "/dev/pipes".to_owned(), mode: 0o755 });
-    }
-    for (index, (name, body)) in step.scripts.iter().enumerate() {
-        let target = format!("/dev/pipes/{name}");
-        ops.push(MountOp::File { path: target.clone() });
-        ops.push(MountOp::Given { fd: fds.len(), target });
-        fds.push(private.file(&format!("script-{index}"), body, 0o755)?);
-    }
-    Ok((ops, fds, points))
+    let hosts = mounts::hosts(hostname(step), &places.settings.hosts);
+    let mut files = vec![
+        ("/etc/hosts".to_owned(), hosts, 0o644),
+        ("/etc/resolv.conf".to_owned(), resolv, 0o644),
+    ];
+    let scripts = step.scripts.iter();
+    files.extend(scripts.map(|(name, body)| (format!("{PIPES}{name}"), body.clone(), 0o755)));
+    files.extend(cpuinfo(places).map(|text| ("/proc/cpuinfo".to_owned(), text, 0o444)));
+    files
 }
 
 /// A base image's own working directory may be missing, or a RUN took it away; it is made for whoever runs.

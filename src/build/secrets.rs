@@ -1,7 +1,8 @@
 //! Secrets and ssh agents of one RUN: files and sockets that exist in memory only, while the RUN is there.
 //!
 //! They lie in a tmpfs that is attached in our own mount namespace, so nothing of them is ever on a disk, and nothing is
-//! left when this process dies (dockerfile.md §1.8).
+//! left when this process dies (dockerfile.md §1.8). Where nothing can be mounted they lie in the store for as long as
+//! the RUN is there; the spawner removes them when this process is killed.
 
 use super::request::BuildRequest;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -14,16 +15,25 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Variable that names the agent's socket.
 const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
+
+/// Where the content of a target is.
+#[derive(Debug)]
+pub(super) enum Placed {
+    /// A mount.
+    Mount(OwnedFd),
+    /// A file that is moved into the tree.
+    File(PathBuf),
+}
 
 /// What a RUN gets besides its mounts.
 #[derive(Debug, Default)]
 pub(super) struct Private {
     /// Targets with what is mounted there.
-    pub(super) files: Vec<(String, OwnedFd)>,
+    pub(super) files: Vec<(String, Placed)>,
     /// Variables that win over those of the stage.
     pub(super) env: Vec<(String, String)>,
     /// Answer as long as they are held.
@@ -33,7 +43,13 @@ pub(super) struct Private {
 
 impl Private {
     /// Prepares what a step asks for. What is not there and not required is left out.
-    pub(super) fn of(step: &RunStep, request: &BuildRequest, tmp: &Path) -> Result<Self> {
+    /// `by_hand`: nothing can be mounted.
+    pub(super) fn of(
+        step: &RunStep,
+        request: &BuildRequest,
+        tmp: &Path,
+        by_hand: bool,
+    ) -> Result<Self> {
         let mut private = Self::default();
         let (mut files, mut agents) = (Vec::new(), Vec::new());
         for secret in &step.secrets {
@@ -53,7 +69,7 @@ impl Private {
         if files.is_empty() && agents.is_empty() {
             return Ok(private);
         }
-        let memory = Memory::new(tmp)?;
+        let memory = Memory::new(tmp, by_hand)?;
         for (at, (target, secret, content)) in files.into_iter().enumerate() {
             let name = format!("secret-{at}");
             memory.file(&name, content)?;
@@ -108,6 +124,8 @@ fn text(secret: &RunSecret, content: &[u8]) -> Result<String> {
 struct Memory {
     dir: tempfile::TempDir,
     root: OwnedFd,
+    /// An ordinary directory of the store.
+    by_hand: bool,
 }
 
 /// Enough for all secrets of a RUN.
@@ -115,12 +133,16 @@ const SIZE: &str = "64m";
 const WHAT: &str = "cannot keep secrets in memory";
 
 impl Memory {
-    fn new(tmp: &Path) -> Result<Self> {
+    fn new(tmp: &Path, by_hand: bool) -> Result<Self> {
         let what = || WHAT.to_owned();
         let dir = tempfile::Builder::new()
             .prefix("secret-")
             .tempdir_in(tmp)
             .or_error(ErrorKind::Environment, what)?;
+        if by_hand {
+            let root = fs::open_dir_path(dir.path()).or_error(ErrorKind::Environment, what)?;
+            return Ok(Self { dir, root, by_hand });
+        }
         let flags = MountFlags { nosuid: true, nodev: true, noexec: true, read_only: false };
         let made = mount::new_mount("tmpfs", &[("mode", "700"), ("size", SIZE)], flags)
             .or_error(ErrorKind::Environment, what)?;
@@ -128,7 +150,7 @@ impl Memory {
         mount::attach(&made, CWD, path).or_error(ErrorKind::Environment, what)?;
         let root = fs::open_dir_path(dir.path()).or_error(ErrorKind::Environment, what);
         match root {
-            Ok(root) => Ok(Self { dir, root }),
+            Ok(root) => Ok(Self { dir, root, by_hand }),
             Err(error) => {
                 mount::detach(dir.path());
                 Err(error)
@@ -156,18 +178,23 @@ impl Memory {
     }
 
     /// The mount of one file.
-    fn take(&self, name: &str, read_only: bool) -> Result<OwnedFd> {
+    fn take(&self, name: &str, read_only: bool) -> Result<Placed> {
         let what = || WHAT.to_owned();
+        if self.by_hand {
+            return Ok(Placed::File(self.dir.path().join(name)));
+        }
         let clone = mount::clone_tree(self.root.as_fd(), name.as_bytes(), false)
             .or_error(ErrorKind::Environment, what)?;
         let flags = MountFlags { read_only, nosuid: true, nodev: true, noexec: true };
         mount::set_flags(&clone, flags, false).or_error(ErrorKind::Environment, what)?;
-        Ok(clone)
+        Ok(Placed::Mount(clone))
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        mount::detach(self.dir.path());
+        if !self.by_hand {
+            mount::detach(self.dir.path());
+        }
     }
 }

@@ -23,7 +23,9 @@ use crate::layers::tar_write::TimePolicy;
 use crate::layers::{Change, Layer, diff};
 use crate::oci::spec::descriptor;
 use crate::oci::{DiffId, Digest};
-use crate::plan::step::{BaseRef, BuildPlan, StageBase, StagePlan, Step, StepKind};
+use crate::plan::step::{
+    BaseRef, BuildPlan, CopyFrom, RunMountKind, StageBase, StagePlan, Step, StepKind,
+};
 use crate::progress::{Emitter, Event, StepId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
@@ -53,8 +55,8 @@ pub(super) struct Builder<'a> {
     pub remotes: Remotes,
     /// The image of `--qemu-image`, when it is needed.
     pub qemu_image: OnceLock<BaseImage>,
-    /// The tree of `--qemu-image`, once it was asked for.
-    pub qemu_tree: Mutex<Option<Result<Option<Arc<Snapshot>>>>>,
+    /// Held while the tree of `--qemu-image` is looked for.
+    pub qemu_tree: Mutex<()>,
 }
 
 /// A step that was carried out, to be recorded once its blob is durable.
@@ -308,7 +310,11 @@ impl Builder<'_> {
         }
         let Some(id) = &record.snapshot else { return Ok(None) };
         let Some(snapshot) = tools.worker.snapshots.find(id) else { return Ok(None) };
-        let lower = tools.worker.snapshots.view(snapshot.parent())?;
+        if tools.worker.snapshots.are_whole() {
+            // What it changed cannot be told from the whole any more: the step is carried out again.
+            return Ok(None);
+        }
+        let Some(lower) = tools.worker.snapshots.view(snapshot.parent())? else { return Ok(None) };
         let changes =
             diff::diff_overlay(snapshot.upper(), Some(lower.as_fd()), &tools.diff_options())?;
         let done = Done { tree: None, own: Some(snapshot), changes };
@@ -366,21 +372,44 @@ impl Builder<'_> {
         id: StepId,
         tools: Tools<'_>,
     ) -> Result<Done> {
-        let parent = if prepared.is_independent() {
-            None
-        } else {
-            tree::materialise(self.store, state, tools.worker)?
-        };
-        let draft = tools.worker.snapshots.prepare(parent.as_ref())?;
-        self.work((&draft, stage), step, prepared, id, tools.worker)?;
-        let changes =
-            diff::diff_overlay(draft.upper(), Some(draft.below()?), &tools.diff_options())?;
+        let worker = tools.worker;
+        let nothing = StageState { slots: Vec::new(), ..state.clone() };
+        let below = if prepared.is_independent() { &nothing } else { state };
+        let draft = tree::draft(self.store, below, worker, self.others_want(stage, state))?;
+        self.work((&draft, stage), step, prepared, id, worker)?;
+        let changes = draft.changes(tools.diff_options().placeholders)?;
         care::room::check(self.store, self.emitter)?;
         if changes.is_empty() {
-            return Ok(Done { tree: parent, own: None, changes });
+            return Ok(Done { tree: draft.unchanged()?, own: None, changes });
         }
         let own = draft.commit()?;
         Ok(Done { tree: Some(Arc::clone(&own)), own: Some(own), changes })
+    }
+
+    /// Whether the tree on which a stage begins is one on which others begin, or from which they copy.
+    fn others_want(&self, stage: usize, state: &StageState) -> bool {
+        if state.next > 0 {
+            return false;
+        }
+        let own = &self.plan.stages[stage].base;
+        let below = match own {
+            StageBase::Stage(below) => Some(*below),
+            StageBase::Scratch | StageBase::Image(_) => None,
+        };
+        let copies = |step: &Step| match &step.kind {
+            StepKind::Copy(copy) => {
+                matches!(copy.from, CopyFrom::Stage(from) if Some(from) == below)
+            }
+            StepKind::Run(run) => run.mounts.iter().any(|mount| match &mount.kind {
+                RunMountKind::Bind { from: CopyFrom::Stage(from), .. } => Some(*from) == below,
+                _ => false,
+            }),
+            _ => false,
+        };
+        let others = self.plan.stages.iter().enumerate().filter(|(at, _)| *at != stage);
+        let mut open = others.filter(|(at, _)| self.states.complete(*at).is_none());
+        open.any(|(_, other)| other.base == *own || other.steps.iter().any(copies))
+            || below.is_some_and(|below| self.plan.targets.contains(&below))
     }
 
     /// Records what was made; called when its blobs are durable. Steps whose layer failed are left out.

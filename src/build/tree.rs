@@ -11,13 +11,13 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::Layer;
 use crate::layers::apply::{ApplyOptions, Devices, apply};
 use crate::layers::compress::guarded;
-use crate::layers::snapshot::Snapshot;
+use crate::layers::snapshot::{Draft, Snapshot};
 use crate::layers::tar_read::Limits;
 use crate::oci::digest::HashingReader;
 use crate::oci::spec::descriptor;
 use crate::plan::step::CopyFrom;
 use std::io::{BufReader, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// The tree of an image of the store, for `image export`.
@@ -29,7 +29,7 @@ pub fn of_image(
     materialise(store, &base_state(image), worker)
 }
 
-fn base_state(image: &BaseImage) -> StageState {
+pub(super) fn base_state(image: &BaseImage) -> StageState {
     StageState {
         key: super::keys::base(Some(&image.manifest)),
         next: 0,
@@ -73,7 +73,9 @@ fn unpack(
     if layer.diff_id == empty_diff_id() {
         return Ok(below);
     }
-    let draft = worker.snapshots.prepare(below.as_ref())?;
+    let Some(draft) = worker.snapshots.prepare(below.as_ref(), false)? else {
+        return Err(taken());
+    };
     let root = draft.mount(None, false)?;
     let root = crate::sys::fs::reopen_dir(&root)
         .map_err(|error| Error::environment("cannot open a tree of the store").cause(error))?;
@@ -82,12 +84,47 @@ fn unpack(
     draft.commit().map(Some)
 }
 
-fn unpack_into(
+/// A draft on the tree of a state, and that tree. What a step took over meanwhile is unpacked again. With `keep` it stays
+/// for others.
+pub(super) fn draft<'w>(
     store: &Store,
-    layer: &Layer,
-    root: &std::os::fd::OwnedFd,
-    worker: &Worker,
-) -> Result<()> {
+    state: &StageState,
+    worker: &'w Worker,
+    keep: bool,
+) -> Result<Draft<'w>> {
+    if worker.snapshots.are_whole() {
+        // Their layers are written from the tree that is about to change.
+        state.slots.iter().try_for_each(|slot| slot.layer.wait().map(drop))?;
+    }
+    for _ in 0..ATTEMPTS {
+        let tree = materialise(store, state, worker)?;
+        if let Some(draft) = worker.snapshots.prepare(tree.as_ref(), keep)? {
+            return Ok(draft);
+        }
+    }
+    Err(taken())
+}
+
+/// The files of a state, only to be read.
+pub(super) fn view(store: &Store, state: &StageState, worker: &Worker) -> Result<OwnedFd> {
+    for _ in 0..ATTEMPTS {
+        let tree = materialise(store, state, worker)?;
+        if let Some(view) = worker.snapshots.view(tree.as_ref())? {
+            return Ok(view);
+        }
+    }
+    Err(taken())
+}
+
+/// How often a tree may be taken away by another step between being found and being used.
+const ATTEMPTS: usize = 20;
+
+fn taken() -> Error {
+    Error::environment("other builds take the same tree over again and again")
+        .hint("give each build a store of its own with `--root`")
+}
+
+fn unpack_into(store: &Store, layer: &Layer, root: &OwnedFd, worker: &Worker) -> Result<()> {
     let limits = Limits::default();
     let descriptor = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
     let blob = store.images().open_blob(&descriptor)?;
@@ -129,14 +166,13 @@ impl Builder<'_> {
             CopyFrom::Image(base) => base_state(self.image(base)?),
         };
         let Some(worker) = worker else { return Ok(None) };
-        let tree = materialise(self.store, &state, worker)?;
-        Ok(Some(FileTree::rootfs(worker.snapshots.view(tree.as_ref())?)))
+        Ok(Some(FileTree::rootfs(view(self.store, &state, worker)?)))
     }
 }
 
 fn find(state: &StageState, count: usize, worker: &Worker) -> Option<Arc<Snapshot>> {
     let slot = &state.slots[count - 1];
-    if let Some(snapshot) = &slot.snapshot {
+    if let Some(snapshot) = slot.snapshot.as_ref().filter(|snapshot| !snapshot.is_gone()) {
         return Some(Arc::clone(snapshot));
     }
     if let Some(snapshot) = slot.recorded.as_ref().and_then(|id| worker.snapshots.find(id)) {

@@ -2,16 +2,18 @@
 //! cached, while the process still has one thread.
 
 use super::store::Store;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::executor::emulation::Places;
 use crate::executor::emulation::ways::Ways;
-use crate::executor::isolation::{self, Account, IdMode, Isolation};
+use crate::executor::isolation::{self, Account, IdMode, Isolation, Kind, Trees};
 use crate::executor::sandbox::Cancel;
 use crate::executor::spawner::Spawner;
-use crate::layers::snapshot::Snapshots;
+use crate::layers::snapshot::{Form, Snapshots};
 use crate::layers::whiteout::XattrFlavour;
-use crate::sys::process;
+use crate::sys::mount::{self, MountFlags};
+use crate::sys::{SysResultExt, process};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 /// The privileged half of a build.
@@ -50,7 +52,15 @@ impl Worker {
         // A descriptor from before belongs to the mount namespace that we left; overlayfs takes none of those.
         let dir = crate::sys::fs::open_dir_path(store.path())
             .map_err(|error| Error::environment("cannot open the store").cause(error))?;
-        let snapshots = Snapshots::open(dir.as_fd(), flavour, xattrs)?;
+        let form = match isolation.trees {
+            Trees::Overlay => Form::Overlay(xattrs),
+            Trees::Memory => {
+                in_memory(store)?;
+                Form::Overlay(xattrs)
+            }
+            Trees::Whole => Form::Whole { mounts: isolation.kind != Kind::Chroot },
+        };
+        let snapshots = Snapshots::open(dir.as_fd(), flavour, form)?;
         let cancel = Arc::new(Cancel::new()?);
         let watched = Arc::clone(&cancel);
         process::watch_signals(move |signal| watched.cancel(signal))
@@ -67,4 +77,14 @@ impl Worker {
         let parent = crate::sys::fs::open_dir(store.dir(), dir.as_bytes()).map_err(what)?;
         crate::sys::fs::remove_tree(&parent, name.as_bytes()).map_err(what)
     }
+}
+
+/// Hides the snapshots of the store behind a file system in memory, for us alone. It goes with this process.
+fn in_memory(store: &Store) -> Result<()> {
+    let what = || "cannot keep snapshots in memory".to_owned();
+    let made = mount::new_mount("tmpfs", &[("mode", "700")], MountFlags::default())
+        .or_error(ErrorKind::Environment, what)?;
+    let path = store.sub("snapshots");
+    mount::attach(&made, rustix::fs::CWD, path.as_os_str().as_bytes())
+        .or_error(ErrorKind::Environment, what)
 }

@@ -2,7 +2,7 @@
 
 use super::environment::Environment;
 use crate::error::{Error, Result};
-use crate::executor::isolation::{Account, IdMode, Kind};
+use crate::executor::isolation::{Account, IdMode, Kind, Trees};
 use crate::progress::Emitter;
 use clap::{Args, ValueEnum};
 
@@ -15,6 +15,20 @@ pub struct IsolationArgs {
     /// Who the users of the image are on this machine [default: the first that is possible]
     #[arg(long, value_enum)]
     pub ids: Option<Ids>,
+    /// How the trees of a build are kept [default: overlay where that is possible, else whole]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub snapshots: Option<Snapshots>,
+}
+
+/// `--snapshots`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Snapshots {
+    /// The difference of each step, stacked by overlayfs
+    Overlay,
+    /// The whole tree, handed on from step to step
+    Whole,
+    /// Like overlay, in memory; gone when the build ends
+    Memory,
 }
 
 /// `--ids`.
@@ -36,7 +50,12 @@ impl IsolationArgs {
             Ids::Range => IdMode::Range,
             Ids::Single => IdMode::Single,
         });
-        Ok(Account { ids, kind: kind(&self.isolation, emitter)?, ..environment.account() })
+        let trees = self.snapshots.map(|form| match form {
+            Snapshots::Overlay => Trees::Overlay,
+            Snapshots::Whole => Trees::Whole,
+            Snapshots::Memory => Trees::Memory,
+        });
+        Ok(Account { ids, trees, kind: kind(&self.isolation, emitter)?, ..environment.account() })
     }
 }
 

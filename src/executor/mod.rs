@@ -11,6 +11,7 @@ pub mod emulation;
 pub mod init;
 pub mod isolation;
 pub mod mounts;
+pub mod plant;
 pub mod refusal;
 pub mod sandbox;
 pub mod settings;

@@ -77,6 +77,15 @@ pub enum MountOp {
 /// Nodes that /dev has.
 pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
+/// Links that /dev has: path and target.
+pub const LINKS: [(&str, &str); 5] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+];
+
 /// Paths that nobody in a RUN may read (the union of what Docker and containerd hide).
 pub const MASKED: [&str; 13] = [
     "/proc/asound",
@@ -130,13 +139,7 @@ pub fn standard(insecure: bool) -> Vec<MountOp> {
     ));
     list.push(fresh("tmpfs", "/dev/shm", &[("mode", "1777"), ("size", "65536k")], plain));
     list.push(fresh("mqueue", "/dev/mqueue", &[], plain));
-    for (path, target) in [
-        ("/dev/fd", "/proc/self/fd"),
-        ("/dev/stdin", "/proc/self/fd/0"),
-        ("/dev/stdout", "/proc/self/fd/1"),
-        ("/dev/stderr", "/proc/self/fd/2"),
-        ("/dev/ptmx", "pts/ptmx"),
-    ] {
+    for (path, target) in LINKS {
         list.push(MountOp::Symlink { target: target.to_owned(), path: path.to_owned() });
     }
     list.push(MountOp::Sysfs);

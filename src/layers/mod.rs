@@ -15,6 +15,7 @@ pub mod tar_write;
 pub mod whiteout;
 
 mod beneath;
+mod copy_tree;
 mod decompress;
 mod node;
 mod pax;

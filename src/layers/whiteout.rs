@@ -93,6 +93,11 @@ pub fn is_private_xattr(name: &[u8]) -> bool {
     ours || !kept
 }
 
+/// True for an extended attribute of ours.
+pub(super) fn is_our_mark(name: &[u8]) -> bool {
+    name.starts_with(b"user.nativebuild.")
+}
+
 /// True for overlayfs's deletion mark. All whiteouts of an upper may share one inode (`nlink > 1`).
 pub fn is_whiteout_node(stat: &Stat) -> bool {
     stat.kind == Kind::CharDevice && stat.rdev == (0, 0)

@@ -58,6 +58,28 @@ impl Kind {
     }
 }
 
+/// How the trees of a build are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trees {
+    /// The difference of each step, stacked by overlayfs.
+    Overlay,
+    /// The whole tree, handed on from step to step.
+    Whole,
+    /// Like [`Trees::Overlay`], in memory.
+    Memory,
+}
+
+impl Trees {
+    /// Name for `--snapshots`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay",
+            Self::Whole => "whole",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// What was chosen and entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Isolation {
@@ -69,6 +91,8 @@ pub struct Isolation {
     pub user_namespace: bool,
     /// Ids are our own ones in a namespace below ours, not subordinate ones.
     pub own_ids: bool,
+    /// How trees are kept.
+    pub trees: Trees,
     /// Why overlayfs cannot be used on the store; `None` where it can.
     pub no_overlay: Option<Refusal>,
     /// Device nodes can be made.
@@ -81,7 +105,12 @@ impl Isolation {
     /// For the line that says what is used.
     pub fn shown(&self) -> String {
         let why = self.why_single.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-        format!("isolation: {}, ids: {}{why}", self.kind.as_str(), self.ids.as_str())
+        let mut text =
+            format!("isolation: {}, ids: {}{why}", self.kind.as_str(), self.ids.as_str());
+        if self.trees != Trees::Overlay {
+            text += &format!(", snapshots: {}", self.trees.as_str());
+        }
+        text
     }
 }
 
@@ -94,6 +123,8 @@ pub struct Account {
     pub ids: Option<IdMode>,
     /// `--isolation`, when given.
     pub kind: Option<Kind>,
+    /// `--snapshots`, when given.
+    pub trees: Option<Trees>,
 }
 
 /// Everything that was tried, in order.
@@ -163,7 +194,8 @@ pub fn choose(account: &Account, tmp: &Path) -> Result<(Approach, Isolation)> {
         let trial = trial::of(&approach, tmp);
         examined.trials[at].1 = trial.clone();
         let Some(kind) = trial.kind(&approach, account.kind) else { continue };
-        let isolation = isolation(&approach, kind, &trial, &examined);
+        let mut isolation = isolation(&approach, kind, &trial, &examined);
+        isolation.trees = trees(account.trees, &isolation)?;
         return Ok((approach, isolation));
     }
     Err(nothing_works(account, &examined))
@@ -176,6 +208,25 @@ fn wanted(account: &Account, approach: &Approach) -> bool {
         && account.kind.is_none_or(|asked| chroot == (asked == Kind::Chroot))
 }
 
+/// The wish, where it is possible; without one overlayfs where that is.
+fn trees(asked: Option<Trees>, isolation: &Isolation) -> Result<Trees> {
+    let impossible = |refusal: String| {
+        let name = asked.unwrap_or(Trees::Overlay).as_str();
+        Error::environment(format!("`--snapshots {name}` is not possible here"))
+            .cause(refusal)
+            .hint("leave the flag out for what is possible")
+    };
+    match (asked, &isolation.no_overlay) {
+        (Some(Trees::Whole), _) | (None, Some(_)) => Ok(Trees::Whole),
+        (Some(Trees::Memory), _) if isolation.kind == Kind::Chroot => {
+            Err(impossible("the isolation `chroot` mounts nothing".to_owned()))
+        }
+        (Some(Trees::Memory), _) => Ok(Trees::Memory),
+        (Some(Trees::Overlay), Some(refusal)) => Err(impossible(refusal.to_string())),
+        (Some(Trees::Overlay) | None, None) => Ok(Trees::Overlay),
+    }
+}
+
 fn isolation(approach: &Approach, kind: Kind, trial: &Trial, examined: &Examined) -> Isolation {
     let first = userns::is_initial();
     let user_namespace = matches!(approach, Approach::Namespace(_)) || !first;
@@ -185,6 +236,7 @@ fn isolation(approach: &Approach, kind: Kind, trial: &Trial, examined: &Examined
         ids: approach.ids(),
         user_namespace,
         own_ids: matches!(approach, Approach::Namespace(Maps::Own)),
+        trees: Trees::Overlay,
         no_overlay: trial.overlay.clone().err(),
         devices: trial.devices && (!user_namespace || kind == Kind::Chroot),
         why_single,

@@ -5,7 +5,12 @@
 //! first writer wins. A snapshot that was not synced counts only in the boot in which it was made: its upper was mounted
 //! `volatile`. Whatever is missing or odd here is unpacked again from blobs; nothing in this room is precious.
 
-use crate::error::{Error, ErrorKind, Result};
+mod whole;
+
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::layers::Change;
+use crate::layers::diff::{DiffOptions, diff_overlay, diff_scan};
+use crate::layers::scan::Tree;
 use crate::layers::whiteout::XattrFlavour;
 use crate::oci::ChainId;
 use crate::sys::mount::{self, Overlay};
@@ -14,9 +19,22 @@ use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use whole::Whole;
 
 /// Most lower directories in one overlay (the kernel takes 500).
 const FLAT: usize = 450;
+
+/// How trees are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The change of each step by itself, stacked by overlayfs, which spells its marks so.
+    Overlay(XattrFlavour),
+    /// The whole tree in one directory, handed on from step to step.
+    Whole {
+        /// Directories can be mounted.
+        mounts: bool,
+    },
+}
 
 /// The snapshot directory of a store, for one id map.
 #[derive(Debug)]
@@ -26,7 +44,7 @@ pub struct Snapshots {
     staging: OwnedFd,
     empty: OwnedFd,
     flavour: String,
-    xattrs: XattrFlavour,
+    form: Form,
     boot: String,
     /// Ids of what was made here and is not known to be on the disk.
     unsynced: Mutex<Vec<String>>,
@@ -42,6 +60,8 @@ pub struct Snapshot {
     fs: OwnedFd,
     /// The whole stack up to here as one directory; made for the snapshot of depth [`FLAT`] of a deep stack.
     merged: OnceLock<OwnedFd>,
+    /// With a whole tree.
+    whole: Option<Whole>,
 }
 
 /// A snapshot that is being written.
@@ -53,6 +73,8 @@ pub struct Draft<'a> {
     fs: OwnedFd,
     work: OwnedFd,
     below: OnceLock<OwnedFd>,
+    /// The whole tree before the step.
+    before: Option<Tree>,
     kept: bool,
 }
 
@@ -81,7 +103,7 @@ fn open_or_make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
 
 impl Snapshots {
     /// `store` is the store's directory. `flavour` names what else decides how files look on disk (the id map).
-    pub fn open(store: BorrowedFd<'_>, flavour: &str, xattrs: XattrFlavour) -> Result<Self> {
+    pub fn open(store: BorrowedFd<'_>, flavour: &str, form: Form) -> Result<Self> {
         let dir = open_or_make(store, b"snapshots")?;
         let tmp = open_or_make(store, b"tmp")?;
         Ok(Self {
@@ -89,8 +111,11 @@ impl Snapshots {
             empty: open_or_make(dir.as_fd(), b"empty")?,
             staging: tmp,
             dir,
-            flavour: flavour.to_owned(),
-            xattrs,
+            flavour: match form {
+                Form::Overlay(_) => flavour.to_owned(),
+                Form::Whole { .. } => format!("{flavour}-whole"),
+            },
+            form,
             boot: probe::boot_id(),
             unsynced: Mutex::default(),
         })
@@ -98,11 +123,27 @@ impl Snapshots {
 
     /// Which private attributes overlayfs uses here.
     pub fn xattr_flavour(&self) -> XattrFlavour {
-        self.xattrs
+        match self.form {
+            Form::Overlay(flavour) => flavour,
+            Form::Whole { .. } => XattrFlavour::User,
+        }
     }
 
-    /// Starts a snapshot on top of `parent` (`None`: an empty tree).
-    pub fn prepare(&self, parent: Option<&Arc<Snapshot>>) -> Result<Draft<'_>> {
+    /// Whether each snapshot is a whole tree, which the next step takes over.
+    pub fn are_whole(&self) -> bool {
+        matches!(self.form, Form::Whole { .. })
+    }
+
+    /// Starts a snapshot on top of `parent` (`None`: an empty tree). Where trees are whole that one is taken over, unless
+    /// the caller says that it must `keep`; `None` when somebody else already took it.
+    pub fn prepare(&self, parent: Option<&Arc<Snapshot>>, keep: bool) -> Result<Option<Draft<'_>>> {
+        match parent.and_then(|parent| Some((parent, parent.whole.as_ref()?))) {
+            Some((parent, whole)) => self.take_over(parent, whole, keep),
+            None => self.empty_draft(parent).map(Some),
+        }
+    }
+
+    fn empty_draft(&self, parent: Option<&Arc<Snapshot>>) -> Result<Draft<'_>> {
         let id = random_id();
         let made = (|| {
             fs::mkdir(&self.dir, id.as_bytes(), 0o700)?;
@@ -114,7 +155,8 @@ impl Snapshots {
         let (upper, work) = environment(made, "make a snapshot")?;
         environment(inherit_root(&upper, parent), "make a snapshot")?;
         let (parent, below) = (parent.cloned(), OnceLock::new());
-        Ok(Draft { snapshots: self, id, parent, fs: upper, work, below, kept: false })
+        let before = self.are_whole().then(Tree::default);
+        Ok(Draft { snapshots: self, id, parent, fs: upper, work, below, before, kept: false })
     }
 
     /// The snapshot of this id, when it and all its parents are whole and usable here.
@@ -140,9 +182,19 @@ impl Snapshots {
             next = meta.parent;
             metas.push((id, fs::open_dir(&own, b"fs").ok()?));
         }
+        if self.are_whole() {
+            let (id, fs) = metas.pop()?;
+            // Locked first, then looked at again: whoever takes a tree over removes its description.
+            let there = whole::lock(&fs, false)
+                && matches!(
+                    fs::lstat_opt(&self.dir, format!("{id}/meta.json").as_bytes()),
+                    Ok(Some(_))
+                );
+            return there.then(|| Arc::new(Snapshot::new(id, None, fs, Some(Whole::new(None)))));
+        }
         let mut found: Option<Arc<Snapshot>> = None;
         for (id, fs) in metas.into_iter().rev() {
-            found = Some(Arc::new(Snapshot::new(id, found, fs)));
+            found = Some(Arc::new(Snapshot::new(id, found, fs, None)));
         }
         found
     }
@@ -165,10 +217,11 @@ impl Snapshots {
         }
         let temporary = format!("alias-{}", random_id());
         let made = (|| {
-            let mut file = fs::create_new(&self.staging, temporary.as_bytes(), 0o600)?;
+            // Beside the others: `snapshots` may be a file system of its own.
+            let mut file = fs::create_new(&self.chains, temporary.as_bytes(), 0o600)?;
             write_all(&mut file, snapshot.id.as_bytes())?;
             fs::rename(
-                &self.staging,
+                &self.chains,
                 temporary.as_bytes(),
                 &self.chains,
                 self.alias_name(chain).as_bytes(),
@@ -177,10 +230,20 @@ impl Snapshots {
         environment(made, "name a snapshot")
     }
 
-    /// The tree of a snapshot as one read-only directory. The directory belongs to a
-    /// detached mount and lives as long as the descriptor.
-    pub fn view(&self, top: Option<&Arc<Snapshot>>) -> Result<OwnedFd> {
-        let Some(top) = top else { return reopen(self.empty.as_fd()) };
+    /// The tree of a snapshot as one directory that is only to be read. It may belong to a detached mount, and stays as it
+    /// is as long as the descriptor lives. `None` when a step took it over already.
+    pub fn view(&self, top: Option<&Arc<Snapshot>>) -> Result<Option<OwnedFd>> {
+        let Some(top) = top else { return reopen(self.empty.as_fd()).map(Some) };
+        if let Some(whole) = &top.whole {
+            let tree = reopen(top.fs.as_fd())?;
+            let ours = whole::lock(&tree, false) && !whole.is_gone();
+            return Ok(ours.then_some(tree));
+        }
+        self.stacked(top).map(Some)
+    }
+
+    /// The view of a stack of differences.
+    pub fn stacked(&self, top: &Arc<Snapshot>) -> Result<OwnedFd> {
         if top.depth == 1 {
             return reopen(top.fs.as_fd());
         }
@@ -196,7 +259,7 @@ impl Snapshots {
     }
 
     fn userxattr(&self) -> bool {
-        self.xattrs == XattrFlavour::User
+        self.xattr_flavour() == XattrFlavour::User
     }
 
     /// The directories of a stack from the top down; true with the one that stands for all below it.
@@ -285,9 +348,14 @@ fn reopen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
 }
 
 impl Snapshot {
-    fn new(id: String, parent: Option<Arc<Snapshot>>, fs: OwnedFd) -> Self {
+    fn new(id: String, parent: Option<Arc<Snapshot>>, fs: OwnedFd, whole: Option<Whole>) -> Self {
         let depth = parent.as_ref().map_or(1, |parent| parent.depth + 1);
-        Self { id, parent, depth, fs, merged: OnceLock::new() }
+        Self { id, parent, depth, fs, merged: OnceLock::new(), whole }
+    }
+
+    /// True when a step took over its tree.
+    pub fn is_gone(&self) -> bool {
+        self.whole.as_ref().is_some_and(Whole::is_gone)
     }
 
     /// Its id.
@@ -300,7 +368,7 @@ impl Snapshot {
         self.parent.as_ref()
     }
 
-    /// The upper directory: what this layer changed.
+    /// The directory in which the files lie that this layer changed.
     pub fn upper(&self) -> BorrowedFd<'_> {
         self.fs.as_fd()
     }
@@ -317,6 +385,9 @@ impl Draft<'_> {
     /// Mounts the tree for writing, detached, with `stubs` between the parent and the upper directory. Without a
     /// parent and stubs the upper directory itself is the tree.
     pub fn mount(&self, stubs: Option<BorrowedFd<'_>>, always: bool) -> Result<OwnedFd> {
+        if let Form::Whole { mounts } = self.snapshots.form {
+            return if mounts && always { self.bind() } else { reopen(self.fs.as_fd()) };
+        }
         if self.parent.is_none() && stubs.is_none() && !always {
             return reopen(self.fs.as_fd());
         }
@@ -336,18 +407,45 @@ impl Draft<'_> {
         }))
     }
 
-    /// The upper directory.
-    pub fn upper(&self) -> BorrowedFd<'_> {
-        self.fs.as_fd()
+    /// The directory of a whole tree as a mount of its own, without device nodes.
+    fn bind(&self) -> Result<OwnedFd> {
+        let flags = mount::MountFlags { nodev: true, ..mount::MountFlags::default() };
+        let made = mount::clone_tree(&self.fs, b"", false)
+            .and_then(|made| mount::set_flags(&made, flags, false).map(|()| made));
+        environment(made, "mount a tree")
     }
 
-    /// The tree that the draft stands on, as one read-only directory; mounted once.
+    /// What the step changed so far, as a layer says it. With `placeholders`, files that stand for device nodes are these.
+    pub fn changes(&self, placeholders: bool) -> Result<Vec<Change>> {
+        let options = DiffOptions { flavour: self.snapshots.xattr_flavour(), placeholders };
+        match &self.before {
+            Some(before) => diff_scan(before, self.fs.as_fd(), &options),
+            None => diff_overlay(self.fs.as_fd(), Some(self.below()?), &options),
+        }
+    }
+
+    /// The tree that the draft stands on, as one directory that is only to be read; mounted once. In a whole tree that is
+    /// the tree itself, and only true before the step.
     pub fn below(&self) -> Result<BorrowedFd<'_>> {
+        if self.before.is_some() {
+            return Ok(self.fs.as_fd());
+        }
         if let Some(view) = self.below.get() {
             return Ok(view.as_fd());
         }
-        let view = self.snapshots.view(self.parent.as_ref())?;
+        let view = match &self.parent {
+            Some(parent) => self.snapshots.stacked(parent)?,
+            None => reopen(self.snapshots.empty.as_fd())?,
+        };
         Ok(self.below.get_or_init(|| view).as_fd())
+    }
+
+    /// The tree of a step that changed nothing.
+    pub fn unchanged(self) -> Result<Option<Arc<Snapshot>>> {
+        if self.before.is_some() {
+            return self.commit().map(Some);
+        }
+        Ok(self.parent.clone())
     }
 
     /// What the draft stands on.
@@ -376,7 +474,17 @@ impl Draft<'_> {
         // ordinary user could not remove the store.
         let _prune_takes_it = fs::remove_tree(&own, b"work");
         let upper = reopen(self.fs.as_fd())?;
-        Ok(Arc::new(Snapshot::new(self.id.clone(), self.parent.clone(), upper)))
+        let before = self.before.take();
+        if before.is_none() {
+            return Ok(Arc::new(Snapshot::new(self.id.clone(), self.parent.clone(), upper, None)));
+        }
+        // The draft's own lock, exclusive or none, becomes the snapshot's shared one.
+        let tree = self.fs.try_clone();
+        let tree =
+            tree.or_error(ErrorKind::Environment, || "cannot copy a descriptor".to_owned())?;
+        whole::lock(&tree, false);
+        let whole = Some(Whole::new(before));
+        Ok(Arc::new(Snapshot::new(self.id.clone(), None, tree, whole)))
     }
 }
 

@@ -1,0 +1,226 @@
+//! What every RUN finds in its root file system, by mounts or by hand.
+//!
+//! In: a draft, a step and its binds; out: a root file system with everything in it, or with a list of what the sandbox
+//! mounts. Nothing of it gets into a layer (design §10.10): below an overlay the targets of mounts lie in a directory of
+//! their own, in a whole tree they are taken out again.
+
+use super::mounts::{Binds, make_stubs};
+use super::run::RunPlaces;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::executor::isolation::Kind;
+use crate::executor::mounts::{self, DEVICES, MOUNT_POINTS, MountOp};
+use crate::executor::plant::{Garden, Thing};
+use crate::layers::snapshot::{Draft, random_id};
+use crate::plan::step::RunStep;
+use crate::sys::mount::{self, MountFlags};
+use crate::sys::{SysError, SysResultExt, fs, probe};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A file that every RUN has: target, text, mode.
+pub(super) type OwnFile = (String, String, u32);
+
+/// What belongs to a root file system that is ready for a command.
+#[derive(Debug)]
+pub(super) struct Furnished {
+    /// What the sandbox mounts.
+    pub(super) list: Vec<MountOp>,
+    /// Descriptors of that list.
+    pub(super) fds: Vec<OwnedFd>,
+    /// What was put in by hand; taken out when the command is over.
+    garden: Option<Garden>,
+    _scratch: Scratch,
+}
+
+/// How it is to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// Isolation of the command.
+    pub(super) kind: Kind,
+    /// The draft is a whole tree.
+    pub(super) whole: bool,
+    /// Device nodes can be made.
+    pub(super) devices: bool,
+}
+
+/// Gets a root file system ready: it, detached or as a directory, and what belongs to it.
+pub(super) fn furnish(
+    draft: &Draft<'_>,
+    step: &RunStep,
+    files: &[OwnFile],
+    binds: &mut Binds,
+    manner: Manner,
+    places: &RunPlaces<'_>,
+) -> Result<(OwnedFd, Furnished)> {
+    let scratch = Scratch::new(places.tmp)?;
+    if manner.kind == Kind::Chroot {
+        return by_hand(draft, files, binds, manner, scratch);
+    }
+    let mut points: Vec<(String, bool)> =
+        MOUNT_POINTS.iter().map(|path| ((*path).to_owned(), true)).collect();
+    points.extend(files.iter().filter(|file| !in_new_mount(&file.0)).map(|f| (f.0.clone(), false)));
+    points.extend(binds.targets());
+    let (rootfs, garden) = if manner.whole {
+        let garden = stubs_in_tree(draft, &points, &scratch)?;
+        (draft.mount(None, true)?, Some(garden))
+    } else {
+        let stubs = make_stubs(draft.below()?, &points, &scratch.path.join("stubs"))?;
+        (draft.mount(stubs.as_ref().map(AsFd::as_fd), true)?, None)
+    };
+    let mut list = mounts::standard(step.insecure);
+    if manner.kind == Kind::SharedPid {
+        mounts::share_processes(&mut list);
+    }
+    if let Some(bytes) = places.settings.shm_size {
+        mounts::resize_shm(&mut list, bytes);
+    }
+    let mut fds = Vec::new();
+    if files.iter().any(|(target, ..)| target.starts_with(PIPES)) {
+        list.push(MountOp::Directory { path: PIPES.trim_end_matches('/').to_owned(), mode: 0o755 });
+    }
+    for (at, (target, text, mode)) in files.iter().enumerate() {
+        if target.starts_with(PIPES) {
+            list.push(MountOp::File { path: target.clone() });
+        }
+        list.push(MountOp::Given { fd: fds.len(), target: target.clone() });
+        fds.push(scratch.file(&format!("own-{at}"), text, *mode)?);
+    }
+    binds.append(&mut list, &mut fds);
+    Ok((rootfs, Furnished { list, fds, garden, _scratch: scratch }))
+}
+
+/// Where heredocs lie.
+pub(super) const PIPES: &str = "/dev/pipes/";
+
+/// In a file system that the sandbox mounts itself.
+fn in_new_mount(target: &str) -> bool {
+    target.starts_with("/dev/") || target.starts_with("/proc/")
+}
+
+fn stubs_in_tree(
+    draft: &Draft<'_>,
+    points: &[(String, bool)],
+    scratch: &Scratch,
+) -> Result<Garden> {
+    let mut garden = new_garden(draft, scratch)?;
+    for (path, is_dir) in points {
+        let thing = if *is_dir { Thing::Directory(0o755) } else { Thing::Stub };
+        garden
+            .put(path, thing)
+            .or_error(ErrorKind::Image, || format!("cannot make the mount target `{path}`"))?;
+    }
+    Ok(garden)
+}
+
+fn new_garden(draft: &Draft<'_>, scratch: &Scratch) -> Result<Garden> {
+    let what = || "cannot put things into the root file system".to_owned();
+    let path = scratch.path.join("aside");
+    std::fs::create_dir(&path).or_error(ErrorKind::Environment, what)?;
+    let aside = fs::open_dir_path(&path).or_error(ErrorKind::Environment, what)?;
+    let tree = draft.mount(None, false)?;
+    Garden::new(tree.as_fd(), aside).or_error(ErrorKind::Environment, what)
+}
+
+/// Without mounts: /dev with nodes, copies of what can be copied of /proc, the files, the binds.
+fn by_hand(
+    draft: &Draft<'_>,
+    files: &[OwnFile],
+    binds: &mut Binds,
+    manner: Manner,
+    scratch: Scratch,
+) -> Result<(OwnedFd, Furnished)> {
+    let mut garden = new_garden(draft, &scratch)?;
+    let failed = |path: &str, error: SysError| {
+        let message = format!("cannot put `{path}` into the root file system");
+        Error::environment(message).cause(error)
+    };
+    let mut put =
+        |path: &str, thing: Thing| garden.put(path, thing).map_err(|error| failed(path, error));
+    put("/dev", Thing::NewDirectory(0o755))?;
+    for (name, number) in DEVICES.iter().zip(NUMBERS) {
+        if manner.devices {
+            put(&format!("/dev/{name}"), Thing::Device { number, mode: 0o666 })?;
+        } else if *name == "null" {
+            // What is written there is lost as well, when the command is over.
+            put("/dev/null", Thing::Text(String::new(), 0o666))?;
+        }
+    }
+    for (path, mode) in [("/dev/pts", 0o755), ("/dev/shm", 0o1777), ("/dev/mqueue", 0o755)] {
+        put(path, Thing::NewDirectory(mode))?;
+    }
+    for (path, target) in mounts::LINKS {
+        put(path, Thing::Link(target.to_owned()))?;
+    }
+    put("/sys", Thing::Directory(0o755))?;
+    put("/proc", Thing::NewDirectory(0o555))?;
+    for name in PROC_FILES {
+        let text = probe::read_host_file(&format!("/proc/{name}")).unwrap_or_default();
+        put(&format!("/proc/{name}"), Thing::Text(text, 0o444))?;
+    }
+    put("/proc/mounts", Thing::Text("rootfs / rootfs rw 0 0\n".to_owned(), 0o444))?;
+    for (target, text, mode) in files {
+        put(target, Thing::Text(text.clone(), *mode))?;
+    }
+    binds.plant(&mut garden)?;
+    let rootfs = draft.mount(None, false)?;
+    let (list, fds) = (Vec::new(), Vec::new());
+    Ok((rootfs, Furnished { list, fds, garden: Some(garden), _scratch: scratch }))
+}
+
+/// Device numbers of [`DEVICES`].
+const NUMBERS: [(u32, u32); 6] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)];
+
+/// What programs read of the machine, and what says nothing about what else runs on it.
+const PROC_FILES: [&str; 8] = [
+    "cpuinfo",
+    "filesystems",
+    "loadavg",
+    "meminfo",
+    "stat",
+    "sys/kernel/osrelease",
+    "uptime",
+    "version",
+];
+
+impl Furnished {
+    /// Takes out what was put in by hand. The command is over.
+    pub(super) fn clear(self) -> Result<()> {
+        let Some(garden) = self.garden else { return Ok(()) };
+        garden.clear().or_error(ErrorKind::Environment, || {
+            "cannot take out of the root file system what only the command was to see".to_owned()
+        })
+    }
+}
+
+/// A directory under `tmp` that goes away with the value.
+#[derive(Debug)]
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new(tmp: &Path) -> Result<Self> {
+        let path = tmp.join(format!("run-{}", random_id()));
+        std::fs::create_dir(&path)
+            .or_error(ErrorKind::Environment, || format!("cannot make {}", path.display()))?;
+        Ok(Self { path })
+    }
+
+    fn file(&self, name: &str, text: &str, mode: u32) -> Result<OwnedFd> {
+        let path = self.path.join(name);
+        let what = || format!("cannot write {}", path.display());
+        std::fs::write(&path, text).or_error(ErrorKind::Environment, what)?;
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&path, permissions).or_error(ErrorKind::Environment, what)?;
+        let clone = mount::clone_tree_path(&path, false).or_error(ErrorKind::Environment, what)?;
+        let flags = MountFlags { read_only: true, nosuid: true, nodev: true, noexec: false };
+        mount::set_flags(&clone, flags, false).or_error(ErrorKind::Environment, what)?;
+        Ok(clone)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _prune_takes_it = std::fs::remove_dir_all(&self.path);
+    }
+}
