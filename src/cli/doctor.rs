@@ -10,13 +10,20 @@ use crate::net::Registry;
 use crate::net::doctor::{Report, WayReport};
 use crate::oci::Reference;
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 /// `nativebuild doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// What to look at.
+    /// What to look at; the machine when nothing is said.
     #[command(subcommand)]
-    pub command: DoctorCommand,
+    pub command: Option<DoctorCommand>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where images and the cache are kept
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
 /// The verbs of `nativebuild doctor`.
@@ -36,7 +43,11 @@ pub enum DoctorCommand {
 }
 
 pub(super) fn run(args: DoctorArgs, environment: &Environment) -> Result<()> {
-    let DoctorCommand::Registry { name, json, net } = args.command;
+    let Some(DoctorCommand::Registry { name, json, net }) = args.command else {
+        let store = environment.store(args.root.as_ref())?;
+        return super::machine::run(args.json, &store, environment);
+    };
+    let json = json || args.json;
     let (reference, whole) = target(&name)?;
     let registry = Registry::watching(&pkg::net_config(&net, environment)?)?;
     let report = registry.examine(&reference, whole)?;

@@ -19,6 +19,7 @@ pub mod kaniko;
 mod locks;
 pub mod login;
 pub mod logins;
+mod machine;
 pub mod manual;
 pub mod network;
 mod output;

@@ -4,6 +4,8 @@
 //! ([`trial`]), strongest first; [`enter`] then does it in this process. Nothing is remembered: a container may have
 //! been given other rights since. Reasons and measurements: docs/run-sandbox.md.
 
+pub mod advice;
+pub mod facts;
 pub mod trial;
 
 use super::refusal::Refusal;
