@@ -7,6 +7,7 @@
 use super::mounts::{Binds, make_stubs};
 use super::run::RunPlaces;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::executor::Bequest;
 use crate::executor::isolation::Kind;
 use crate::executor::mounts::{self, DEVICES, MOUNT_POINTS, MountOp};
 use crate::executor::plant::{Garden, Thing};
@@ -27,6 +28,8 @@ pub(super) struct Furnished {
     pub(super) list: Vec<MountOp>,
     /// Descriptors of that list.
     pub(super) fds: Vec<OwnedFd>,
+    /// What must not stay in the tree when we are killed.
+    pub(super) bequest: Vec<Bequest>,
     /// What was put in by hand; taken out when the command is over.
     garden: Option<Garden>,
     _scratch: Scratch,
@@ -86,7 +89,7 @@ pub(super) fn furnish(
         fds.push(scratch.file(&format!("own-{at}"), text, *mode)?);
     }
     binds.append(&mut list, &mut fds);
-    Ok((rootfs, Furnished { list, fds, garden, _scratch: scratch }))
+    Ok((rootfs, Furnished { list, fds, bequest: Vec::new(), garden, _scratch: scratch }))
 }
 
 /// Where heredocs lie.
@@ -161,10 +164,10 @@ fn by_hand(
     for (target, text, mode) in files {
         put(target, Thing::Text(text.clone(), *mode))?;
     }
-    binds.plant(&mut garden)?;
+    let bequest = binds.plant(&mut garden)?;
     let rootfs = draft.mount(None, false)?;
     let (list, fds) = (Vec::new(), Vec::new());
-    Ok((rootfs, Furnished { list, fds, garden: Some(garden), _scratch: scratch }))
+    Ok((rootfs, Furnished { list, fds, bequest, garden: Some(garden), _scratch: scratch }))
 }
 
 /// Device numbers of [`DEVICES`].

@@ -8,6 +8,7 @@ use super::devices::Edits;
 use super::secrets::{Placed, Private};
 use super::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::executor::Bequest;
 use crate::executor::mounts::{DEVICES, MountOp};
 use crate::executor::plant::{Garden, Thing};
 use crate::executor::sandbox::Cancel;
@@ -150,9 +151,11 @@ impl Binds {
         Self { by_hand, ..Self::default() }
     }
 
-    /// Puts everything into a tree, outer targets before those inside them.
-    pub(super) fn plant(&mut self, garden: &mut Garden) -> Result<()> {
+    /// Puts everything into a tree, outer targets before those inside them; what must not stay there whatever happens is
+    /// given back, innermost first.
+    pub(super) fn plant(&mut self, garden: &mut Garden) -> Result<Vec<Bequest>> {
         self.list.sort_by_key(|bind| bind.target.matches('/').count());
+        let mut bequest = Vec::new();
         for bind in self.list.drain(..) {
             let what = || format!("cannot put what is mounted on `{}` into the tree", bind.target);
             let thing = match bind.source {
@@ -160,6 +163,10 @@ impl Binds {
                 Source::Tmpfs(_) => Thing::NewDirectory(0o755),
                 Source::Device(number) => Thing::Device { number, mode: 0o666 },
                 Source::Path(path, back) => {
+                    if back || !bind.is_dir {
+                        let home = back.then(|| path.clone());
+                        bequest.push(Bequest { path: bind.target.clone(), home });
+                    }
                     let dir = fs::open_dir_path(path.parent().unwrap_or(&path));
                     let dir = dir.or_error(ErrorKind::Environment, what)?;
                     let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
@@ -168,7 +175,8 @@ impl Binds {
             };
             garden.put(&bind.target, thing).or_error(ErrorKind::Environment, what)?;
         }
-        Ok(())
+        bequest.reverse();
+        Ok(bequest)
     }
 
     /// Targets that must exist: path, true for a directory.

@@ -80,6 +80,7 @@ pub(super) fn run(
         hostname: hostname(step).to_owned(),
         personality32: matches!(places.way, Way::Compatible) && is_32_bit(places.machine),
         limits: places.settings.limits.clone(),
+        bequest: std::mem::take(&mut furnished.bequest),
     };
     let spawner = match places.way {
         Way::Own(_, spawner) => spawner,

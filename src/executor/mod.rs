@@ -57,6 +57,17 @@ pub struct RunSpec {
     pub hostname: String,
     /// Limits of the command.
     pub limits: Vec<settings::Limit>,
+    /// What the spawner does with the tree when the builder dies before it can.
+    pub bequest: Vec<Bequest>,
+}
+
+/// Something in a tree that must not stay there when the builder is killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bequest {
+    /// Path in the tree.
+    pub path: String,
+    /// Where it goes, outside of the tree; removed without.
+    pub home: Option<PathBuf>,
 }
 
 /// What the process in the sandbox tells the builder, once.

@@ -191,6 +191,12 @@ pub fn rename(from: impl AsFd, name: &[u8], to: impl AsFd, new_name: &[u8]) -> S
         .named(|| format!("renameat({}, {})", show(name), show(new_name)))
 }
 
+/// `renameat` to a path of this process.
+pub fn rename_to_path(from: impl AsFd, name: &[u8], to: &std::path::Path) -> SysResult<()> {
+    rfs::renameat(from.as_fd(), name, rfs::CWD, to)
+        .named(|| format!("renameat({}, {})", show(name), to.display()))
+}
+
 /// `renameat2` that takes nobody's place: not even that of an empty directory, as `renameat` does. False when the new
 /// name is taken.
 pub fn rename_new(from: impl AsFd, name: &[u8], to: impl AsFd, new_name: &[u8]) -> SysResult<bool> {

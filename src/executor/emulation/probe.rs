@@ -40,6 +40,7 @@ pub(super) fn run(
         personality32: false,
         hostname: crate::executor::HOSTNAME.to_owned(),
         limits: Vec::new(),
+        bequest: Vec::new(),
     };
     let report = sandbox::run(spawner, &spec, (rootfs, Vec::new()), cancel, &mut |_, _| {})?;
     match report {

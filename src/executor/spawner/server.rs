@@ -3,9 +3,9 @@
 use super::{instance, strays};
 use crate::executor::isolation::Kind;
 use crate::executor::refusal::Refusal;
-use crate::executor::{Report, RunSpec, init};
+use crate::executor::{Bequest, Report, RunSpec, init};
 use crate::sys::process::{self, Cloned};
-use crate::sys::{Named, userns};
+use crate::sys::{Named, fs, root, userns};
 use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -26,6 +26,8 @@ struct Running {
     channel: Option<OwnedFd>,
     /// In a process namespace, in which nothing outlives process 1.
     alone: bool,
+    /// What is left to do in the tree should the builder not live to do it.
+    bequest: Option<(OwnedFd, Vec<Bequest>)>,
 }
 
 struct Server {
@@ -38,7 +40,7 @@ impl Server {
         // Keyboard signals go to the builder alone; it decides what happens to us.
         let _own_session = rustix::process::setsid();
         let _best_effort = process::become_subreaper();
-        let _best_effort = process::die_with_parent();
+        // No signal when the builder dies: the closed socket tells it, and then there is something to do.
         process::hide_arguments();
         init::filter();
         while self.turn() {}
@@ -47,6 +49,7 @@ impl Server {
         }
         // Orphans come to us; go on until none is left.
         strays::end(&[]);
+        self.running.iter().for_each(carry_out);
     }
 
     /// Handles what is ready; false when the builder is gone.
@@ -79,7 +82,12 @@ impl Server {
             let known: Vec<i32> = self.running.iter().map(|running| running.pid).collect();
             strays::end(&known);
         }
-        ended.iter().for_each(say_dead);
+        for running in &ended {
+            if running.channel.is_none() {
+                carry_out(running);
+            }
+            say_dead(running);
+        }
         !ready[0] || self.accept()
     }
 
@@ -104,6 +112,9 @@ impl Server {
         let Some(spec) = read_memory::<RunSpec>(memory) else { return };
         let namespaces = namespaces(&spec);
         let alone = spec.kind == Kind::Namespaces;
+        // A tree that nobody else can change any more by then.
+        let tree = (!spec.bequest.is_empty()).then(|| rootfs.try_clone()).and_then(Result::ok);
+        let bequest = tree.map(|tree| (tree, spec.bequest.clone()));
         let report = std::io::PipeWriter::from(report);
         match process::clone_into(namespaces) {
             Ok(Cloned::Child) => {
@@ -111,7 +122,7 @@ impl Server {
                 init::run(&spec, init::InitFds { report, stdout, stderr, rootfs, given })
             }
             Ok(Cloned::Parent { pid, pidfd }) => {
-                self.running.push(Running { pid, pidfd, channel: Some(channel), alone });
+                self.running.push(Running { pid, pidfd, channel: Some(channel), alone, bequest });
             }
             Err(error) => {
                 let said = Report::SetUp {
@@ -182,6 +193,20 @@ fn take_signals(running: &mut Running) {
             process::kill(running.pid, libc::SIGKILL);
             running.channel = None;
         }
+    }
+}
+
+/// The builder is gone: its secrets do not stay in the tree, nor do its caches.
+fn carry_out(running: &Running) {
+    let Some((tree, bequest)) = &running.bequest else { return };
+    for Bequest { path, home } in bequest {
+        let (dir, name) = root::split_last(path.as_bytes());
+        let Some(name) = name else { continue };
+        let Ok(dir) = root::open_dir(tree, dir) else { continue };
+        let _as_far_as_possible = match home {
+            Some(home) => fs::rename_to_path(&dir, name, home),
+            None => fs::unlink(&dir, name),
+        };
     }
 }
 
