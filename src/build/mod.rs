@@ -46,6 +46,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::net::Engine;
 use crate::oci::Digest;
 use crate::plan::step::BuildPlan;
+use crate::plan::step::NetworkMode;
 use crate::progress::{Emitter, Event};
 use images::BaseImage;
 use jobs::Jobs;
@@ -232,11 +233,12 @@ fn ensure<'w>(
     emitter: &Emitter,
 ) -> Result<&'w Worker> {
     if worker.is_none() {
-        let entered = Worker::enter(store, &request.account, &request.emulators)?;
+        let mut entered = Worker::enter(store, &request.account, &request.emulators)?;
         let network = match request.network {
-            crate::plan::step::NetworkMode::Default if request.net.offline => "none",
-            crate::plan::step::NetworkMode::Default => "host",
-            other => other.as_str(),
+            NetworkMode::Default if request.net.offline => "none".to_owned(),
+            NetworkMode::Default if request.account.host_network => "host".to_owned(),
+            NetworkMode::Default => entered.connect(&request.emulators.path),
+            other => other.as_str().to_owned(),
         };
         let text = format!("{}, network: {network}", entered.isolation.shown());
         emitter.emit(Event::Isolation { text });

@@ -4,12 +4,13 @@ use super::emulate::is_32_bit;
 use super::furnish::{Manner, OwnFile, PIPES, furnish};
 use super::mounts::Binds;
 use super::worker::Worker;
-use crate::error::{Error, ErrorKind, Result, RunOutput};
+use crate::error::{Error, ErrorKind, Result, ResultExt, RunOutput};
 use crate::executor::emulation::way::{Emulator, Way};
 use crate::executor::emulation::{arch, cpuinfo};
-use crate::executor::mounts::{self, MountOp};
+use crate::executor::mounts::{self, MountOp, NameServers};
+use crate::executor::network::NAME_SERVER;
 use crate::executor::settings::RunSettings;
-use crate::executor::{HOSTNAME, Report, RunSpec, sandbox, user};
+use crate::executor::{HOSTNAME, Net, Report, RunSpec, sandbox, user};
 use crate::layers::snapshot::{Draft, random_id};
 use crate::oci::Platform;
 use crate::plan::step::{NetworkMode, RunStep};
@@ -49,7 +50,24 @@ pub(super) fn run(
     places: &RunPlaces<'_>,
     output: &mut dyn FnMut(bool, &[u8]),
 ) -> Result<()> {
-    let files = own_files(step, network, places);
+    let spawner = match places.way {
+        Way::Own(_, spawner) => spawner,
+        Way::Native | Way::Compatible | Way::Handler(_) => &worker.spawner,
+    };
+    let connected = match (network, &worker.connector) {
+        (NetworkMode::Default, Some(connector)) => {
+            Some(spawner.network(connector).map_err(|refusal| {
+                Error::environment("the network of the build is gone").cause(refusal)
+            })?)
+        }
+        _ => None,
+    };
+    let servers = match (network, connected) {
+        (NetworkMode::None, _) => NameServers::Remote,
+        (_, Some(_)) => NameServers::Only(NAME_SERVER),
+        (_, None) => NameServers::Host,
+    };
+    let files = own_files(step, servers, places);
     let manner = Manner {
         kind: worker.isolation.kind,
         whole: worker.snapshots.are_whole(),
@@ -64,7 +82,19 @@ pub(super) fn run(
     if matches!(places.way, Way::Own(..)) && !worker.isolation.user_namespace {
         own_sysfs(&mut furnished.list, &mut furnished.fds)?;
     }
-    let fds = std::mem::take(&mut furnished.fds);
+    let mut fds = std::mem::take(&mut furnished.fds);
+    let net = match connected {
+        Some(network) => {
+            fds.push(
+                network
+                    .try_clone_to_owned()
+                    .or_error(ErrorKind::Environment, || "cannot copy a descriptor".to_owned())?,
+            );
+            Net::Joined(fds.len() - 1)
+        }
+        None if network == NetworkMode::None => Net::None,
+        None => Net::Host,
+    };
     let spec = RunSpec {
         argv: step.argv.clone(),
         env: environment(step, binds.env(), &who.home),
@@ -74,17 +104,13 @@ pub(super) fn run(
         groups: [who.groups, binds.groups().to_vec()].concat(),
         kind: worker.isolation.kind,
         mounts: std::mem::take(&mut furnished.list),
-        private_network: network == NetworkMode::None,
+        network: net,
         staging: places.staging.to_owned(),
         insecure: step.insecure,
         hostname: hostname(step).to_owned(),
         personality32: matches!(places.way, Way::Compatible) && is_32_bit(places.machine),
         limits: places.settings.limits.clone(),
         bequest: std::mem::take(&mut furnished.bequest),
-    };
-    let spawner = match places.way {
-        Way::Own(_, spawner) => spawner,
-        Way::Native | Way::Compatible | Way::Handler(_) => &worker.spawner,
     };
     let mut log = Log::new(places.logs);
     let report =
@@ -154,9 +180,9 @@ fn hostname(step: &RunStep) -> &str {
 }
 
 /// /etc/hosts, /etc/resolv.conf, heredoc scripts and what the emulated machine says of itself; never in a layer.
-fn own_files(step: &RunStep, network: NetworkMode, places: &RunPlaces<'_>) -> Vec<OwnFile> {
+fn own_files(step: &RunStep, servers: NameServers, places: &RunPlaces<'_>) -> Vec<OwnFile> {
     let host = probe::read_host_file("/etc/resolv.conf").unwrap_or_default();
-    let resolv = mounts::resolv_conf(&host, network == NetworkMode::None);
+    let resolv = mounts::resolv_conf(&host, servers);
     let hosts = mounts::hosts(hostname(step), &places.settings.hosts);
     let mut files = vec![
         ("/etc/hosts".to_owned(), hosts, 0o644),

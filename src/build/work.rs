@@ -128,11 +128,9 @@ impl Builder<'_> {
         copy.remotes.iter().map(look).collect()
     }
 
-    /// `default` is the host's network for now, and so has the same key.
     fn network(&self, run: &RunStep) -> NetworkMode {
         match run.network.unwrap_or(self.request.network) {
             NetworkMode::Default if self.request.net.offline => NetworkMode::None,
-            NetworkMode::Default => NetworkMode::Host,
             other => other,
         }
     }
@@ -154,7 +152,11 @@ impl Builder<'_> {
                 return online;
             }
         }
-        key(self.network(run))
+        // Both can reach everything; which of them a machine gives must not change what is cached.
+        match self.network(run) {
+            NetworkMode::Default => key(NetworkMode::Host),
+            other => key(other),
+        }
     }
 
     fn run_inputs(&self, run: &RunStep, worker: Option<&Worker>) -> Result<Option<Vec<Digest>>> {

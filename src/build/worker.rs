@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::executor::emulation::Places;
 use crate::executor::emulation::ways::Ways;
 use crate::executor::isolation::{self, Account, IdMode, Isolation, Kind, Trees};
+use crate::executor::network::{self, Connector};
 use crate::executor::sandbox::Cancel;
 use crate::executor::spawner::Spawner;
 use crate::layers::snapshot::{Form, Snapshots};
@@ -14,6 +15,7 @@ use crate::sys::mount::{self, MountFlags};
 use crate::sys::{SysResultExt, process};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The privileged half of a build.
@@ -27,6 +29,8 @@ pub struct Worker {
     pub spawner: Spawner,
     /// Trees.
     pub snapshots: Snapshots,
+    /// What connects the network of RUNs, when it is not the host's.
+    pub connector: Option<Connector>,
     /// Stops everything.
     pub cancel: Arc<Cancel>,
 }
@@ -66,7 +70,23 @@ impl Worker {
         process::watch_signals(move |signal| watched.cancel(signal))
             .map_err(|error| Error::environment("cannot watch for signals").cause(error))?;
         let ways = Ways::new(emulators.clone());
-        Ok(Self { isolation, ways, spawner, snapshots, cancel })
+        Ok(Self { isolation, ways, spawner, snapshots, connector: None, cancel })
+    }
+
+    /// Gives RUNs a network of their own where that is possible; says which it is, or why it is the host's.
+    pub(super) fn connect(&mut self, path: &[PathBuf]) -> String {
+        if self.isolation.kind == Kind::Chroot {
+            return "host".to_owned();
+        }
+        let found = network::find(path);
+        let made = found.and_then(|connector| match self.spawner.network(&connector) {
+            Ok(_) => Ok(connector),
+            Err(refusal) => Err(refusal.to_string()),
+        });
+        match made {
+            Ok(connector) => self.connector.insert(connector).kind.as_str().to_owned(),
+            Err(why) => format!("host ({why})"),
+        }
     }
 
     /// Removes what a directory of the store holds under `name`, from inside the namespaces in which its owner may.

@@ -130,7 +130,7 @@ pub struct BuildArgs {
     /// [default: NATIVEBUILD_MAX_STORE]
     #[arg(long, value_name = "SIZE")]
     pub max_store: Option<String>,
-    /// Network of RUN: none, host, or default (host for now)
+    /// Network of RUN: none, host, or default: one of its own by slirp4netns or pasta, else host
     #[arg(long, value_enum, default_value = "default")]
     pub network: Network,
     /// Where the result goes, for example `type=oci,dest=image.tar`; may be repeated

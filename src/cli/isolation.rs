@@ -6,6 +6,9 @@ use crate::executor::isolation::{Account, IdMode, Kind, Trees};
 use crate::progress::Emitter;
 use clap::{Args, ValueEnum};
 
+/// What the default network is.
+const NETWORK: &str = "NATIVEBUILD_NETWORK";
+
 /// How RUNs are kept apart.
 #[derive(Debug, Args)]
 pub struct IsolationArgs {
@@ -55,7 +58,21 @@ impl IsolationArgs {
             Snapshots::Whole => Trees::Whole,
             Snapshots::Memory => Trees::Memory,
         });
-        Ok(Account { ids, trees, kind: kind(&self.isolation, emitter)?, ..environment.account() })
+        let host_network = match environment.text(NETWORK).as_deref() {
+            None | Some("" | "auto") => false,
+            Some("host") => true,
+            Some(other) => {
+                return Err(Error::usage(format!("{NETWORK} is `{other}`"))
+                    .hint("it can be `auto` or `host`, and says what `--network default` means"));
+            }
+        };
+        Ok(Account {
+            ids,
+            trees,
+            host_network,
+            kind: kind(&self.isolation, emitter)?,
+            ..environment.account()
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 //! When process 1 ends the kernel kills whatever the command left behind.
 
 use super::isolation::Kind;
-use super::{Report, RunSpec, mounts::MountOp};
+use super::{Net, Report, RunSpec, mounts::MountOp};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::process::{self, Ended};
 use crate::sys::{Named, SysError, SysResult, caps, fs, landlock, limits, root, seccomp};
@@ -74,8 +74,13 @@ fn set_up(spec: &RunSpec, rootfs: &OwnedFd, given: &[OwnedFd]) -> Step {
     rustix::system::sethostname(spec.hostname.as_bytes())
         .named(|| "sethostname()".to_owned())
         .doing("naming the host")?;
-    if spec.private_network {
-        process::loopback_up().doing("bringing up the loopback interface")?;
+    match spec.network {
+        Net::Host => {}
+        Net::None => process::loopback_up().doing("bringing up the loopback interface")?,
+        Net::Joined(at) => {
+            let network = given.get(at).ok_or(Errno::BADF).named(|| "given".to_owned());
+            network.and_then(process::enter_network).doing("entering the network")?;
+        }
     }
     mount::attach(rootfs, CWD, spec.staging.as_os_str().as_bytes())
         .doing("attaching the root file system")?;

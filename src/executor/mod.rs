@@ -11,6 +11,7 @@ pub mod emulation;
 pub mod init;
 pub mod isolation;
 pub mod mounts;
+pub mod network;
 pub mod plant;
 pub mod refusal;
 pub mod sandbox;
@@ -45,8 +46,8 @@ pub struct RunSpec {
     pub kind: isolation::Kind,
     /// What to mount, in order.
     pub mounts: Vec<MountOp>,
-    /// A network namespace with only a loopback interface instead of the host's network.
-    pub private_network: bool,
+    /// Which network it is on.
+    pub network: Net,
     /// An empty directory on which the rootfs is attached, in a mount namespace of its own.
     pub staging: PathBuf,
     /// All capabilities, no seccomp filter, nothing masked.
@@ -59,6 +60,17 @@ pub struct RunSpec {
     pub limits: Vec<settings::Limit>,
     /// What the spawner does with the tree when the builder dies before it can.
     pub bequest: Vec<Bequest>,
+}
+
+/// The network of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Net {
+    /// That of the builder.
+    Host,
+    /// A loopback interface of its own.
+    None,
+    /// One that is open, by its number among the descriptors that travel with the spec.
+    Joined(usize),
 }
 
 /// Something in a tree that must not stay there when the builder is killed.

@@ -179,17 +179,33 @@ pub fn hosts(hostname: &str, further: &[(String, String)]) -> String {
     further.iter().fold(own, |text, (name, address)| text + address + "\t" + name + "\n")
 }
 
-/// Text of /etc/resolv.conf in a RUN, from the host's. A name server on a loopback address is of no use in another
-/// network namespace.
-pub fn resolv_conf(host: &str, private_network: bool) -> String {
-    host.lines()
-        .filter(|line| {
-            let mut words = line.split_whitespace();
-            let loopback = words.next() == Some("nameserver")
-                && words.next().is_some_and(|ip| ip.starts_with("127.") || ip == "::1");
-            !(private_network && loopback)
-        })
-        .fold(String::new(), |text, line| text + line + "\n")
+/// Which name servers a RUN has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameServers {
+    /// The host's.
+    Host,
+    /// Those of the host that are not on a loopback address, which is of no use in another network namespace.
+    Remote,
+    /// Only this one.
+    Only(&'static str),
+}
+
+/// Text of /etc/resolv.conf in a RUN, from the host's.
+pub fn resolv_conf(host: &str, servers: NameServers) -> String {
+    let kept = |line: &&str| {
+        let mut words = line.split_whitespace();
+        let server = (words.next() == Some("nameserver")).then(|| words.next()).flatten();
+        match (servers, server) {
+            (NameServers::Host, _) | (_, None) => true,
+            (NameServers::Remote, Some(ip)) => !(ip.starts_with("127.") || ip == "::1"),
+            (NameServers::Only(_), Some(_)) => false,
+        }
+    };
+    let text = host.lines().filter(kept).fold(String::new(), |text, line| text + line + "\n");
+    match servers {
+        NameServers::Only(server) => text + "nameserver " + server + "\n",
+        NameServers::Host | NameServers::Remote => text,
+    }
 }
 
 #[cfg(test)]
@@ -247,7 +263,9 @@ mod tests {
     #[test]
     fn loopback_name_servers_go_with_the_private_network() {
         let host = "search x\nnameserver 127.0.0.53\nnameserver 1.1.1.1\n";
-        assert_eq!(resolv_conf(host, false), host);
-        assert_eq!(resolv_conf(host, true), "search x\nnameserver 1.1.1.1\n");
+        assert_eq!(resolv_conf(host, NameServers::Host), host);
+        assert_eq!(resolv_conf(host, NameServers::Remote), "search x\nnameserver 1.1.1.1\n");
+        let only = NameServers::Only("10.0.2.3");
+        assert_eq!(resolv_conf(host, only), "search x\nnameserver 10.0.2.3\n");
     }
 }

@@ -11,6 +11,7 @@ pub mod landlock;
 pub mod limits;
 pub mod memory;
 pub mod mount;
+pub mod netlink;
 pub mod probe;
 pub mod process;
 pub mod root;

@@ -198,6 +198,25 @@ pub fn has_no_new_privileges() -> bool {
     rustix::thread::no_new_privs().unwrap_or(false)
 }
 
+/// Closes every descriptor from `first` up. Only for a process that uses none of them any more, not even to drop them.
+pub fn close_from(first: u32) {
+    // SAFETY: the caller uses none of these descriptors again.
+    let _as_far_as_possible =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) };
+}
+
+/// Does nothing until a signal ends this process.
+pub fn wait_for_the_end() -> ! {
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+/// Enters the network of a namespace that is open.
+pub fn enter_network(namespace: &OwnedFd) -> SysResult<()> {
+    nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).named(|| "setns(network)".to_owned())
+}
+
 /// Marks every descriptor from `first` up close-on-exec.
 pub fn close_on_exec_from(first: u32) -> SysResult<()> {
     // SAFETY: close_range with CLOEXEC only sets flags of descriptors of this process.

@@ -39,6 +39,7 @@ mod linuxkit_registry;
 mod load;
 mod logins;
 mod mounts;
+mod network;
 mod offline;
 mod options;
 mod outputs;

@@ -7,7 +7,7 @@ use crate::executor::isolation::Kind;
 use crate::executor::mounts::MountOp;
 use crate::executor::sandbox::{self, Cancel};
 use crate::executor::spawner::Spawner;
-use crate::executor::{Report, RunSpec};
+use crate::executor::{Net, Report, RunSpec};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::{SysResult, SysResultExt, fs};
 use std::io::Write;
@@ -34,7 +34,7 @@ pub(super) fn run(
         gid: 0,
         groups: Vec::new(),
         mounts: mounts(),
-        private_network: false,
+        network: Net::Host,
         staging: staging.to_owned(),
         insecure: false,
         personality32: false,

@@ -127,6 +127,8 @@ pub struct Account {
     pub kind: Option<Kind>,
     /// `--snapshots`, when given.
     pub trees: Option<Trees>,
+    /// The default network of RUNs is the host's, whatever else there is.
+    pub host_network: bool,
 }
 
 /// Everything that was tried, in order.

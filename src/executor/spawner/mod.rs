@@ -14,6 +14,7 @@ mod server;
 mod strays;
 
 use super::RunSpec;
+use super::network::Connector;
 use super::refusal::Refusal;
 use crate::sys::process;
 use crate::sys::{Named, SysError, SysResult};
@@ -23,7 +24,8 @@ use serde::Serialize;
 use std::fs::File;
 use std::io::{IoSlice, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
 
 /// Most descriptors in one request (the kernel's SCM_MAX_FD is 253).
 const MAX_FDS: usize = 250;
@@ -35,6 +37,7 @@ pub struct Spawner {
     pid: Option<i32>,
     /// Taken away only when the spawner is to end.
     requests: Mutex<Option<OwnedFd>>,
+    network: OnceLock<Result<OwnedFd, Refusal>>,
 }
 
 /// What the builder sends with a spec.
@@ -61,7 +64,7 @@ impl Spawner {
             server::serve(theirs);
             process::exit_now(0);
         };
-        Ok(Self { pid: Some(pid), requests: Mutex::new(Some(ours)) })
+        Ok(Self { pid: Some(pid), requests: Mutex::new(Some(ours)), network: OnceLock::new() })
     }
 
     /// Makes a spawner in a new user namespace with the same ids and a binfmt_misc of its own, in which programs of these
@@ -83,7 +86,30 @@ impl Spawner {
         let said: Result<Result<(), Refusal>, _> = serde_json::from_reader(reader);
         let silent = SysError { call: "no answer".to_owned(), errno: Errno::IO };
         said.unwrap_or_else(|_| Err(failed(silent)))?;
-        Ok(Self { pid: None, requests: Mutex::new(Some(ours)) })
+        Ok(Self { pid: None, requests: Mutex::new(Some(ours)), network: OnceLock::new() })
+    }
+
+    /// The network that all RUNs of this spawner may share; made by the first who asks.
+    pub fn network(&self, connector: &Connector) -> Result<BorrowedFd<'_>, Refusal> {
+        let made = self.network.get_or_init(|| self.make_network(connector));
+        made.as_ref().map(AsFd::as_fd).map_err(Clone::clone)
+    }
+
+    fn make_network(&self, connector: &Connector) -> Result<OwnedFd, Refusal> {
+        let failed = |error: SysError| Refusal::new("asking the spawner", &error);
+        let memory = memory_file(connector).map_err(failed)?;
+        let (reader, writer) = std::io::pipe()
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .named(|| "pipe()".to_owned())
+            .map_err(failed)?;
+        self.send(b'n', &[memory.as_fd(), writer.as_fd()]).map_err(failed)?;
+        drop(writer);
+        let silent = SysError { call: "no answer".to_owned(), errno: Errno::IO };
+        let said: Result<Result<i32, Refusal>, _> = serde_json::from_reader(reader);
+        let holder = said.unwrap_or_else(|_| Err(failed(silent)))?;
+        // Open, it lives on whatever becomes of that process.
+        let path = format!("/proc/{holder}/ns/net");
+        crate::sys::fs::open_read_path(Path::new(&path)).map(OwnedFd::from).map_err(failed)
     }
 
     /// Starts a RUN; returns the builder's end of its channel.

@@ -2,8 +2,9 @@
 
 use super::{instance, strays};
 use crate::executor::isolation::Kind;
+use crate::executor::network::{self, Connector, Network};
 use crate::executor::refusal::Refusal;
-use crate::executor::{Bequest, Report, RunSpec, init};
+use crate::executor::{Bequest, Net, Report, RunSpec, init};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Named, fs, root, userns};
 use nix::sched::CloneFlags;
@@ -17,7 +18,7 @@ use std::os::fd::OwnedFd;
 
 /// Serves requests until the builder closes the socket; everything that was started is dead afterwards.
 pub(super) fn serve(requests: OwnedFd) {
-    Server { requests, running: Vec::new() }.serve();
+    Server { requests, running: Vec::new(), network: None }.serve();
 }
 
 struct Running {
@@ -33,6 +34,7 @@ struct Running {
 struct Server {
     requests: OwnedFd,
     running: Vec<Running>,
+    network: Option<Network>,
 }
 
 impl Server {
@@ -79,7 +81,10 @@ impl Server {
             }
         }
         if ended.iter().any(|running| !running.alone) {
-            let known: Vec<i32> = self.running.iter().map(|running| running.pid).collect();
+            let mut known: Vec<i32> = self.running.iter().map(|running| running.pid).collect();
+            known.extend(
+                self.network.iter().flat_map(|network| [network.holder, network.connector]),
+            );
             strays::end(&known);
         }
         for running in &ended {
@@ -95,6 +100,7 @@ impl Server {
         match receive(&self.requests) {
             None => return false,
             Some((b'e', fds)) => self.emulate(fds),
+            Some((b'n', fds)) => self.connect(fds),
             Some((_, fds)) => self.run(fds),
         }
         true
@@ -135,6 +141,17 @@ impl Server {
         }
     }
 
+    /// Makes the network of this spawner, and says which process holds it.
+    fn connect(&mut self, fds: Vec<OwnedFd>) {
+        let Ok([memory, report]) = <[OwnedFd; 2]>::try_from(fds) else { return };
+        let Some(connector) = read_memory::<Connector>(memory) else { return };
+        let made = network::start(&connector);
+        let said = made.as_ref().map(|network| network.holder).map_err(Clone::clone);
+        self.network = made.ok();
+        let mut report = std::io::PipeWriter::from(report);
+        let _reader_gone = report.write_all(&serde_json::to_vec(&said).unwrap_or_default());
+    }
+
     /// Clones a spawner into a user namespace of its own; it serves its socket until the builder closes that.
     fn emulate(&mut self, mut fds: Vec<OwnedFd>) {
         if fds.len() < 3 {
@@ -156,6 +173,7 @@ impl Server {
                 drop(writer);
                 // What belongs to the other spawner and its RUNs must not stay open here.
                 self.running.clear();
+                self.network = None;
                 self.requests = requests;
                 let made = instance::make(go, &names, &interpreters);
                 answer(&mut report, made.as_ref().map(drop).map_err(Clone::clone));
@@ -226,7 +244,7 @@ fn namespaces(spec: &RunSpec) -> CloneFlags {
     if spec.kind == Kind::Namespaces {
         namespaces |= CloneFlags::CLONE_NEWPID;
     }
-    if spec.private_network {
+    if spec.network == Net::None {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
     namespaces

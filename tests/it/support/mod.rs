@@ -183,6 +183,8 @@ impl World {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.dir.path())
             .env("NATIVEBUILD_ROOT", self.store())
+            // Whatever programs for networks the machine has.
+            .env("NATIVEBUILD_NETWORK", "host")
             .current_dir(self.dir.path());
         command
     }
