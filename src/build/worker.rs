@@ -10,7 +10,7 @@ use crate::executor::sandbox::Cancel;
 use crate::executor::spawner::Spawner;
 use crate::layers::snapshot::Snapshots;
 use crate::layers::whiteout::XattrFlavour;
-use crate::sys::process;
+use crate::sys::{process, signals};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ impl Worker {
         let snapshots = Snapshots::open(dir.as_fd(), flavour, xattrs)?;
         let cancel = Arc::new(Cancel::new()?);
         let watched = Arc::clone(&cancel);
-        process::watch_signals(move |signal| watched.cancel(signal))
+        signals::watch_signals(move |signal| watched.cancel(signal))
             .map_err(|error| Error::environment("cannot watch for signals").cause(error))?;
         let ways = Ways::new(emulators.clone());
         Ok(Self { isolation, ways, spawner, snapshots, cancel })

@@ -48,7 +48,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         let _closed = std::io::stderr().write_all(text.as_bytes());
         crate::sys::process::exit_now(error.kind().exit_code().into());
     }));
-    crate::sys::process::exit_on_signals();
+    crate::sys::signals::exit_on_signals();
     let mut environment = Environment::read();
     let style = report::Style::for_stderr(&environment);
     let args = match shorthand::expand(args) {
