@@ -51,7 +51,7 @@ impl Worker {
         let snapshots = Snapshots::open(dir.as_fd(), flavour, xattrs)?;
         let cancel = Arc::new(Cancel::new()?);
         let watched = Arc::clone(&cancel);
-        signals::watch_signals(move |signal| watched.cancel(signal))
+        signals::watch_signals(move |signal| watched.signalled(signal))
             .map_err(|error| Error::environment("cannot watch for signals").cause(error))?;
         let ways = Ways::new(emulators.clone());
         Ok(Self { isolation, ways, spawner, snapshots, cancel })

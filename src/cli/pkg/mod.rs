@@ -37,6 +37,16 @@ pub(super) fn run(args: PkgArgs, environment: &Environment, style: Style) -> Res
     })
 }
 
+/// True when errors are told as JSON too.
+pub(super) fn tells_json(args: &PkgArgs) -> bool {
+    match &args.command {
+        PkgCommand::Build(build) | PkgCommand::Push(build) => {
+            !args.common.quiet && build.progress == Progress::Json
+        }
+        _ => false,
+    }
+}
+
 fn dispatch(
     command: PkgCommand,
     common: &PkgCommon,
