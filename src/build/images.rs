@@ -9,7 +9,7 @@ use super::store::Store;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::net::{Registry, Trouble, Wanted};
-use crate::oci::layout::Origin;
+use crate::oci::layout::{Origin, listed};
 use crate::oci::spec::{Descriptor, History, ImageConfig, digest_of};
 use crate::oci::{Digest, Platform, Reference, platform, resolve};
 use crate::plan::step::{BaseRef, BuildPlan, CopyFrom, RunMountKind, StepKind};
@@ -244,19 +244,12 @@ fn explain_missing(store: &Store, base: &BaseRef, error: Error) -> Error {
 }
 
 fn with_names(store: &Store, error: Error) -> Error {
-    let names: Vec<String> = store
-        .images()
-        .names()
-        .unwrap_or_default()
-        .iter()
-        .take(8)
-        .map(|image| format!("`{}`", image.name.familiar()))
-        .collect();
+    let names = store.images().names().unwrap_or_default();
     if names.is_empty() {
         return error
             .hint("the store is empty; `nativebuild image import NAME SOURCE` brings an image in");
     }
-    error.hint(format!("the store has {}", names.join(", ")))
+    error.hint(format!("the store has {}", listed(&names)))
 }
 
 /// Reads manifest and config of one platform.

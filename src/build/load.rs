@@ -28,6 +28,7 @@ pub(super) fn load(
     emitter: &Emitter,
 ) -> Result<()> {
     let descriptor = of_this_machine(outcome)?;
+    let _heeding = worker.map(|worker| worker.cancel.heed());
     let stop = worker.map(|worker| worker.cancel.watch()).transpose()?;
     let loaded = engine.load(stop, |out| {
         let images = [SaveImage { descriptor, names: &request.tags }];

@@ -249,6 +249,7 @@ fn ensure<'w>(
 
 /// Runs what the cache did not have, one thread a stage, layers in the background.
 fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>) -> Result<()> {
+    let _heeding = worker.cancel.heed();
     let compression = builder.request.compression;
     let jobs = Jobs::start(builder.store, compression, builder.emitter, &worker.cancel);
     let tools = Tools { worker, jobs: &jobs };

@@ -112,6 +112,7 @@ impl Pushing {
                 |name: &Reference| Reference { tag: None, ..name.with_digest(digest.clone()) };
             names = self.repositories().map(by_digest).collect();
         }
+        let _heeding = self.cancel.get().map(|cancel| cancel.heed());
         let done = self.registry.push(store.images(), &outcome.descriptor, &names, emitter);
         let interrupted = self.cancel.get().and_then(|cancel| cancel.interrupted());
         done.map_err(|error| interrupted.unwrap_or_else(|| error.into_error()))

@@ -28,18 +28,18 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self> {
         let what = || format!("cannot use the store {}", path.display());
         let hint = "choose another directory with `--root` or NATIVEBUILD_ROOT";
-        let made = || -> Result<OwnedFd> {
+        let made = || -> Result<(OwnedFd, Lease, Layout)> {
             std::fs::create_dir_all(path).or_error(ErrorKind::Environment, what)?;
             let dir = fs::open_dir_path(path).or_error(ErrorKind::Environment, what)?;
             check_version(path)?;
             for name in ["snapshots", "cache", "mounts", "tmp", "trash", "locks/use", "logs"] {
                 std::fs::create_dir_all(path.join(name)).or_error(ErrorKind::Environment, what)?;
             }
-            Ok(dir)
+            let lease = Lease::take(path).or_error(ErrorKind::Environment, what)?;
+            let images = Layout::create(path.join("images"))?.stamping(Lease::gate(path));
+            Ok((dir, lease, images))
         };
-        let dir = made().map_err(|error| error.hint(hint))?;
-        let lease = Lease::take(path).or_error(ErrorKind::Environment, what)?;
-        let images = Layout::create(path.join("images"))?.stamping(Lease::gate(path));
+        let (dir, lease, images) = made().map_err(|error| error.hint(hint))?;
         Ok(Self { path: path.to_owned(), dir, images, lease, limit: None })
     }
 

@@ -12,7 +12,7 @@ use crate::executor::spawner::Spawner;
 use crate::layers::snapshot::{Form, Snapshots};
 use crate::layers::whiteout::XattrFlavour;
 use crate::sys::mount::{self, MountFlags};
-use crate::sys::{SysResultExt, process};
+use crate::sys::{SysResultExt, process, signals};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ impl Worker {
         let snapshots = Snapshots::open(dir.as_fd(), flavour, form)?;
         let cancel = Arc::new(Cancel::new()?);
         let watched = Arc::clone(&cancel);
-        process::watch_signals(move |signal| watched.cancel(signal))
+        signals::watch_signals(move |signal| watched.signalled(signal))
             .map_err(|error| Error::environment("cannot watch for signals").cause(error))?;
         let ways = Ways::new(emulators.clone());
         Ok(Self { isolation, ways, spawner, snapshots, connector: None, cancel })

@@ -34,7 +34,8 @@ mod terminal;
 mod trust;
 mod values;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::signals;
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use environment::Environment;
@@ -50,7 +51,9 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         let _closed = std::io::stderr().write_all(text.as_bytes());
         crate::sys::process::exit_now(error.kind().exit_code().into());
     }));
-    crate::sys::process::exit_on_signals();
+    let interrupted = Error::new(ErrorKind::Interrupted(2), "interrupted");
+    signals::set_last_words(&text_of(&interrupted, report::Style { colour: false }, false));
+    signals::exit_on_signals();
     let mut environment = Environment::read();
     let style = report::Style::for_stderr(&environment);
     let args = match shorthand::expand(args) {
@@ -69,8 +72,12 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     if cli.offline {
         environment.go_offline();
     }
-    let json =
-        matches!(&cli.command, Command::Build(build) if build::tells_json(build, &environment));
+    let json = match &cli.command {
+        Command::Build(build) => build::tells_json(build, &environment),
+        Command::Pkg(pkg) => pkg::tells_json(pkg),
+        _ => false,
+    };
+    signals::set_last_words(&text_of(&interrupted, style, json));
     let result = match cli.command {
         Command::Build(arguments) => build::run(*arguments, &environment, style),
         Command::Image(arguments) => image::run(*arguments, &environment, style),
@@ -94,9 +101,13 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 }
 
 fn fail(error: &Error, style: report::Style, json: bool) -> ExitCode {
-    let text = if json { report::json(error) } else { report::render(error, style) };
-    let _closed = std::io::stderr().write_all(text.as_bytes());
+    let _closed = std::io::stderr().write_all(text_of(error, style, json).as_bytes());
+    signals::drop_last_words();
     ExitCode::from(error.kind().exit_code())
+}
+
+fn text_of(error: &Error, style: report::Style, json: bool) -> String {
+    if json { report::json(error) } else { report::render(error, style) }
 }
 
 /// Writes data to standard output; a closed pipe ends quietly, as with `head`.

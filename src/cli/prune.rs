@@ -10,6 +10,7 @@ use crate::build::worker::Worker;
 use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
 use std::fmt::Write;
+use std::path::Path;
 
 pub(super) fn run(args: &PruneArgs, environment: &Environment) -> Result<()> {
     let mut age = args.older_than.as_deref().map(|text| values::age(text, "--older-than"));
@@ -26,8 +27,7 @@ pub(super) fn run(args: &PruneArgs, environment: &Environment) -> Result<()> {
     let policy = Policy { all: args.all, before, keep, own: false, dry_run: args.dry_run };
     let path = environment.store(args.root.as_ref())?;
     if args.root.is_some() && !Store::exists(&path) {
-        return Err(Error::environment(format!("there is no store in {}", path.display()))
-            .hint("check the path of `--root` for typing errors"));
+        return Err(no_store(&path));
     }
     let store = Store::open(&path)?;
     // Files of snapshots belong to subordinate ids: only inside their namespace may we remove them.
@@ -43,6 +43,12 @@ pub(super) fn run(args: &PruneArgs, environment: &Environment) -> Result<()> {
     let freed = if args.dry_run { "would free" } else { "freed" };
     let _to_string = writeln!(text, "{freed} {} bytes, {} are left", pruned.bytes(), pruned.left);
     super::print_data(text.as_bytes())
+}
+
+/// A directory that was named, and is no store.
+pub(super) fn no_store(path: &Path) -> Error {
+    Error::environment(format!("there is no store in {}", path.display()))
+        .hint("check the path of `--root` for typing errors")
 }
 
 fn now() -> i64 {

@@ -21,6 +21,8 @@ mod raw;
 pub mod suggest;
 mod words;
 
+pub use instructions::unknown_trigger;
+
 #[cfg(test)]
 mod tests;
 

@@ -298,7 +298,7 @@ fn forward_signals(to: i32) {
     let action = SigAction::new(SigHandler::Handler(forward), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         // Where it cannot be set the later SIGKILL does the work.
-        let _kept = crate::sys::process::set_handler(signal, &action);
+        let _kept = crate::sys::signals::set_handler(signal, &action);
     }
 }
 
@@ -322,7 +322,7 @@ fn prepare(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Step {
         process::place_fd(fd, number).doing("placing the standard streams")?;
     }
     process::close_on_exec_from(3).doing("closing descriptors")?;
-    process::reset_signals();
+    crate::sys::signals::reset_signals();
     if spec.personality32 {
         process::become_32_bit().doing("changing the personality")?;
     }

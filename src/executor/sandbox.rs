@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a cancelled RUN has between SIGTERM and SIGKILL.
@@ -21,6 +21,8 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Cancel {
     signal: AtomicI32,
+    /// How many parts of a build look at this now.
+    heeded: AtomicUsize,
     reader: PipeReader,
     writer: Mutex<Option<PipeWriter>>,
 }
@@ -30,7 +32,26 @@ impl Cancel {
     pub fn new() -> Result<Self> {
         let (reader, writer) =
             std::io::pipe().or_error(ErrorKind::Environment, || "cannot make a pipe".to_owned())?;
-        Ok(Self { signal: AtomicI32::new(0), reader, writer: Mutex::new(Some(writer)) })
+        Ok(Self {
+            signal: AtomicI32::new(0),
+            heeded: AtomicUsize::new(0),
+            reader,
+            writer: Mutex::new(Some(writer)),
+        })
+    }
+
+    /// Says that the caller looks at this, and stops in order when it is cancelled, until the value is dropped.
+    pub fn heed(&self) -> Heeding<'_> {
+        self.heeded.fetch_add(1, Ordering::SeqCst);
+        Heeding(self)
+    }
+
+    /// What a signal does: cancels where somebody looks, else ends the process.
+    pub fn signalled(&self, signal: i32) {
+        if self.heeded.load(Ordering::SeqCst) == 0 {
+            crate::sys::signals::leave(signal);
+        }
+        self.cancel(signal);
     }
 
     /// Cancels: by this signal number, or with 0 because another part of the build failed.
@@ -67,6 +88,16 @@ impl Cancel {
     /// Fails once cancelled.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(self.error()) } else { Ok(()) }
+    }
+}
+
+/// Somebody looks at a [`Cancel`].
+#[derive(Debug)]
+pub struct Heeding<'a>(&'a Cancel);
+
+impl Drop for Heeding<'_> {
+    fn drop(&mut self) {
+        self.0.heeded.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::oci::{Platform, Reference, resolve};
 use crate::progress::Emitter;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What fetching needs.
 pub(super) struct Fetch<'a> {
@@ -24,15 +24,61 @@ pub(super) struct Fetch<'a> {
     pub(super) say: &'a dyn Fn(&str) -> Result<()>,
 }
 
+/// Archives in a package directory. What was not there before is removed with this value: git would call a tree dirty
+/// that has it, and the next build of the same package would get another tag.
+#[derive(Debug)]
+pub(super) struct Brought {
+    /// The directory or archive, when it was not there.
+    path: Option<PathBuf>,
+    /// Directories above it that were not there, the lowest first.
+    parents: Vec<PathBuf>,
+}
+
+impl Brought {
+    fn new(package: &Path, path: &Path) -> Self {
+        let is_new = |path: &Path| fs::symlink_metadata(path).is_err();
+        let above = path.ancestors().skip(1).take_while(|above| *above != package && is_new(above));
+        let parents = above.map(Path::to_owned).collect();
+        Self { path: is_new(path).then(|| path.to_owned()), parents }
+    }
+}
+
+impl Drop for Brought {
+    fn drop(&mut self) {
+        let Some(path) = &self.path else { return };
+        // What cannot be removed is seen by git, and said in the tag.
+        let _seen = match fs::symlink_metadata(path) {
+            Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+            _ => fs::remove_file(path),
+        };
+        let _part = fs::remove_file(part_of(path));
+        for above in &self.parents {
+            // Not when somebody put something else there.
+            let _kept = fs::remove_dir(above);
+        }
+    }
+}
+
+/// The name of an archive that is being written.
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}
+
 impl Fetch<'_> {
     /// Writes the archives of a package. As with docker the images are those of this machine's platform, whatever is
     /// built.
-    pub(super) fn all(&self, package: &Package, depends: &Depends) -> Result<()> {
+    pub(super) fn all(&self, package: &Package, depends: &Depends) -> Result<Brought> {
         let images = listed(package, depends)?;
+        let (DependTarget::Directory(path) | DependTarget::Archive(path)) = &depends.target;
+        let path = package.dir.join(path);
+        let brought = Brought::new(&package.dir, &path);
         match &depends.target {
-            DependTarget::Directory(dir) => self.each(&images, &package.dir.join(dir)),
-            DependTarget::Archive(file) => self.together(&images, &package.dir.join(file)),
+            DependTarget::Directory(_) => self.each(&images, &path)?,
+            DependTarget::Archive(_) => self.together(&images, &path)?,
         }
+        Ok(brought)
     }
 
     /// Each image in a file of its own; what the directory held goes away.
@@ -95,8 +141,7 @@ impl Fetch<'_> {
 
     fn write(&self, images: &[(Descriptor, Reference)], path: &Path) -> Result<()> {
         let what = || format!("cannot write {}", path.display());
-        let mut name = path.as_os_str().to_owned();
-        name.push(".part");
+        let name = part_of(path);
         let mut out = BufWriter::new(File::create(&name).or_error(ErrorKind::Environment, what)?);
         let all: Vec<SaveImage<'_>> = images
             .iter()

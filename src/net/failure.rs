@@ -2,7 +2,7 @@
 
 use super::url::Url;
 use crate::error::{Error, ErrorKind};
-use crate::oci::spec;
+use crate::oci::{Reference, spec};
 use serde::Deserialize;
 use std::{fmt, io};
 
@@ -63,6 +63,14 @@ impl NetError {
             .hint(
                 "leave `--offline` and NATIVEBUILD_OFFLINE out, or bring it here: docs/offline.md",
             );
+        Self::new(Trouble::Offline, error)
+    }
+
+    /// A push that was not begun, for the same reason.
+    pub(super) fn offline_push(target: &Reference) -> Self {
+        let error = Error::registry(format!("cannot push `{target}`"))
+            .cause("this is offline")
+            .hint("leave `--offline` and NATIVEBUILD_OFFLINE out, or write a file that can be carried to the registry: `image save`");
         Self::new(Trouble::Offline, error)
     }
 

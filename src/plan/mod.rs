@@ -38,6 +38,7 @@ pub use print::print_plan;
 
 use crate::dockerfile::ast::{ArgInstruction, Dockerfile, FromInstruction, InstructionKind};
 use crate::dockerfile::lint::Warning;
+use crate::dockerfile::unknown_trigger;
 use crate::error::{Error, Result};
 use crate::oci::platform::Platform;
 use crate::oci::spec::ImageConfig;
@@ -219,6 +220,7 @@ fn build_plan(inputs: &Inputs<'_>, graph: &Graph) -> Result<BuildPlan> {
     let mut states = vec![None; graph.nodes.len()];
     let mut stages = Vec::with_capacity(numbers.len());
     let mut warnings = unused_arguments(inputs, graph);
+    warnings.extend(unknown_triggers(inputs));
     let mut checks = Vec::new();
     for number in numbers {
         let built = stage::build(inputs, graph, &stage_index, number, &states)?;
@@ -279,6 +281,18 @@ fn from_text(from: &FromInstruction) -> String {
         text.push_str(&format!(" AS {}", name.text));
     }
     text
+}
+
+/// A misspelt trigger is stored as it is, and stops whoever builds on the image.
+fn unknown_triggers(inputs: &Inputs<'_>) -> impl Iterator<Item = PlanWarning> {
+    let instructions = inputs.dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+    instructions.filter_map(|instruction| match &instruction.kind {
+        InstructionKind::OnBuild(trigger) => Some(PlanWarning {
+            message: format!("ONBUILD stores an {}", unknown_trigger(trigger)?),
+            span: Some(trigger.span),
+        }),
+        _ => None,
+    })
 }
 
 /// Build arguments that no ARG of the file names; they have no effect, which is rarely what was meant.

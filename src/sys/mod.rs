@@ -16,6 +16,7 @@ pub mod probe;
 pub mod process;
 pub mod root;
 pub mod seccomp;
+pub mod signals;
 pub mod userns;
 
 use rustix::io::Errno;

@@ -8,7 +8,7 @@ use crate::net::{NetConfig, Registry, Wanted};
 use crate::oci::archive::{self, Expect, Import, Input, OciArchive, Select};
 use crate::oci::blobs::{Blobs, missing, reachable};
 use crate::oci::digest::VerifyingReader;
-use crate::oci::layout::{Layout, NamedImage};
+use crate::oci::layout::{Layout, NamedImage, listed};
 use crate::oci::spec::{self, Descriptor};
 use crate::oci::{Digest, Platform, Reference, resolve};
 use crate::progress::Emitter;
@@ -111,10 +111,8 @@ impl<'a> Access<'a> {
                 "the store is empty; `nativebuild image import NAME SOURCE` brings an image in",
             ));
         }
-        let known: Vec<String> =
-            names.iter().take(8).map(|image| format!("`{}`", image.name.familiar())).collect();
         Err(error
-            .hint(format!("the store has {}", known.join(", ")))
+            .hint(format!("the store has {}", listed(&names)))
             .hint("an image in a registry is written `docker://NAME`"))
     }
 

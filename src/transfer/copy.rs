@@ -4,6 +4,7 @@ pub use super::deliver::Delivered;
 use super::deliver::Parcel;
 use super::{Access, Choice, Location, convert, read, referrers};
 use crate::error::{Error, Result};
+use crate::oci::blobs::{self, Leaf};
 use crate::oci::layout::{Layout, Origin};
 use crate::oci::spec::Descriptor;
 use crate::oci::{Digest, Platform};
@@ -44,6 +45,9 @@ pub fn copy(
         _ => None,
     };
     let fetched = access.fetch(from, &choice, into)?;
+    if choice == Choice::Whole {
+        is_whole(&fetched.layout, &fetched.root, from)?;
+    }
     if options.all && !to.holds_indexes() {
         one_only(&fetched.layout, &fetched.root, to)?;
     }
@@ -92,6 +96,27 @@ fn choice(from: &Location, to: &Location, options: &CopyOptions) -> Result<Choic
     }
     let one = matches!(from, Location::Registry(_)) || !to.holds_indexes();
     Ok(if one && !options.all { Choice::Here } else { Choice::Whole })
+}
+
+/// Of an index the store may have one platform only: a part of it is not copied as if it were the whole.
+fn is_whole(layout: &Layout, root: &Descriptor, from: &Location) -> Result<()> {
+    let found = blobs::reachable(layout, root)?;
+    let name = |leaf: &Leaf| match &leaf.platform {
+        Some(platform) => format!("`{platform}`"),
+        None => leaf.descriptor.digest().to_string(),
+    };
+    let absent: Vec<String> = found.incomplete().map(name).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let there = found.leaves.iter().filter(|leaf| leaf.is_image && leaf.missing.is_empty());
+    let there: Vec<String> = there.map(name).collect();
+    let error = Error::image(format!("`{from}` is not here as a whole"))
+        .cause(format!("of its index {} is missing", absent.join(", ")));
+    Err(match there[..] {
+        [] => error,
+        _ => error.hint(format!("choose what is here with `--platform`: {}", there.join(", "))),
+    })
 }
 
 fn one_only(layout: &Layout, root: &Descriptor, to: &Location) -> Result<()> {

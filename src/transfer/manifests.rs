@@ -210,7 +210,12 @@ impl Listing {
 
 impl Listed {
     fn count(&self) -> String {
-        self.layers.as_ref().map_or_else(|| "not here".to_owned(), |all| all.len().to_string())
+        let kind = media::kind_of(self.descriptor.media_type().as_ref());
+        match &self.layers {
+            Some(all) => all.len().to_string(),
+            None if kind == Some(media::Document::Index) => "an index, which has none".to_owned(),
+            None => "not here".to_owned(),
+        }
     }
 
     fn v2(&self, n: usize, out: &mut String) {

@@ -1,6 +1,8 @@
 //! The thin path: a Dockerfile becomes an image, and the second time nothing runs.
 
-use crate::support::World;
+use crate::support::{Said, World, program};
+use std::path::Path;
+use std::process::Command;
 
 #[test]
 fn an_image_is_built_cached_and_valid() {
@@ -43,4 +45,41 @@ fn a_cached_build_does_not_believe_a_layer_that_was_written_to() {
     assert_eq!((again.cached(), again.done()), (1, 0), "{}", again.stderr);
     assert_eq!(again.ok(), digest);
     world.validate("app");
+}
+
+/// A cargo that has built already.
+const CARGO: &str = r#"#!/bin/sh
+target=
+while [ $# -gt 0 ]; do
+	[ "$1" = --target ] && target=$2/
+	shift
+done
+mkdir -p "$CARGO_TARGET_DIR/${target}release"
+cp "$BUILT" "$CARGO_TARGET_DIR/${target}release/nativebuild"
+"#;
+
+#[test]
+fn what_is_installed_has_manual_pages_and_completions() {
+    let world = World::new();
+    let cargo = world.path("cargo");
+    std::fs::write(&cargo, CARGO).unwrap();
+    std::fs::set_permissions(&cargo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut install = Command::new("sh");
+    install.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/install"));
+    // Without rustup, which would ask the network for a target.
+    install.env_clear().env("PATH", "/usr/bin:/bin").env("BUILT", program());
+    install.env("CARGO", cargo).env("CARGO_TARGET_DIR", world.path("target"));
+    install.env("DESTDIR", world.path("out")).env("PREFIX", "/usr");
+    Said::of(install.output().unwrap()).ok();
+    let read =
+        |name: &str| std::fs::read_to_string(world.path("out/usr/share").join(name)).unwrap();
+    for (shell, name) in [
+        ("bash", "bash-completion/completions/nativebuild"),
+        ("zsh", "zsh/site-functions/_nativebuild"),
+        ("fish", "fish/vendor_completions.d/nativebuild.fish"),
+    ] {
+        assert_eq!(read(name), world.run(["completion", shell]).ok(), "{shell}");
+    }
+    assert_eq!(read("man/man1/nativebuild-build.1"), world.run(["man", "build"]).ok());
+    assert!(world.path("out/usr/bin/nativebuild").is_file());
 }

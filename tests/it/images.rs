@@ -104,6 +104,107 @@ fn names_are_listed_and_removed() {
     );
 }
 
+/// An archive with several names for one image gave all of them, whichever was asked for.
+#[test]
+fn one_name_of_an_archive_is_loaded_alone() {
+    let world = World::new().with_base();
+    world.run(["image", "tag", "base", "x.example/b:1"]).ok();
+    world.run(["image", "copy", "base", "oci:both:docker.io/library/base:latest"]).ok();
+    world.run(["image", "copy", "base", "oci:both:x.example/b:1"]).ok();
+    world.run(["image", "rm", "base", "x.example/b:1"]).ok();
+    let digest = world.run(["image", "load", "both:x.example/b:1"]).ok();
+    assert!(digest.ends_with(" x.example/b:1\n"), "{digest}");
+    assert_eq!(world.run(["image", "ls"]).ok().lines().count(), 2);
+    let by_digest = format!("both:{}", digest.split(' ').next().unwrap());
+    assert_eq!(world.run(["image", "load", &by_digest]).ok().lines().count(), 2);
+    world.run(["image", "copy", "base", "oci:bare:1"]).ok();
+    let said = world.run(["image", "load", "bare"]).failed(2);
+    let help = "help: `image import NAME SOURCE` gives it one; so does `image copy`, from `oci:`, `oci-archive:` or `docker-archive:`\n";
+    assert!(said.ends_with(help), "{said}");
+}
+
+#[test]
+fn many_names_are_counted() {
+    let world = World::new().with_base();
+    for n in 1..=9 {
+        world.run(["image", "tag", "base", &format!("a:{n}")]).ok();
+    }
+    let said = world.run(["image", "digest", "none"]).failed(1);
+    let names: Vec<String> = (1..=8).map(|n| format!("`a:{n}`")).collect();
+    let help =
+        format!("help: the store has {} and 2 more: `nativebuild image ls`\n", names.join(", "));
+    assert!(said.contains(&help), "{said}");
+}
+
+/// A look at a registry made a store, and a wrong `--root` looked like an empty one.
+#[test]
+fn who_only_looks_makes_no_store() {
+    for world in World::each() {
+        let world = world.with_base();
+        world.run(["image", "copy", "base", "oci:out/l:1"]).ok();
+        let digest = world.run(["image", "digest", "base"]).ok();
+        let elsewhere = |args: &[&str], root: bool| {
+            let mut command = world.command(crate::support::program());
+            command.arg("image").args(args).env("NATIVEBUILD_ROOT", world.path("none"));
+            if root {
+                command.args(["--root", "none"]);
+            }
+            Said::of(command.output().unwrap())
+        };
+        assert_eq!(elsewhere(&["ls"], false).ok(), "NAME  DIGEST  ORIGIN  PLATFORMS\n");
+        assert!(elsewhere(&["du"], false).ok().ends_with("total                    0\n"));
+        let empty = "error: image `app:latest` is not in the store\n\
+                     help: the store is empty; `nativebuild image import NAME SOURCE` brings an image in\n";
+        for args in [
+            &["inspect", "app"][..],
+            &["rm", "app"],
+            &["save", "app", "-o", "x"],
+            &["validate", "app"],
+        ] {
+            assert_eq!(elsewhere(args, false).failed(1), empty, "{args:?}");
+            let said = elsewhere(args, true).failed(3);
+            let wrong = format!(
+                "error: there is no store in {}\nhelp: check the path of `--root` for typing errors\n",
+                world.path("none").display()
+            );
+            assert_eq!(said, wrong, "{args:?}");
+        }
+        assert_eq!(elsewhere(&["digest", "oci:out/l:1"], true).ok(), digest);
+        assert_eq!(elsewhere(&["validate", "out/l"], true).ok(), "valid\n");
+        if peer("docker-registry") {
+            let registry = Registry::start(&world);
+            let image = format!("docker://{}/a:1", registry.address);
+            world.run(["image", "copy", "base", &image]).ok();
+            assert_eq!(elsewhere(&["digest", &image], true).ok(), digest);
+            assert!(elsewhere(&["inspect", &image], true).ok().contains(digest.trim()));
+            let repository = image.strip_suffix(":1").unwrap();
+            assert_eq!(elsewhere(&["ls-tags", repository], true).ok(), "1\n");
+            let said = elsewhere(&["ls-tags", &image], true).failed(2);
+            let wanted = format!(
+                "error: `{image}` is one image, and tags are those of a repository\nhelp: write `{repository}`\n"
+            );
+            assert_eq!(said, wanted);
+        }
+        assert!(!world.path("none").exists());
+    }
+}
+
+#[test]
+fn a_store_of_somebody_else_is_no_dead_end() {
+    let (Some(root), Some(user)) = (World::root(), World::user()) else { return };
+    let root = root.with_base();
+    fs::set_permissions(root.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let store = root.store();
+    let said = user.run(["image", "ls", "--root", store.to_str().unwrap()]).failed(3);
+    let wanted = format!(
+        "error: cannot use the store {}\n cause: permission denied\n\
+         help: choose another directory with `--root` or NATIVEBUILD_ROOT\n",
+        store.display()
+    );
+    assert_eq!(said, wanted);
+}
+
 #[test]
 fn platforms_are_merged_into_an_index_that_travels_whole() {
     let world = World::new().with_base();

@@ -65,10 +65,35 @@ fn images_that_a_package_depends_on_lie_in_its_context() {
         let (names, manifest) = archive(&world.context().join("dep/images").join(file));
         assert_eq!(names.len(), 1 + 1 + manifest[0]["Layers"].as_array().unwrap().len());
 
+        world.file("dep/image.tar", "is replaced");
         world.file("dep/build.yml", yml("target: image.tar"));
         pkg(&world, &["pkg", "build", "dep"]).ok();
         let (_, together) = archive(&world.context().join("dep/image.tar"));
         assert_eq!(together[0]["Layers"], manifest[0]["Layers"]);
+
+        // What was not there goes again, or git would call the tree dirty: the next build had another tag.
+        let dockerfile = |more: &str| format!("FROM scratch\nCOPY deep/in /in/\n{more}");
+        world.file("clean/Dockerfile", dockerfile(""));
+        world.file(
+            "clean/build.yml",
+            yml("target-dir: deep/in").replace("image: dep", "image: clean"),
+        );
+        commit(&world, &[]);
+        let build = || pkg(&world, &["pkg", "build", "--force", "clean"]).ok();
+        let digests = || {
+            let all = pkg(&world, &["cache", "ls"]).ok();
+            let own = all.lines().filter(|line| line.contains("/clean:")).map(str::to_owned);
+            own.collect::<Vec<_>>()
+        };
+        assert!(build().contains(&format!("Adding \"foo@{digest}.tar\" as dependency\n")));
+        let (first, dir) = (digests(), world.context().join("clean"));
+        assert!(!dir.join("deep").exists() && dir.join("Dockerfile").exists());
+        build();
+        assert_eq!(digests(), first);
+        assert!(first.len() == 2 && !first.concat().contains("dirty"), "{first:?}");
+        world.file("clean/Dockerfile", dockerfile("COPY none /\n"));
+        pkg(&world, &["pkg", "build", "clean"]).failed(1);
+        assert!(!dir.join("deep").exists());
     }
 }
 

@@ -181,6 +181,11 @@ fn what_is_not_committed_is_not_pushed() {
                 "error: build complete, refusing to push dirty package"
             ]
         );
+        let args = ["pkg", "push", "--nobuild", "--org", &org, "pkg/foo"];
+        assert_eq!(
+            pkg(&world, &args).failed(1),
+            "error: refusing to push dirty package\nhelp: commit the changes, then push again\n"
+        );
     }
 }
 

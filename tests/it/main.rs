@@ -30,6 +30,7 @@ mod handlers;
 mod hostile;
 mod images;
 mod index;
+mod interrupted;
 mod links;
 mod linuxkit;
 mod linuxkit_images;

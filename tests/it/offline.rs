@@ -265,6 +265,12 @@ fn offline_says_what_is_missing_and_how_to_bring_it() {
             "{said}"
         );
         assert!(said.contains("this is offline: `image load` or `image import` brings it in"));
+        let said = build("FROM base\n", &["--push", "-t", "x.example/y"]).failed(3);
+        let push = "error: cannot push `x.example/y:latest`\n cause: this is offline\n\
+                    help: leave `--offline` and NATIVEBUILD_OFFLINE out, or write a file that can be carried to the registry: `image save`\n";
+        assert!(said.ends_with(push), "{said}");
+        let copy = ["--offline", "image", "copy", "base", "docker://x.example/y"];
+        assert_eq!(world.run(copy).failed(3), push);
         let add = format!("FROM scratch\nADD {url} /f\n");
         let said = build(&add, &[]).failed(3);
         assert!(

@@ -1,5 +1,6 @@
 //! `nativebuild image` over everything that is no registry: every kind of place to every other, against skopeo and umoci.
 
+use crate::support::registry::Registry;
 use crate::support::{World, base, peer};
 use std::fs;
 use std::path::Path;
@@ -138,6 +139,90 @@ fn a_form_of_one_image_takes_one_and_says_what_it_cannot() {
         "error: the image is not made for `linux/ppc64le`\n\
          help: there are: linux/amd64, linux/arm64, linux/s390x\n"
     );
+}
+
+#[test]
+fn what_a_docker_archive_cannot_keep_is_not_dropped_silently() {
+    let world = world();
+    let archive = at(&world, "docker-archive", "a.tar");
+    for (args, flag, why) in [
+        (&["--compression", "gzip"][..], "--compression", "its layers are unpacked"),
+        (&["--compression", "zstd"], "--compression", "its layers are unpacked"),
+        (&["--type", "oci"], "--type oci", "it has no media types"),
+    ] {
+        let said = world.run([&["image", "convert", "app:amd64", &archive], args].concat());
+        let wanted = format!(
+            "error: `{flag}` has no effect in `{archive}`: {why}\nhelp: use `oci-archive:`, or leave `{flag}` out\n"
+        );
+        assert_eq!(said.failed(2), wanted);
+    }
+    image(&world, &["convert", "app:amd64", &archive, "--compression", "none"]);
+    let config = image(&world, &["inspect", "--config", "app:amd64"]);
+    assert_eq!(image(&world, &["inspect", "--config", "--raw", "app:amd64"]), config);
+}
+
+/// Testers copied what a pull of one platform had left: a layout got an index with holes.
+#[test]
+fn a_part_of_an_index_is_not_copied_as_the_whole() {
+    if !peer("docker-registry") {
+        return;
+    }
+    let world = world();
+    let registry = Registry::start(&world);
+    let there = format!("{}/app:all", registry.address);
+    image(&world, &["copy", "app:all", &format!("docker://{there}")]);
+    world.file("Dockerfile", format!("FROM {there}\n"));
+    let context = world.context();
+    world.run(["build", "-q", "--root", "second", context.to_str().unwrap()]).ok();
+    let host = nativebuild::oci::Platform::host().to_string();
+    let gone: Vec<String> =
+        PLATFORMS.iter().filter(|one| **one != host).map(|one| format!("`{one}`")).collect();
+    let wanted = format!(
+        "error: `{there}` is not here as a whole\n cause: of its index {} is missing\n\
+         help: choose what is here with `--platform`: `{host}`\n",
+        gone.join(", ")
+    );
+    let targets = [
+        format!("docker://{}/new:1", registry.address),
+        at(&world, "oci", "part"),
+        at(&world, "oci-archive", "part.tar"),
+        at(&world, "dir", "part.dir"),
+    ];
+    for target in &targets {
+        let args = ["image", "copy", "--root", "second", &there, target];
+        assert_eq!(world.run(args).failed(1), wanted, "{target}");
+        let convert =
+            ["image", "convert", "--root", "second", "--compression", "zstd", &there, target];
+        assert_eq!(world.run(convert).failed(1), wanted, "{target}");
+    }
+    assert_eq!(fs::read_dir(world.path("out")).unwrap().count(), 0);
+    for target in &targets {
+        let args = ["image", "copy", "--root", "second", "--platform", &host, &there, target];
+        world.run(args).ok();
+        assert_eq!(image(&world, &["validate", target]), "valid\n", "{target}");
+    }
+}
+
+#[test]
+fn an_index_in_an_index_is_shown_as_one() {
+    let world = world();
+    let (digest, size) = (
+        image(&world, &["digest", "app:all"]),
+        image(&world, &["inspect", "--raw", "app:all"]).len(),
+    );
+    let outer = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"{}","size":{size}}}]}}"#,
+        digest.trim()
+    );
+    let layout = nativebuild::oci::layout::Layout::open(world.store().join("images")).unwrap();
+    let outer =
+        layout.put_document("application/vnd.oci.image.index.v1+json", outer.as_bytes()).unwrap();
+    let name = nativebuild::oci::Reference::parse("outer:1").unwrap();
+    layout.set_name(&name, &outer, nativebuild::oci::layout::Origin::Imported).unwrap();
+    for layout in ["v1", "v2"] {
+        let shown = image(&world, &["manifest", "inspect", "--layout", layout, "outer:1"]);
+        assert!(shown.contains("# Layers: an index, which has none\n"), "{shown}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::usage::Time;
 use crate::layers::snapshot::random_id;
+use crate::sys::signals::Doomed;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 pub struct Lease {
     path: PathBuf,
     _lock: File,
+    _doomed: Option<Doomed>,
 }
 
 impl Lease {
@@ -26,9 +28,10 @@ impl Lease {
         // Nobody mistakes the file for that of a dead process before it is locked.
         gate.lock_shared()?;
         let path = store.join("locks/use").join(random_id());
+        let doomed = Doomed::new(&path);
         let lock = File::options().create_new(true).append(true).open(&path)?;
         lock.lock()?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, _lock: lock, _doomed: doomed })
     }
 
     /// When the oldest of the other processes began; `None` when there are none. Files of dead ones are removed. The gate

@@ -179,7 +179,7 @@ pub struct InspectArgs {
     /// Print the manifest or index as it is
     #[arg(long, conflicts_with_all = ["json", "format"])]
     pub raw: bool,
-    /// Print the config as it is
+    /// Print the config as it is; `--raw` may stand beside it
     #[arg(long, conflicts_with_all = ["json", "format"])]
     pub config: bool,
     /// Print JSON with manifest and config

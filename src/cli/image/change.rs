@@ -57,6 +57,7 @@ pub(super) fn convert(access: &Access<'_>, args: &ConvertArgs) -> Result<()> {
         return Err(Error::usage("nothing is to be converted")
             .hint("say what: `--compression`, `--type`; `image copy` copies without a change"));
     }
+    check_target(args)?;
     let options = CopyOptions {
         platform: platform(args.platform.as_deref())?,
         all: args.all,
@@ -64,6 +65,23 @@ pub(super) fn convert(access: &Access<'_>, args: &ConvertArgs) -> Result<()> {
         ..CopyOptions::default()
     };
     deliver(access, &args.source, &args.target, &options)
+}
+
+/// A docker-archive keeps neither packing nor media types.
+fn check_target(args: &ConvertArgs) -> Result<()> {
+    let target = location(&args.target)?;
+    if target.holds_indexes() {
+        return Ok(());
+    }
+    let refused = match (args.compression, args.types) {
+        (Some(CompressionName::Gzip | CompressionName::Zstd), _) => {
+            ("--compression", "its layers are unpacked")
+        }
+        (_, Some(TypeName::Oci)) => ("--type oci", "it has no media types"),
+        _ => return Ok(()),
+    };
+    Err(Error::usage(format!("`{}` has no effect in `{target}`: {}", refused.0, refused.1))
+        .hint(format!("use `oci-archive:`, or leave `{}` out", refused.0)))
 }
 
 fn types(name: TypeName) -> Types {

@@ -5,6 +5,7 @@
 pub mod args;
 mod change;
 mod export;
+mod need;
 mod show;
 mod store;
 mod template;
@@ -21,28 +22,30 @@ use crate::progress::Emitter;
 use crate::transfer::copy::Delivered;
 use crate::transfer::{Access, Location};
 use args::{ImageArgs, ImageCommand, ManifestArgs, ManifestCommand, PlaceArgs};
+use need::Need;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> Result<()> {
-    let store = open(&args.place, environment)?;
-    let access = access(&store, &args.place, environment, style)?;
+    let opened = need::open(Need::of(&args.command), &args.place, environment)?;
+    let store = &opened.store;
+    let access = access(store, &args.place, environment, style)?;
     match args.command {
         ImageCommand::Import { name, source, platform, add } => {
-            store::import(&store, &name, &source, platform.as_deref(), add)
+            store::import(store, &name, &source, platform.as_deref(), add)
         }
-        ImageCommand::Load { source, all } => match prefetch::load(&store, &source, style)? {
+        ImageCommand::Load { source, all } => match prefetch::load(store, &source, style)? {
             Some(()) => Ok(()),
-            None => store::load(&store, &source, all),
+            None => store::load(store, &source, all),
         },
         ImageCommand::Prefetch(prefetch) => {
-            prefetch::run(&prefetch, &args.place.net, (&store, environment), style)
+            prefetch::run(&prefetch, &args.place.net, (store, environment), style)
         }
-        ImageCommand::Du(args) => du::run(args, &store, environment),
-        ImageCommand::Ls { json } => store::list(&store, json),
+        ImageCommand::Du(args) => du::run(args, store, environment),
+        ImageCommand::Ls { json } => store::list(store, json),
         ImageCommand::Save { name, output, format, platform } => {
             let image = access.stored(&reference(&name)?)?;
-            store::save(&store, &image, &output, format, platform.as_deref())
+            store::save(store, &image, &output, format, platform.as_deref())
         }
         ImageCommand::Inspect(args) => show::inspect(&access, &args),
         ImageCommand::Digest { image, size } => show::digest(&access, &image, size),
@@ -55,7 +58,7 @@ pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> R
         ImageCommand::Referrers { image, artifact_type, json } => {
             show::referrers(&access, &image, artifact_type.as_deref(), json)
         }
-        ImageCommand::Export(args) => export::export(&store, &access, &args, environment),
+        ImageCommand::Export(args) => export::export(store, &access, &args, environment),
         ImageCommand::Diff { a, b, platform, json } => {
             show::diff(&access, &a, &b, platform.as_deref(), json)
         }
@@ -70,19 +73,16 @@ pub(super) fn run_manifest(
     environment: &Environment,
     style: Style,
 ) -> Result<()> {
-    let store = open(&args.place, environment)?;
-    let access = access(&store, &args.place, environment, style)?;
     let ManifestCommand::Inspect(mut list) = args.command;
+    let need = Need::of_image(&list.image).min(Need::Room);
+    let opened = need::open(need, &args.place, environment)?;
+    let access = access(&opened.store, &args.place, environment, style)?;
     // manifest-tool has no store: a name that is not in ours is one of a registry.
     let place = location(&list.image)?;
     if matches!(place, Location::Store(_)) && !access.exists(&place)? {
         list.image.insert_str(0, "docker://");
     }
     show::list(&access, &list)
-}
-
-fn open(place: &PlaceArgs, environment: &Environment) -> Result<Arc<Store>> {
-    Ok(Arc::new(Store::open(&environment.store(place.root.as_ref())?)?))
 }
 
 fn access<'a>(

@@ -75,7 +75,15 @@ pub(super) fn digest(access: &Access<'_>, image: &str, size: bool) -> Result<()>
 }
 
 pub(super) fn tags(access: &Access<'_>, repository: &str) -> Result<()> {
-    let tags = change::tags(access, &location(repository)?)?;
+    let location = location(repository)?;
+    // A colon before the last slash is that of a port.
+    let last = repository.rfind('/').map_or(0, |slash| slash + 1);
+    if let (Some(at), Some(_)) = (repository[last..].find([':', '@']), location.reference()) {
+        let text = "is one image, and tags are those of a repository";
+        return Err(Error::usage(format!("`{repository}` {text}"))
+            .hint(format!("write `{}`", &repository[..last + at])));
+    }
+    let tags = change::tags(access, &location)?;
     let mut text = tags.join("\n");
     if !text.is_empty() {
         text.push('\n');

@@ -20,7 +20,7 @@ use crate::progress::Emitter;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(in crate::cli) fn run(args: CacheArgs, environment: &Environment, style: Style) -> Result<()> {
+pub(super) fn run(args: CacheArgs, environment: &Environment, style: Style) -> Result<()> {
     let cache = PkgCache::open_or_create(environment.linuxkit_cache(args.cache.as_ref())?)?;
     let remote = || remote(&args, &cache, environment, style);
     match &args.command {

@@ -20,21 +20,39 @@ use crate::linuxkit::pipeline::{BuildOptions, Builder};
 use crate::linuxkit::platforms;
 use crate::net::{Mirror, NetConfig};
 use crate::progress::Emitter;
-use args::{BuilderCommand, NetArgs, PkgArgs, PkgBuildArgs, PkgCommand, PkgCommon, Timestamps};
+use args::{
+    BuilderCommand, CacheArgs, NetArgs, PkgArgs, PkgBuildArgs, PkgCommand, PkgCommon, Timestamps,
+};
 use clap::Parser;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(super) use cache::run as run_cache;
-
 pub(super) fn run(args: PkgArgs, environment: &Environment, style: Style) -> Result<()> {
     let PkgArgs { command, common } = args;
-    // Scripts know two exit codes of `linuxkit pkg`.
-    dispatch(command, &common, environment, style).map_err(|error| match error.kind() {
+    dispatch(command, &common, environment, style).map_err(as_linuxkit)
+}
+
+pub(super) fn run_cache(args: CacheArgs, environment: &Environment, style: Style) -> Result<()> {
+    cache::run(args, environment, style).map_err(as_linuxkit)
+}
+
+/// Scripts know two exit codes of `linuxkit`.
+fn as_linuxkit(error: Error) -> Error {
+    match error.kind() {
         ErrorKind::Environment | ErrorKind::Registry => error.with_kind(ErrorKind::Package),
         _ => error,
-    })
+    }
+}
+
+/// True when errors are told as JSON too.
+pub(super) fn tells_json(args: &PkgArgs) -> bool {
+    match &args.command {
+        PkgCommand::Build(build) | PkgCommand::Push(build) => {
+            !args.common.quiet && build.progress == Progress::Json
+        }
+        _ => false,
+    }
 }
 
 fn dispatch(

@@ -108,6 +108,17 @@ fn unknown(node: &Node<'_>) -> Error {
     }
 }
 
+/// What a stored trigger would say where it runs, when its first word is no instruction.
+pub fn unknown_trigger(trigger: &OnBuildInstruction) -> Option<String> {
+    let word = trigger.text.split(words::is_blank).next().unwrap_or_default();
+    if KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word)) {
+        return None;
+    }
+    let near = suggest::nearest(word, &KEYWORDS);
+    let near = near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+    Some(format!("unknown instruction: {}{near}", shortened(word)))
+}
+
 /// Hostile words stay short in messages.
 fn shortened(word: &str) -> String {
     match word.char_indices().nth(60) {

@@ -210,7 +210,8 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         if package.tag.dirty {
-            let what = "build complete, refusing to push dirty package";
+            let built = if push.nobuild || push.manifest_only { "" } else { "build complete, " };
+            let what = format!("{built}refusing to push dirty package");
             return Err(Error::package(what).hint("commit the changes, then push again"));
         }
         let name = package.tag.canonical();
@@ -278,9 +279,9 @@ impl<'a> Builder<'a> {
     }
 
     fn build_missing(&mut self, package: &Package, missing: &[Platform]) -> Result<BuildOutcome> {
-        if let Some(depends) = &package.yml.depends {
-            self.fetch(self.locks(package)?.as_ref()).all(package, depends)?;
-        }
+        let fetch = |depends| self.fetch(self.locks(package)?.as_ref()).all(package, depends);
+        // Here until the build ends, however it does.
+        let _brought = package.yml.depends.as_ref().map(fetch).transpose()?;
         let (request, _context) = self.request(package, missing)?;
         self.session.build(&request, &self.store, &self.emitter)
     }

@@ -84,6 +84,13 @@ impl Homes {
 }
 
 impl Registry {
+    pub(super) fn is_online(&self, targets: &[Reference]) -> NetResult<()> {
+        match targets {
+            [target, ..] if self.http.is_offline() => Err(NetError::offline_push(target)),
+            _ => Ok(()),
+        }
+    }
+
     /// Uploads everything below `root` and gives it its names, in their order. Names of the same repository share
     /// their blobs. Fails at the first thing that cannot be sent; no name is given then that was not given before.
     pub fn push(
@@ -94,6 +101,7 @@ impl Registry {
         emitter: &Emitter,
     ) -> NetResult<Vec<Pushed>> {
         self.may_push()?;
+        self.is_online(targets)?;
         self.tell(emitter);
         let plan = Plan::of(source, root)?;
         let mut pushed = Vec::new();

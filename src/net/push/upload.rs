@@ -36,6 +36,7 @@ impl Registry {
     /// Fails where nothing may be pushed to the repository of `target`: by opening an upload and giving it up.
     pub fn check_push(&self, target: &Reference) -> NetResult<()> {
         self.may_push()?;
+        self.is_online(std::slice::from_ref(target))?;
         let blob = Blob { digest: Digest::of(b""), size: 0 };
         let checked = match Session::open(self, target, &blob, None) {
             Ok(Opened::Session(session)) => {

@@ -119,6 +119,15 @@ pub struct ImportedImage {
     pub incomplete: Vec<Platform>,
 }
 
+impl ImportedImage {
+    /// Who asks for one name gets that one; a digest or a number means the image with all its names.
+    fn keep_name(&mut self, wanted: &str) {
+        if self.names.iter().any(|name| name_matches(name, wanted)) {
+            self.names.retain(|name| name_matches(name, wanted));
+        }
+    }
+}
+
 impl Imported {
     /// Stores the images under `wanted` (one image only) or under their own names; gives the names.
     pub fn set_names(
@@ -144,7 +153,7 @@ impl Imported {
                             "the source gives no name to {}",
                             image.descriptor.digest()
                         ))
-                        .hint("say which name it shall have"));
+                        .hint("`image import NAME SOURCE` gives it one; so does `image copy`, from `oci:`, `oci-archive:` or `docker-archive:`"));
                     }
                     names.extend(image.names.iter().map(|name| (name, &image.descriptor)));
                 }
@@ -163,7 +172,7 @@ pub fn import(request: Import<'_>, layout: &Layout) -> Result<Imported> {
     let inner = || -> Result<Imported> {
         let container = Container::open(request.input, request.tmp)?;
         let form = if request.expect == Expect::RootFs { None } else { container.form()? };
-        let images = match (form, request.expect) {
+        let mut images = match (form, request.expect) {
             (Some(Form::Oci), Expect::Docker) if !container.has("manifest.json") => {
                 return Err(Error::image("it is an OCI layout, not a docker-archive"));
             }
@@ -187,6 +196,11 @@ pub fn import(request: Import<'_>, layout: &Layout) -> Result<Imported> {
                 .hint("the tar of a root file system is made an image by `image import`"));
             }
         };
+        if let Select::Named(wanted) = &request.select {
+            for image in &mut images {
+                image.keep_name(wanted);
+            }
+        }
         Ok(Imported { images })
     };
     inner().map_err(|error| error.wrap(format!("cannot read an image from {shown}")))

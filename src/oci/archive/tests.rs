@@ -351,7 +351,8 @@ fn names_are_set_only_when_asked() {
     let nameless = saved(&layout, &descriptor, &[], SaveFormat::DockerArchive).unwrap();
     let imported = import_bytes(&nameless, &layout).unwrap();
     let error = imported.set_names(&layout, None, Origin::Imported).unwrap_err();
-    assert_eq!(error.hints(), ["say which name it shall have"]);
+    let hint = "`image import NAME SOURCE` gives it one; so does `image copy`, from `oci:`, `oci-archive:` or `docker-archive:`";
+    assert_eq!(error.hints(), [hint]);
 }
 
 #[test]

@@ -94,6 +94,17 @@ pub struct NamedImage {
     pub origin: Origin,
 }
 
+/// The first names for a message, and how many there are besides.
+pub fn listed(images: &[NamedImage]) -> String {
+    const SHOWN: usize = 8;
+    let names = images.iter().take(SHOWN).map(|image| format!("`{}`", image.name.familiar()));
+    let names = names.collect::<Vec<_>>().join(", ");
+    match images.len().checked_sub(SHOWN) {
+        None | Some(0) => names,
+        Some(more) => format!("{names} and {more} more: `nativebuild image ls`"),
+    }
+}
+
 /// The file as it is, entries unparsed.
 #[derive(Debug, Serialize, Deserialize)]
 struct IndexFile {

@@ -9,7 +9,7 @@ mod lock;
 mod partial;
 mod transfer;
 
-pub use index::{IndexEntry, LockedIndex, NamedImage, Origin};
+pub use index::{IndexEntry, LockedIndex, NamedImage, Origin, listed};
 pub use lock::{FileLock, LockKind};
 pub use transfer::Check;
 

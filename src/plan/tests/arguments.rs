@@ -53,6 +53,21 @@ fn undeclared_build_arguments_warn_and_change_nothing() {
     assert_eq!(print_plan(&quiet), print_plan(&plain));
 }
 
+/// It is stored as BuildKit stores it, and who builds on the image gets the error.
+#[test]
+fn a_misspelt_trigger_warns_and_is_stored() {
+    let plan = planned("FROM b\nONBUILD rnu x\nONBUILD run y\nONBUILD what\n");
+    let warning = |message: &str, start: usize, end: usize| PlanWarning {
+        message: format!("ONBUILD stores an unknown instruction: {message}"),
+        span: Some((start..end).into()),
+    };
+    assert_eq!(
+        plan.warnings,
+        [warning("rnu, did you mean `RUN`?", 15, 20), warning("what", 43, 47)]
+    );
+    assert_eq!(target(&plan).config.config.on_build, ["rnu x", "run y", "what"]);
+}
+
 #[test]
 fn an_argument_without_value_is_no_variable_but_an_empty_one_is() {
     let plan = planned("FROM b\nARG X\nARG Y=\nRUN x\n");
