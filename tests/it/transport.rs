@@ -1,17 +1,15 @@
-//! The way to a registry: certificates, registries.conf, proxies and `doctor registry`, against Debian's docker-registry.
+//! The way to a registry: certificates, registries.conf and proxies, against Debian's docker-registry.
 
 use crate::support::certificates::{Authority, NOW, Pair};
+use crate::support::proxy::ConnectProxy;
 use crate::support::registry::Registry;
 use crate::support::{Said, World, peer, program};
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
-const HERE: &str = "DNS:localhost,IP:127.0.0.1";
+pub const HERE: &str = "DNS:localhost,IP:127.0.0.1";
 
-fn worlds() -> Vec<World> {
+pub fn worlds() -> Vec<World> {
     if !["openssl", "docker-registry"].into_iter().all(peer) {
         return Vec::new();
     }
@@ -19,7 +17,7 @@ fn worlds() -> Vec<World> {
 }
 
 /// Puts a small image into a registry; gives its digest.
-fn fill(world: &World, name: &str, flags: &[&str]) -> String {
+pub fn fill(world: &World, name: &str, flags: &[&str]) -> String {
     let args = [&["--push", "-t", name], flags].concat();
     let said = world.build("FROM scratch\nCOPY Dockerfile /d\n", &args).ok();
     said.lines().next().unwrap().to_owned()
@@ -55,13 +53,13 @@ fn told(said: Said, registry: &Registry) -> String {
 }
 
 /// A directory for the registry below one with directories for hosts.
-fn host_dir(world: &World, below: &str, registry: &Registry) -> std::path::PathBuf {
+pub fn host_dir(world: &World, below: &str, registry: &Registry) -> std::path::PathBuf {
     let dir = world.path(&format!("{below}/{}", registry.address));
     fs::create_dir_all(&dir).unwrap();
     dir
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::copy(from, to).unwrap();
 }
 
@@ -309,65 +307,6 @@ fn registries_conf_says_where_a_name_leads() {
     }
 }
 
-/// A proxy that knows CONNECT and nothing else, and wants a name and a password.
-struct ConnectProxy {
-    address: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl ConnectProxy {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let log = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let log = Arc::clone(&log);
-                std::thread::spawn(move || Self::serve(client, &log));
-            }
-        });
-        Self { address, asked }
-    }
-
-    fn serve(client: TcpStream, log: &Mutex<Vec<String>>) -> io::Result<()> {
-        let mut reader = BufReader::new(client.try_clone()?);
-        let (mut head, mut authorized) = (String::new(), false);
-        reader.read_line(&mut head)?;
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            // me:secret
-            authorized |=
-                line.trim().eq_ignore_ascii_case("proxy-authorization: basic bWU6c2VjcmV0");
-            if line.trim().is_empty() {
-                break;
-            }
-        }
-        log.lock().unwrap().push(head.trim().to_owned());
-        let mut client = client;
-        let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next());
-        let Some(target) = target.filter(|_| authorized) else {
-            return client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
-        };
-        let mut server = TcpStream::connect(target)?;
-        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
-        let (mut back, mut to_client) = (server.try_clone()?, client.try_clone()?);
-        std::thread::spawn(move || {
-            let _closed = io::copy(&mut back, &mut to_client);
-            let _closed = to_client.shutdown(Shutdown::Both);
-        });
-        io::copy(&mut reader, &mut server)?;
-        server.shutdown(Shutdown::Both)
-    }
-
-    fn take(&self) -> Vec<String> {
-        let mut asked = std::mem::take(&mut *self.asked.lock().unwrap());
-        asked.dedup();
-        asked
-    }
-}
-
 #[test]
 fn a_proxy_is_used_unless_the_host_is_excepted() {
     for world in worlds() {
@@ -401,110 +340,6 @@ fn a_proxy_is_used_unless_the_host_is_excepted() {
         }
         let said = pull_with(&world, &name, &flags, &[("HTTPS_PROXY", "socks5://127.0.0.1:1")]);
         assert!(said.failed(3).contains("cannot be reached"));
-    }
-}
-
-/// `doctor registry` with what differs from run to run replaced.
-fn doctor(world: &World, registry: &Registry, args: &[&str]) -> Said {
-    let mut command = world.command(program());
-    command.args(["doctor", "registry"]).args(args);
-    let mut said = Said::of(command.output().unwrap());
-    let dir = world.path("");
-    let dir = dir.to_str().unwrap().trim_end_matches('/').to_owned();
-    for text in [&mut said.stdout, &mut said.stderr] {
-        let clean = text.replace(&dir, "DIR").replace(&registry.address, "HOST");
-        // Settings of the machine that the test runs on.
-        let lines = clean.lines().filter(|line| {
-            let theirs = ["settings   /etc", "note       /etc"];
-            !theirs.iter().any(|start| line.starts_with(start)) && !line.contains(" aliases for ")
-        });
-        *text = lines.fold(String::new(), |text, line| text + line + "\n");
-    }
-    said
-}
-
-#[test]
-fn doctor_shows_the_way_to_a_registry() {
-    for world in worlds() {
-        let authority = Authority::new(&world, "authority");
-        let registry = Registry::secure(&world, "registry", &authority.issue("s", HERE, NOW), "");
-        let host = registry.address.clone();
-        let dir = host_dir(&world, ".config/containers/certs.d", &registry);
-        copy(&authority.certificate(), &dir.join("ca.crt"));
-        let conf = "odd = 1\n[[registry]]\nprefix = \"company.invalid\"\nlocation = \"HOST/there\"\n\
-                    [[registry.mirror]]\nlocation = \"127.0.0.1:1\"\n[aliases]\nfedora = \"a.example/fedora\"\n";
-        let path = world.path(".config/containers/registries.conf");
-        fs::write(path, conf.replace("HOST", &host)).unwrap();
-        world.give();
-        fill(&world, "company.invalid/app:1", &[]);
-        let said = doctor(&world, &registry, &["company.invalid/app:1"]).ok();
-        let wanted = "\
-settings   DIR/.config/containers/registries.conf
-note       DIR/.config/containers/registries.conf:1: `odd` has no meaning here
-mirror     127.0.0.1:1/app (DIR/.config/containers/registries.conf:5)
-  address  127.0.0.1:1
-  proxy    none
-  login    none
-  problem  mirror `127.0.0.1:1` cannot be reached
-  cause    GET http://127.0.0.1:1/v2/: connection refused
-  help     check the name of the registry, the network and the proxy settings
-registry   https://HOST/there/app (DIR/.config/containers/registries.conf:2)
-  address  HOST
-  proxy    none
-  tls      CN=server, issued by CN=authority, from 2020-01-01T00:00:00Z to 2049-01-01T00:00:00Z
-  tls      ends in CN=authority of DIR/.config/containers/certs.d/HOST/ca.crt
-  /v2/     200, HTTP/1.1
-  login    none
-  manifest 200
-";
-        assert_eq!(said, wanted);
-        let json = world.run(["doctor", "registry", "--json", &host]).ok();
-        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-        let way = &json["ways"][0];
-        assert_eq!(way["address"], format!("https://{host}"));
-        assert_eq!(way["tls"]["chain"][0]["subject"], "CN=server");
-        assert_eq!(way["status"], 200);
-        // Nothing that is trusted, and nothing that is there.
-        fs::remove_file(dir.join("ca.crt")).unwrap();
-        let said = doctor(&world, &registry, &[&host]);
-        assert!(
-            said.stdout.contains("  tls      ends in nothing that is trusted\n"),
-            "{}",
-            said.stdout
-        );
-        assert!(said.failed(3).contains("shows a certificate of an unknown authority"));
-        let said = doctor(&world, &registry, &["--tls-verify=false", &host]).ok();
-        assert!(said.contains("  insecure certificates are not checked"), "{said}");
-        drop(registry);
-        assert!(
-            Said::of(
-                world.command(program()).args(["doctor", "registry", &host]).output().unwrap()
-            )
-            .failed(3)
-            .contains("cannot be reached")
-        );
-    }
-}
-
-/// Who is asked for, and who we are.
-#[test]
-fn doctor_shows_who_is_asked_for() {
-    for world in worlds() {
-        if !peer("perl") {
-            return;
-        }
-        let (registry, certificate) = Registry::private(&world);
-        let creds = format!("{}=me:pass:word", registry.address);
-        let name = format!("{}/app", registry.address);
-        let known = ["--tls-ca", certificate.to_str().unwrap()];
-        let said = doctor(&world, &registry, &[&known[..], &[&name]].concat());
-        assert!(said.stdout.contains("  /v2/     401, HTTP/1.1\n  auth     Basic, realm `test`\n  login    none\n  manifest 401\n"), "{}", said.stdout);
-        said.failed(3);
-        let said =
-            doctor(&world, &registry, &[&known[..], &["--registry-creds", &creds, &name]].concat())
-                .ok();
-        assert!(said.contains("  login    `me`; the login was given on the command line or in the environment\n  manifest 404\n"), "{said}");
-        assert!(!said.contains("pass"), "{said}");
     }
 }
 
