@@ -96,16 +96,89 @@ fn doctor_shows_who_is_asked_for() {
             return;
         }
         let (registry, certificate) = Registry::private(&world);
-        let creds = format!("{}=me:pass:word", registry.address);
         let name = format!("{}/app", registry.address);
         let known = ["--tls-ca", certificate.to_str().unwrap()];
         let said = doctor(&world, &registry, &[&known[..], &[&name]].concat());
         assert!(said.stdout.contains("  /v2/     401, HTTP/1.1\n  auth     Basic, realm `test`\n  login    none\n  manifest 401\n"), "{}", said.stdout);
         said.failed(3);
-        let said =
-            doctor(&world, &registry, &[&known[..], &["--registry-creds", &creds, &name]].concat())
-                .ok();
-        assert!(said.contains("  login    `me`; the login was given on the command line or in the environment\n  manifest 404\n"), "{said}");
+        let with = |creds: &str, more: &[&str]| {
+            let creds = format!("{}={creds}", registry.address);
+            doctor(&world, &registry, &[&known[..], &["--registry-creds", &creds], more].concat())
+        };
+        let given = "the login was given on the command line or in the environment";
+        let said = with("me:pass:word", &[&name]).ok();
+        let wanted = format!("  login    `me`; {given}; accepted\n  manifest 404\n");
+        assert!(said.contains(&wanted), "{said}");
         assert!(!said.contains("pass"), "{said}");
+        // A wrong one was shown as if it were good.
+        let said = with("me:wrong", &[&registry.address]);
+        let wanted = format!(
+            "  login    `me`; {given}; refused\n\
+             \x20 problem  registry `HOST` refuses the login\n\
+             \x20 cause    GET https://HOST/v2/: status 401: UNAUTHORIZED (authentication required)\n\
+             \x20 help     check the name and the password; some registries want a token in its place\n"
+        );
+        assert!(said.stdout.ends_with(&wanted), "{}", said.stdout);
+        assert!(said.failed(3).starts_with("error: registry `HOST` refuses the login\n"));
+        let json = |creds: &str| {
+            let said = with(creds, &["--json", &registry.address]);
+            let json: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+            json["ways"][0].clone()
+        };
+        let way = json("me:wrong");
+        assert_eq!((&way["status"], &way["login"]["accepted"]), (&401.into(), &false.into()));
+        assert_eq!(
+            way["problem"]["causes"][0],
+            "GET https://HOST/v2/: status 401: UNAUTHORIZED (authentication required)"
+        );
+        let way = json("me:pass:word");
+        assert_eq!(
+            (&way["login"]["accepted"], &way["problem"]),
+            (&true.into(), &serde_json::Value::Null)
+        );
+        assert!(way["repository"].is_null());
+    }
+}
+
+/// Nothing was printed with `--json` where a file keeps the host from being asked, and a repository `any` was made up.
+#[test]
+fn doctor_reports_what_keeps_a_host_from_being_asked() {
+    for world in worlds() {
+        let registry = Registry::start(&world);
+        let file = world.path(".config/containers/registries.conf");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "\n[[registry]]\nlocation = \"blocked.invalid\"\nblocked = true\n")
+            .unwrap();
+        world.give();
+        let said = doctor(&world, &registry, &["blocked.invalid"]);
+        let wanted = "\
+settings   DIR/.config/containers/registries.conf
+registry   blocked.invalid (DIR/.config/containers/registries.conf:2)
+  problem  `blocked.invalid` is blocked
+  cause    DIR/.config/containers/registries.conf:2: `blocked = true` for `blocked.invalid`
+  help     take the image from elsewhere, or change that file
+";
+        assert_eq!(said.stdout, wanted);
+        let text = said.failed(3);
+        assert!(text.starts_with("error: `blocked.invalid` is blocked\n"), "{text}");
+        let said = doctor(&world, &registry, &["blocked.invalid/a/b:1"]);
+        assert!(said.stdout.contains("registry   blocked.invalid/a/b (DIR/"), "{}", said.stdout);
+        let json = |name: &str| {
+            let said = doctor(&world, &registry, &["--json", name]);
+            let json: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+            said.failed(3);
+            json["ways"][0].clone()
+        };
+        let way = json("blocked.invalid");
+        assert_eq!(way["blocked"], true);
+        assert_eq!(way["address"], "blocked.invalid");
+        assert_eq!(way["set_by"], "DIR/.config/containers/registries.conf:2");
+        assert_eq!(way["problem"]["message"], "`blocked.invalid` is blocked");
+        // Nor with a file that cannot be used.
+        fs::write(&file, "[[registry]]\n").unwrap();
+        let way = json("r.invalid");
+        assert_eq!((&way["blocked"], &way["address"]), (&false.into(), &"r.invalid".into()));
+        let message = way["problem"]["message"].as_str().unwrap();
+        assert_eq!(message, "DIR/.config/containers/registries.conf cannot be used");
     }
 }
