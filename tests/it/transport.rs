@@ -228,13 +228,35 @@ fn a_registry_may_ask_for_a_client_certificate() {
         give(&authority);
         fill(&world, &name, &[]);
         pull(&world, &name, &[]).ok();
-        // A key that is not there, or another's.
+        // A key that is another's; a tester's old certificate (X.509 version 1) made the registry seem out of reach, as
+        // its key was compared by nobody but the server.
+        let old = authority.old("old");
+        copy(&old.certificate, &dir.join("client.cert"));
+        copy(&old.key, &dir.join("client.key"));
+        world.give();
+        pull(&world, &name, &[]).ok();
         copy(&pair.key, &dir.join("client.key"));
-        let text = pull(&world, &name, &[]).stderr;
-        assert!(text.contains("is not the key of"), "{text}");
-        fs::remove_file(dir.join("client.key")).unwrap();
-        let text = pull(&world, &name, &[]).stderr;
+        let (cert, key) = (dir.join("client.cert"), dir.join("client.key"));
+        let wanted = format!(
+            "cause: `{}` is not the key of `{}`\nhelp: put the key with which that certificate was asked for beside it",
+            key.display(),
+            cert.display()
+        );
+        let wanted = wanted.replace(&registry.address, "HOST");
+        for certificate in [old.certificate, authority.issue("again", HERE, NOW).certificate] {
+            copy(&certificate, &cert);
+            world.give();
+            assert_eq!(crate::transport::told(pull(&world, &name, &[]), &registry), wanted);
+        }
+        // None at all, and a damaged authority: all that is this machine's, not the command's.
+        fs::remove_file(key).unwrap();
+        let text = pull(&world, &name, &[]).failed(3);
         assert!(text.contains("an authority's certificate ends in `.crt`"), "{text}");
+        fs::write(dir.join("ca.crt"), "nothing").unwrap();
+        world.give();
+        let text = pull(&world, &name, &[]).failed(3);
+        let wanted = format!("`{}` holds no certificate\n", dir.join("ca.crt").display());
+        assert!(text.contains(&wanted), "{text}");
     }
 }
 

@@ -4,6 +4,7 @@
 //! In: paths; out: [`Roots`] and a client certificate for a host. Nothing is read before the first TLS connection but the
 //! files that flags name. `HOST[:PORT]/*.crt` are authorities, `NAME.cert` with `NAME.key` is a client certificate.
 
+use super::certificate::{Certificate, key_of};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use rustls::RootCertStore;
 use rustls::crypto::ring::sign::any_supported_type;
@@ -114,7 +115,9 @@ impl OfHost {
         }
         for parent in &places.hosts {
             for name in names {
-                all.add(&parent.join(name))?;
+                // Nobody named these files: it is this machine that is not set up well.
+                all.add(&parent.join(name))
+                    .map_err(|error| error.with_kind(ErrorKind::Environment))?;
             }
         }
         Ok(all)
@@ -187,13 +190,15 @@ fn client(file: &Path) -> Result<Client> {
     // What the parser says could quote the key.
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| Error::usage(bad()))?;
     let key = any_supported_type(&key).map_err(|_| Error::usage(bad()))?;
-    let pair = CertifiedKey::new(chain, key);
-    if matches!(
-        pair.keys_match(),
-        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch))
-    ) {
-        return Err(Error::usage(format!("`{key_shown}` is not the key of `{shown}`")));
+    // Old certificates (X.509 version 1) serve as well, so only the keys are compared.
+    let theirs = chain.first().and_then(|der| Certificate::read(der)).map(|read| read.key);
+    let ours = key.public_key();
+    let ours = ours.as_ref().and_then(|info| key_of(info));
+    if theirs.as_deref().zip(ours).is_some_and(|(theirs, ours)| theirs != ours) {
+        return Err(Error::usage(format!("`{key_shown}` is not the key of `{shown}`"))
+            .hint("put the key with which that certificate was asked for beside it"));
     }
+    let pair = CertifiedKey::new(chain, key);
     Ok(Client { key: Arc::new(pair), file: file.to_owned() })
 }
 
