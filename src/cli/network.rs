@@ -71,6 +71,7 @@ pub(super) fn without_logins(args: &TlsArgs, environment: &Environment) -> Resul
         insecure: args.insecure.clone(),
         unverified: args.tls_verify == Some(false),
         offline: environment.offline(),
+        warnings: environment.warnings().clone(),
         ..NetConfig::default()
     })
 }

@@ -12,6 +12,7 @@ use super::logins::{LoginTarget, Looked};
 use super::places::{Place, bad_name};
 use super::registry::Registry;
 use super::url::Url;
+use super::warnings::Warnings;
 use crate::error::{Error, Result};
 
 const MAX_TOKEN: u64 = 1 << 20;
@@ -193,8 +194,10 @@ fn refused(place: &Place, error: NetError) -> NetError {
 
 impl Credentials {
     /// The user's name in the login for a target; `None` when there is no login.
-    pub fn user(&self, target: &LoginTarget) -> Result<Option<String>> {
-        let login = self.of(&target.registry, &target.repository)?.login;
+    pub fn user(&self, target: &LoginTarget, warnings: &Warnings) -> Result<Option<String>> {
+        let looked = self.of(&target.registry, &target.repository)?;
+        looked.remarks.into_iter().for_each(|remark| warnings.add(remark));
+        let login = looked.login;
         // A token names nobody; docker shows this for it.
         Ok(login.map(|login| login.user().unwrap_or("<token>").to_owned()))
     }
