@@ -316,6 +316,10 @@ fn registries_conf_says_where_a_name_leads() {
         let text = pull(&world, &format!("{host}/there/app:1"), &[]).failed(3);
         let line = "registries.conf cannot be used";
         assert!(text.contains(line) && text.contains("leave out the scheme"), "{text}");
+        // What the store has is of no help then, and was offered all the same.
+        let text = pull(&world, "nowhere.invalid/app:1", &[]).failed(3);
+        let help = "help: leave out the scheme; `insecure = true` allows http\n";
+        assert!(text.ends_with(help) && text.matches("help:").count() == 1, "{text}");
         world
             .build(&format!("FROM {host}/there/app:1\nCOPY Dockerfile /e\n"), &["--pull=missing"])
             .ok();
