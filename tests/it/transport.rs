@@ -397,5 +397,27 @@ fn kaniko_may_trust_what_it_is_told_to() {
         }
         let host = ["--no-push", "--skip-tls-verify-registry", &registry.address];
         kaniko(&upon, &host).ok();
+        // By certificates for one registry, and for one that wants ours.
+        world.run(["image", "rm", &name]).ok();
+        let trusted = authority.certificate();
+        let clients = format!(", clientcas: ['{}']", trusted.display());
+        let pair = authority.issue("server", HERE, NOW);
+        let strict = Registry::secure(&world, "strict", &pair, &clients);
+        let ours = authority.issue("ours", "DNS:client", NOW);
+        world.give();
+        let authorities = format!("{}={}", strict.address, trusted.display());
+        let (file, key) = (ours.certificate.display(), ours.key.display());
+        let own = format!("{}={file},{key}", strict.address);
+        let name = format!("{}/app:1", strict.address);
+        let known = ["-d", &name, "--registry-certificate", &authorities];
+        let text = kaniko(scratch, &known).failed(3);
+        assert!(text.contains("asks for a client certificate"), "{text}");
+        kaniko(scratch, &[&known[..], &["--registry-client-cert", &own]].concat()).ok();
+        let other = format!("other.invalid={}", trusted.display());
+        let text = kaniko(scratch, &["-d", &name, "--registry-certificate", &other]).failed(3);
+        assert!(text.contains("unknown authority"), "{text}");
+        let bad = ["-d", &name, "--registry-client-cert", "host=file"];
+        let wanted = "error: `--registry-client-cert host=file` names no host and two files\nhelp: write `HOST[:PORT]=CERTIFICATE,KEY`\n";
+        assert_eq!(kaniko(scratch, &bad).failed(2), wanted);
     }
 }
