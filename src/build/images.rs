@@ -178,9 +178,9 @@ impl<'a> Finder<'a> {
                 return Err(self.offline_hint(not_found(self.store, base)));
             }
             return self
-                .pull(reference, base, None)
+                .try_pull(reference, base, None)
                 .map(|descriptor| (descriptor, true))
-                .map_err(|error| explain_missing(self.store, base, error));
+                .map_err(|failure| explain_missing(self.store, base, failure));
         };
         let pulled = stored.origin == Origin::Pulled;
         let ask = match policy {
@@ -217,20 +217,45 @@ impl<'a> Finder<'a> {
         base: &BaseRef,
         known: Option<&Descriptor>,
     ) -> Result<Descriptor> {
+        self.try_pull(reference, base, known).map_err(|failure| match failure {
+            Unpulled::ByRegistry(error) | Unpulled::Here(error) => error,
+        })
+    }
+
+    fn try_pull(
+        &self,
+        reference: &Reference,
+        base: &BaseRef,
+        known: Option<&Descriptor>,
+    ) -> Result<Descriptor, Unpulled> {
         let of = if known.is_some() { format!(" for {}", base.platform) } else { String::new() };
         self.emitter.note(format!("pulling {reference}{of}"));
         let wanted = Wanted::One(base.platform.clone());
-        let registry = Registry::new(&self.request.net)?;
+        let registry = Registry::new(&self.request.net).map_err(Unpulled::Here)?;
         let mut exact = reference.clone();
         if let Some(known) = known {
-            exact.digest = Some(digest_of(known)?);
+            exact.digest = Some(digest_of(known).map_err(Unpulled::Here)?);
         }
-        let descriptor = registry.pull(&exact, &wanted, self.store.images(), self.emitter)?.root;
+        let pulled = registry.pull(&exact, &wanted, self.store.images(), self.emitter);
+        let descriptor = pulled.map_err(|error| match error.trouble() {
+            Trouble::Local => Unpulled::Here(error.into()),
+            _ => Unpulled::ByRegistry(error.into()),
+        })?;
+        let descriptor = descriptor.root;
         // Before it has a name: what has none can go again.
-        care::room::check(self.store, self.emitter)?;
-        self.store.images().set_name(reference, &descriptor, Origin::Pulled)?;
+        care::room::check(self.store, self.emitter).map_err(Unpulled::Here)?;
+        let named = self.store.images().set_name(reference, &descriptor, Origin::Pulled);
+        named.map_err(Unpulled::Here)?;
         Ok(descriptor)
     }
+}
+
+/// Why an image was not pulled.
+enum Unpulled {
+    /// The registry does not give it: another image of the store may have been meant.
+    ByRegistry(Error),
+    /// Settings, logins or the store are in the way, and what the store has is of no help.
+    Here(Error),
 }
 
 fn not_found(store: &Store, base: &BaseRef) -> Error {
@@ -238,9 +263,12 @@ fn not_found(store: &Store, base: &BaseRef) -> Error {
     with_names(store, error)
 }
 
-fn explain_missing(store: &Store, base: &BaseRef, error: Error) -> Error {
+fn explain_missing(store: &Store, base: &BaseRef, failure: Unpulled) -> Error {
     let message = format!("image `{}` is not in the store and cannot be pulled", base.reference);
-    with_names(store, error.wrap(message))
+    match failure {
+        Unpulled::ByRegistry(error) => with_names(store, error.wrap(message)),
+        Unpulled::Here(error) => error.wrap(message),
+    }
 }
 
 fn with_names(store: &Store, error: Error) -> Error {

@@ -88,7 +88,8 @@ pub(super) fn emitter(progress: Progress, style: Style) -> Emitter {
     Emitter::new(Arc::new(Printer::new(form_of(progress, style), style)))
 }
 
-fn form(args: &BuildArgs, environment: &Environment, style: Style) -> Result<Form> {
+/// How a build shows its progress.
+pub(super) fn form(args: &BuildArgs, environment: &Environment, style: Style) -> Result<Form> {
     let progress = environment.progress(args.progress)?;
     Ok(if args.quiet { Form::Quiet } else { form_of(progress, style) })
 }

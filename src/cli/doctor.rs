@@ -50,7 +50,7 @@ pub(super) fn run(args: DoctorArgs, environment: &Environment) -> Result<()> {
     let json = json || args.json;
     let (reference, whole) = target(&name)?;
     let registry = Registry::watching(&pkg::net_config(&net, environment)?)?;
-    let report = registry.examine(&reference, whole)?;
+    let report = registry.examine(&reference, whole);
     let text = if json {
         let text = serde_json::to_string_pretty(&report);
         text.map_err(|error| Error::internal("JSON of the report").cause(error))? + "\n"
@@ -102,6 +102,10 @@ fn shown(report: &Report) -> String {
 
 fn details(way: &WayReport) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
+    if way.blocked {
+        // Nobody was asked anything.
+        return problem(way);
+    }
     if way.insecure {
         all.push(("insecure", "certificates are not checked, plain http is allowed".to_owned()));
     }
@@ -125,9 +129,16 @@ fn details(way: &WayReport) -> Vec<(&'static str, String)> {
         let realm = auth.realm.iter().map(|realm| format!(", realm `{realm}`"));
         all.push(("auth", realm.chain(service).fold(auth.scheme.clone(), |out, part| out + &part)));
     }
-    let login = way.login.as_ref().map(|login| match &login.user {
-        Some(user) => format!("`{user}`; {}", login.source),
-        None => format!("a token; {}", login.source),
+    let login = way.login.as_ref().map(|login| {
+        let who =
+            login.user.as_ref().map_or_else(|| "a token".to_owned(), |user| format!("`{user}`"));
+        let verdict = match (login.accepted, way.status) {
+            (Some(true), _) => "; accepted",
+            (Some(false), _) => "; refused",
+            (None, Some(200)) => "; not asked for",
+            (None, _) => "",
+        };
+        format!("{who}; {}{verdict}", login.source)
     });
     all.push(("login", login.unwrap_or_else(|| "none".to_owned())));
     all.extend(way.manifest.map(|status| ("manifest", status.to_string())));
@@ -136,12 +147,15 @@ fn details(way: &WayReport) -> Vec<(&'static str, String)> {
             way.remaining.as_ref().map_or_else(String::new, |left| format!(", left: {left}"));
         all.push(("limit", format!("{limit}{left}")));
     }
-    if let Some(problem) = &way.problem {
-        all.push(("problem", problem.message.clone()));
-        all.extend(problem.causes.iter().map(|cause| ("cause", cause.clone())));
-        all.extend(problem.hints.iter().map(|hint| ("help", hint.clone())));
-    }
+    all.extend(problem(way));
     all
+}
+
+fn problem(way: &WayReport) -> Vec<(&'static str, String)> {
+    let Some(problem) = &way.problem else { return Vec::new() };
+    let causes = problem.causes.iter().map(|cause| ("cause", cause.clone()));
+    let hints = problem.hints.iter().map(|hint| ("help", hint.clone()));
+    [("problem", problem.message.clone())].into_iter().chain(causes).chain(hints).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::args::Progress;
 use crate::boolean;
 use crate::error::{Error, Result};
 use crate::executor::isolation::Account;
-use crate::net::EngineConfig;
+use crate::net::{EngineConfig, Warnings};
 use clap::ValueEnum;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -14,20 +14,27 @@ use std::path::PathBuf;
 
 const OFFLINE: &str = "NATIVEBUILD_OFFLINE";
 
-/// What the program takes from its environment.
+/// What the program takes from its environment, and what all that it does shares.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Environment {
     all: Vec<(OsString, OsString)>,
+    warnings: Warnings,
 }
 
 impl Environment {
     pub(super) fn read() -> Self {
-        Self { all: std::env::vars_os().collect() }
+        Self { all: std::env::vars_os().collect(), ..Self::default() }
     }
 
     #[cfg(test)]
     pub(super) fn of(set: &[(&str, &str)]) -> Self {
-        Self { all: set.iter().map(|(name, value)| (name.into(), value.into())).collect() }
+        let all = set.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { all, ..Self::default() }
+    }
+
+    /// What connections want users to hear.
+    pub(super) fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     /// Most bytes that a build lets the store have: the flag, else NATIVEBUILD_MAX_STORE.

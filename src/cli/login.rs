@@ -64,7 +64,8 @@ pub(super) fn login(args: &LoginArgs, environment: &Environment, style: Style) -
     let emitter = build::emitter(Progress::Plain, style);
     if args.get_login {
         let credentials = logins::credentials(&auth(args), environment)?;
-        let user = credentials.user(&target)?.ok_or_else(|| not_logged_in(&target))?;
+        let user = credentials.user(&target, environment.warnings())?;
+        let user = user.ok_or_else(|| not_logged_in(&target))?;
         return print_data(format!("{user}\n").as_bytes());
     }
     let place = logins::home(args.authfile.as_ref(), environment)?;
@@ -170,7 +171,7 @@ fn warn_of_another(
     emitter: &Emitter,
 ) {
     let found = logins::credentials(&auth(args), environment)
-        .and_then(|credentials| credentials.user(target));
+        .and_then(|credentials| credentials.user(target, environment.warnings()));
     match found {
         Ok(Some(found)) if found == user => {}
         Ok(Some(found)) => emitter.warn(format!(

@@ -59,8 +59,12 @@ pub(super) fn places(authfile: Option<&PathBuf>, environment: &Environment) -> A
     files.extend(environment.get("REGISTRY_AUTH_FILE").map(|path| named(path.into(), false)));
     files.push(file(podman_file(environment), AuthForm::Containers));
     files.extend(config.map(|dir| file(dir.join("containers/auth.json"), AuthForm::Containers)));
+    let chosen = environment.get("DOCKER_CONFIG").is_some();
     files.extend(
-        environment.docker_config().map(|dir| file(dir.join("config.json"), AuthForm::Docker)),
+        environment.docker_config().map(|dir| AuthPlace {
+            named: chosen,
+            ..file(dir.join("config.json"), AuthForm::Docker)
+        }),
     );
     files.extend(home.map(|home| file(home.join(".dockercfg"), AuthForm::Legacy)));
     AuthPlaces { files, programs }
@@ -134,7 +138,7 @@ mod tests {
                 "/a named",
                 "/r/containers/auth.json",
                 "/c/containers/auth.json",
-                "/d/config.json",
+                "/d/config.json named",
                 "/h/.dockercfg"
             ]
         );

@@ -35,13 +35,16 @@ mod trust;
 mod values;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Emitter;
 use crate::sys::signals;
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use environment::Environment;
+use progress::{Form, Printer};
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Runs the program with these arguments (the program's name first).
 pub fn run(args: Vec<OsString>) -> ExitCode {
@@ -78,6 +81,11 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         _ => false,
     };
     signals::set_last_words(&text_of(&interrupted, style, json));
+    let form = match &cli.command {
+        // A form that is no form is told by the build itself.
+        Command::Build(build) => build::form(build, &environment, style).unwrap_or(Form::Plain),
+        _ => Form::Plain,
+    };
     let result = match cli.command {
         Command::Build(arguments) => build::run(*arguments, &environment, style),
         Command::Image(arguments) => image::run(*arguments, &environment, style),
@@ -94,6 +102,9 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Command::KanikoExecutor(arguments) => kaniko::run(*arguments, &environment, style),
         Command::Debug(arguments) => debug::run(&arguments),
     };
+    // What nobody told on the way.
+    let printer = Emitter::new(Arc::new(Printer::new(form, style)));
+    environment.warnings().take().into_iter().for_each(|text| printer.warn(text));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, style, json),

@@ -26,6 +26,12 @@ pub struct TlsArgs {
     #[arg(long, global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = truth)]
     pub tls_verify: Option<bool>,
+    /// Authorities of one registry, as kaniko names them.
+    #[arg(skip)]
+    pub of_host: Vec<(String, PathBuf)>,
+    /// Certificates with their keys for one registry, as kaniko names them.
+    #[arg(skip)]
+    pub clients: Vec<(String, PathBuf, PathBuf)>,
 }
 
 fn truth(text: &str) -> std::result::Result<bool, String> {
@@ -71,6 +77,7 @@ pub(super) fn without_logins(args: &TlsArgs, environment: &Environment) -> Resul
         insecure: args.insecure.clone(),
         unverified: args.tls_verify == Some(false),
         offline: environment.offline(),
+        warnings: environment.warnings().clone(),
         ..NetConfig::default()
     })
 }
@@ -118,6 +125,8 @@ impl Homes {
             dirs: std::env::split_paths(&dirs).filter(|dir| dir != Path::new("")).collect(),
             hosts: hosts.chain([PathBuf::from("/etc/docker/certs.d")]).collect(),
             every_host: args.cert_dirs.clone(),
+            of_host: args.of_host.clone(),
+            clients: args.clients.clone(),
         }
     }
 

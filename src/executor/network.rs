@@ -6,7 +6,7 @@
 
 use super::refusal::Refusal;
 use crate::sys::process::{self, Cloned};
-use crate::sys::{Named, SysError, SysResult, fs, netlink};
+use crate::sys::{Named, SysError, SysResult, fs, netlink, signals};
 use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -202,7 +202,7 @@ fn become_connector(
         process::place_fd(fd, number).ok()?;
     }
     process::close_on_exec_from(6).ok()?;
-    process::reset_signals();
+    signals::reset_signals();
     let namespace = "/proc/self/fd/5";
     let words: &[&str] = match connector.kind {
         Kind::Slirp4netns => &[

@@ -25,12 +25,15 @@ pub struct Remote {
     client: OnceLock<Registry>,
     /// Registries that could not be asked.
     silent: Mutex<BTreeSet<String>>,
+    /// Registries of which was told that they count as empty.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Remote {
     /// Connects to nothing yet.
     pub fn new(store: Arc<Store>, cache: Arc<PkgCache>, net: NetConfig, emitter: Emitter) -> Self {
-        Self { store, cache, net, emitter, client: OnceLock::new(), silent: Mutex::default() }
+        let (silent, told) = Default::default();
+        Self { store, cache, net, emitter, client: OnceLock::new(), silent, told }
     }
 
     /// Fails only on settings that cannot be used.
@@ -122,6 +125,11 @@ impl Remote {
         found.or_else(|error| self.absent(&reference, error).map(|_| None))
     }
 
+    /// Nobody is asked.
+    pub(super) fn is_offline(&self) -> bool {
+        self.net.offline
+    }
+
     /// Offline nobody is asked, and nothing is told of it.
     fn is_silent(&self, reference: &Reference) -> bool {
         if self.net.offline {
@@ -142,13 +150,22 @@ impl Remote {
             }
             Trouble::Refused | Trouble::Broken => {}
         }
-        // The reason is the last cause: what was sent where, and what came.
-        let why = error.error().causes().last().cloned().unwrap_or_default();
         let registry = &reference.registry;
-        let text = format!("registry `{registry}` counts as one that has nothing: {why}");
-        self.emitter.note(text);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(registry.clone()) {
+            let why = reason(error.error().causes());
+            let text = format!("registry `{registry}` counts as one that has nothing: {why}");
+            self.emitter.note(text);
+        }
         Ok(false)
     }
+}
+
+/// What was sent where and what came: the cause with a status and what stands behind it, else the last one.
+fn reason(causes: &[String]) -> String {
+    let status = causes.iter().rposition(|cause| cause.contains(": status "));
+    let from = status.unwrap_or(causes.len().saturating_sub(1));
+    causes[from..].join("; ")
 }
 
 /// The images of an index with their platforms; a lone image, too.

@@ -5,7 +5,8 @@ use super::failure::{NetError, NetResult, Trouble};
 use super::registry::{Registry, whom};
 use super::retry::{FEW_TRIES, Retry};
 use crate::error::{Error, ErrorKind, ResultExt};
-use crate::oci::digest::VerifyingReader;
+use crate::oci::beside::{BUFFER, Beside};
+use crate::oci::digest::Promise;
 use crate::oci::layout::{BlobWriter, Layout};
 use crate::oci::{Digest, Reference};
 use std::io::{self, Read, Write};
@@ -88,23 +89,53 @@ impl Source<'_> {
             Some(old) => Box::new(old.take(here)),
             None => Box::new(io::empty()),
         };
-        let mut body = VerifyingReader::new(old.chain(&mut rest), self.digest.clone(), self.size);
-        let (mut buffer, mut seen) = (vec![0_u8; 128 << 10], 0);
+        match self.copy(&mut old.chain(&mut rest), here, blob)? {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                drop(rest);
+                Err(self.failure(error, download.as_ref()))
+            }
+        }
+    }
+
+    /// Hashes all of `body` and writes what is behind its first `here` bytes. The inner error is one of the body: it
+    /// could not be read, or is not what was promised.
+    fn copy(
+        &self,
+        body: &mut dyn Read,
+        here: u64,
+        blob: &mut BlobWriter,
+    ) -> NetResult<io::Result<()>> {
+        let promise = Promise::new(self.digest.clone(), self.size);
+        // A little room behind the last byte, so that its end is seen by the read that is for it.
+        let length = usize::try_from(self.size).unwrap_or(BUFFER).saturating_add(1).min(BUFFER);
+        let (mut hash, mut seen) = (Beside::new(), 0);
+        let (mut buffer, mut filled) = (vec![0; length], 0);
         loop {
-            let n = match body.read(&mut buffer) {
-                Ok(0) => return Ok(()),
+            let n = match body.read(&mut buffer[filled..]) {
                 Ok(n) => n,
-                Err(error) => {
-                    drop(body);
-                    drop(rest);
-                    return Err(self.failure(error, download.as_ref()));
-                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Ok(Err(error)),
             };
+            if n == 0 {
+                let found = || hash.finish(&buffer[..filled]);
+                return Ok(promise.check_end(seen, found).map_err(io::Error::from));
+            }
             let known = usize::try_from(here.saturating_sub(seen)).unwrap_or(usize::MAX).min(n);
-            blob.write_all(&buffer[known..n])
+            seen += n as u64;
+            if let Err(error) = promise.check_so_far(seen) {
+                return Ok(Err(error.into()));
+            }
+            blob.write_all(&buffer[filled + known..filled + n])
                 .or_error(ErrorKind::Environment, || format!("cannot store blob {}", self.digest))
                 .map_err(local)?;
-            seen += n as u64;
+            filled += n;
+            // A small rest of a buffer would cost a read of its own.
+            let room = length - filled;
+            if room == 0 || (length == BUFFER && room < BUFFER / 4 && seen < self.size) {
+                buffer = hash.add(buffer, filled);
+                filled = 0;
+            }
         }
     }
 

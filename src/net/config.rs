@@ -5,6 +5,7 @@ use super::login::Credentials;
 use super::mirror::Mirror;
 use super::tls::CertificatePlaces;
 use super::url::Url;
+use super::warnings::Warnings;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::{fmt, sync::Arc, time::Duration};
@@ -39,6 +40,8 @@ pub struct NetConfig {
     pub certificates: CertificatePlaces,
     /// How to wait before another attempt.
     pub pause: Pause,
+    /// What users should hear; clients with the same ones say nothing twice.
+    pub warnings: Warnings,
     /// Nothing is connected to and no name is looked up: every request fails at once.
     pub offline: bool,
 }

@@ -5,8 +5,8 @@
 //! is made for each question: a report says what is so now.
 
 use super::auth;
-use super::failure::{NetError, NetResult, printable};
-use super::hosts::{Settings, Way};
+use super::failure::{NetError, NetResult, Trouble, printable};
+use super::hosts::{self, Settings, Way};
 use super::http::{Answer, Ask, Payload, Plain};
 use super::manifest;
 use super::places::Place;
@@ -44,8 +44,10 @@ pub struct WayReport {
     pub repository: Option<String>,
     /// File and line, or flag, that made it so; none when the name says it.
     pub set_by: Option<String>,
-    /// `no` and why, when certificates are not checked or plain http is used.
+    /// Certificates are not checked, plain http is allowed.
     pub insecure: bool,
+    /// A file says that it must not be asked.
+    pub blocked: bool,
     /// Addresses of the host, looked up here; empty behind a proxy.
     pub addresses: Vec<String>,
     /// `scheme://host:port`.
@@ -114,6 +116,8 @@ pub struct LoginReport {
     pub user: Option<String>,
     /// Where it comes from.
     pub source: String,
+    /// What the registry says of it; none when it was not asked.
+    pub accepted: Option<bool>,
 }
 
 /// A failure as text.
@@ -137,17 +141,58 @@ impl Report {
     }
 }
 
+impl Problem {
+    fn of(error: NetError) -> Self {
+        let error = error.into_error();
+        Self {
+            message: error.message().to_owned(),
+            causes: error.causes().to_vec(),
+            hints: error.hints().to_vec(),
+            error,
+        }
+    }
+}
+
 impl Registry {
-    /// Asks everyone on the way to a name. `whole`: the repository is of interest, not only the host.
-    pub fn examine(&self, reference: &Reference, whole: bool) -> NetResult<Report> {
+    /// Asks everyone on the way to a name. `whole`: the repository is of interest, not only the host. What keeps
+    /// everyone from being asked is in the report, too.
+    pub fn examine(&self, reference: &Reference, whole: bool) -> Report {
+        let mut report = Report { settings: Vec::new(), notes: Vec::new(), ways: Vec::new() };
+        if let Err(error) = self.examine_all(reference, whole, &mut report) {
+            let problem = Some(Problem::of(error));
+            let address = reference.registry.clone();
+            let repository = whole.then(|| reference.repository.clone());
+            report.ways.push(WayReport { address, repository, problem, ..WayReport::default() });
+        }
+        report
+    }
+
+    fn examine_all(
+        &self,
+        reference: &Reference,
+        whole: bool,
+        report: &mut Report,
+    ) -> NetResult<()> {
         let settings = self.places.settings()?;
+        report.settings.clone_from(&settings.files);
+        report.notes = notes(settings);
+        if let Some(rule) = settings.block(reference) {
+            let name = if whole { hosts::name(reference) } else { reference.registry.clone() };
+            let error = NetError::new(Trouble::Refused, hosts::blocked(&name, rule));
+            report.ways.push(WayReport {
+                address: reference.registry.clone(),
+                repository: whole.then(|| reference.repository.clone()),
+                set_by: Some(rule.origin.to_string()),
+                blocked: true,
+                problem: Some(Problem::of(error)),
+                ..WayReport::default()
+            });
+            return Ok(());
+        }
         let mut ways = self.places.mirrors(reference)?;
         ways.push(self.places.way(reference)?);
-        Ok(Report {
-            settings: settings.files.clone(),
-            notes: notes(settings),
-            ways: ways.iter().map(|way| self.examine_way(way, reference, whole)).collect(),
-        })
+        report.ways = ways.iter().map(|way| self.examine_way(way, reference, whole)).collect();
+        Ok(())
     }
 
     fn examine_way(&self, way: &Way, reference: &Reference, whole: bool) -> WayReport {
@@ -160,13 +205,7 @@ impl Registry {
             ..WayReport::default()
         };
         if let Err(error) = self.try_way(way, reference, whole, &mut report) {
-            let error = error.into_error();
-            report.problem = Some(Problem {
-                message: error.message().to_owned(),
-                causes: error.causes().to_vec(),
-                hints: error.hints().to_vec(),
-                error,
-            });
+            report.problem = Some(Problem::of(error));
         }
         report
     }
@@ -186,23 +225,37 @@ impl Registry {
         })?;
         report.address.clone_from(&place.base);
         report.insecure = place.plain == Plain::Unverified;
-        let looked = self.login(&place, &place.repository)?;
-        report.login = looked.login.map(|login| LoginReport {
+        // A login may be for a part of the registry, and no part was asked for.
+        let looked = self.login(&place, if whole { &place.repository } else { "" })?;
+        report.login = looked.login.as_ref().map(|login| LoginReport {
             user: login.user().map(str::to_owned),
-            source: looked.source,
+            source: looked.source.clone(),
+            accepted: None,
         });
         let url = Url::parse(&format!("{}/v2/", place.base));
         let url = url.ok_or_else(|| super::places::bad_name(&way.host))?;
-        let answer = self.http.follow(&ask(&place, url.clone()));
+        let ask = Ask::get(&place.whom, url.clone(), place.plain);
+        let answer = self.http.follow(&ask);
         self.look(&url, report.insecure, report);
         let answer = answer.map_err(|lost| lost.error)?;
         report.status = Some(answer.status);
         report.version = Some("HTTP/1.1".to_owned());
         report.auth = auth::asked(answer.headers("www-authenticate"));
         limits(&answer, report);
-        // 401 is an answer: who we are is asked below a repository.
+        // 401 is an answer: many registries give it to nobody in particular and let him pull all the same.
         if !matches!(answer.status, 200 | 401) {
             return Err(not_a_registry(answer, &place));
+        }
+        if let Some(login) = &mut report.login
+            && answer.status == 401
+            && answer.url.same_origin(&url)
+        {
+            let tried = self.try_login(&place, ask, &answer, &looked);
+            login.accepted = match &tried {
+                Ok(()) => Some(true),
+                Err(error) => (error.trouble() == Trouble::Refused).then_some(false),
+            };
+            tried?;
         }
         if whole { self.try_manifest(&place, reference, report) } else { Ok(()) }
     }
@@ -256,10 +309,6 @@ impl Registry {
             }
         });
     }
-}
-
-fn ask(place: &Place, url: Url) -> Ask<'_> {
-    Ask::get(&place.whom, url, place.plain)
 }
 
 fn limits(answer: &Answer, report: &mut WayReport) {

@@ -40,6 +40,7 @@ mod tests;
 mod tls;
 mod unix;
 mod url;
+mod warnings;
 mod wish;
 
 pub use agent::{AgentSource, Serving};
@@ -58,3 +59,4 @@ pub use push::Pushed;
 pub use registry::Registry;
 pub use signin::Verified;
 pub use tls::CertificatePlaces;
+pub use warnings::Warnings;

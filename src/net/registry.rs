@@ -14,17 +14,16 @@ use super::places::{Place, Places, bad_name};
 use super::push::Homes;
 use super::retry::Retry;
 use super::url::Url;
+use super::warnings::Warnings;
 use super::wish::{Access, Path, Wish};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
 use crate::progress::Emitter;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-const MAX_WARNINGS: usize = 16;
 
 /// A client for any number of registries.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ pub struct Registry {
     pub(super) places: Places,
     /// Values of Authorization by address and scopes.
     tokens: Mutex<HashMap<(String, Vec<String>), String>>,
-    warnings: Mutex<Warnings>,
+    warnings: Warnings,
     credentials: Credentials,
     homes: Homes,
     stopped: Stopped,
@@ -47,21 +46,6 @@ struct Stopped(Box<dyn Fn() -> bool + Send + Sync>);
 impl fmt::Debug for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Stopped")
-    }
-}
-
-/// Texts of `Warning` headers: all that were seen, and those not yet given out.
-#[derive(Debug, Default)]
-struct Warnings {
-    seen: BTreeSet<String>,
-    fresh: Vec<String>,
-}
-
-impl Warnings {
-    fn add(&mut self, text: String) {
-        if self.seen.len() < MAX_WARNINGS && self.seen.insert(text.clone()) {
-            self.fresh.push(text);
-        }
     }
 }
 
@@ -90,7 +74,7 @@ impl Registry {
             http,
             places: Places::new(config),
             tokens: Mutex::default(),
-            warnings: Mutex::default(),
+            warnings: config.warnings.clone(),
             credentials: config.credentials.clone(),
             homes: Homes::default(),
             signed_pulls: config.signed_pulls.clone(),
@@ -228,13 +212,13 @@ impl Registry {
             else {
                 continue;
             };
-            lock(&self.warnings).add(format!("{whom} says: {}", printable(text, 300)));
+            self.warnings.add(format!("{whom} says: {}", printable(text, 300)));
         }
     }
 
     /// What registries want users to see and what was not given out before.
     pub(super) fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut lock(&self.warnings).fresh)
+        self.warnings.take()
     }
 
     /// Asks the mirrors, then the registry itself.
@@ -332,7 +316,7 @@ impl Registry {
         let looked = self.credentials.of(&place.name, repository);
         let looked = looked.map_err(|error| NetError::new(Trouble::Local, error))?;
         for remark in &looked.remarks {
-            lock(&self.warnings).add(remark.clone());
+            self.warnings.add(remark.clone());
         }
         Ok(looked)
     }
@@ -343,7 +327,7 @@ impl Registry {
             let error = error.error();
             let causes = printable(&error.causes().join("; "), 300);
             let text = format!("mirror `{}` is passed over: {causes}", registry_name(&way.host));
-            lock(&self.warnings).add(text);
+            self.warnings.add(text);
         }
     }
 
@@ -360,7 +344,7 @@ impl Registry {
     pub(super) fn open(&self, way: &Way) -> NetResult<Place> {
         let place = self.places.open(&self.http, way)?;
         if let Some(text) = &place.warning {
-            lock(&self.warnings).add(text.clone());
+            self.warnings.add(text.clone());
         }
         Ok(place)
     }

@@ -12,6 +12,7 @@ use super::logins::{LoginTarget, Looked};
 use super::places::{Place, bad_name};
 use super::registry::Registry;
 use super::url::Url;
+use super::warnings::Warnings;
 use crate::error::{Error, Result};
 
 const MAX_TOKEN: u64 = 1 << 20;
@@ -130,58 +131,73 @@ impl Registry {
 
     fn verify_login(&self, target: &LoginTarget, looked: &Looked) -> NetResult<Verified> {
         let place = self.host(&target.registry)?;
-        let refused = |error: NetError| match error.trouble() {
-            Trouble::Refused => {
-                let message = format!("{} refuses the login", place.whom);
-                let told =
-                    error.error().causes().iter().fold(Error::registry(message), Error::cause);
-                let hint =
-                    "check the name and the password; some registries want a token in its place";
-                NetError::new(Trouble::Refused, told.hint(hint))
+        let url =
+            Url::parse(&format!("{}/v2/", place.base)).ok_or_else(|| bad_name(&target.registry))?;
+        let ask = Ask::get(&place.whom, url, place.plain);
+        let answer = self.http.send(&ask)?;
+        match answer.status {
+            200 => Ok(Verified::Open),
+            401 if answer.url.same_origin(&ask.url) => {
+                self.try_login(&place, ask, &answer, looked).map(|()| Verified::Good)
             }
-            _ => error,
-        };
-        self.show_login(&place, target, looked).map_err(refused)
+            _ => Err(refused(&place, answer.refusal(&place.whom))),
+        }
+    }
+
+    /// Asks the registry's own address again, as the one that a login makes us; `answer` is the 401 of a request without.
+    pub(super) fn try_login(
+        &self,
+        place: &Place,
+        ask: Ask<'_>,
+        answer: &Answer,
+        looked: &Looked,
+    ) -> NetResult<()> {
+        self.show_login(place, ask, answer, looked).map_err(|error| refused(place, error))
     }
 
     fn show_login(
         &self,
         place: &Place,
-        target: &LoginTarget,
+        ask: Ask<'_>,
+        answer: &Answer,
         looked: &Looked,
-    ) -> NetResult<Verified> {
-        let url =
-            Url::parse(&format!("{}/v2/", place.base)).ok_or_else(|| bad_name(&target.registry))?;
-        let mut ask = Ask::get(&place.whom, url, place.plain);
-        let answer = self.http.send(&ask)?;
-        match answer.status {
-            200 => return Ok(Verified::Open),
-            401 if answer.url.same_origin(&ask.url) => {}
-            _ => return Err(answer.refusal(&place.whom)),
-        }
+    ) -> NetResult<()> {
         let authorization = match looked.login.as_ref().and_then(Login::token) {
             Some(token) => Some(token),
             // A service may refuse a scope that is too wide for the login, so none is asked for.
-            None => self.respond(place, "", Vec::new(), &answer, looked)?,
+            None => self.respond(place, "", Vec::new(), answer, looked)?,
         };
         let Some(authorization) = authorization else {
             let error = Error::registry(format!("{} asks for a login in no known way", place.whom))
                 .cause(format!("GET {}: it wants neither Basic nor Bearer", ask.url));
             return Err(NetError::new(Trouble::Broken, error));
         };
-        ask.authorization = Some(&authorization);
+        let ask = Ask { authorization: Some(&authorization), ..ask };
         let answer = self.http.send(&ask)?;
         match answer.status {
-            200 => Ok(Verified::Good),
+            200 => Ok(()),
             _ => Err(answer.refusal(&place.whom)),
         }
     }
 }
 
+/// A refusal as one of the login that was shown.
+fn refused(place: &Place, error: NetError) -> NetError {
+    if error.trouble() != Trouble::Refused {
+        return error;
+    }
+    let message = format!("{} refuses the login", place.whom);
+    let told = error.error().causes().iter().fold(Error::registry(message), Error::cause);
+    let hint = "check the name and the password; some registries want a token in its place";
+    NetError::new(Trouble::Refused, told.hint(hint))
+}
+
 impl Credentials {
     /// The user's name in the login for a target; `None` when there is no login.
-    pub fn user(&self, target: &LoginTarget) -> Result<Option<String>> {
-        let login = self.of(&target.registry, &target.repository)?.login;
+    pub fn user(&self, target: &LoginTarget, warnings: &Warnings) -> Result<Option<String>> {
+        let looked = self.of(&target.registry, &target.repository)?;
+        looked.remarks.into_iter().for_each(|remark| warnings.add(remark));
+        let login = looked.login;
         // A token names nobody; docker shows this for it.
         Ok(login.map(|login| login.user().unwrap_or("<token>").to_owned()))
     }

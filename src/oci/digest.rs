@@ -225,31 +225,39 @@ impl<R: io::Read> io::Read for HashingReader<R> {
     }
 }
 
-/// Reads `inner` and fails at its end (or as soon as it is too long) unless size and digest are as promised.
-#[derive(Debug)]
-pub struct VerifyingReader<R> {
-    inner: R,
-    hash: Option<Sha256>,
+/// What a blob must be, and the errors when it is not.
+#[derive(Clone, Debug)]
+pub struct Promise {
     digest: Digest,
     size: u64,
-    seen: u64,
 }
 
-impl<R: io::Read> VerifyingReader<R> {
+impl Promise {
     /// `size` in bytes.
-    pub fn new(inner: R, digest: Digest, size: u64) -> Self {
-        Self { inner, hash: Some(Sha256::new()), digest, size, seen: 0 }
+    pub fn new(digest: Digest, size: u64) -> Self {
+        Self { digest, size }
     }
 
-    fn check_end(&mut self) -> Result<()> {
-        let Some(hash) = self.hash.take() else { return Ok(()) };
-        if self.seen != self.size {
+    /// Fails when more came than may come.
+    pub fn check_so_far(&self, seen: u64) -> Result<()> {
+        if seen > self.size {
             return Err(Error::integrity(format!(
-                "blob {} is cut short: expected {} bytes, found {}",
-                self.digest, self.size, self.seen
+                "blob {} is longer than its {} bytes",
+                self.digest, self.size
             )));
         }
-        let found = Digest::from_hash(&hash.finalize());
+        Ok(())
+    }
+
+    /// Fails unless all came and nothing else.
+    pub fn check_end(&self, seen: u64, found: impl FnOnce() -> Digest) -> Result<()> {
+        if seen != self.size {
+            return Err(Error::integrity(format!(
+                "blob {} is cut short: expected {} bytes, found {seen}",
+                self.digest, self.size
+            )));
+        }
+        let found = found();
         if found != self.digest {
             return Err(Error::integrity(format!(
                 "blob has the wrong content: expected {}, found {found}",
@@ -257,6 +265,27 @@ impl<R: io::Read> VerifyingReader<R> {
             )));
         }
         Ok(())
+    }
+}
+
+/// Reads `inner` and fails at its end (or as soon as it is too long) unless size and digest are as promised.
+#[derive(Debug)]
+pub struct VerifyingReader<R> {
+    inner: R,
+    hash: Option<Sha256>,
+    promise: Promise,
+    seen: u64,
+}
+
+impl<R: io::Read> VerifyingReader<R> {
+    /// `size` in bytes.
+    pub fn new(inner: R, digest: Digest, size: u64) -> Self {
+        Self { inner, hash: Some(Sha256::new()), promise: Promise::new(digest, size), seen: 0 }
+    }
+
+    fn check_end(&mut self) -> Result<()> {
+        let Some(hash) = self.hash.take() else { return Ok(()) };
+        self.promise.check_end(self.seen, || Digest::from_hash(&hash.finalize()))
     }
 }
 
@@ -271,13 +300,7 @@ impl<R: io::Read> io::Read for VerifyingReader<R> {
             return Ok(0);
         }
         self.seen += n as u64;
-        if self.seen > self.size {
-            return Err(Error::integrity(format!(
-                "blob {} is longer than its {} bytes",
-                self.digest, self.size
-            ))
-            .into());
-        }
+        self.promise.check_so_far(self.seen)?;
         if let Some(hash) = &mut self.hash {
             hash.update(&buf[..n]);
         }

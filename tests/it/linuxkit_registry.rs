@@ -196,3 +196,31 @@ fn a_private_registry_takes_a_certificate_and_a_password() {
         assert_eq!(build(&["--registry-creds", "secret"]).code, 2);
     }
 }
+
+/// It was told once for each platform, and with the place of logins instead of what the registry said.
+#[test]
+fn a_registry_that_refuses_is_told_once_with_its_status() {
+    for world in worlds() {
+        if !peer("perl") {
+            return;
+        }
+        commit(&world, &FOO);
+        let registry = Registry::with_password(&world);
+        let org = format!("{}/acme", registry.address);
+        let platforms = "linux/s390x,linux/arm64";
+        let said =
+            pkg(&world, &["pkg", "build", "--platforms", platforms, "--org", &org, "pkg/foo"]);
+        let told: Vec<&str> =
+            said.stderr.lines().filter(|line| line.contains("counts as")).collect();
+        assert_eq!(told.len(), 1, "{}", said.stderr);
+        let start = format!(
+            "registry `{0}` counts as one that has nothing: GET http://{0}/v2/acme/foo/manifests/",
+            registry.address
+        );
+        assert!(told[0].starts_with(&start), "{}", told[0]);
+        let status =
+            ": status 401: UNAUTHORIZED (authentication required); there is no login for it in `";
+        assert!(told[0].contains(status), "{}", told[0]);
+        said.ok();
+    }
+}

@@ -352,6 +352,60 @@ fn files_are_read_when_a_registry_asks_and_a_damaged_one_is_named() {
     }
 }
 
+/// What DOCKER_CONFIG names was passed over with a warning that only pulls and pushes printed.
+#[test]
+fn a_file_that_a_variable_names_must_be_readable() {
+    for world in worlds(&[]) {
+        let registry = Registry::start(&world);
+        let name = publish(&world, &registry, "team/app:1");
+        let image = format!("docker://{name}");
+        let digest = ["image", "digest", "--tls-verify=false", &image];
+        let dir = world.path("docker");
+        fs::create_dir(&dir).unwrap();
+        world.give();
+        let set = [("DOCKER_CONFIG", dir.to_str().unwrap())];
+        run(&world, &digest, &set).ok();
+        // Not even root can read this.
+        fs::create_dir(dir.join("config.json")).unwrap();
+        world.give();
+        let private = Registry::with_password(&world);
+        let asked = format!("docker://{}/x", private.address);
+        let text = run(&world, &["image", "digest", &asked], &set).failed(3);
+        let file = dir.join("config.json");
+        let wanted = format!(
+            "error: cannot look up `{}/x:latest`\n cause: cannot read the logins in `{}`\n cause: is a directory\nhelp: make it readable, or change what names it: \
+             `--authfile`, REGISTRY_AUTH_FILE (a file) or DOCKER_CONFIG (a directory)\n",
+            private.address,
+            file.display()
+        );
+        assert_eq!(text, wanted);
+        let set = [("REGISTRY_AUTH_FILE", dir.to_str().unwrap())];
+        let text = run(&world, &["image", "digest", &asked], &set).failed(3);
+        assert!(text.contains(&format!("cannot read the logins in `{}`", dir.display())), "{text}");
+        // One that nobody named is told once by every command.
+        let usual = world.path(".docker/config.json");
+        fs::create_dir_all(&usual).unwrap();
+        world.give();
+        let wanted = format!(
+            "warning: cannot read the logins in `{}`: is a directory; they are not used\n",
+            usual.display()
+        );
+        for args in [
+            &["image", "digest", &asked][..],
+            &["image", "ls-tags", &asked],
+            &["image", "copy", &asked, "oci:x"],
+            &["login", "--get-login", &private.address],
+            &["doctor", "registry", &private.address],
+            &["cache", "pull", &asked[9..]],
+        ] {
+            let said = run(&world, args, &[]);
+            assert_eq!(said.stderr.matches(&wanted).count(), 1, "{args:?}: {}", said.stderr);
+        }
+        let said = build(&world, &asked[9..], &["--pull"], &[]);
+        assert_eq!(said.stderr.matches(&wanted).count(), 1, "{}", said.stderr);
+    }
+}
+
 /// A login for a registry is none for files of that host.
 #[test]
 fn add_and_contexts_get_no_login_of_a_registry() {

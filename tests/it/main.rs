@@ -19,6 +19,7 @@ mod conformance;
 mod contexts;
 mod debug;
 mod differential;
+mod doctor;
 mod emulated_builds;
 mod emulation;
 mod emulators;

@@ -6,7 +6,6 @@ use crate::cli::compat::{Foreign, Table, flag};
 
 const CACHE: &str = "only this machine's cache is used for now";
 const PUSH: &str = "nothing is pushed for now";
-const TLS: &str = "put it into `/etc/docker/certs.d/HOST` (docs/registries.md)";
 
 /// Options of kaniko's executor.
 #[derive(Debug)]
@@ -40,8 +39,6 @@ impl Table for KanikoTable {
         flag!("preserve-context", Maybe, Granted),
         flag!("push-ignore-immutable-tag-errors", Maybe, Ignored(PUSH)),
         flag!("push-retry", Value, Ignored(PUSH)),
-        flag!("registry-certificate", Value, Refused(TLS)),
-        flag!("registry-client-cert", Value, Refused(TLS)),
         flag!("registry-map", Value, Refused("name the other registry in the Dockerfile")),
         flag!("registry-mirror", Value, Ignored("registries are asked themselves")),
         flag!("single-snapshot", Maybe, Ignored("every step keeps its layer")).granted(&["false"]),

@@ -92,6 +92,12 @@ pub struct KanikoArgs {
     /// So may this registry; may be repeated
     #[arg(long, alias = "skip-tls-verify-registry", value_name = "HOST[:PORT]")]
     pub insecure_registry: Vec<String>,
+    /// Certificates of authorities to trust for one registry; may be repeated
+    #[arg(long, value_name = "HOST=FILE")]
+    pub registry_certificate: Vec<String>,
+    /// Our certificate for one registry, and its key; may be repeated
+    #[arg(long, value_name = "HOST=CERT,KEY")]
+    pub registry_client_cert: Vec<String>,
     /// How much is printed
     #[arg(short, long, value_name = "LEVEL", default_value = "info")]
     pub verbosity: String,
@@ -147,6 +153,12 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
     build.tags.clone_from(&args.destinations);
     build.tls.tls_verify = args.insecure_pull.then_some(false);
     build.tls.insecure.clone_from(&args.insecure_registry);
+    for text in &args.registry_certificate {
+        build.tls.of_host.push(certificate(text)?);
+    }
+    for text in &args.registry_client_cert {
+        build.tls.clients.push(client(text)?);
+    }
     if args.insecure {
         for name in &args.destinations {
             build.tls.insecure.push(values::tag_reference(name)?.registry);
@@ -175,6 +187,30 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
         build.source_date_epoch = Some("0".to_owned());
     }
     Ok(build)
+}
+
+/// `HOST=FILE`.
+fn certificate(text: &str) -> Result<(String, PathBuf)> {
+    let parts = text.split_once('=').filter(|(host, file)| !host.is_empty() && !file.is_empty());
+    let (host, file) = parts.ok_or_else(|| {
+        Error::usage(format!("`--registry-certificate {text}` names no host and file"))
+            .hint("write `HOST[:PORT]=FILE`")
+    })?;
+    Ok((host.to_owned(), file.into()))
+}
+
+/// `HOST=CERT,KEY`.
+fn client(text: &str) -> Result<(String, PathBuf, PathBuf)> {
+    let bad = || {
+        Error::usage(format!("`--registry-client-cert {text}` names no host and two files"))
+            .hint("write `HOST[:PORT]=CERTIFICATE,KEY`")
+    };
+    let (host, files) = text.split_once('=').ok_or_else(bad)?;
+    let (file, key) = files.split_once(',').ok_or_else(bad)?;
+    if [host, file, key].contains(&"") {
+        return Err(bad());
+    }
+    Ok((host.to_owned(), file.into(), key.into()))
 }
 
 /// Where kaniko's users put their logins, when no variable names another place.

@@ -243,7 +243,7 @@ impl<'a> Builder<'a> {
                 (self.say)(&format!("found {name} {arch} in local cache, skipping build"))?;
                 continue;
             }
-            if !self.options.dry_run {
+            if !self.options.dry_run && !self.remote.is_offline() {
                 let here = format!("{name} {arch} not found in local cache, checking registry");
                 (self.say)(&here)?;
                 if self.is_published(&full, platform)? {

@@ -186,15 +186,17 @@ fn rule(reader: &mut Reader, item: &Value<'_>) -> Result<Rule> {
     }
     let prefix = match (prefix, &location) {
         (Some(prefix), None) if !prefix.starts_with("*.") => {
-            return Err(reader.bad(
-                head(item),
-                format!("the registry with the prefix `{prefix}` has no `location`"),
-            ));
+            let why = format!("the registry with the prefix `{prefix}` has no `location`");
+            return Err(reader.bad(head(item), why).hint(format!(
+                "add `location = \"HOST[:PORT][/PATH]\"`, which may be `{prefix}` itself; only a prefix with `*.` needs none"
+            )));
         }
         (Some(prefix), _) => prefix,
         (None, Some(location)) => location.clone(),
         (None, None) => {
-            return Err(reader.bad(head(item), "a registry has neither `prefix` nor `location`"));
+            return Err(reader
+                .bad(head(item), "a registry has neither `prefix` nor `location`")
+                .hint("add `location = \"HOST[:PORT][/PATH]\"`"));
         }
     };
     let mut all = Vec::new();
@@ -239,7 +241,9 @@ fn mirror(reader: &mut Reader, item: &Value<'_>) -> Result<(MirrorRule, Option<P
         }
     }
     let Some(location) = location else {
-        return Err(reader.bad(head(item), "a mirror has no `location`"));
+        return Err(reader
+            .bad(head(item), "a mirror has no `location`")
+            .hint("add `location = \"HOST[:PORT][/PATH]\"`"));
     };
     let origin = reader.origin(head(item));
     Ok((MirrorRule { location, insecure, pull: PullFrom::All, origin }, pull))

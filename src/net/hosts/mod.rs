@@ -104,12 +104,17 @@ impl Settings {
         Ok(true)
     }
 
+    /// What keeps a name from being asked for.
+    pub(super) fn block(&self, reference: &Reference) -> Option<&Rule> {
+        self.conf.rule(&name(reference)).filter(|rule| rule.blocked)
+    }
+
     /// The registry itself for a name.
     pub(super) fn origin(&self, reference: &Reference) -> Result<Way> {
         let name = name(reference);
         let rule = self.conf.rule(&name);
         if let Some(rule) = rule.filter(|rule| rule.blocked) {
-            return Err(blocked(reference, rule));
+            return Err(blocked(&name, rule));
         }
         let target = rule.and_then(|rule| rule.rewritten(&name)).unwrap_or_else(|| name.clone());
         let (host, repository) = split(&target).ok_or_else(|| nowhere(reference, rule))?;
@@ -142,7 +147,7 @@ impl Settings {
         let name = name(reference);
         let rule = self.conf.rule(&name);
         if let Some(rule) = rule.filter(|rule| rule.blocked) {
-            return Err(blocked(reference, rule));
+            return Err(blocked(&name, rule));
         }
         let whole = |base: &str, origin: String| Way {
             base: Some(base.to_owned()),
@@ -182,7 +187,8 @@ impl Settings {
     }
 }
 
-fn name(reference: &Reference) -> String {
+/// `host/repository`.
+pub(super) fn name(reference: &Reference) -> String {
     format!("{}/{}", reference.registry, reference.repository)
 }
 
@@ -207,8 +213,9 @@ pub(super) fn bare(host: &str) -> &str {
     host.split(':').next().unwrap_or_default()
 }
 
-fn blocked(reference: &Reference, rule: &Rule) -> Error {
-    Error::registry(format!("`{}` is blocked", name(reference)))
+/// The error for a name that a rule blocks.
+pub(super) fn blocked(name: &str, rule: &Rule) -> Error {
+    Error::registry(format!("`{name}` is blocked"))
         .cause(format!("{}: `blocked = true` for `{}`", rule.origin, rule.prefix))
         .hint("take the image from elsewhere, or change that file")
 }

@@ -195,27 +195,32 @@ fn docker_has_mirrors_of_its_hub_and_insecure_registries() {
     assert_eq!(ways(&all, "11.9.9.9:5000/x"), ["11.9.9.9:5000/x"]);
 }
 
+/// What is said of a file that cannot be used: `LINE: why | what to do`.
+fn said(text: &str) -> String {
+    let source = Arc::new(SourceFile::new("registries.conf", text));
+    let error = Conf::parse(&source).unwrap_err();
+    let place = error.place().expect("a place");
+    let line = place.source.line(place.span.start);
+    let hints = error.hints().join("; ");
+    assert_eq!(error.message(), "registries.conf cannot be used");
+    format!("{line}: {} | {hints}", error.causes().join("; "))
+}
+
 #[test]
 fn mistakes_have_a_line_and_a_reason() {
-    let said = |text: &str| {
-        let source = Arc::new(SourceFile::new("registries.conf", text));
-        let error = Conf::parse(&source).unwrap_err();
-        let place = error.place().expect("a place");
-        let line = place.source.line(place.span.start);
-        let hints = error.hints().join("; ");
-        assert_eq!(error.message(), "registries.conf cannot be used");
-        format!("{line}: {} | {hints}", error.causes().join("; "))
-    };
     for (text, wanted) in [
         (
             "[registries.search]\nregistries = ['a.io']",
             "1: `[registries…]` is version 1 of this format | write `[[registry]]` with `location`, `insecure` and `blocked`, and `unqualified-search-registries`",
         ),
         ("\n[[registry]]\nprefix = 1", "3: `prefix` is not a text | "),
-        ("[[registry]]\n", "1: a registry has neither `prefix` nor `location` | "),
+        (
+            "[[registry]]\n",
+            "1: a registry has neither `prefix` nor `location` | add `location = \"HOST[:PORT][/PATH]\"`",
+        ),
         (
             "[[registry]]\nprefix='a.io'",
-            "1: the registry with the prefix `a.io` has no `location` | ",
+            "1: the registry with the prefix `a.io` has no `location` | add `location = \"HOST[:PORT][/PATH]\"`, which may be `a.io` itself; only a prefix with `*.` needs none",
         ),
         (
             "[[registry]]\nlocation = 'https://a.io'",
@@ -241,7 +246,10 @@ fn mistakes_have_a_line_and_a_reason() {
             "[[registry]]\nlocation = 'a.io'\npull-from-mirror = 'all'",
             "3: `pull-from-mirror` belongs into a `[[registry.mirror]]` | ",
         ),
-        ("[[registry]]\nlocation = 'a.io'\nmirror = [{}]", "3: a mirror has no `location` | "),
+        (
+            "[[registry]]\nlocation = 'a.io'\nmirror = [{}]",
+            "3: a mirror has no `location` | add `location = \"HOST[:PORT][/PATH]\"`",
+        ),
         (
             "[[registry]]\nlocation = 'a.io'\nmirror = [{location = 'b.io', pull-from-mirror = 'tags'}]",
             "3: `pull-from-mirror` is not `tags` | it is `all`, `digest-only` or `tag-only`",

@@ -1,5 +1,6 @@
 //! The clients below: one for the direct way and one for each proxy, with our TLS.
 
+use super::forward::ForwardConnector;
 use crate::error::{Error, Result};
 use crate::net::config::NetConfig;
 use crate::net::tls::{TlsConnector, Trust};
@@ -10,7 +11,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
     ConnectProxyConnector, Connector, SocksConnector, TcpConnector,
 };
-use ureq::{Agent, Proxy};
+use ureq::{Agent, Proxy, ProxyProtocol};
 
 /// How long an answer may take to begin.
 pub(super) const ANSWER: Duration = Duration::from_mins(1);
@@ -26,16 +27,26 @@ pub(super) struct Agents {
 
 impl Agents {
     pub(super) fn new(config: &NetConfig, trust: &Arc<Trust>, unverified: bool) -> Result<Self> {
+        let tls = |proxy: Option<&Proxy>| {
+            TlsConnector::new(Arc::clone(trust), unverified, proxy.map(|proxy| proxy.uri().clone()))
+        };
         let made = |proxy: Option<Proxy>| {
-            let uri = proxy.as_ref().map(|proxy| proxy.uri().clone());
+            let over = tls(proxy.as_ref());
             let connector =
                 ().chain(SocksConnector::default())
                     .chain(ConnectProxyConnector::default())
                     .chain(TcpConnector::default())
-                    .chain(TlsConnector::new(Arc::clone(trust), unverified, uri));
+                    .chain(over);
             Agent::with_parts(agent_config(proxy), connector, DefaultResolver::default())
         };
-        let through = |proxy: &Option<String>, name: &str| -> Result<Option<Agent>> {
+        let plain = |proxy: Proxy| {
+            if !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
+                return made(Some(proxy));
+            }
+            let connector = ().chain(ForwardConnector::new(proxy.clone(), tls(Some(&proxy))));
+            Agent::with_parts(agent_config(Some(proxy)), connector, DefaultResolver::default())
+        };
+        let read = |proxy: &Option<String>, name: &str| -> Result<Option<Proxy>> {
             let Some(text) = proxy.as_deref().filter(|text| !text.is_empty()) else {
                 return Ok(None);
             };
@@ -44,12 +55,12 @@ impl Agents {
                 Error::usage(format!("the proxy for {name} is not an address that can be used"))
                     .hint(format!("write {}_PROXY as `http://host:port`", name.to_uppercase()))
             })?;
-            Ok(Some(made(Some(proxy))))
+            Ok(Some(proxy))
         };
         Ok(Self {
             direct: made(None),
-            secure_proxied: through(&config.https_proxy, "https")?,
-            plain_proxied: through(&config.http_proxy, "http")?,
+            secure_proxied: read(&config.https_proxy, "https")?.map(|proxy| made(Some(proxy))),
+            plain_proxied: read(&config.http_proxy, "http")?.map(plain),
         })
     }
 }

@@ -47,6 +47,9 @@ pub(super) fn lost(ask: &Ask<'_>, url: &Url, proxy: Option<&Proxy>, error: ureq:
                 ),
             },
         },
+        E::ConnectProxyFailed(said) if said.contains("407") && proxy.is_some() => {
+            return proxy.map(|proxy| proxy_refuses(ask, url, proxy)).expect("there is one");
+        }
         E::Timeout(Timeout::Resolve | Timeout::Connect) => {
             (false, "no connection in time".to_owned())
         }
@@ -70,6 +73,19 @@ pub(super) fn lost(ask: &Ask<'_>, url: &Url, proxy: Option<&Proxy>, error: ureq:
     };
     let error = NetError::unreachable(ask.whom, ask.method, url, &why);
     Lost { again, about_certificates: false, error, why }
+}
+
+/// A proxy that wants to know who asks.
+pub(super) fn proxy_refuses(ask: &Ask<'_>, url: &Url, proxy: &Proxy) -> Lost {
+    let error = Error::registry(format!("{} cannot be reached", ask.whom))
+        .cause(format!(
+            "{} {url}: status 407, from the proxy `{}:{}`",
+            ask.method,
+            proxy.host(),
+            proxy.port()
+        ))
+        .hint("write the name and the password that it wants in front of its host: `http://USER:PASSWORD@HOST:PORT`");
+    Lost::fatal(Trouble::Unreachable, error)
 }
 
 /// Why there is no address for a name. The system's resolver has asked more than once, so nobody asks again.

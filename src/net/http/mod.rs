@@ -8,6 +8,7 @@
 mod agents;
 mod answer;
 mod ask;
+mod forward;
 mod lost;
 
 pub(super) use answer::Answer;
@@ -22,7 +23,7 @@ use super::url::Url;
 use crate::error::{Error, Result};
 use crate::progress::Emitter;
 use agents::{ANSWER, Agents};
-use lost::lost;
+use lost::{lost, proxy_refuses};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use ureq::http::request::Builder;
@@ -156,6 +157,12 @@ impl Http {
             }
             let authorization = ask.authorization.filter(|_| url.same_origin(&ask.url));
             let response = self.once(ask, &url, authorization)?;
+            if response.status() == 407
+                && let Some(proxy) = self.proxy(&url)
+            {
+                // It is the proxy's own, whatever the address says.
+                return Err(proxy_refuses(ask, &url, proxy));
+            }
             // What an upload's answer says belongs to who sends it.
             let sends = !matches!(ask.payload, Payload::None);
             if sends || !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {

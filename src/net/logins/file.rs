@@ -24,6 +24,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// What to do about a file that cannot be read and that somebody named.
+pub(super) const NAMED: &str = "make it readable, or change what names it: `--authfile`, REGISTRY_AUTH_FILE (a file) or DOCKER_CONFIG (a directory)";
+
 /// A file that was read.
 #[derive(Debug)]
 pub(super) struct AuthFile<'a> {
@@ -69,12 +72,9 @@ impl<'a> AuthFile<'a> {
             }
             Ok(None) => Err(Error::environment(format!("the logins in `{shown}` cannot be read"))
                 .cause(format!("it is larger than {} MiB", LARGEST >> 20))),
-            Err(error)
-                if !place.required
-                    && matches!(error.kind(), IoKind::NotFound | IoKind::NotADirectory) =>
-            {
-                Ok(None)
-            }
+            Err(error) if !place.required && error.kind() == IoKind::NotFound => Ok(None),
+            // A variable that names a file where it means a directory is a mistake.
+            Err(error) if !place.named && error.kind() == IoKind::NotADirectory => Ok(None),
             // A directory that is closed to us is nobody's place for our logins, as podman's when it was made for root.
             Err(_) if !place.named && is_out_of_sight(&place.path) => Ok(None),
             Err(error) if !place.named => {
@@ -85,7 +85,7 @@ impl<'a> AuthFile<'a> {
             Err(error) => {
                 let (what, why) = failed(&error);
                 let kind = if place.required { ErrorKind::Usage } else { ErrorKind::Environment };
-                Err(Error::new(kind, what).cause(why))
+                Err(Error::new(kind, what).cause(why).hint(NAMED))
             }
         }
     }

@@ -177,7 +177,16 @@ fn files_that_are_not_there_are_passed_over_unless_they_must_be() {
     let looked = places.look(&LoginTarget::parse("h").unwrap()).unwrap();
     assert_eq!(looked.remarks.len(), 1, "{looked:?}");
     assert!(looked.source.starts_with("there is no login for it in `"));
-    assert!(look(&dir.places(&[AuthPlace { named: true, ..strange }]), "h").is_err());
+    let places = dir.places(&[AuthPlace { named: true, ..strange.clone() }]);
+    let error = places.look(&LoginTarget::parse("h").unwrap()).unwrap_err();
+    assert_eq!(error.message(), format!("cannot read the logins in `{}`", strange.path.display()));
+    assert_eq!(error.causes(), ["is a directory"]);
+    assert_eq!(error.hints(), [super::file::NAMED]);
+    // A tester named docker's file where its directory is meant, and it was taken for one that has no logins.
+    let below = AuthPlace { path: dir.file("g", "").path.join("config.json"), ..strange };
+    assert_eq!(found(&dir.places(std::slice::from_ref(&below)), "h"), "none");
+    let error = look(&dir.places(&[AuthPlace { named: true, ..below }]), "h").unwrap_err();
+    assert!(error.ends_with("config.json`: not a directory"), "{error}");
 }
 
 /// Answers for a server that it is asked about, and writes down what it was asked.

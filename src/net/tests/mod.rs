@@ -7,6 +7,7 @@ mod hostile;
 mod login;
 mod malicious;
 mod peer;
+mod proxy;
 mod push;
 mod uploads;
 

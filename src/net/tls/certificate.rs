@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
+const BIT_STRING: u8 = 0x03;
 const OBJECT_ID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -30,6 +31,8 @@ pub(crate) struct Certificate {
     pub(crate) not_before: i64,
     /// Seconds since 1970.
     pub(crate) not_after: i64,
+    /// The public key's bits, without what kind of key it is; empty when it has none.
+    pub(crate) key: Vec<u8>,
 }
 
 impl Certificate {
@@ -46,14 +49,28 @@ impl Certificate {
         let mut validity = Fields(fields.expect(SEQUENCE)?);
         let (not_before, not_after) = (time(validity.next()?)?, time(validity.next()?)?);
         let subject = fields.expect(SEQUENCE)?;
+        let key = fields.expect(SEQUENCE).and_then(key_bits);
         Some(Self {
             subject: name(subject)?,
             issuer: name(issuer)?,
             names_itself: subject == issuer,
             not_before,
             not_after,
+            key: key.unwrap_or_default().to_vec(),
         })
     }
+}
+
+/// The bits of a public key, out of the content of a SubjectPublicKeyInfo.
+fn key_bits(content: &[u8]) -> Option<&[u8]> {
+    let mut fields = Fields(content);
+    fields.expect(SEQUENCE)?;
+    fields.expect(BIT_STRING)
+}
+
+/// The same out of a whole SubjectPublicKeyInfo.
+pub(crate) fn key_of(info: &[u8]) -> Option<&[u8]> {
+    Fields(info).expect(SEQUENCE).and_then(key_bits)
 }
 
 /// `2026-01-31T12:00:00Z`.
@@ -163,6 +180,10 @@ mod tests {
         element(SEQUENCE, &element(SET, &element(SEQUENCE, &pair)))
     }
 
+    fn key_info() -> Vec<u8> {
+        element(SEQUENCE, &[element(SEQUENCE, &[]), element(BIT_STRING, &[0, 7, 8])].concat())
+    }
+
     fn certificate(version: bool, times: [(u8, &str); 2]) -> Vec<u8> {
         let times = times.map(|(tag, text)| element(tag, text.as_bytes())).concat();
         let mut fields = if version { element(VERSION, &[2, 1, 2]) } else { Vec::new() };
@@ -171,6 +192,7 @@ mod tests {
         fields.extend(common_name("issu\u{1b}er"));
         fields.extend(element(SEQUENCE, &times));
         fields.extend(common_name("subject"));
+        fields.extend(key_info());
         element(SEQUENCE, &element(SEQUENCE, &fields))
     }
 
@@ -181,6 +203,7 @@ mod tests {
             let read = Certificate::read(&certificate(version, times)).unwrap();
             assert_eq!((&*read.subject, &*read.issuer), ("CN=subject", "CN=issu er"));
             assert!(!read.names_itself);
+            assert_eq!((&*read.key, key_of(&key_info())), (&[0, 7, 8][..], Some(&[0, 7, 8][..])));
             assert_eq!(date(read.not_before), "1999-12-31T23:59:59Z");
             assert_eq!(date(read.not_after), "2050-01-01T00:00:00Z");
         }

@@ -4,6 +4,7 @@
 //! In: paths; out: [`Roots`] and a client certificate for a host. Nothing is read before the first TLS connection but the
 //! files that flags name. `HOST[:PORT]/*.crt` are authorities, `NAME.cert` with `NAME.key` is a client certificate.
 
+use super::certificate::{Certificate, key_of};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use rustls::RootCertStore;
 use rustls::crypto::ring::sign::any_supported_type;
@@ -30,6 +31,10 @@ pub struct CertificatePlaces {
     pub hosts: Vec<PathBuf>,
     /// Directories like one of a host, for every registry (`--cert-dir`).
     pub every_host: Vec<PathBuf>,
+    /// Files with authorities for one host, `host[:port]`.
+    pub of_host: Vec<(String, PathBuf)>,
+    /// Our certificate for one host, and its key.
+    pub clients: Vec<(String, PathBuf, PathBuf)>,
 }
 
 /// A certificate that is trusted.
@@ -107,6 +112,13 @@ impl OfHost {
     /// Reads what there is for a host under any of its names.
     pub(super) fn read(places: &CertificatePlaces, names: &[String]) -> Result<Self> {
         let mut all = Self::default();
+        let fits = |host: &str| names.iter().any(|name| name.eq_ignore_ascii_case(host));
+        for (_, file) in places.of_host.iter().filter(|(host, _)| fits(host)) {
+            all.anchors.extend(read(file)?);
+        }
+        if let Some((_, file, key)) = places.clients.iter().find(|(host, ..)| fits(host)) {
+            all.client = Some(client(file, key)?);
+        }
         for dir in &places.every_host {
             // A flag names it, so it has to be there.
             std::fs::read_dir(dir).or_error(ErrorKind::Usage, || cannot_read(dir))?;
@@ -114,7 +126,9 @@ impl OfHost {
         }
         for parent in &places.hosts {
             for name in names {
-                all.add(&parent.join(name))?;
+                // Nobody named these files: it is this machine that is not set up well.
+                all.add(&parent.join(name))
+                    .map_err(|error| error.with_kind(ErrorKind::Environment))?;
             }
         }
         Ok(all)
@@ -128,7 +142,9 @@ impl OfHost {
         for file in files {
             match file.extension().and_then(|extension| extension.to_str()) {
                 Some("crt") => self.anchors.extend(read(&file)?),
-                Some("cert") if self.client.is_none() => self.client = Some(client(&file)?),
+                Some("cert") if self.client.is_none() => {
+                    self.client = Some(client(&file, &file.with_extension("key"))?);
+                }
                 _ => {}
             }
         }
@@ -174,26 +190,30 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-/// `NAME.cert` with the key in `NAME.key`.
-fn client(file: &Path) -> Result<Client> {
-    let key_file = file.with_extension("key");
+/// A certificate of ours and its key.
+fn client(file: &Path, key_file: &Path) -> Result<Client> {
     let (shown, key_shown) = (file.display(), key_file.display());
     let chain = certificates(file)?;
-    let missing = |error: Error| {
-        error.hint(format!("`{shown}` is taken for a client certificate, whose key is in `{key_shown}`; an authority's certificate ends in `.crt`"))
-    };
-    let text = bytes(&key_file).map_err(missing)?;
+    // Only a directory's file was taken for something by its name.
+    let hint = format!(
+        "`{shown}` is taken for a client certificate, whose key is in `{key_shown}`; an authority's certificate ends in `.crt`"
+    );
+    let by_name = file.extension().is_some_and(|extension| extension == "cert");
+    let missing = |error: Error| if by_name { error.hint(hint.clone()) } else { error };
+    let text = bytes(key_file).map_err(missing)?;
     let bad = || format!("`{key_shown}` holds no private key that can be used");
     // What the parser says could quote the key.
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| Error::usage(bad()))?;
     let key = any_supported_type(&key).map_err(|_| Error::usage(bad()))?;
-    let pair = CertifiedKey::new(chain, key);
-    if matches!(
-        pair.keys_match(),
-        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch))
-    ) {
-        return Err(Error::usage(format!("`{key_shown}` is not the key of `{shown}`")));
+    // Old certificates (X.509 version 1) serve as well, so only the keys are compared.
+    let theirs = chain.first().and_then(|der| Certificate::read(der)).map(|read| read.key);
+    let ours = key.public_key();
+    let ours = ours.as_ref().and_then(|info| key_of(info));
+    if theirs.as_deref().zip(ours).is_some_and(|(theirs, ours)| theirs != ours) {
+        return Err(Error::usage(format!("`{key_shown}` is not the key of `{shown}`"))
+            .hint("put the key with which that certificate was asked for beside it"));
     }
+    let pair = CertifiedKey::new(chain, key);
     Ok(Client { key: Arc::new(pair), file: file.to_owned() })
 }
 

@@ -58,6 +58,16 @@ impl Authority {
         self.pair(file)
     }
 
+    /// A certificate of X.509's first version, which has no extensions.
+    pub fn old(&self, file: &str) -> Pair {
+        self.request(file, "client", &[]);
+        let (request, out) = (format!("{file}.csr"), format!("{file}.pem"));
+        let mut openssl = self.openssl(&["x509", "-req", "-in", &request, "-out", &out]);
+        openssl.args(["-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2"]);
+        Said::of(openssl.output().unwrap()).ok();
+        self.pair(file)
+    }
+
     /// A certificate that is its own root, and calls itself an authority.
     pub fn own_root(&self, file: &str, names: &str, when: (&str, &str)) -> Pair {
         let names = format!("subjectAltName={names}");

@@ -11,6 +11,7 @@ pub mod outer;
 pub mod peers;
 pub mod platforms;
 pub mod processes;
+pub mod proxy;
 pub mod registry;
 pub mod tokens;
 pub mod trace;
