@@ -17,7 +17,7 @@ use crate::oci::Digest;
 use crate::plan::step::CacheSharing;
 use crate::sys::fs::{self, Stat};
 use crate::sys::mount::{self, MountFlags};
-use crate::sys::{SysResult, SysResultExt, root};
+use crate::sys::{SysResult, SysResultExt, owners, root};
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -97,7 +97,8 @@ fn make_stub(
 }
 
 fn repeat(lower: BorrowedFd<'_>, stubs: &OwnedFd, path: &[u8], stat: &Stat) -> SysResult<()> {
-    fs::lchown(stubs, path, stat.uid, stat.gid)?;
+    let (uid, gid) = owners::of_name(lower, path, stat)?;
+    fs::lchown(stubs, path, uid, gid)?;
     fs::chmod(stubs, path, stat.mode)?;
     for (name, value) in fs::list_xattrs(lower, path)? {
         if whiteout::is_private_xattr(&name) {

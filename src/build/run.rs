@@ -7,14 +7,17 @@ use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt, RunOutput};
 use crate::executor::emulation::way::{Emulator, Way};
 use crate::executor::emulation::{arch, cpuinfo};
+use crate::executor::isolation::{IdMode, Kind};
 use crate::executor::mounts::{self, MountOp, NameServers};
 use crate::executor::network::NAME_SERVER;
 use crate::executor::settings::RunSettings;
 use crate::executor::{HOSTNAME, Net, Report, RunSpec, sandbox, user};
+use crate::layers::PLACEHOLDER_XATTR;
 use crate::layers::snapshot::{Draft, random_id};
 use crate::oci::Platform;
 use crate::plan::step::{NetworkMode, RunStep};
 use crate::sys::mount::{self, MountFlags};
+use crate::sys::seccomp::Supervise;
 use crate::sys::{SysResultExt, fs, probe, root};
 use std::collections::VecDeque;
 use std::io::Write;
@@ -111,6 +114,9 @@ pub(super) fn run(
         personality32: matches!(places.way, Way::Compatible) && is_32_bit(places.machine),
         limits: places.settings.limits.clone(),
         bequest: std::mem::take(&mut furnished.bequest),
+        keep_fsync: places.settings.keep_fsync,
+        supervise: supervise(worker, draft),
+        placeholder: PLACEHOLDER_XATTR.to_owned(),
     };
     let mut log = Log::new(places.logs);
     let report =
@@ -122,6 +128,18 @@ pub(super) fn run(
     judge(&report, step, log)
         .map_err(|error| explain_full_disk(error, places.tmp))
         .map_err(|error| explain_emulator(error, places.way.emulator()))
+}
+
+/// What cannot be done for want of ids is answered by a supervisor. Asking it for every `stat` would be dear where there
+/// is no device node to tell about.
+fn supervise(worker: &Worker, draft: &Draft<'_>) -> Supervise {
+    match worker.isolation.ids {
+        IdMode::Single => Supervise::Ids,
+        _ if worker.isolation.kind == Kind::Chroot => Supervise::None,
+        _ if draft.parent().is_some_and(|parent| parent.has_placeholders()) => Supervise::Devices,
+        _ if worker.isolation.user_namespace => Supervise::MakeDevices,
+        _ => Supervise::None,
+    }
 }
 
 /// Real root makes the sysfs itself: in the emulators' user namespace a new one is refused, and showing the host's would

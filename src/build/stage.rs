@@ -20,7 +20,7 @@ use crate::context::FileDigestCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::TimePolicy;
-use crate::layers::{Change, Layer, diff};
+use crate::layers::{Change, ChangeKind, EntryKind, Layer, diff};
 use crate::oci::spec::descriptor;
 use crate::oci::{DiffId, Digest};
 use crate::plan::step::{
@@ -382,6 +382,9 @@ impl Builder<'_> {
         if changes.is_empty() {
             return Ok(Done { tree: draft.unchanged()?, own: None, changes });
         }
+        if tools.worker.isolation.user_namespace && changes.iter().any(is_device) {
+            draft.note_placeholders();
+        }
         let own = draft.commit()?;
         Ok(Done { tree: Some(Arc::clone(&own)), own: Some(own), changes })
     }
@@ -463,6 +466,11 @@ impl StepName<'_> {
         let stage = self.plan.name.clone().unwrap_or_else(|| format!("stage-{}", self.plan.number));
         format!("{stage} {}/{}", self.position, self.of)
     }
+}
+
+fn is_device(change: &Change) -> bool {
+    let ChangeKind::Present(entry) = &change.kind else { return false };
+    matches!(entry.kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. })
 }
 
 fn append(state: &mut StageState, step: &Step, key: Digest, slot: Slot, created: i64) {

@@ -9,7 +9,7 @@ use super::worker::Worker;
 use crate::context::FileTree;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::Layer;
-use crate::layers::apply::{ApplyOptions, Devices, apply};
+use crate::layers::apply::{AppliedStats, ApplyOptions, Devices, apply};
 use crate::layers::compress::guarded;
 use crate::layers::snapshot::{Draft, Snapshot};
 use crate::layers::tar_read::Limits;
@@ -79,8 +79,11 @@ fn unpack(
     let root = draft.mount(None, false)?;
     let root = crate::sys::fs::reopen_dir(&root)
         .map_err(|error| Error::environment("cannot open a tree of the store").cause(error))?;
-    unpack_into(store, &layer, &root, worker)
+    let stats = unpack_into(store, &layer, &root, worker)
         .map_err(|error| error.wrap(format!("cannot unpack layer {}", layer.digest)))?;
+    if stats.placeholders > 0 {
+        draft.note_placeholders();
+    }
     draft.commit().map(Some)
 }
 
@@ -124,13 +127,18 @@ fn taken() -> Error {
         .hint("give each build a store of its own with `--root`")
 }
 
-fn unpack_into(store: &Store, layer: &Layer, root: &OwnedFd, worker: &Worker) -> Result<()> {
+fn unpack_into(
+    store: &Store,
+    layer: &Layer,
+    root: &OwnedFd,
+    worker: &Worker,
+) -> Result<AppliedStats> {
     let limits = Limits::default();
     let descriptor = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
     let blob = store.images().open_blob(&descriptor)?;
     let plain = guarded(BufReader::with_capacity(1 << 18, blob), limits.ratio)?;
     let mut hashed = HashingReader::new(plain);
-    apply(&mut hashed, root.as_fd(), &ApplyOptions::layer(devices(worker)))?;
+    let stats = apply(&mut hashed, root.as_fd(), &ApplyOptions::layer(devices(worker)))?;
     drain(&mut hashed)?;
     let found = hashed.finish();
     if found != layer.diff_id.0 {
@@ -139,7 +147,7 @@ fn unpack_into(store: &Store, layer: &Layer, root: &OwnedFd, worker: &Worker) ->
             layer.diff_id
         )));
     }
-    Ok(())
+    Ok(stats)
 }
 
 impl Builder<'_> {

@@ -169,6 +169,9 @@ pub struct BuildArgs {
     /// Level of the compression [default: 6 for gzip, 3 for zstd]
     #[arg(long, value_name = "N")]
     pub compression_level: Option<i32>,
+    /// Let commands wait for the disk when they ask to (fsync and its like do nothing in a RUN)
+    #[arg(long)]
+    pub keep_fsync: bool,
     /// Steps at once [default: number of processors]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,

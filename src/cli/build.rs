@@ -179,6 +179,7 @@ fn request(
         build_args,
     };
     args.real.apply(&mut request)?;
+    request.run.keep_fsync = args.keep_fsync;
     Ok(request)
 }
 

@@ -63,7 +63,6 @@ impl Hashing<'_> {
 
     /// One record. Its first field tells how many follow.
     fn node(&mut self, dir: BorrowedFd<'_>, name: &[u8], path: &[u8], stat: &Stat) -> Result<()> {
-        let (uid, gid) = self.tree.owner(stat);
         let kind: &[u8] = match stat.kind {
             // A socket of a context arrives as an empty file.
             Kind::File | Kind::Socket => b"file",
@@ -73,14 +72,15 @@ impl Hashing<'_> {
             Kind::BlockDevice => b"block",
             Kind::Fifo => b"fifo",
         };
-        self.hasher.field(kind).field(path).number(uid.into()).number(gid.into());
-        if stat.kind != Kind::Symlink {
-            self.hasher.number(stat.mode.into());
-        }
         let unreadable = |error: &_| {
             let separator: &[u8] = if self.at.is_empty() || path.is_empty() { b"" } else { b"/" };
             self.tree.unreadable(&[self.at, separator, path].concat(), error)
         };
+        let (uid, gid) = self.tree.owner(dir, name, stat).map_err(|error| unreadable(&error))?;
+        self.hasher.field(kind).field(path).number(uid.into()).number(gid.into());
+        if stat.kind != Kind::Symlink {
+            self.hasher.number(stat.mode.into());
+        }
         match stat.kind {
             Kind::File => {
                 let digest = self.file(dir, name, stat, path)?;

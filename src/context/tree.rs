@@ -14,7 +14,7 @@ use crate::context::ignore::IgnoreRules;
 use crate::context::walk::{Visitor, WalkEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fs::{Kind, Stat};
-use crate::sys::{SysError, root};
+use crate::sys::{SysError, SysResult, owners, root};
 
 /// A source of files.
 pub struct FileTree {
@@ -107,8 +107,8 @@ impl FileTree {
     }
 
     /// Owner that a file of this tree has for a copy: root's for a context, else its own.
-    pub fn owner(&self, stat: &Stat) -> (u32, u32) {
-        if self.is_context { (0, 0) } else { (stat.uid, stat.gid) }
+    pub fn owner(&self, dir: impl AsFd, name: &[u8], stat: &Stat) -> SysResult<(u32, u32)> {
+        if self.is_context { Ok((0, 0)) } else { owners::of_name(dir, name, stat) }
     }
 
     /// Opens the directory that holds the selected node, and gives the node's name in it; never for the root.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs as rfs;
 use rustix::io::Errno;
 
-use crate::sys::{Named, SysResult, fs};
+use crate::sys::{Named, SysResult, fs, owners};
 
 /// Names and values, sorted by name.
 pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -38,6 +38,10 @@ pub fn read(dir: impl AsFd, name: &[u8], trusted: bool) -> SysResult<Xattrs> {
 fn counts(key: &[u8], trusted: bool) -> bool {
     let starts = |prefix: &[u8]| key.starts_with(prefix);
     if key.is_empty() || starts(b"user.overlay.") || starts(b"trusted.overlay.") {
+        return false;
+    }
+    // An owner is no attribute, wherever it is kept.
+    if key == owners::XATTR.as_bytes() {
         return false;
     }
     if starts(OWN_PREFIX) {
@@ -82,6 +86,7 @@ mod tests {
             ("trusted.overlay.opaque", false, false),
             ("user.overlay.opaque", false, false),
             ("user.nativebuild.node", false, true),
+            (owners::XATTR, false, false),
         ] {
             assert_eq!(counts(key.as_bytes(), false), in_context, "{key}");
             assert_eq!(counts(key.as_bytes(), true), in_rootfs, "{key}");

@@ -5,9 +5,10 @@
 //! When process 1 ends the kernel kills whatever the command left behind.
 
 use super::isolation::Kind;
-use super::{Net, Report, RunSpec, mounts::MountOp};
+use super::{Net, Report, RunSpec, mounts::MountOp, supervisor};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::process::{self, Ended};
+use crate::sys::seccomp::Supervise;
 use crate::sys::{Named, SysError, SysResult, caps, fs, landlock, limits, root, seccomp};
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -16,8 +17,8 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Descriptors that travel with a spec.
 #[derive(Debug)]
@@ -36,12 +37,13 @@ pub struct InitFds {
 
 /// Runs as process 1 and never returns.
 pub fn run(spec: &RunSpec, fds: InitFds) -> ! {
-    let InitFds { mut report, stdout, stderr, rootfs, given } = fds;
+    let InitFds { mut report, stdout, stderr, rootfs, mut given } = fds;
+    let supervisor = if spec.supervise == Supervise::None { None } else { given.pop() };
     let result = set_up(spec, &rootfs, &given);
     drop((rootfs, given));
     let said = match result {
         Err((doing, error)) => Report::SetUp { doing, error: error.to_string() },
-        Ok(()) => command(spec, &stdout, &stderr),
+        Ok(()) => command(spec, [&stdout, &stderr], supervisor),
     };
     let text = serde_json::to_vec(&said).unwrap_or_default();
     let _reader_gone = report.write_all(&text);
@@ -246,7 +248,7 @@ fn read_only(base: &OwnedFd, path: &str) -> SysResult<()> {
 }
 
 /// Starts the command as process 2 and waits for it, reaping everything else that ends.
-fn command(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Report {
+fn command(spec: &RunSpec, streams: [&OwnedFd; 2], supervisor: Option<OwnedFd>) -> Report {
     let set_up =
         |(doing, error): (String, SysError)| Report::SetUp { doing, error: error.to_string() };
     let (reader, writer) = match std::io::pipe() {
@@ -261,14 +263,14 @@ fn command(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Report {
             drop(reader);
             // Signals are meant for the command and what it starts, and reach it as a group where it has no namespace.
             let _its_own_group = rustix::process::setpgid(None, None);
-            let said = become_command(spec, stdout, stderr);
+            let said = become_command(spec, streams, supervisor.as_ref());
             let mut writer = writer;
             let _reader_gone = writer.write_all(&serde_json::to_vec(&said).unwrap_or_default());
             process::exit_now(127)
         }
         Err(error) => return set_up(("starting the command".to_owned(), error)),
     };
-    drop(writer);
+    drop((writer, supervisor));
     // The pipe closes when the program starts; before that it may bring the reason why it did not.
     let failed: Option<Report> = serde_json::from_reader(reader).ok();
     forward_signals(if spec.kind == Kind::Namespaces { EVERYBODY } else { -pid });
@@ -303,14 +305,14 @@ fn forward_signals(to: i32) {
 }
 
 /// In the command's own process; returns only when it could not be started.
-fn become_command(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Report {
-    match prepare(spec, stdout, stderr) {
+fn become_command(spec: &RunSpec, streams: [&OwnedFd; 2], supervisor: Option<&OwnedFd>) -> Report {
+    match prepare(spec, streams, supervisor) {
         Err((doing, error)) => Report::SetUp { doing, error: error.to_string() },
         Ok(()) => start(spec),
     }
 }
 
-fn prepare(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Step {
+fn prepare(spec: &RunSpec, [stdout, stderr]: [&OwnedFd; 2], supervisor: Option<&OwnedFd>) -> Step {
     let null = rustix::fs::open(
         "/dev/null",
         rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
@@ -332,12 +334,26 @@ fn prepare(spec: &RunSpec, stdout: &OwnedFd, stderr: &OwnedFd) -> Step {
     if spec.kind != Kind::Namespaces {
         confine(spec)?;
     }
-    if !spec.insecure {
+    if !spec.insecure || spec.supervise != Supervise::None {
         // Loading a filter needs SYS_ADMIN, which the next line gives up for good.
-        seccomp::install(filter()).doing("loading the seccomp filter")?;
+        load_filter(spec, supervisor)?;
+    }
+    if !spec.insecure {
         caps::set_exact(caps::DOCKER_DEFAULT).doing("dropping capabilities")?;
     }
+    if spec.supervise == Supervise::Ids {
+        // There is one id; the supervisor knows who the command believes to be.
+        return Ok(());
+    }
     process::set_ids(spec.uid, spec.gid, &spec.groups).doing("changing the user")
+}
+
+fn load_filter(spec: &RunSpec, supervisor: Option<&OwnedFd>) -> Step {
+    let doing = "loading the seccomp filter";
+    let program = filter(spec);
+    let Some(socket) = supervisor else { return seccomp::install(&program).doing(doing) };
+    let listener = seccomp::install_with_listener(&program).doing(doing)?;
+    supervisor::hand_over(socket, &listener).doing("calling the supervisor")
 }
 
 fn enter(cwd: &str) -> Step {
@@ -374,10 +390,23 @@ fn limit(spec: &RunSpec) -> Step {
     Ok(())
 }
 
-/// The filter of every RUN; compiled once, by the spawner, before its first clone.
-pub(super) fn filter() -> &'static seccomp::Program {
-    static FILTER: OnceLock<seccomp::Program> = OnceLock::new();
-    FILTER.get_or_init(|| seccomp::docker_default(caps::DOCKER_DEFAULT))
+/// The filter of a RUN. Each kind is compiled once, by the spawner, before it clones the first RUN that needs it.
+pub(super) fn filter(spec: &RunSpec) -> seccomp::Program {
+    static COMPILED: Mutex<Vec<(seccomp::Options, seccomp::Program)>> = Mutex::new(Vec::new());
+    let options = seccomp::Options {
+        caps: if spec.insecure { caps::CapSet::all() } else { caps::DOCKER_DEFAULT },
+        permissive: spec.insecure,
+        drop_sync: !spec.keep_fsync,
+        supervise: spec.supervise,
+        signals: false,
+    };
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, program)) = compiled.iter().find(|(known, _)| *known == options) {
+        return program.clone();
+    }
+    let program = seccomp::compile(&options);
+    compiled.push((options, program.clone()));
+    program
 }
 
 fn start(spec: &RunSpec) -> Report {

@@ -4,7 +4,7 @@
 //! [`spawner`] is a small single-threaded process forked before any thread; it clones each RUN. [`init`] is what runs in
 //! the clone: it does the mount list, pivots, and becomes process 1 of the RUN. [`sandbox`] is the builder's side:
 //! output, cancelling, waiting. [`copy`] is COPY and ADD, done by the builder itself. [`user`] reads the rootfs's own
-//! passwd and group. [`emulation`] is about programs of other architectures.
+//! passwd and group. [`supervisor`] answers system calls of a RUN where there is one user id only. [`emulation`] is about programs of other architectures.
 
 pub mod copy;
 pub mod emulation;
@@ -17,9 +17,11 @@ pub mod refusal;
 pub mod sandbox;
 pub mod settings;
 pub mod spawner;
+pub mod supervisor;
 pub mod user;
 
 use crate::sys::process::Ended;
+use crate::sys::seccomp::Supervise;
 use mounts::MountOp;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -60,6 +62,12 @@ pub struct RunSpec {
     pub limits: Vec<settings::Limit>,
     /// What the spawner does with the tree when the builder dies before it can.
     pub bequest: Vec<Bequest>,
+    /// Waiting for the disk is not done away with.
+    pub keep_fsync: bool,
+    /// Which calls a supervisor answers.
+    pub supervise: Supervise,
+    /// Extended attribute in which a file records the device node that it stands for.
+    pub placeholder: String,
 }
 
 /// The network of a command.

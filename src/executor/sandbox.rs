@@ -2,16 +2,20 @@
 //!
 //! [`run`] returns only when every process of the RUN is dead, so that its upper directory no longer changes.
 
-use super::spawner::{RunFds, Spawner};
+use super::spawner::{RunFds, Spawner, socket_pair};
+use super::supervisor::{self, Credentials, Duty};
 use super::{Report, RunSpec};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::sys::SysResultExt;
+use crate::sys::seccomp::Supervise;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::SocketType;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a cancelled RUN has between SIGTERM and SIGKILL.
@@ -113,7 +117,8 @@ pub fn run(
         || std::io::pipe().or_error(ErrorKind::Environment, || "cannot make a pipe".to_owned());
     let ((report, report_end), (stdout, stdout_end), (stderr, stderr_end)) =
         (pipe()?, pipe()?, pipe()?);
-    let (rootfs, given) = mounts;
+    let (rootfs, mut given) = mounts;
+    let supervisor = supervisor(spec, &mut given)?;
     let fds = RunFds {
         report: report_end.into(),
         stdout: stdout_end.into(),
@@ -134,11 +139,33 @@ pub fn run(
         killing: None,
     };
     while session.turn(cancel, output)? {}
+    if let Some(supervisor) = supervisor {
+        // The RUN is over, so its end comes at once; what it recorded is complete then.
+        supervisor.join().map_err(|_| Error::internal("the supervisor of a command stopped"))?;
+    }
     cancel.check()?;
     serde_json::from_slice(&session.said).map_err(|_| {
         Error::environment("the sandbox ended without a report")
             .hint("something outside killed it, for example the kernel because memory ran out")
     })
+}
+
+/// Starts what answers the command's calls; the other side of its socket goes with the RUN's descriptors.
+fn supervisor(spec: &RunSpec, given: &mut Vec<OwnedFd>) -> Result<Option<JoinHandle<()>>> {
+    if spec.supervise == Supervise::None {
+        return Ok(None);
+    }
+    let duty = Duty {
+        supervise: spec.supervise,
+        credentials: Credentials::of(spec.uid, spec.gid, &spec.groups),
+        placeholder: spec.placeholder.clone(),
+        insecure: spec.insecure,
+    };
+    let started = socket_pair(SocketType::STREAM).and_then(|(ours, theirs)| {
+        given.push(theirs);
+        supervisor::start(ours, duty)
+    });
+    started.map(Some).or_error(ErrorKind::Environment, || "cannot start a supervisor".to_owned())
 }
 
 struct Session {

@@ -11,6 +11,8 @@ pub struct RunSettings {
     pub shm_size: Option<u64>,
     /// Limits of the command.
     pub limits: Vec<Limit>,
+    /// `fsync` and its like wait for the disk. Changes nothing of a result, so it is in no key.
+    pub keep_fsync: bool,
 }
 
 /// One limit of a command.

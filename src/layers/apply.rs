@@ -80,6 +80,8 @@ pub struct AppliedStats {
     pub whiteouts: u64,
     /// Device nodes left out.
     pub skipped_devices: u64,
+    /// Files made that record device nodes.
+    pub placeholders: u64,
 }
 
 /// Applies an uncompressed tar.
@@ -218,6 +220,7 @@ impl Apply<'_> {
                     let mode = entry.mode & 0o7777;
                     let node = DeviceNode { block, major: *major, minor: *minor, mode };
                     whiteout::make_placeholder(dir, name, node).map_err(|e| fails(path, e))?;
+                    self.stats.placeholders += 1;
                 }
             }
             EntryKind::Hardlink { .. } => {}

@@ -8,7 +8,7 @@ use super::settle::Inode;
 use super::{ImagePath, whiteout};
 use crate::error::{ErrorKind, Result};
 use crate::sys::fs::{self, Kind, Stat};
-use crate::sys::{SysResult, SysResultExt as _};
+use crate::sys::{SysResult, SysResultExt as _, owners};
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -89,7 +89,8 @@ impl Copy<'_> {
 
 /// Owner first: a change of it clears set-uid bits and capabilities.
 fn metadata((source, target): (&OwnedFd, &OwnedFd), name: &[u8], stat: &Stat) -> SysResult<()> {
-    fs::lchown(target, name, stat.uid, stat.gid)?;
+    let (uid, gid) = owners::of_name(source, name, stat)?;
+    fs::lchown(target, name, uid, gid)?;
     if stat.kind != Kind::Symlink {
         fs::chmod(target, name, stat.mode)?;
         for (key, value) in fs::list_xattrs(source, name)? {

@@ -39,10 +39,6 @@ pub const PLACEHOLDER_XATTR: &str = "user.nativebuild.node";
 /// A path inside an image: bytes, relative to its root, `/` between components.
 pub type ImagePath = Vec<u8>;
 
-/// Extended attribute in which a build with a single user id keeps the owner of a file or directory. Value:
-/// `uid:gid`. Never enters a layer.
-pub const OWNER_XATTR: &str = "user.nativebuild.owner";
-
 /// One difference between a tree and the tree below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

@@ -6,6 +6,7 @@ use super::{Entry, EntryKind};
 use crate::error::{ErrorKind, Result};
 use crate::sys::SysResultExt;
 use crate::sys::fs::{self, Kind, Stat};
+use crate::sys::owners;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
@@ -18,13 +19,16 @@ pub(super) struct Node {
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Target of a symbolic link.
     target: Vec<u8>,
+    /// Whose it is, where owners are kept as well as where they are set.
+    owner: (u32, u32),
 }
 
 impl Node {
     /// Reads attributes and link target of `name`, whose `lstat` is `stat`. `path` is for messages.
     pub(super) fn read(dir: BorrowedFd<'_>, name: &[u8], stat: Stat, path: &[u8]) -> Result<Self> {
         let message = || format!("cannot read {}", shown(path));
-        let mut node = Self { stat, xattrs: Vec::new(), target: Vec::new() };
+        let owner = owners::of_name(dir, name, &stat).or_error(ErrorKind::Environment, message)?;
+        let mut node = Self { stat, xattrs: Vec::new(), target: Vec::new(), owner };
         if stat.kind == Kind::Symlink {
             // Links have none of the attributes that a layer keeps.
             node.target = fs::readlink(dir, name).or_error(ErrorKind::Environment, message)?;
@@ -73,8 +77,8 @@ impl Node {
         Some(Entry {
             kind,
             mode,
-            uid: stat.uid,
-            gid: stat.gid,
+            uid: self.owner.0,
+            gid: self.owner.1,
             mtime: stat.mtime,
             xattrs: public.cloned().collect(),
         })

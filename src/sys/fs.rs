@@ -141,6 +141,14 @@ pub fn open_read_path(path: &std::path::Path) -> SysResult<File> {
         .named(|| format!("open({}, O_RDONLY)", path.display()))
 }
 
+/// The first four bytes of a regular file that was opened without access.
+pub fn start_of(file: impl AsFd) -> std::io::Result<[u8; 4]> {
+    let mut start = [0_u8; 4];
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    std::io::Read::read_exact(&mut File::open(path)?, &mut start)?;
+    Ok(start)
+}
+
 /// Creates a new regular file for writing; fails when the name exists.
 pub fn create_new(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<File> {
     let dir = dir.as_fd();
@@ -243,9 +251,12 @@ pub fn mknod(
     .named(|| format!("mknodat({}, {kind:?}, {rdev:?})", show(name)))
 }
 
-/// Changes the owner of a name, of a link itself.
+/// Changes the owner of a name, of a link itself; or records it where owners are kept ([`super::owners`]).
 pub fn lchown(dir: impl AsFd, name: &[u8], uid: u32, gid: u32) -> SysResult<()> {
     let dir = dir.as_fd();
+    if super::owners::are_kept() {
+        return super::owners::record_name(dir, name, (uid, gid));
+    }
     rfs::chownat(
         dir,
         name,

@@ -12,6 +12,8 @@ pub mod limits;
 pub mod memory;
 pub mod mount;
 pub mod netlink;
+pub mod notify;
+pub mod owners;
 pub mod probe;
 pub mod process;
 pub mod root;

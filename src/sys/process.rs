@@ -157,6 +157,12 @@ pub fn parent_of(pid: i32) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// A file of a process's directory in /proc.
+pub fn describe(pid: i32, name: &str) -> Result<Vec<u8>, Errno> {
+    std::fs::read(format!("/proc/{pid}/{name}"))
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))
+}
+
 /// Sends a signal to a pid; a vanished process is fine.
 pub fn kill(pid: i32, signal: i32) {
     // SAFETY: kill has no memory effects.

@@ -56,6 +56,7 @@ mod reproducible;
 mod results;
 mod sandbox;
 mod secrets;
+mod single_ids;
 mod statements;
 mod transport;
 mod transports;

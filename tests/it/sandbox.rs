@@ -131,10 +131,8 @@ fn devices_are_the_six_and_no_others_can_be_opened() {
                 "{lines:#?}"
             );
         } else {
-            assert!(
-                lines.contains(&"mknod: //b: Operation not permitted".to_owned()),
-                "{lines:#?}"
-            );
+            // They are files that record what they stand for.
+            assert!(!lines.iter().any(|line| line.contains("//b")), "{lines:#?}");
         }
     }
 }

@@ -108,7 +108,7 @@ impl RealArgs {
         };
         let shm_size = self.shm_size.as_ref().map(size).transpose()?.filter(|size| *size > 0);
         let limits = self.ulimits.iter().map(|text| limit(text)).collect::<Result<_>>()?;
-        Ok(RunSettings { hosts, shm_size, limits })
+        Ok(RunSettings { hosts, shm_size, limits, ..RunSettings::default() })
     }
 
     fn entitlements(&self) -> Result<Vec<Entitlement>> {

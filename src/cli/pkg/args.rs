@@ -250,6 +250,8 @@ switches! {
         pull,
         /// Push after the build
         push,
+        /// Let commands wait for the disk when they ask to (fsync and its like do nothing in a RUN)
+        keep_fsync,
         /// Only push
         nobuild,
         /// Push the index alone, without a tag for each architecture

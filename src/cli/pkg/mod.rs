@@ -310,6 +310,7 @@ fn build_options(
             (None, Timestamps::Commit) => None,
         },
         proxies: automatic::proxies(|name| environment.text(name)),
+        keep_fsync: args.switches.keep_fsync,
         jobs: values::jobs(args.jobs)?,
         account: args.isolation.account(environment, emitter)?,
         emulators: crate::executor::emulation::Places {

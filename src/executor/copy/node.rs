@@ -58,33 +58,34 @@ impl Copier<'_> {
         let tree = self.request.tree;
         let mut attributes = xattr::read(source.dir, source.name, !tree.is_context())
             .map_err(|error| tree.unreadable(source.path, &error))?;
+        let owner = self.owner(source)?;
         let failed = || format!("cannot make `{}`", place.shown());
         match stat.kind {
             Kind::File => {
                 let stat = self.put_file(source, place)?;
                 self.set_placeholder_mode(&stat, &mut attributes);
-                self.set_metadata(place, &stat, &attributes)?;
+                self.set_metadata(place, &stat, &attributes, owner)?;
             }
             Kind::Symlink => {
                 let target = fs::readlink(source.dir, source.name)
                     .map_err(|error| tree.unreadable(source.path, &error))?;
                 fs::symlink(&target, place.dir, place.name)
                     .or_error(ErrorKind::Environment, failed)?;
-                self.set_metadata(place, stat, &attributes)?;
+                self.set_metadata(place, stat, &attributes, owner)?;
             }
             Kind::CharDevice | Kind::BlockDevice => {
                 self.put_device(stat, place, &mut attributes)?;
-                self.set_metadata(place, stat, &attributes)?;
+                self.set_metadata(place, stat, &attributes, owner)?;
             }
             Kind::Fifo => {
                 fs::mknod(place.dir, place.name, Kind::Fifo, 0o600, (0, 0))
                     .or_error(ErrorKind::Environment, failed)?;
-                self.set_metadata(place, stat, &attributes)?;
+                self.set_metadata(place, stat, &attributes, owner)?;
             }
             Kind::Socket => {
                 fs::create_new(place.dir, place.name, 0o600)
                     .or_error(ErrorKind::Environment, failed)?;
-                self.set_metadata(place, stat, &attributes)?;
+                self.set_metadata(place, stat, &attributes, owner)?;
             }
             Kind::Directory => return Err(Error::internal("a directory was taken for a file")),
         }
@@ -92,6 +93,16 @@ impl Copier<'_> {
             self.linked.remember(stat, place.path);
         }
         Ok(())
+    }
+
+    /// Owner of the copy of a node.
+    pub(super) fn owner(&self, source: &Source<'_>) -> Result<(u32, u32)> {
+        if let Some(owner) = self.request.chown {
+            return Ok(owner);
+        }
+        let tree = self.request.tree;
+        tree.owner(source.dir, source.name, source.stat)
+            .map_err(|error| tree.unreadable(source.path, &error))
     }
 
     /// Removes what is at a place, unless it is a directory.
@@ -222,8 +233,9 @@ impl Copier<'_> {
         place: &Place<'_>,
         stat: &Stat,
         attributes: &Xattrs,
+        owner: (u32, u32),
     ) -> Result<()> {
-        set_owner(place, self.request.chown.unwrap_or_else(|| self.request.tree.owner(stat)))?;
+        set_owner(place, owner)?;
         let failed = || format!("cannot set mode and time of `{}`", place.shown());
         // Before the mode, which may forbid it to who is not root.
         for (key, value) in attributes {

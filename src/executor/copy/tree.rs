@@ -90,6 +90,8 @@ impl Visitor for TreeCopy<'_, '_> {
         let attributes = xattr::read(dir.dir, dir.name, !request.tree.is_context())
             .map_err(|error| request.tree.unreadable(&from, &error))?;
         let place = Place { dir: self.innermost()?.as_fd(), name: dir.name, path: &path };
-        self.copier.set_metadata(&place, dir.stat, &attributes)
+        let source = Source { dir: dir.dir, name: dir.name, path: &from, stat: dir.stat };
+        let owner = self.copier.owner(&source)?;
+        self.copier.set_metadata(&place, dir.stat, &attributes, owner)
     }
 }

@@ -9,7 +9,8 @@ use crate::executor::sandbox::{self, Cancel};
 use crate::executor::spawner::Spawner;
 use crate::executor::{Net, Report, RunSpec};
 use crate::sys::mount::{self, MountFlags};
-use crate::sys::{SysResult, SysResultExt, fs};
+use crate::sys::seccomp::Supervise;
+use crate::sys::{SysResult, SysResultExt, fs, owners};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -41,6 +42,10 @@ pub(super) fn run(
         hostname: crate::executor::HOSTNAME.to_owned(),
         limits: Vec::new(),
         bequest: Vec::new(),
+        keep_fsync: true,
+        // Where all have one id, whose program it is only the supervisor knows.
+        supervise: if owners::are_kept() { Supervise::Ids } else { Supervise::None },
+        placeholder: String::new(),
     };
     let report = sandbox::run(spawner, &spec, (rootfs, Vec::new()), cancel, &mut |_, _| {})?;
     match report {

@@ -11,7 +11,7 @@ pub mod trial;
 use super::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::sys::userns::{self, EnterError, IdMaps, Maps};
-use crate::sys::{caps, probe};
+use crate::sys::{caps, owners, probe};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use trial::{Approach, Trial};
@@ -23,7 +23,7 @@ pub enum IdMode {
     Real,
     /// Many ids in a user namespace: subordinate ones by newuidmap, or our own where we may map them.
     Range,
-    /// One id in a user namespace: owners are kept in an extended attribute ([`crate::layers::OWNER_XATTR`]).
+    /// One id in a user namespace: owners are kept in an extended attribute ([`crate::sys::owners`]).
     Single,
 }
 
@@ -273,7 +273,12 @@ pub fn enter(account: &Account, tmp: &Path) -> Result<Isolation> {
                 "a container needs CAP_SYS_ADMIN for builds as root; as an ordinary user it does not",
             )
         })?,
-        Approach::Namespace(maps) => enter_namespace(&maps)?,
+        Approach::Namespace(maps) => {
+            enter_namespace(&maps)?;
+            if isolation.ids == IdMode::Single {
+                owners::keep();
+            }
+        }
         Approach::Chroot => {}
     }
     Ok(isolation)

@@ -2,7 +2,7 @@
 
 use crate::executor::emulation::{arch, handlers};
 use crate::executor::refusal::Refusal;
-use crate::sys::{Named, binfmt, mount, process};
+use crate::sys::{Named, binfmt, mount, owners, process};
 use rustix::io::Errno;
 use std::io::{PipeReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -24,7 +24,13 @@ fn enter(mut go: PipeReader) -> Result<(), Refusal> {
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
         .named(|| "read()".to_owned())
         .map_err(|error| Refusal::new("waiting for ids", &error))?;
-    process::set_ids(0, 0, &[0]).map_err(|error| Refusal::new("changing the user", &error))?;
+    // Who has one id may not change groups, and has none that could be a way out.
+    let become_root = if owners::are_kept() {
+        process::set_user_and_group(0, 0)
+    } else {
+        process::set_ids(0, 0, &[0])
+    };
+    become_root.map_err(|error| Refusal::new("changing the user", &error))?;
     mount::make_private().map_err(|error| Refusal::new("making mounts private", &error))
 }
 

@@ -144,7 +144,7 @@ impl Spawner {
     }
 }
 
-fn socket_pair(kind: rnet::SocketType) -> SysResult<(OwnedFd, OwnedFd)> {
+pub(super) fn socket_pair(kind: rnet::SocketType) -> SysResult<(OwnedFd, OwnedFd)> {
     rnet::socketpair(rnet::AddressFamily::UNIX, kind, rnet::SocketFlags::CLOEXEC, None)
         .named(|| "socketpair()".to_owned())
 }

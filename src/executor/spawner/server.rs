@@ -44,7 +44,6 @@ impl Server {
         let _best_effort = process::become_subreaper();
         // No signal when the builder dies: the closed socket tells it, and then there is something to do.
         process::hide_arguments();
-        init::filter();
         while self.turn() {}
         for running in &self.running {
             process::kill(running.pid, libc::SIGKILL);
@@ -122,6 +121,10 @@ impl Server {
         let tree = (!spec.bequest.is_empty()).then(|| rootfs.try_clone()).and_then(Result::ok);
         let bequest = tree.map(|tree| (tree, spec.bequest.clone()));
         let report = std::io::PipeWriter::from(report);
+        if !spec.insecure {
+            // Compiled here it is there for all later ones.
+            init::filter(&spec);
+        }
         match process::clone_into(namespaces) {
             Ok(Cloned::Child) => {
                 drop(channel);

@@ -1,10 +1,11 @@
 //! Snapshots: the difference of each layer as a directory, stacked by overlayfs.
 //!
-//! `snapshots/<random id>/{fs,work,meta.json}`; `fs` is an overlay upper directory, never written after [`Draft::commit`].
+//! `snapshots/<random id>/{fs,work,meta.json,owners}`; `fs` is an overlay upper directory, never written after [`Draft::commit`].
 //! A chain id is an alias (`snapshots/chains/<flavour>-<hex>`) that is added when the layer's digest is known; the
 //! first writer wins. A snapshot that was not synced counts only in the boot in which it was made: its upper was mounted
 //! `volatile`. Whatever is missing or odd here is unpacked again from blobs; nothing in this room is precious.
 
+mod records;
 mod whole;
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -14,10 +15,11 @@ use crate::layers::scan::Tree;
 use crate::layers::whiteout::XattrFlavour;
 use crate::oci::ChainId;
 use crate::sys::mount::{self, Overlay};
-use crate::sys::{SysResultExt, fs, probe, root};
+use crate::sys::{SysResultExt, fs, owners, probe, root};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use whole::Whole;
 
@@ -58,6 +60,8 @@ pub struct Snapshot {
     /// Number of directories in the stack, this one included.
     depth: usize,
     fs: OwnedFd,
+    /// Files that record device nodes are in it or below it.
+    placeholders: bool,
     /// The whole stack up to here as one directory; made for the snapshot of depth [`FLAT`] of a deep stack.
     merged: OnceLock<OwnedFd>,
     /// With a whole tree.
@@ -75,6 +79,7 @@ pub struct Draft<'a> {
     below: OnceLock<OwnedFd>,
     /// The whole tree before the step.
     before: Option<Tree>,
+    placeholders: AtomicBool,
     kept: bool,
 }
 
@@ -85,6 +90,9 @@ struct Meta {
     flavour: String,
     boot: String,
     synced: bool,
+    /// Files that record device nodes are in it.
+    #[serde(default)]
+    placeholders: bool,
 }
 
 fn environment<T>(result: crate::sys::SysResult<T>, what: &str) -> Result<T> {
@@ -155,8 +163,19 @@ impl Snapshots {
         let (upper, work) = environment(made, "make a snapshot")?;
         environment(inherit_root(&upper, parent), "make a snapshot")?;
         let (parent, below) = (parent.cloned(), OnceLock::new());
+        let placeholders = AtomicBool::new(false);
         let before = self.are_whole().then(Tree::default);
-        Ok(Draft { snapshots: self, id, parent, fs: upper, work, below, before, kept: false })
+        Ok(Draft {
+            snapshots: self,
+            id,
+            parent,
+            fs: upper,
+            work,
+            below,
+            before,
+            placeholders,
+            kept: false,
+        })
     }
 
     /// The snapshot of this id, when it and all its parents are whole and usable here.
@@ -179,22 +198,25 @@ impl Snapshots {
             if !usable {
                 return None;
             }
+            records::learn(&own);
             next = meta.parent;
-            metas.push((id, fs::open_dir(&own, b"fs").ok()?));
+            metas.push((id, fs::open_dir(&own, b"fs").ok()?, meta.placeholders));
         }
         if self.are_whole() {
-            let (id, fs) = metas.pop()?;
+            let placeholders = metas.iter().any(|(_, _, placeholders)| *placeholders);
+            let (id, fs, _) = metas.pop()?;
             // Locked first, then looked at again: whoever takes a tree over removes its description.
             let there = whole::lock(&fs, false)
                 && matches!(
                     fs::lstat_opt(&self.dir, format!("{id}/meta.json").as_bytes()),
                     Ok(Some(_))
                 );
-            return there.then(|| Arc::new(Snapshot::new(id, None, fs, Some(Whole::new(None)))));
+            let made = |fs| Snapshot::new(id, None, fs, Some(Whole::new(None))).with(placeholders);
+            return there.then(|| Arc::new(made(fs)));
         }
         let mut found: Option<Arc<Snapshot>> = None;
-        for (id, fs) in metas.into_iter().rev() {
-            found = Some(Arc::new(Snapshot::new(id, found, fs, None)));
+        for (id, fs, placeholders) in metas.into_iter().rev() {
+            found = Some(Arc::new(Snapshot::new(id, found, fs, None).with(placeholders)));
         }
         found
     }
@@ -329,7 +351,8 @@ impl Snapshots {
 fn inherit_root(upper: &OwnedFd, parent: Option<&Arc<Snapshot>>) -> crate::sys::SysResult<()> {
     let Some(parent) = parent else { return fs::fchmod(upper, 0o755) };
     let below = fs::fstat(&parent.fs)?;
-    fs::lchown(upper, b".", below.uid, below.gid)?;
+    let (uid, gid) = owners::of_name(&parent.fs, b".", &below)?;
+    fs::lchown(upper, b".", uid, gid)?;
     fs::fchmod(upper, below.mode)?;
     fs::set_mtime(upper, b".", below.mtime)
 }
@@ -350,7 +373,18 @@ fn reopen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
 impl Snapshot {
     fn new(id: String, parent: Option<Arc<Snapshot>>, fs: OwnedFd, whole: Option<Whole>) -> Self {
         let depth = parent.as_ref().map_or(1, |parent| parent.depth + 1);
-        Self { id, parent, depth, fs, merged: OnceLock::new(), whole }
+        let placeholders = parent.as_ref().is_some_and(|parent| parent.placeholders);
+        Self { id, parent, depth, fs, placeholders, merged: OnceLock::new(), whole }
+    }
+
+    fn with(mut self, placeholders: bool) -> Self {
+        self.placeholders |= placeholders;
+        self
+    }
+
+    /// True when files that record device nodes are in the tree.
+    pub fn has_placeholders(&self) -> bool {
+        self.placeholders
     }
 
     /// True when a step took over its tree.
@@ -453,6 +487,11 @@ impl Draft<'_> {
         self.parent.as_ref()
     }
 
+    /// Notes that files that record device nodes were made in it.
+    pub fn note_placeholders(&self) {
+        self.placeholders.store(true, Ordering::Relaxed);
+    }
+
     /// Makes it a snapshot.
     pub fn commit(mut self) -> Result<Arc<Snapshot>> {
         let meta = Meta {
@@ -461,11 +500,13 @@ impl Draft<'_> {
             flavour: self.snapshots.flavour.clone(),
             boot: self.snapshots.boot.clone(),
             synced: false,
+            placeholders: self.placeholders.load(Ordering::Relaxed),
         };
         let own = environment(
             fs::open_dir(&self.snapshots.dir, self.id.as_bytes()),
             "finish a snapshot",
         )?;
+        records::keep(&own)?;
         write_meta(&own, &meta)?;
         self.kept = true;
         let unsynced = &self.snapshots.unsynced;
@@ -476,7 +517,8 @@ impl Draft<'_> {
         let upper = reopen(self.fs.as_fd())?;
         let before = self.before.take();
         if before.is_none() {
-            return Ok(Arc::new(Snapshot::new(self.id.clone(), self.parent.clone(), upper, None)));
+            let made = Snapshot::new(self.id.clone(), self.parent.clone(), upper, None);
+            return Ok(Arc::new(made.with(meta.placeholders)));
         }
         // The draft's own lock, exclusive or none, becomes the snapshot's shared one.
         let tree = self.fs.try_clone();
@@ -484,7 +526,8 @@ impl Draft<'_> {
             tree.or_error(ErrorKind::Environment, || "cannot copy a descriptor".to_owned())?;
         whole::lock(&tree, false);
         let whole = Some(Whole::new(before));
-        Ok(Arc::new(Snapshot::new(self.id.clone(), None, tree, whole)))
+        let made = Snapshot::new(self.id.clone(), None, tree, whole);
+        Ok(Arc::new(made.with(meta.placeholders)))
     }
 }
 

@@ -67,6 +67,8 @@ pub struct BuildOptions {
     pub epoch: Option<Option<i64>>,
     /// Proxy variables.
     pub proxies: Vec<(String, String)>,
+    /// Commands wait for the disk when they ask to.
+    pub keep_fsync: bool,
     /// Steps at once.
     pub jobs: usize,
     /// Who builds.

@@ -79,7 +79,7 @@ impl Builder<'_> {
             outputs: vec![OutputSpec { kind: OutputKind::Image, dest: None }],
             no_cache: !step_cache,
             no_cache_stages: Vec::new(),
-            run: RunSettings::default(),
+            run: RunSettings { keep_fsync: options.keep_fsync, ..RunSettings::default() },
             entitlements: Vec::new(),
             network: if network { NetworkMode::Default } else { NetworkMode::None },
             pull: PullPolicy::Check,

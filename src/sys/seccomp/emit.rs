@@ -4,7 +4,7 @@
 //! the program is written from its end: a branch is pushed when both its targets are known, and equal returns
 //! are shared. Conditional jumps reach 255 instructions; beyond that they go by way of an unconditional one.
 
-use super::{ENOSYS, EPERM, Test, Verdict};
+use super::{ENOSYS, Test, Verdict};
 use libc::sock_filter;
 
 /// From `start` to the next range's start (or to the end) every number has this verdict.
@@ -119,15 +119,17 @@ impl Code {
             Verdict::Errno(errno) => {
                 self.push(RETURN, libc::SECCOMP_RET_ERRNO | u32::from(errno), 0, 0)
             }
-            Verdict::When(argument, tests) => {
-                let yes = self.leaf(Verdict::Allow, big_endian);
-                let mut no = self.leaf(EPERM, big_endian);
+            Verdict::Notify => self.push(RETURN, libc::SECCOMP_RET_USER_NOTIF, 0, 0),
+            Verdict::When(argument, tests, yes, no) => {
+                let yes = self.leaf(*yes, big_endian);
+                let mut no = self.leaf(*no, big_endian);
                 for test in tests.iter().rev() {
                     no = match *test {
                         Test::Below(limit) => self.branch(IF_AT_LEAST, limit, no, yes),
                         Test::Is(value) => self.branch(IF_EQUAL, value, yes, no),
                         Test::Above(limit) => self.branch(IF_ABOVE, limit, yes, no),
                         Test::NoneOf(bits) => self.branch(IF_ANY_BIT, bits, no, yes),
+                        Test::AnyOf(bits) => self.branch(IF_ANY_BIT, bits, yes, no),
                     };
                 }
                 let low_word = if big_endian { 4 } else { 0 };

@@ -5,6 +5,9 @@
 //! (x86_64 has i386 and x32 beside it) the numbers become ranges with one verdict each, and the ranges a binary
 //! decision tree, so that a call costs some eight comparisons and the filter loads in a tenth of a millisecond.
 //!
+//! [`Options`] add to that: calls that wait for the disk succeed without waiting ([`sync`]), and calls that a supervisor
+//! answers go to it ([`notify`]).
+//!
 //! Verdicts: allowed; known but not allowed → EPERM; unknown to the table → ENOSYS, so that a C library newer than
 //! us falls back; `clone3` → ENOSYS because its flags are behind a pointer and `clone` can be checked instead.
 //! Arguments are compared in their low 32 bits, which is all that the kernel looks at for these calls.
@@ -16,6 +19,8 @@
 )]
 
 mod emit;
+mod notify;
+mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -26,6 +31,36 @@ use emit::{Range, Section};
 use rustix::io::Errno;
 use std::fmt;
 use std::os::fd::{FromRawFd, OwnedFd};
+
+pub use notify::{Subject, Supervise, subject};
+
+/// What a filter is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Capabilities that the command will have.
+    pub caps: CapSet,
+    /// Everything is allowed that neither of the next three says otherwise of; without Docker's profile.
+    pub permissive: bool,
+    /// `fsync` and its like succeed without doing anything.
+    pub drop_sync: bool,
+    /// Calls that a supervisor answers.
+    pub supervise: Supervise,
+    /// The supervisor also decides who may send signals to whom.
+    pub signals: bool,
+}
+
+impl Options {
+    /// Docker's default profile and nothing else.
+    pub fn docker_default(caps: CapSet) -> Self {
+        Self {
+            caps,
+            permissive: false,
+            drop_sync: false,
+            supervise: Supervise::None,
+            signals: false,
+        }
+    }
+}
 
 /// A compiled filter. Compile it once per build, load it once per RUN.
 #[derive(Clone)]
@@ -133,26 +168,31 @@ enum Rule {
     Clone3,
 }
 
-/// A test of the low word of an argument; the call is allowed when one of its tests holds.
+/// A test of the low word of an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Test {
     Below(u32),
     Is(u32),
     Above(u32),
     NoneOf(u32),
+    AnyOf(u32),
 }
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Allow,
+    /// Refused, or with 0: said to have succeeded.
     Errno(u16),
-    /// Allowed when a test of this argument holds, else EPERM.
-    When(u8, &'static [Test]),
+    /// The supervisor answers.
+    Notify,
+    /// The first when one of the tests of this argument holds, else the second.
+    When(u8, &'static [Test], &'static Verdict, &'static Verdict),
 }
 
 const EPERM: Verdict = Verdict::Errno(libc::EPERM as u16);
 const ENOSYS: Verdict = Verdict::Errno(libc::ENOSYS as u16);
+const DONE: Verdict = Verdict::Errno(0);
 
 const SOCKET: &[Test] = &[Test::Below(38), Test::Is(39), Test::Above(40)];
 /// PER_LINUX, PER_LINUX32, each with and without UNAME26, and the question for the present one.
@@ -168,43 +208,64 @@ fn verdict(rule: Rule, abi: Abi, caps: CapSet) -> Verdict {
         Rule::Allow => Verdict::Allow,
         Rule::Deny => EPERM,
         Rule::Any(needed) => any(needed, EPERM),
-        Rule::Socket => Verdict::When(0, SOCKET),
-        Rule::Personality => Verdict::When(0, PERSONALITY),
+        Rule::Socket => allowed_when(0, SOCKET),
+        Rule::Personality => allowed_when(0, PERSONALITY),
         // s390x has the stack first.
-        Rule::Clone => any(CapSet::SYS_ADMIN, Verdict::When(u8::from(abi == Abi::S390x), CLONE)),
+        Rule::Clone => any(CapSet::SYS_ADMIN, allowed_when(u8::from(abi == Abi::S390x), CLONE)),
         Rule::Clone3 => any(CapSet::SYS_ADMIN, ENOSYS),
     }
 }
 
-/// Docker's default profile for the machine that this program was built for and a command with these capabilities.
-pub fn docker_default(caps: CapSet) -> Program {
-    compile(HOST, caps)
+fn allowed_when(argument: u8, tests: &'static [Test]) -> Verdict {
+    Verdict::When(argument, tests, &Verdict::Allow, &EPERM)
 }
 
-fn compile(host: &[&[Abi]], caps: CapSet) -> Program {
+/// What happens to a call of the table.
+fn call_verdict(row: &table::Row, abi: Abi, options: &Options) -> Verdict {
+    let profile =
+        if options.permissive { Verdict::Allow } else { verdict(row.1, abi, options.caps) };
+    if let Some(own) = notify::verdict(row.0, options) {
+        // What the profile refuses no supervisor makes possible.
+        return if matches!(profile, Verdict::Errno(_)) && own != ENOSYS { profile } else { own };
+    }
+    if options.drop_sync
+        && let Some(own) = sync::verdict(row.0)
+    {
+        return own;
+    }
+    profile
+}
+
+/// The filter for the machine that this program was built for.
+pub fn compile(options: &Options) -> Program {
+    compile_for(HOST, options)
+}
+
+fn compile_for(host: &[&[Abi]], options: &Options) -> Program {
+    let unknown = if options.permissive { Verdict::Allow } else { ENOSYS };
     let section = |abis: &&[Abi]| Section {
         audit: abis[0].audit(),
         big_endian: abis[0].big_endian(),
-        ranges: ranges(abis, caps),
+        ranges: ranges(abis, options, unknown),
     };
     let sections: Vec<Section> = host.iter().map(section).collect();
     Program(emit::program(&sections))
 }
 
 /// The verdict for every number, as sorted starts; the first start is 0.
-fn ranges(abis: &[Abi], caps: CapSet) -> Vec<Range> {
+fn ranges(abis: &[Abi], options: &Options, unknown: Verdict) -> Vec<Range> {
     let mut known: Vec<(u32, Verdict)> = Vec::new();
     for abi in abis {
-        for (_, rule, numbers) in table::CALLS {
-            if let Ok(number) = u32::try_from(numbers[*abi as usize]) {
-                known.push((abi.offset() + number, verdict(*rule, *abi, caps)));
+        for row in table::CALLS {
+            if let Ok(number) = u32::try_from(row.2[*abi as usize]) {
+                known.push((abi.offset() + number, call_verdict(row, *abi, options)));
             }
         }
     }
     // A tracer skips a call by making its number -1; the kernel then does nothing, and the tracer's result stands.
     known.push((u32::MAX, Verdict::Allow));
     known.sort_unstable_by_key(|(number, _)| *number);
-    let mut ranges = vec![Range { start: 0, verdict: ENOSYS }];
+    let mut ranges = vec![Range { start: 0, verdict: unknown }];
     let mut push = |start: u32, verdict: Verdict| match ranges.last_mut() {
         Some(last) if last.verdict == verdict => {}
         Some(last) if last.start == start => last.verdict = verdict,
@@ -213,7 +274,7 @@ fn ranges(abis: &[Abi], caps: CapSet) -> Vec<Range> {
     let mut next = 0_u32;
     for (number, verdict) in known {
         if number > next {
-            push(next, ENOSYS);
+            push(next, unknown);
         }
         push(number, verdict);
         next = number.saturating_add(1);
@@ -229,6 +290,21 @@ fn ranges(abis: &[Abi], caps: CapSet) -> Vec<Range> {
 pub fn install(program: &Program) -> SysResult<()> {
     install_with(program, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW).map(drop)
 }
+
+/// [`install`], and the descriptor through which a supervisor hears of the calls that it answers.
+pub fn install_with_listener(program: &Program) -> SysResult<OwnedFd> {
+    let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    // A signal that does not kill must not interrupt a call that is being answered: programs that send themselves
+    // many (timers of Go's scheduler) would never get an answer. QUIRK(kernel 5.19): unknown before.
+    let made = match install_with(program, flags | WAIT_KILLABLE) {
+        Err(error) if error.errno == Errno::INVAL => install_with(program, flags)?,
+        other => other?,
+    };
+    made.ok_or(Errno::INVAL).named(|| "seccomp(NEW_LISTENER)".to_owned())
+}
+
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`.
+const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
 
 /// [`install`] with the flags of `seccomp(2)`; gives the listener when NEW_LISTENER is among them.
 pub fn install_with(program: &Program, flags: libc::c_ulong) -> SysResult<Option<OwnedFd>> {

@@ -110,7 +110,7 @@ fn the_program_says_what_the_table_says() {
     ];
     let many = [CapSet::empty(), DOCKER_DEFAULT, CapSet::SYS_ADMIN, CapSet::BPF, CapSet::all()];
     for (host, caps) in HOSTS.iter().flat_map(|host| many.map(|caps| (host, caps))) {
-        let program = compile(host, caps);
+        let program = compile_for(host, &Options::docker_default(caps));
         for (abis, number) in host.iter().flat_map(|abis| numbers.clone().map(move |n| (abis, n))) {
             let judged = abis.iter().any(|abi| looks_at_arguments(*abi, number));
             let few = if judged { &samples[..] } else { &[0, 0x7e02_0028] };
@@ -135,13 +135,19 @@ fn looks_at_arguments(abi: Abi, number: u32) -> bool {
 fn another_architecture_has_no_calls() {
     for (host, audit) in [(HOSTS[0], 0xc000_00b7), (HOSTS[1], 0xc000_003e)] {
         let call = Call { audit, number: 1, arguments: [0; 6] };
-        assert_eq!(interpret(&compile(host, CapSet::all()), &call, false), UNKNOWN);
+        assert_eq!(
+            interpret(&compile_for(host, &Options::docker_default(CapSet::all())), &call, false),
+            UNKNOWN
+        );
     }
 }
 
 #[test]
 fn the_program_is_small() {
-    let sizes: Vec<usize> = HOSTS.iter().map(|host| compile(host, DOCKER_DEFAULT).len()).collect();
+    let sizes: Vec<usize> = HOSTS
+        .iter()
+        .map(|host| compile_for(host, &Options::docker_default(DOCKER_DEFAULT)).len())
+        .collect();
     assert!(sizes.iter().all(|size| *size < 400), "{sizes:?}");
 }
 
@@ -206,7 +212,7 @@ const IN_CHILD: &[(libc::c_long, libc::c_long, libc::c_long, i32)] = &[
 fn the_kernel_agrees() {
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork};
-    let program = docker_default(DOCKER_DEFAULT);
+    let program = compile(&Options::docker_default(DOCKER_DEFAULT));
     // SAFETY: the child makes system calls only and ends with _exit; it allocates nothing.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
@@ -238,7 +244,7 @@ fn child(program: &Program) -> i32 {
 
 #[test]
 fn a_refused_load_names_the_call() {
-    let program = docker_default(DOCKER_DEFAULT);
+    let program = compile(&Options::docker_default(DOCKER_DEFAULT));
     let error = install_with(&program, 1 << 30).unwrap_err();
     assert_eq!(error.errno, Errno::INVAL);
     assert_eq!(
@@ -247,4 +253,93 @@ fn a_refused_load_names_the_call() {
     );
     let long = Program(vec![program.0[0]; 70_000]);
     assert_eq!(install(&long).unwrap_err().errno, Errno::INVAL);
+}
+
+/// What a filter says to a call by name, in the low words of its arguments.
+fn says(host: &[&[Abi]], options: &Options, abi: Abi, name: &str, arguments: [u64; 6]) -> u32 {
+    let row = CALLS.iter().find(|row| row.0 == name).unwrap();
+    let number = row.2[abi as usize] as u32 + abi.offset();
+    let call = Call { audit: abi.audit(), number, arguments };
+    interpret(&compile_for(host, options), &call, abi.big_endian())
+}
+
+const SUCCESS: u32 = 0x0005_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
+
+#[test]
+fn waiting_for_the_disk_is_dropped_and_nothing_else() {
+    let options = Options { drop_sync: true, ..Options::docker_default(DOCKER_DEFAULT) };
+    for (host, abi) in HOSTS.iter().flat_map(|host| host.iter().map(move |abis| (host, abis[0]))) {
+        let says = |name, arguments| says(host, &options, abi, name, arguments);
+        for name in ["fsync", "fdatasync", "sync", "syncfs"] {
+            assert_eq!(says(name, [3; 6]), SUCCESS, "{abi:?} {name}");
+        }
+        assert_eq!(says("msync", [0, 0, 4, 0, 0, 0]), SUCCESS, "{abi:?}");
+        assert_eq!(says("msync", [0, 0, 1, 0, 0, 0]), ALLOW, "{abi:?}");
+        assert_eq!(says("write", [0; 6]), ALLOW, "{abi:?}");
+        assert_eq!(says("mount", [0; 6]), REFUSE, "{abi:?}");
+    }
+}
+
+#[test]
+fn a_supervisor_hears_of_what_it_answers() {
+    let options = |supervise| Options { supervise, ..Options::docker_default(DOCKER_DEFAULT) };
+    let ids = options(Supervise::Ids);
+    for (host, abi) in HOSTS.iter().flat_map(|host| host.iter().map(move |abis| (host, abis[0]))) {
+        let says = |options: &Options, name, arguments| says(host, options, abi, name, arguments);
+        for name in ["fchownat", "mknodat", "setuid", "getgroups", "execve", "statx", "fgetxattr"] {
+            assert_eq!(says(&ids, name, [0; 6]), NOTIFY, "{abi:?} {name}");
+        }
+        assert_eq!(says(&ids, "openat", [0, 0, 0o101, 0, 0, 0]), NOTIFY, "{abi:?}");
+        assert_eq!(says(&ids, "openat", [0, 0, 0o20_200_000, 0, 0, 0]), NOTIFY, "{abi:?}");
+        assert_eq!(says(&ids, "openat", [0, 0, 0o1, 0, 0, 0]), ALLOW, "{abi:?}");
+        assert_eq!(says(&ids, "io_uring_setup", [0; 6]), UNKNOWN, "{abi:?}");
+        assert_eq!(says(&ids, "mount", [0; 6]), REFUSE, "{abi:?}");
+        assert_eq!(says(&ids, "kill", [0; 6]), ALLOW, "{abi:?}");
+        let signals = Options { signals: true, ..ids };
+        assert_eq!(says(&signals, "kill", [0; 6]), NOTIFY, "{abi:?}");
+        let make = options(Supervise::MakeDevices);
+        assert_eq!(says(&make, "mknodat", [0; 6]), NOTIFY, "{abi:?}");
+        assert_eq!(says(&make, "statx", [0; 6]), ALLOW, "{abi:?}");
+        assert_eq!(says(&options(Supervise::Devices), "statx", [0; 6]), NOTIFY, "{abi:?}");
+        assert_eq!(says(&options(Supervise::None), "mknodat", [0; 6]), ALLOW, "{abi:?}");
+    }
+}
+
+#[test]
+fn a_permissive_filter_allows_what_no_profile_does() {
+    let options = Options {
+        permissive: true,
+        supervise: Supervise::Ids,
+        ..Options::docker_default(CapSet::all())
+    };
+    for (name, said) in [("keyctl", ALLOW), ("chown", NOTIFY), ("io_uring_setup", UNKNOWN)] {
+        assert_eq!(says(HOSTS[0], &options, Abi::X86_64, name, [0; 6]), said, "{name}");
+    }
+    let call = Call { audit: Abi::X86_64.audit(), number: 5000, arguments: [0; 6] };
+    assert_eq!(interpret(&compile_for(HOSTS[0], &options), &call, false), ALLOW);
+}
+
+#[test]
+fn supervising_filters_fit() {
+    let options = Options {
+        drop_sync: true,
+        supervise: Supervise::Ids,
+        ..Options::docker_default(DOCKER_DEFAULT)
+    };
+    let sizes: Vec<usize> = HOSTS.iter().map(|host| compile_for(host, &options).len()).collect();
+    assert!(sizes.iter().all(|size| *size < 900), "{sizes:?}");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn numbers_are_told_apart_by_their_convention() {
+    let of = |audit, number| subject(audit, number).unwrap();
+    let plain = |name| Subject { name, compat: false, short_ids: false };
+    assert_eq!(of(0xc000_003e, 92), plain("chown"));
+    assert_eq!(of(0xc000_003e, 0x4000_005c), plain("chown"));
+    assert_eq!(of(0x4000_0003, 182), Subject { name: "chown", compat: true, short_ids: true });
+    assert_eq!(of(0x4000_0003, 212), Subject { name: "chown32", compat: true, short_ids: false });
+    assert_eq!(subject(0xc000_003e, -1), None);
+    assert_eq!(subject(0x1234, 1), None);
 }
