@@ -40,6 +40,9 @@ impl Builder<'_> {
 
     /// What runs the commands of a stage.
     pub(super) fn way(&self, stage: usize, worker: &Worker) -> Result<Way> {
+        if let Some(error) = &worker.isolation.no_commands {
+            return Err(error.clone());
+        }
         let machine = self.machine(stage)?;
         let staging = self.staging()?;
         let from_image = |arch: &Architecture| self.emulator_in_image(arch, worker);
@@ -54,7 +57,7 @@ impl Builder<'_> {
     pub(super) fn prepare_ways(&self, worker: &Worker) -> Result<()> {
         let mut wanted = Vec::new();
         for stage in 0..self.plan.stages.len() {
-            if self.open_run(stage).is_some() {
+            if self.open_run(stage).is_some() && worker.isolation.no_commands.is_none() {
                 wanted.push(self.machine(stage)?);
             }
         }
@@ -78,6 +81,11 @@ impl Builder<'_> {
             self.emitter.emit(Event::Warning { text, place: Some(place) });
         }
         Ok(())
+    }
+
+    /// Whether a command may have to run.
+    pub(super) fn runs_commands(&self) -> bool {
+        (0..self.plan.stages.len()).any(|stage| self.open_run(stage).is_some())
     }
 
     /// The next RUN of a stage that is not complete.

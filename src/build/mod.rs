@@ -187,7 +187,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
     }
     if !complete {
         builder.find_qemu_image()?;
-        let worker = ensure(worker, store, request, emitter)?;
+        let worker = ensure(worker, &builder, builder.runs_commands())?;
         builder.prepare_ways(worker)?;
         run_stages(&builder, worker, pushing)?;
     }
@@ -195,7 +195,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
     // Without it the next build reads the files again.
     let _best_effort = builder.file_digests.save();
     if request.outputs.iter().any(output::needs_tree) {
-        let worker = ensure(worker, store, request, emitter)?;
+        let worker = ensure(worker, &builder, false)?;
         let times = epoch.filter(|_| !request.keep_times);
         output::write_trees(request, worker, &trees(&builder, worker)?, times, emitter)?;
     }
@@ -228,20 +228,22 @@ fn trees(builder: &Builder<'_>, worker: &Worker) -> Result<Vec<Tree>> {
 
 fn ensure<'w>(
     worker: &'w mut Option<Worker>,
-    store: &Store,
-    request: &BuildRequest,
-    emitter: &Emitter,
+    builder: &Builder<'_>,
+    commands: bool,
 ) -> Result<&'w Worker> {
+    let request = builder.request;
     if worker.is_none() {
-        let mut entered = Worker::enter(store, &request.account, &request.emulators)?;
+        let mut entered = Worker::enter(builder.store, &request.account, &request.emulators)?;
         let network = match request.network {
-            NetworkMode::Default if request.net.offline => "none".to_owned(),
-            NetworkMode::Default if request.account.host_network => "host".to_owned(),
-            NetworkMode::Default => entered.connect(&request.emulators.path),
-            other => other.as_str().to_owned(),
+            NetworkMode::Default if request.net.offline => Some("none".to_owned()),
+            NetworkMode::Default if request.account.host_network => Some("host".to_owned()),
+            NetworkMode::Default if !commands || entered.isolation.no_commands.is_some() => None,
+            NetworkMode::Default => Some(entered.connect(&request.emulators.path)),
+            other => Some(other.as_str().to_owned()),
         };
-        let text = format!("{}, network: {network}", entered.isolation.shown());
-        emitter.emit(Event::Isolation { text });
+        let network = network.map_or_else(String::new, |network| format!(", network: {network}"));
+        let text = entered.isolation.shown() + &network;
+        builder.emitter.emit(Event::Isolation { text });
         *worker = Some(entered);
     }
     Ok(worker.as_ref().expect("it was just made"))

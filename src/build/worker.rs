@@ -51,6 +51,7 @@ impl Worker {
             (IdMode::Real, true) => "nested",
             (IdMode::Range, _) if isolation.own_ids => "own",
             (IdMode::Range, _) => "range",
+            (IdMode::Single, _) if isolation.kind == Kind::Files => "files",
             (IdMode::Single, _) => "single",
         };
         // A descriptor from before belongs to the mount namespace that we left; overlayfs takes none of those.
@@ -62,7 +63,7 @@ impl Worker {
                 in_memory(store)?;
                 Form::Overlay(xattrs)
             }
-            Trees::Whole => Form::Whole { mounts: isolation.kind != Kind::Chroot },
+            Trees::Whole => Form::Whole { mounts: isolation.kind.mounts() },
         };
         let snapshots = Snapshots::open(dir.as_fd(), flavour, form)?;
         let cancel = Arc::new(Cancel::new()?);
@@ -75,7 +76,7 @@ impl Worker {
 
     /// Gives RUNs a network of their own where that is possible; says which it is, or why it is the host's.
     pub(super) fn connect(&mut self, path: &[PathBuf]) -> String {
-        if self.isolation.kind == Kind::Chroot {
+        if !self.isolation.kind.mounts() {
             return "host".to_owned();
         }
         let found = network::find(path);

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::executor::isolation::advice::{Advice, advice};
 use crate::executor::isolation::facts::{self, ProcessFacts, StoreFacts};
 use crate::executor::isolation::trial::{Approach, Trial, USER_NAMESPACE};
-use crate::executor::isolation::{self, Account, IdMode};
+use crate::executor::isolation::{self, Account, IdMode, Kind};
 use crate::executor::refusal::Refusal;
 use crate::sys::probe;
 use serde::Serialize;
@@ -122,7 +122,7 @@ fn shown(report: &Report) -> String {
     let mut out = String::new();
     let mut line = |label: &str, text: &str| out.push_str(&format!("{label:<10} {text}\n"));
     match (report.isolation, report.ids, report.snapshots) {
-        (Some(kind), Some(ids), Some(snapshots)) => {
+        (Some(kind), Some(ids), Some(snapshots)) if kind != Kind::Files.as_str() => {
             line("isolation", kind);
             line("ids", ids);
             line("snapshots", snapshots);

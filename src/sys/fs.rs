@@ -89,9 +89,28 @@ fn show(name: &[u8]) -> String {
 /// `fstatat` without following.
 pub fn lstat(dir: impl AsFd, name: &[u8]) -> SysResult<Stat> {
     let dir = dir.as_fd();
-    rfs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
-        .map(|raw| Stat::from_raw(&raw))
-        .named(|| format!("fstatat({})", show(name)))
+    let raw = rfs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        .named(|| format!("fstatat({})", show(name)))?;
+    Ok(with_recorded_mode(Stat::from_raw(&raw), || proc_path(dir, name)))
+}
+
+/// The mode that was asked for, where it could not be given.
+fn with_recorded_mode(stat: Stat, path: impl FnOnce() -> Vec<u8>) -> Stat {
+    if !super::owners::is_all_kept() || !matches!(stat.kind, Kind::File | Kind::Directory) {
+        return stat;
+    }
+    let mode = super::owners::recorded_mode(&path()).unwrap_or(stat.mode);
+    Stat { mode, ..stat }
+}
+
+/// Sets a mode, or one with which this process can go on and a record of the one that was asked for.
+fn set_mode(path: impl FnOnce() -> Vec<u8>, kind: Kind, mode: u32) -> SysResult<Mode> {
+    if !super::owners::is_all_kept() {
+        return Ok(Mode::from_raw_mode(mode & 0o7777));
+    }
+    let (real, recorded) = super::owners::real_mode(kind, mode & 0o7777);
+    super::owners::record_mode(&path(), recorded.then_some(mode & 0o7777))?;
+    Ok(Mode::from_raw_mode(real))
 }
 
 /// `lstat` that answers `None` for a missing name or a parent that is no directory.
@@ -106,7 +125,8 @@ pub fn lstat_opt(dir: impl AsFd, name: &[u8]) -> SysResult<Option<Stat>> {
 /// `fstat` of an open descriptor.
 pub fn fstat(fd: impl AsFd) -> SysResult<Stat> {
     let fd = fd.as_fd();
-    rfs::fstat(fd).map(|raw| Stat::from_raw(&raw)).named(|| format!("fstat({})", fd.as_raw_fd()))
+    let raw = rfs::fstat(fd).named(|| format!("fstat({})", fd.as_raw_fd()))?;
+    Ok(with_recorded_mode(Stat::from_raw(&raw), || proc_file(fd)))
 }
 
 /// Opens a regular file (or any node) for reading, without following, without blocking on a FIFO.
@@ -270,15 +290,18 @@ pub fn lchown(dir: impl AsFd, name: &[u8], uid: u32, gid: u32) -> SysResult<()> 
 /// `fchmod` of an open descriptor.
 pub fn fchmod(fd: impl AsFd, mode: u32) -> SysResult<()> {
     let fd = fd.as_fd();
-    rfs::fchmod(fd, Mode::from_raw_mode(mode & 0o7777))
-        .named(|| format!("fchmod({}, {mode:o})", fd.as_raw_fd()))
+    let kind = if super::owners::is_all_kept() { fstat(fd)?.kind } else { Kind::File };
+    let mode_bits = set_mode(|| proc_file(fd), kind, mode)?;
+    rfs::fchmod(fd, mode_bits).named(|| format!("fchmod({}, {mode:o})", fd.as_raw_fd()))
 }
 
 /// `fchmodat`. Follows: only for names that the caller knows are no links (just made, or stat'ed by the only
 /// writer of the directory).
 pub fn chmod(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<()> {
     let dir = dir.as_fd();
-    rfs::chmodat(dir, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
+    let kind = if super::owners::is_all_kept() { lstat(dir, name)?.kind } else { Kind::File };
+    let mode_bits = set_mode(|| proc_path(dir, name), kind, mode)?;
+    rfs::chmodat(dir, name, mode_bits, AtFlags::empty())
         .named(|| format!("fchmodat({}, {mode:o})", show(name)))
 }
 
@@ -329,6 +352,11 @@ fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     path
 }
 
+/// The name of an open file in /proc.
+fn proc_file(fd: BorrowedFd<'_>) -> Vec<u8> {
+    format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes()
+}
+
 /// All extended attributes of a name (of a link itself) that this process may read, sorted by name.
 pub fn list_xattrs(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<(Vec<u8>, Vec<u8>)>> {
     let path = proc_path(dir.as_fd(), name);
@@ -345,6 +373,8 @@ pub fn list_xattrs(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<(Vec<u8>, Vec<u
     let mut out = Vec::new();
     for key in names[..len].split(|b| *b == 0).filter(|key| !key.is_empty()) {
         if let Some(value) = get_xattr_path(&path, key)? {
+            // One that could not be set stands under another name.
+            let key = key.strip_prefix(super::owners::ATTRIBUTE_PREFIX).unwrap_or(key);
             out.push((key.to_vec(), value));
         }
     }
@@ -377,8 +407,14 @@ fn get_xattr_path(path: &[u8], key: &[u8]) -> SysResult<Option<Vec<u8>>> {
 /// Sets an extended attribute of a name (of a link itself).
 pub fn set_xattr(dir: impl AsFd, name: &[u8], key: &[u8], value: &[u8]) -> SysResult<()> {
     let path = proc_path(dir.as_fd(), name);
-    rfs::lsetxattr(&path[..], key, value, rfs::XattrFlags::empty())
-        .named(|| format!("lsetxattr({}, {})", show(&path), show(key)))
+    let set = |key: &[u8]| rfs::lsetxattr(&path[..], key, value, rfs::XattrFlags::empty());
+    let set = match set(key) {
+        Err(Errno::PERM) if super::owners::is_all_kept() => {
+            set(&[super::owners::ATTRIBUTE_PREFIX, key].concat())
+        }
+        other => other,
+    };
+    set.named(|| format!("lsetxattr({}, {})", show(&path), show(key)))
 }
 
 /// Removes an extended attribute of a name (of a link itself).

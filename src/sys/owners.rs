@@ -15,6 +15,7 @@ use rustix::fs::{self as rfs, AtFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Extended attribute with the owner of a file or directory: `uid:gid`.
@@ -46,6 +47,58 @@ static TABLE: OnceLock<Mutex<Table>> = OnceLock::new();
 /// From now on owners are recorded.
 pub fn keep() {
     TABLE.get_or_init(Mutex::default);
+}
+
+/// From now on owners are recorded, and so is every mode that would keep this process itself out, and every attribute
+/// that it may not set: for a process that is root nowhere.
+pub fn keep_all() {
+    keep();
+    ALL.store(true, Ordering::Relaxed);
+}
+
+static ALL: AtomicBool = AtomicBool::new(false);
+
+/// True after [`keep_all`].
+pub fn is_all_kept() -> bool {
+    ALL.load(Ordering::Relaxed)
+}
+
+/// Extended attribute with the permission bits of a file or directory, in octal, where they are not the real ones.
+pub const MODE_XATTR: &str = "user.nativebuild.mode";
+
+/// What stands before the name of an attribute that this process may not set.
+pub const ATTRIBUTE_PREFIX: &[u8] = b"user.nativebuild.attribute.";
+
+/// The mode that a file or directory is really given, and whether the wanted one is recorded beside it.
+pub fn real_mode(kind: Kind, mode: u32) -> (u32, bool) {
+    let needed = match kind {
+        Kind::Directory => 0o700,
+        Kind::File => 0o600,
+        _ => 0,
+    };
+    // The kernel may drop these two without a word.
+    let lost = mode & 0o6000;
+    ((mode | needed) & !lost, mode & needed != needed || lost != 0)
+}
+
+/// Records a mode at a path that is no link (one of /proc/self/fd may be), or forgets an earlier one.
+pub fn record_mode(path: &[u8], mode: Option<u32>) -> SysResult<()> {
+    match mode {
+        Some(mode) => {
+            let value = format!("{mode:o}");
+            rfs::setxattr(path, MODE_XATTR, value.as_bytes(), XattrFlags::empty())
+                .named(|| format!("setxattr({MODE_XATTR}, {value})"))
+        }
+        None => forget(rfs::removexattr(path, MODE_XATTR)),
+    }
+}
+
+/// The recorded mode at such a path.
+pub fn recorded_mode(path: &[u8]) -> Option<u32> {
+    let mut value = [0_u8; 8];
+    let length = rfs::getxattr(path, MODE_XATTR, &mut value[..]).ok()?;
+    let mode = u32::from_str_radix(std::str::from_utf8(&value[..length]).ok()?, 8).ok()?;
+    (mode <= 0o7777).then_some(mode)
 }
 
 /// True after [`keep`].
@@ -109,6 +162,8 @@ pub fn of_name(dir: impl AsFd, name: &[u8], stat: &Stat) -> SysResult<Owner> {
     if !are_kept() {
         return Ok(kernels);
     }
+    // Without a user namespace the kernel does not call us root.
+    let kernels = if is_all_kept() { (0, 0) } else { kernels };
     let dir = dir.as_fd();
     let recorded = if has_attributes(stat.kind) {
         let path = [path_of(dir).as_bytes(), b"/", name].concat();

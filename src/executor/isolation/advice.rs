@@ -18,12 +18,14 @@ pub const PLACES: [&str; 7] =
 
 /// What would be better than what is there; nothing when there is nothing.
 pub fn advice(isolation: Option<&Isolation>, store: &str, user: &str) -> Vec<Advice> {
-    let Some(isolation) = isolation else { return vec![user_namespaces("commands could run")] };
+    let Some(isolation) = isolation.filter(|isolation| isolation.kind != Kind::Files) else {
+        return vec![user_namespaces("commands could run")];
+    };
     let mut all = Vec::new();
     match isolation.kind {
         Kind::Chroot => all.push(user_namespaces("commands would be kept apart by namespaces")),
         Kind::SharedPid => all.push(unmasked_proc()),
-        Kind::Namespaces => {}
+        Kind::Namespaces | Kind::Files => {}
     }
     if isolation.ids == IdMode::Single && isolation.kind != Kind::Chroot {
         all.push(subordinate_ids(user));
@@ -108,6 +110,7 @@ mod tests {
             no_overlay: Some(Refusal::said("using overlayfs on the store", "no")),
             devices: false,
             why_single: None,
+            no_commands: None,
         };
         let all = advice(Some(&isolation), "/store", "me");
         for one in &all {

@@ -47,6 +47,8 @@ pub enum Kind {
     SharedPid,
     /// A changed root directory, no namespace.
     Chroot,
+    /// No command can run; files can be copied, owners and modes are kept beside them.
+    Files,
 }
 
 impl Kind {
@@ -56,7 +58,13 @@ impl Kind {
             Self::Namespaces => "namespaces",
             Self::SharedPid => "shared-pid",
             Self::Chroot => "chroot",
+            Self::Files => "none",
         }
+    }
+
+    /// Whether anything can be mounted.
+    pub fn mounts(self) -> bool {
+        matches!(self, Self::Namespaces | Self::SharedPid)
     }
 }
 
@@ -83,7 +91,7 @@ impl Trees {
 }
 
 /// What was chosen and entered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Isolation {
     /// How RUNs are kept apart.
     pub kind: Kind,
@@ -101,6 +109,8 @@ pub struct Isolation {
     pub devices: bool,
     /// Why it is not a better one: short, for the line that says what is used.
     pub why_single: Option<String>,
+    /// Why no command can run; `None` where it can.
+    pub no_commands: Option<Error>,
 }
 
 impl Isolation {
@@ -202,7 +212,26 @@ pub fn choose(account: &Account, tmp: &Path) -> Result<(Approach, Isolation)> {
         isolation.trees = trees(account.trees, &isolation)?;
         return Ok((approach, isolation));
     }
-    Err(nothing_works(account, &examined))
+    let error = nothing_works(account, &examined);
+    if account.kind.is_some() || account.ids.is_some_and(|ids| ids != IdMode::Single) {
+        return Err(error);
+    }
+    Ok((Approach::Files, only_files(error)))
+}
+
+/// What is left where no command can run.
+fn only_files(error: Error) -> Isolation {
+    Isolation {
+        kind: Kind::Files,
+        ids: IdMode::Single,
+        user_namespace: false,
+        own_ids: false,
+        trees: Trees::Whole,
+        no_overlay: None,
+        devices: false,
+        why_single: Some("no command can run".to_owned()),
+        no_commands: Some(error),
+    }
 }
 
 fn wanted(account: &Account, approach: &Approach) -> bool {
@@ -222,7 +251,7 @@ fn trees(asked: Option<Trees>, isolation: &Isolation) -> Result<Trees> {
     };
     match (asked, &isolation.no_overlay) {
         (Some(Trees::Whole), _) | (None, Some(_)) => Ok(Trees::Whole),
-        (Some(Trees::Memory), _) if isolation.kind == Kind::Chroot => {
+        (Some(Trees::Memory), _) if !isolation.kind.mounts() => {
             Err(impossible("the isolation `chroot` mounts nothing".to_owned()))
         }
         (Some(Trees::Memory), _) => Ok(Trees::Memory),
@@ -244,6 +273,7 @@ fn isolation(approach: &Approach, kind: Kind, trial: &Trial, examined: &Examined
         no_overlay: trial.overlay.clone().err(),
         devices: trial.devices && (!user_namespace || kind == Kind::Chroot),
         why_single,
+        no_commands: None,
     }
 }
 
@@ -279,7 +309,12 @@ pub fn enter(account: &Account, tmp: &Path) -> Result<Isolation> {
                 owners::keep();
             }
         }
-        Approach::Chroot => {}
+        Approach::Chroot => {
+            if isolation.ids == IdMode::Single {
+                owners::keep();
+            }
+        }
+        Approach::Files => owners::keep_all(),
     }
     Ok(isolation)
 }

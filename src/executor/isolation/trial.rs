@@ -29,6 +29,8 @@ pub enum Approach {
     Namespace(Maps),
     /// Only another root directory.
     Chroot,
+    /// Nothing: files are copied as this process can.
+    Files,
 }
 
 impl Approach {
@@ -44,7 +46,7 @@ impl Approach {
                     IdMode::Single
                 }
             }
-            Self::Namespace(Maps::Single) => IdMode::Single,
+            Self::Namespace(Maps::Single) | Self::Files => IdMode::Single,
             Self::Namespace(_) => IdMode::Range,
         }
     }
@@ -57,6 +59,7 @@ impl Approach {
             Self::Namespace(Maps::Helpers(_)) => "user namespace with subordinate ids",
             Self::Namespace(Maps::Single) => "user namespace with one id",
             Self::Chroot => "changed root directory",
+            Self::Files => "files alone",
         }
     }
 }
@@ -100,6 +103,7 @@ impl Trial {
         }
         let best = match (approach, &self.processes) {
             (Approach::Chroot, _) => Kind::Chroot,
+            (Approach::Files, _) => Kind::Files,
             (_, Ok(())) => Kind::Namespaces,
             (_, Err(_)) => Kind::SharedPid,
         };
@@ -151,6 +155,7 @@ fn in_approach(approach: &Approach, scratch: &Path) -> Result<Trial, Refusal> {
             })?;
         }
         Approach::Chroot => return change_root(scratch),
+        Approach::Files => return Ok(Trial::default()),
     }
     let userxattr = !userns::is_initial();
     Ok(Trial {
