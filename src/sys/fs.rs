@@ -305,6 +305,13 @@ pub fn chmod(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<()> {
         .named(|| format!("fchmodat({}, {mode:o})", show(name)))
 }
 
+/// Changes the mode of what was opened, without access too (`O_PATH`): whatever happens to its name meanwhile.
+pub fn chmod_opened(file: impl AsFd, mode: u32) -> SysResult<()> {
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    rfs::chmod(&path, Mode::from_raw_mode(mode & 0o7777))
+        .named(|| format!("chmod({path}, {mode:o})"))
+}
+
 /// Gives a name the times of now.
 pub fn touch(dir: impl AsFd, name: &[u8]) -> SysResult<()> {
     let now = Timespec { tv_sec: 0, tv_nsec: rfs::UTIME_NOW };

@@ -201,10 +201,10 @@ impl Supervisor {
         let kind = rfs::FileType::from_raw_mode(mode & 0o170_000);
         let kind = if mode & 0o170_000 == 0 { rfs::FileType::RegularFile } else { kind };
         rfs::mknodat(&spot.dir, &spot.name[..], kind, Mode::from_raw_mode(0o600), 0)?;
-        fs::chmod(&spot.dir, &spot.name, mode & 0o7777 & !status.umask)
-            .map_err(|error| error.errno)?;
+        // By descriptor: the RUN may put a link in its place, which would lead elsewhere from here.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rfs::openat(&spot.dir, &spot.name[..], flags, Mode::empty())?;
+        fs::chmod_opened(&made, mode & 0o7777 & !status.umask).map_err(|error| error.errno)?;
         mark(made.as_fd(), owner)?;
         Ok(Reply::Value(0))
     }

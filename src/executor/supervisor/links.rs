@@ -76,7 +76,8 @@ impl Supervisor {
             }
             Kind::Fifo => {
                 fs::mknod(&dir, temporary, Kind::Fifo, 0o600, (0, 0)).ok()?;
-                fs::chmod(&dir, temporary, stat.mode).ok()?;
+                let made = root::open_path_nofollow(&dir, temporary).ok()?;
+                fs::chmod_opened(&made, stat.mode).ok()?;
             }
             _ => return None,
         }
