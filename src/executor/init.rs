@@ -38,7 +38,7 @@ pub struct InitFds {
 /// Runs as process 1 and never returns.
 pub fn run(spec: &RunSpec, fds: InitFds) -> ! {
     let InitFds { mut report, stdout, stderr, rootfs, mut given } = fds;
-    let supervisor = if spec.supervise == Supervise::None { None } else { given.pop() };
+    let supervisor = if spec.is_supervised() { given.pop() } else { None };
     let result = set_up(spec, &rootfs, &given);
     drop((rootfs, given));
     let said = match result {
@@ -334,7 +334,7 @@ fn prepare(spec: &RunSpec, [stdout, stderr]: [&OwnedFd; 2], supervisor: Option<&
     if spec.kind != Kind::Namespaces {
         confine(spec)?;
     }
-    if !spec.insecure || spec.supervise != Supervise::None {
+    if !spec.insecure || spec.is_supervised() {
         // Loading a filter needs SYS_ADMIN, which the next line gives up for good.
         load_filter(spec, supervisor)?;
     }
@@ -398,7 +398,8 @@ pub(super) fn filter(spec: &RunSpec) -> seccomp::Program {
         permissive: spec.insecure,
         drop_sync: !spec.keep_fsync,
         supervise: spec.supervise,
-        signals: false,
+        signals: spec.guards_signals(),
+        no_network: spec.kind == Kind::Chroot && spec.network == Net::None,
     };
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, program)) = compiled.iter().find(|(known, _)| *known == options) {

@@ -20,6 +20,7 @@ pub mod spawner;
 pub mod supervisor;
 pub mod user;
 
+use crate::sys::landlock;
 use crate::sys::process::Ended;
 use crate::sys::seccomp::Supervise;
 use mounts::MountOp;
@@ -68,6 +69,19 @@ pub struct RunSpec {
     pub supervise: Supervise,
     /// Extended attribute in which a file records the device node that it stands for.
     pub placeholder: String,
+}
+
+impl RunSpec {
+    /// Whether somebody answers system calls of the command.
+    pub fn is_supervised(&self) -> bool {
+        self.supervise != Supervise::None || self.guards_signals()
+    }
+
+    /// Whether the command's signals could reach others, and the kernel cannot keep them from it. Where it can, nobody is
+    /// asked: a call that waits for an answer can be interrupted by a signal, as `kill` else never is.
+    pub fn guards_signals(&self) -> bool {
+        self.kind != isolation::Kind::Namespaces && landlock::version() < landlock::SIGNALS
+    }
 }
 
 /// The network of a command.

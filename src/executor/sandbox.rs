@@ -7,7 +7,6 @@ use super::supervisor::{self, Credentials, Duty};
 use super::{Report, RunSpec};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::sys::SysResultExt;
-use crate::sys::seccomp::Supervise;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SocketType;
@@ -152,7 +151,7 @@ pub fn run(
 
 /// Starts what answers the command's calls; the other side of its socket goes with the RUN's descriptors.
 fn supervisor(spec: &RunSpec, given: &mut Vec<OwnedFd>) -> Result<Option<JoinHandle<()>>> {
-    if spec.supervise == Supervise::None {
+    if !spec.is_supervised() {
         return Ok(None);
     }
     let duty = Duty {
@@ -160,6 +159,7 @@ fn supervisor(spec: &RunSpec, given: &mut Vec<OwnedFd>) -> Result<Option<JoinHan
         credentials: Credentials::of(spec.uid, spec.gid, &spec.groups),
         placeholder: spec.placeholder.clone(),
         insecure: spec.insecure,
+        first: spec.guards_signals().then_some(0),
     };
     let started = socket_pair(SocketType::STREAM).and_then(|(ours, theirs)| {
         given.push(theirs);

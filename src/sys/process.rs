@@ -145,22 +145,47 @@ pub fn children() -> Vec<i32> {
     if let Ok(list) = list {
         return list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
     }
-    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| parent_of(*pid) == Some(own)).collect()
+    all().into_iter().filter(|pid| parent_of(*pid) == Some(own)).collect()
 }
 
 /// The parent of a process, from /proc.
 pub fn parent_of(pid: i32) -> Option<i32> {
+    stat_field(pid, 1)
+}
+
+/// The process group of a process.
+pub fn group_of(pid: i32) -> Option<i32> {
+    stat_field(pid, 2)
+}
+
+/// A field behind the name in /proc/PID/stat; 0 is the state.
+fn stat_field(pid: i32, at: usize) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(at)?.parse().ok()
+}
+
+/// The process to which a thread belongs.
+pub fn leader_of(tid: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+/// All processes that can be seen.
+pub fn all() -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// A file of a process's directory in /proc.
 pub fn describe(pid: i32, name: &str) -> Result<Vec<u8>, Errno> {
     std::fs::read(format!("/proc/{pid}/{name}"))
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))
+}
+
+/// The number of our parent, from here.
+pub fn parent_id() -> i32 {
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())
 }
 
 /// Sends a signal to a pid; a vanished process is fine.

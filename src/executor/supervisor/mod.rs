@@ -19,6 +19,7 @@ mod execute;
 mod identity;
 mod links;
 mod node;
+mod signals;
 mod stat;
 mod threads;
 
@@ -47,13 +48,16 @@ pub struct Duty {
     pub placeholder: String,
     /// The command may change its root in ways that are not told.
     pub insecure: bool,
+    /// Process 1 of the RUN, when signals are to stay below it. Set when its command calls.
+    pub first: Option<i32>,
 }
 
 /// Starts a supervisor. `socket` brings the listener; when its other side is closed before, there is nothing to do.
 pub fn start(socket: OwnedFd, duty: Duty) -> SysResult<JoinHandle<()>> {
     let serve = move || {
-        if let Some(listener) = receive(&socket) {
+        if let Some((listener, first)) = receive(&socket) {
             drop(socket);
+            let duty = Duty { first: duty.first.and(Some(first)), ..duty };
             Supervisor::new(Listener::new(listener), duty).serve();
         }
     };
@@ -72,14 +76,17 @@ pub(super) fn hand_over(socket: &OwnedFd, listener: &OwnedFd) -> SysResult<()> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    rnet::sendmsg(socket, &[std::io::IoSlice::new(b"l")], &mut control, SendFlags::NOSIGNAL)
+    // Without a pid namespace the number of our parent, process 1 of the RUN, is its number for all.
+    let parent = crate::sys::process::parent_id().to_ne_bytes();
+    rnet::sendmsg(socket, &[std::io::IoSlice::new(&parent)], &mut control, SendFlags::NOSIGNAL)
         .named(|| "sendmsg(listener)".to_owned())
         .map(drop)
 }
 
-fn receive(socket: &OwnedFd) -> Option<OwnedFd> {
+/// The listener, and the number of process 1 of the RUN as its command knows it.
+fn receive(socket: &OwnedFd) -> Option<(OwnedFd, i32)> {
     loop {
-        let mut byte = [0_u8; 1];
+        let mut byte = [0_u8; 4];
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = rnet::RecvFlags::CMSG_CLOEXEC;
@@ -88,10 +95,11 @@ fn receive(socket: &OwnedFd) -> Option<OwnedFd> {
             Err(Errno::INTR) => {}
             Err(_) => return None,
             Ok(_) => {
-                return control.drain().find_map(|message| match message {
+                let listener = control.drain().find_map(|message| match message {
                     rnet::RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
                     _ => None,
                 });
+                return listener.map(|listener| (listener, i32::from_ne_bytes(byte)));
             }
         }
     }
@@ -177,6 +185,8 @@ impl Supervisor {
                 self.root = None;
                 Ok(Reply::Continue)
             }
+            "kill" | "tkill" | "tgkill" | "rt_sigqueueinfo" | "rt_tgsigqueueinfo"
+            | "pidfd_send_signal" => self.signal(call, name),
             name if name.contains("xattr") => self.attributes(call, name),
             name if name.starts_with("get") => self.get_ids(call, subject),
             name if name.starts_with("set") => self.set_ids(call, subject),

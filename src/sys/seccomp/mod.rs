@@ -47,6 +47,8 @@ pub struct Options {
     pub supervise: Supervise,
     /// The supervisor also decides who may send signals to whom.
     pub signals: bool,
+    /// No sockets but those to processes and to the kernel on this machine.
+    pub no_network: bool,
 }
 
 impl Options {
@@ -58,6 +60,7 @@ impl Options {
             drop_sync: false,
             supervise: Supervise::None,
             signals: false,
+            no_network: false,
         }
     }
 }
@@ -194,6 +197,8 @@ const EPERM: Verdict = Verdict::Errno(libc::EPERM as u16);
 const ENOSYS: Verdict = Verdict::Errno(libc::ENOSYS as u16);
 const DONE: Verdict = Verdict::Errno(0);
 
+/// AF_UNIX and AF_NETLINK.
+const NO_NETWORK: &[Test] = &[Test::Is(1), Test::Is(16)];
 const SOCKET: &[Test] = &[Test::Below(38), Test::Is(39), Test::Above(40)];
 /// PER_LINUX, PER_LINUX32, each with and without UNAME26, and the question for the present one.
 const PERSONALITY: &[Test] =
@@ -224,6 +229,12 @@ fn allowed_when(argument: u8, tests: &'static [Test]) -> Verdict {
 fn call_verdict(row: &table::Row, abi: Abi, options: &Options) -> Verdict {
     let profile =
         if options.permissive { Verdict::Allow } else { verdict(row.1, abi, options.caps) };
+    match row.0 {
+        "socket" if options.no_network => return allowed_when(0, NO_NETWORK),
+        // Its arguments cannot be seen; C libraries have used `socket` itself for ten years.
+        "socketcall" if options.no_network => return ENOSYS,
+        _ => {}
+    }
     if let Some(own) = notify::verdict(row.0, options) {
         // What the profile refuses no supervisor makes possible.
         return if matches!(profile, Verdict::Errno(_)) && own != ENOSYS { profile } else { own };
