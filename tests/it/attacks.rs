@@ -7,7 +7,7 @@ use crate::hostile::state;
 use crate::support::leaks::leaks;
 use crate::support::processes::{self, Marker};
 use crate::support::rungs::{RUNGS, Rung};
-use crate::support::{Said, World};
+use crate::support::{Said, World, long};
 use std::fs;
 use std::process::{Child, Stdio};
 
@@ -119,6 +119,47 @@ fn sources_of_mounts_stay_inside() {
                 "RUN --mount=type=bind,source={source},target=/b ls /b; cat /b/canary\n"
             ));
             assert!(!said.stderr.contains("alive"), "{:?} {source}: {}", scene.rung, said.stderr);
+        }
+    }
+}
+
+/// A step swaps a link in a cache again and again while others mount what it leads to.
+#[test]
+fn a_link_that_is_swapped_while_it_is_mounted_leads_nowhere_else() {
+    let turns = if long() { 100_000 } else { 2_000 };
+    for scene in Scene::all() {
+        let swap = format!(
+            "FROM base AS swap\nRUN --mount=type=cache,id=r,target=/c mkdir -p /c/sub && ln -s sub /c/l; \
+             i=0; while [ $i -lt {turns} ]; do ln -sfn OUT /c/l; ln -sfn sub /c/l; i=$((i+1)); done\n"
+        );
+        let mount =
+            "RUN --mount=type=cache,id=r,source=l,target=/m touch /m/pwned; echo $((0)) > /done\n";
+        let first = "RUN --mount=type=cache,id=r,target=/c mkdir -p /c/sub && ln -sfn sub /c/l\n";
+        scene.build(first);
+        for _ in 0..3 {
+            scene.build(&format!(
+                "{}{swap}FROM base\nCOPY --from=swap /etc /e\n{mount}{mount}",
+                first
+            ));
+        }
+    }
+}
+
+/// Descriptors of the builder are not for commands, and no working directory leads to one.
+#[test]
+fn no_descriptor_of_the_builder_is_open_in_a_command() {
+    for scene in Scene::all() {
+        let seen = scene.attack("RUN ls /proc/self/fd 2>/dev/null | grep -v '^3$'; echo end\n");
+        let chroot = scene.rung.flags.contains(&"chroot");
+        let expected = if chroot { vec!["end"] } else { vec!["0", "1", "2", "end"] };
+        assert_eq!(seen, expected, "{:?}", scene.rung);
+        for dir in
+            ["/proc/self/fd/3", "/proc/self/fd/7", "/proc/1/root", "/proc/self/root/../../.."]
+        {
+            let said = scene.build(&format!(
+                "WORKDIR {dir}\nRUN pwd; ls; cat ../../OUT/canary .OUT/canary; true\n"
+            ));
+            assert!(!said.stderr.contains("alive"), "{:?} {dir}: {}", scene.rung, said.stderr);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_EXPECT=1` writes them anew.
 
+use crate::errors::{normal, transcript};
 use crate::support::bases::project;
 use crate::support::environment::{ALL, Environment, HOST, named};
 use crate::support::{Said, World, base, peer};
@@ -131,4 +132,33 @@ fn a_command_runs_where_the_host_cannot_be_named() {
     let said = place.build(&world, "FROM base\nRUN hostname\n", &[]);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert!(said.stderr.contains(&format!("#1 {}\n#1 DONE", host.trim())), "{}", said.stderr);
+}
+
+/// Wishes that an environment does not grant, and what is said then.
+const WISHES: &[(&str, &str)] = &[
+    ("docker run", "--isolation namespaces"),
+    ("docker run", "--isolation shared-pid"),
+    ("docker run", "--ids range"),
+    ("docker run", "--snapshots overlay"),
+    ("docker run", "--snapshots memory"),
+    ("podman run", "--isolation namespaces"),
+    ("podman run", "--ids real"),
+    ("host, user", "--ids real"),
+    ("host, user", "--isolation chroot"),
+    ("docker run, namespaces allowed and mounts refused", "--isolation shared-pid"),
+    ("Kubernetes, restricted", ""),
+];
+
+#[test]
+fn wishes_that_cannot_be_granted_say_why() {
+    let mut found = String::new();
+    for (name, wish) in WISHES {
+        let place = named(name);
+        let Some(world) = world(place) else { return };
+        let wish: Vec<&str> = wish.split_whitespace().collect();
+        let said = place.build(&world, "FROM base\nRUN true\n", &wish);
+        let text = normal(&world, &said);
+        found += &format!("== {name}: {}\n{text}\n", wish.join(" "));
+    }
+    transcript("wishes", &found);
 }

@@ -49,6 +49,7 @@ mod network;
 mod offline;
 mod options;
 mod outputs;
+mod packages;
 mod peers;
 mod platforms;
 mod podman;

@@ -40,6 +40,8 @@ pub enum Runs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refuses {
     Nothing,
+    /// Mounts, but no namespaces.
+    Mounts,
     /// What podman's profile refuses.
     Podman,
     /// What Docker's profile refuses to those without `SYS_ADMIN`.
@@ -159,6 +161,12 @@ pub const ALL: &[Environment] = &[
         more: "a volume for the store",
         refuses: Refuses::Nothing,
         masked: false,
+        ..CONTAINER
+    },
+    Environment {
+        name: "docker run, namespaces allowed and mounts refused",
+        more: "no AppArmor profile",
+        refuses: Refuses::Mounts,
         ..CONTAINER
     },
     Environment {

@@ -55,6 +55,18 @@ const PODMAN: &[(libc::c_long, i32)] = &[
     (libc::SYS_request_key, libc::ENOSYS),
 ];
 
+/// What an LSM refuses in user namespaces that it lets everybody make.
+const MOUNTS: &[libc::c_long] = &[
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_fsopen,
+    libc::SYS_fsmount,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_mount_setattr,
+    libc::SYS_pivot_root,
+];
+
 /// All `CLONE_NEW…` but the one for time, which no `clone` takes.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
 
@@ -85,6 +97,7 @@ pub fn program(refuses: Refuses) -> Vec<sock_filter> {
     let list: Vec<(libc::c_long, i32)> = match refuses {
         Refuses::Nothing => Vec::new(),
         Refuses::Podman => PODMAN.to_vec(),
+        Refuses::Mounts => MOUNTS.iter().map(|call| (*call, libc::EPERM)).collect(),
         Refuses::DockerAdmin => docker.collect(),
         Refuses::Docker => {
             docker.chain(without_admin).chain([(libc::SYS_clone3, libc::ENOSYS)]).collect()
