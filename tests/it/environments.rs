@@ -55,7 +55,8 @@ fn table(heading: &str, found: &str) {
 /// What the program says of itself, without the network.
 pub fn isolation(said: &Said) -> String {
     let line = said.stderr.lines().find_map(|line| line.strip_prefix("isolation: "));
-    line.map_or_else(|| "none".to_owned(), |line| line.replace(", network: host", ""))
+    let line = line.and_then(|line| line.split(", network: ").next());
+    line.unwrap_or("none").to_owned()
 }
 
 #[test]
