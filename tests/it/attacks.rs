@@ -138,8 +138,7 @@ fn a_link_that_is_swapped_while_it_is_mounted_leads_nowhere_else() {
         scene.build(first);
         for _ in 0..3 {
             scene.build(&format!(
-                "{}{swap}FROM base\nCOPY --from=swap /etc /e\n{mount}{mount}",
-                first
+                "{first}{swap}FROM base\nCOPY --from=swap /etc /e\n{mount}{mount}"
             ));
         }
     }
