@@ -154,7 +154,7 @@ fn by_hand(
     for (path, target) in mounts::LINKS {
         put(path, Thing::Link(target.to_owned()))?;
     }
-    put("/sys", Thing::Directory(0o755))?;
+    put("/sys", Thing::NewDirectory(0o755))?;
     put("/proc", Thing::NewDirectory(0o555))?;
     for name in PROC_FILES {
         let text = probe::read_host_file(&format!("/proc/{name}")).unwrap_or_default();

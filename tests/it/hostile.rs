@@ -45,7 +45,7 @@ fn with_members(whole: bool, members: &[Member<'_>]) -> Vec<u8> {
 }
 
 /// Everything about the files outside that a layer could change.
-fn state(dir: &Path) -> Vec<String> {
+pub fn state(dir: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     let mut open = vec![dir.to_owned()];
     while let Some(dir) = open.pop() {

@@ -3,7 +3,9 @@
 pub mod base;
 pub mod bases;
 pub mod certificates;
+pub mod environment;
 pub mod faults;
+pub mod filter;
 pub mod foreign;
 pub mod http;
 pub mod leaks;
@@ -13,6 +15,7 @@ pub mod platforms;
 pub mod processes;
 pub mod proxy;
 pub mod registry;
+pub mod rungs;
 pub mod tokens;
 pub mod trace;
 
@@ -67,6 +70,15 @@ pub fn peer(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
     have("peers", found)
+}
+
+/// True when tests that take minutes are wanted: `NATIVEBUILD_LONG=1`.
+pub fn long() -> bool {
+    let wanted = std::env::var_os("NATIVEBUILD_LONG").is_some_and(|value| value == "1");
+    if !wanted {
+        eprintln!("SKIPPED: this test takes minutes; NATIVEBUILD_LONG=1 runs it");
+    }
+    wanted
 }
 
 pub fn is_root() -> bool {
