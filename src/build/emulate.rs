@@ -211,7 +211,8 @@ fn bench<'a>(
     staging: &'a std::path::Path,
     from_image: FromImage<'a>,
 ) -> Bench<'a> {
-    Bench { spawner: &worker.spawner, staging, cancel: &worker.cancel, from_image }
+    let kind = worker.isolation.kind;
+    Bench { spawner: &worker.spawner, staging, kind, cancel: &worker.cancel, from_image }
 }
 
 /// True for a machine with 32-bit programs.

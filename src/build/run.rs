@@ -128,6 +128,7 @@ pub(super) fn run(
     judge(&report, step, log)
         .map_err(|error| explain_full_disk(error, places.tmp))
         .map_err(|error| explain_emulator(error, places.way.emulator()))
+        .map_err(|error| explain_chroot(error, worker.isolation.kind))
 }
 
 /// What cannot be done for want of ids is answered by a supervisor. Asking it for every `stat` would be dear where there
@@ -181,6 +182,16 @@ fn explain_emulator(error: Error, emulator: Option<&Emulator>) -> Error {
     error
         .cause(format!("it ran under {}, which may have crashed rather than the program", emulator.shown()))
         .hint("try a newer qemu (`--qemu-dir`, `--qemu-image`), or do this step in a stage on the build platform: `FROM --platform=$BUILDPLATFORM`")
+}
+
+/// What a command misses there may be why it failed, and nothing in its output need say so.
+fn explain_chroot(error: Error, kind: Kind) -> Error {
+    match (kind, error.kind()) {
+        (Kind::Chroot, ErrorKind::RunFailed(_)) => error.hint(
+            "under `--isolation chroot` a command has no /proc/self, no mounts and no set-uid programs; `nativebuild doctor` says which setting gives it more",
+        ),
+        _ => error,
+    }
 }
 
 /// A command that fails on a full disk seldom says so.

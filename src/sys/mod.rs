@@ -20,6 +20,7 @@ pub mod root;
 pub mod seccomp;
 pub mod signals;
 pub mod userns;
+pub mod writeback;
 
 use rustix::io::Errno;
 use std::fmt;

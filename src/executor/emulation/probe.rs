@@ -2,10 +2,11 @@
 
 use super::arch::Architecture;
 use super::probe_elf::{self, Verdict};
-use crate::error::{Error, ErrorKind, Result};
+use super::ways::Bench;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::isolation::Kind;
 use crate::executor::mounts::MountOp;
-use crate::executor::sandbox::{self, Cancel};
+use crate::executor::sandbox;
 use crate::executor::spawner::Spawner;
 use crate::executor::{Net, Report, RunSpec};
 use crate::sys::mount::{self, MountFlags};
@@ -15,18 +16,23 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Runs a probe through a spawner. `staging` is an empty directory, as for a RUN.
-pub(super) fn run(
-    arch: &Architecture,
-    spawner: &Spawner,
-    staging: &Path,
-    cancel: &Cancel,
-) -> Result<Verdict> {
-    let rootfs = rootfs(arch).or_error(ErrorKind::Environment, || {
-        format!("cannot get a probe for {} ready", arch.goarch)
-    })?;
+/// Runs a probe through a spawner.
+pub(super) fn run(arch: &Architecture, spawner: &Spawner, bench: &Bench<'_>) -> Result<Verdict> {
+    let what = || format!("cannot get a probe for {} ready", arch.goarch);
+    let directory = if bench.kind.mounts() {
+        None
+    } else {
+        let made = tempfile::Builder::new().prefix("probe-").tempdir_in(bench.staging);
+        Some(made.or_error(ErrorKind::Environment, what)?)
+    };
+    let rootfs = match &directory {
+        None => rootfs(arch),
+        Some(directory) => directory_rootfs(arch, directory.path()),
+    };
+    let rootfs = rootfs.or_error(ErrorKind::Environment, what)?;
     let spec = RunSpec {
-        kind: Kind::Namespaces,
+        // A process namespace is no hindrance to so small a program, where there can be one.
+        kind: if bench.kind.mounts() { Kind::Namespaces } else { bench.kind },
         // Found in PATH, so that argv[0] is this word while the kernel is given an absolute path.
         argv: vec![probe_elf::ARGV0.to_owned()],
         env: vec![("PATH".to_owned(), "/".to_owned())],
@@ -34,9 +40,9 @@ pub(super) fn run(
         uid: 0,
         gid: 0,
         groups: Vec::new(),
-        mounts: mounts(),
+        mounts: if bench.kind.mounts() { mounts() } else { Vec::new() },
         network: Net::Host,
-        staging: staging.to_owned(),
+        staging: bench.staging.to_owned(),
         insecure: false,
         personality32: false,
         hostname: crate::executor::HOSTNAME.to_owned(),
@@ -47,7 +53,7 @@ pub(super) fn run(
         supervise: if owners::are_kept() { Supervise::Ids } else { Supervise::None },
         placeholder: String::new(),
     };
-    let report = sandbox::run(spawner, &spec, (rootfs, Vec::new()), cancel, &mut |_, _| {})?;
+    let report = sandbox::run(spawner, &spec, (rootfs, Vec::new()), bench.cancel, &mut |_, _| {})?;
     match report {
         Report::Ended(ended) => Ok(Verdict::of_exit_code(ended.code())),
         Report::Exec { code, .. } => Ok(Verdict::of_exit_code(code)),
@@ -71,17 +77,29 @@ fn mounts() -> Vec<MountOp> {
 fn rootfs(arch: &Architecture) -> SysResult<OwnedFd> {
     let flags = MountFlags { nodev: true, ..MountFlags::default() };
     let made = mount::new_mount("tmpfs", &[("mode", "755"), ("size", "1m")], flags)?;
-    let root = fs::reopen_dir(&made)?;
-    fs::mkdir(&root, b"dev", 0o755)?;
+    fill(arch, &fs::reopen_dir(&made)?)?;
+    Ok(made)
+}
+
+/// The same where nothing can be mounted; an ordinary file stands for /dev/null.
+fn directory_rootfs(arch: &Architecture, path: &Path) -> SysResult<OwnedFd> {
+    let root = fs::open_dir_path(path)?;
+    fill(arch, &root)?;
+    fs::chmod(&root, b".", 0o755)?;
+    fs::create_new(&root, b"dev/null", 0o666)?;
+    Ok(root)
+}
+
+fn fill(arch: &Architecture, root: &OwnedFd) -> SysResult<()> {
+    fs::mkdir(root, b"dev", 0o755)?;
     let name = probe_elf::ARGV0.as_bytes();
-    let mut file = fs::create_new(&root, name, 0o755)?;
+    let mut file = fs::create_new(root, name, 0o755)?;
     file.write_all(&probe_elf::build(arch)).map_err(|error| crate::sys::SysError {
         call: "write(probe)".to_owned(),
         errno: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
     })?;
     drop(file);
     // The set-uid bit comes last: a change of the owner takes it away.
-    fs::lchown(&root, name, probe_elf::OWNER, probe_elf::OWNER)?;
-    fs::chmod(&root, name, 0o4755)?;
-    Ok(made)
+    fs::lchown(root, name, probe_elf::OWNER, probe_elf::OWNER)?;
+    fs::chmod(root, name, 0o4755)
 }

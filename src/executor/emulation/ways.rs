@@ -12,6 +12,7 @@ use super::probe_elf::Verdict;
 use super::way::{Emulator, Way, shortcomings};
 use super::{Places, probe};
 use crate::error::{Error, Result};
+use crate::executor::isolation::Kind;
 use crate::executor::sandbox::Cancel;
 use crate::executor::spawner::Spawner;
 use crate::oci::Platform;
@@ -35,6 +36,8 @@ pub struct Bench<'a> {
     pub spawner: &'a Spawner,
     /// An empty directory.
     pub staging: &'a Path,
+    /// How RUNs are kept apart.
+    pub kind: Kind,
     /// Stops everything.
     pub cancel: &'a Cancel,
     /// The emulator out of an image that the user named.
@@ -99,7 +102,7 @@ impl Ways {
         let registered = handlers::list(Path::new(HANDLERS));
         // Most of it is waiting for small processes and reading large files: all architectures at the same time.
         let mut all = at_once(wanted, |arch| {
-            let host = probe::run(arch, bench.spawner, bench.staging, bench.cancel)?;
+            let host = probe::run(arch, bench.spawner, bench)?;
             let mut facts = Facts::new(arch, &registered, host);
             self.named(&mut facts, bench);
             if matches!(facts.own, Own::Unneeded) && !complete(host) {
@@ -232,7 +235,7 @@ fn own_instance(all: &mut [Facts], bench: &Bench<'_>) -> Result<Option<Arc<Spawn
         Ok(spawner) => {
             let ready = all.iter_mut().filter(|facts| matches!(facts.own, Own::Ready { .. }));
             at_once(ready, |facts| {
-                let proof = probe::run(facts.arch, &spawner, bench.staging, bench.cancel)?;
+                let proof = probe::run(facts.arch, &spawner, bench)?;
                 facts.proof = Some(proof);
                 Ok(())
             })?;
