@@ -9,6 +9,7 @@ use crate::oci::beside::{BUFFER, Beside};
 use crate::oci::digest::Promise;
 use crate::oci::layout::{BlobWriter, Layout};
 use crate::oci::{Digest, Reference};
+use crate::sys::writeback;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
@@ -111,6 +112,7 @@ impl Source<'_> {
         let length = usize::try_from(self.size).unwrap_or(BUFFER).saturating_add(1).min(BUFFER);
         let (mut hash, mut seen) = (Beside::new(), 0);
         let (mut buffer, mut filled) = (vec![0; length], 0);
+        let mut begun = blob.size();
         loop {
             let n = match body.read(&mut buffer[filled..]) {
                 Ok(n) => n,
@@ -129,6 +131,10 @@ impl Source<'_> {
             blob.write_all(&buffer[filled + known..filled + n])
                 .or_error(ErrorKind::Environment, || format!("cannot store blob {}", self.digest))
                 .map_err(local)?;
+            if blob.size() - begun >= WRITE_BEHIND {
+                writeback::begin(blob.as_file(), begun, blob.size() - begun);
+                begun = blob.size();
+            }
             filled += n;
             // A small rest of a buffer would cost a read of its own.
             let room = length - filled;
@@ -152,6 +158,10 @@ impl Source<'_> {
         }
     }
 }
+
+/// So many bytes of a blob may wait before the disk is given something to do: the sync at the end of a pull then has
+/// little left.
+const WRITE_BEHIND: u64 = 8 << 20;
 
 fn local(error: Error) -> NetError {
     NetError::new(Trouble::Local, error)

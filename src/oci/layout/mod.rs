@@ -20,7 +20,6 @@ use super::{
     spec::{self, Descriptor},
 };
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::sys::writeback;
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -209,7 +208,7 @@ impl Layout {
             .or_error(ErrorKind::Environment, || {
                 format!("cannot write into the image layout `{}`", self.root.display())
             })?;
-        Ok(BlobWriter { file, hash: Some(Sha256::new()), size: 0, begun: 0, dir })
+        Ok(BlobWriter { file, hash: Some(Sha256::new()), size: 0, dir })
     }
 
     /// Removes a blob; fine when it is not here.
@@ -322,20 +321,19 @@ pub struct BlobWriter {
     file: tempfile::NamedTempFile,
     hash: Option<Sha256>,
     size: u64,
-    /// Bytes that the kernel was asked to write to the disk already.
-    begun: u64,
     dir: PathBuf,
 }
-
-/// So many bytes of a blob may wait before the disk is given something to do: the sync at the end of a build or a pull
-/// then has little left.
-const WRITE_BEHIND: u64 = 8 << 20;
 
 impl BlobWriter {
     /// Does not hash: the caller does, and gives the digest to [`BlobWriter::commit`].
     pub fn trusted(mut self) -> Self {
         self.hash = None;
         self
+    }
+
+    /// The file in which it grows.
+    pub fn as_file(&self) -> &File {
+        self.file.as_file()
     }
 
     /// Bytes written so far.
@@ -381,10 +379,6 @@ impl Write for BlobWriter {
             hash.update(&buf[..count]);
         }
         self.size += count as u64;
-        if self.size - self.begun >= WRITE_BEHIND {
-            writeback::begin(self.file.as_file(), self.begun, self.size - self.begun);
-            self.begun = self.size;
-        }
         Ok(count)
     }
 
