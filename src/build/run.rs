@@ -137,7 +137,7 @@ fn supervise(worker: &Worker, draft: &Draft<'_>) -> Supervise {
     match worker.isolation.ids {
         IdMode::Single => Supervise::Ids,
         _ if worker.isolation.kind == Kind::Chroot => Supervise::None,
-        _ if draft.parent().is_some_and(|parent| parent.has_placeholders()) => Supervise::Devices,
+        _ if draft.has_placeholders() => Supervise::Devices,
         _ if worker.isolation.user_namespace => Supervise::MakeDevices,
         _ => Supervise::None,
     }

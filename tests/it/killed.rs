@@ -99,6 +99,8 @@ impl Scene {
         let leaks = crate::support::leaks::leaks(&self.world, "a-secret-of-the-test");
         assert_eq!(leaks, Vec::<String>::new(), "{:?}", self.rung);
         self.world.run(["image", "rm", "app", "keep", "base"]).ok();
+        // What stays when the list of images is being written; `prune` did not know it. Found by killing.
+        fs::write(self.world.store().join("images/.tmp-left"), "{").unwrap();
         self.world.run(["prune", "--all"]).ok();
         let left: Vec<String> = state(&self.world.store())
             .into_iter()

@@ -106,6 +106,9 @@ impl Lister<'_> {
             let kind = if name.starts_with(UNFINISHED) { Kind::Leftover } else { Kind::Blob };
             Some((kind, seen.len(), last_use(seen)))
         })?;
+        self.each("images", |name, seen| {
+            name.starts_with(UNFINISHED).then(|| (Kind::Leftover, seen.len(), modified(seen)))
+        })?;
         for dir in ["cache/steps", "cache/selections", "cache/http", "cache/git"] {
             self.each(dir, |_, seen| Some((Kind::Record, seen.len(), modified(seen))))?;
         }

@@ -382,11 +382,6 @@ impl Snapshot {
         self
     }
 
-    /// True when files that record device nodes are in the tree.
-    pub fn has_placeholders(&self) -> bool {
-        self.placeholders
-    }
-
     /// True when a step took over its tree.
     pub fn is_gone(&self) -> bool {
         self.whole.as_ref().is_some_and(Whole::is_gone)
@@ -482,14 +477,15 @@ impl Draft<'_> {
         Ok(self.parent.clone())
     }
 
-    /// What the draft stands on.
-    pub fn parent(&self) -> Option<&Arc<Snapshot>> {
-        self.parent.as_ref()
-    }
-
     /// Notes that files that record device nodes were made in it.
     pub fn note_placeholders(&self) {
         self.placeholders.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether such files are in it, or in what it stands on.
+    pub fn has_placeholders(&self) -> bool {
+        let below = self.parent.as_ref().is_some_and(|parent| parent.placeholders);
+        below || self.placeholders.load(Ordering::Relaxed)
     }
 
     /// Makes it a snapshot.

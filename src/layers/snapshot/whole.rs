@@ -83,6 +83,7 @@ impl Snapshots {
         let mut draft = self.empty_draft(None)?;
         copy_tree(parent.fs.as_fd(), draft.fs.as_fd())?;
         draft.before = Some(record_tree(draft.fs.as_fd())?);
+        draft.placeholders = parent.placeholders.into();
         Ok(Some(draft))
     }
 
@@ -104,6 +105,7 @@ impl Snapshots {
             crate::error::Error::environment("cannot copy a descriptor").cause(error)
         })?;
         draft.before = Some(before);
+        draft.placeholders = parent.placeholders.into();
         draft.fs = tree;
         Ok(draft)
     }

@@ -20,6 +20,7 @@ pub const RUNGS: &[Rung] = &[
     rung(Who::Root, &["--isolation", "chroot"]),
     rung(Who::User, &[]),
     rung(Who::User, &["--isolation", "shared-pid", "--snapshots", "whole"]),
+    rung(Who::User, &["--ids", "single"]),
 ];
 
 /// Isolations with id modes and ways to keep trees; the first is what the others are compared with.
