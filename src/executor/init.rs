@@ -446,6 +446,11 @@ fn start(spec: &RunSpec) -> Report {
     Report::Exec { code, error: exec_error(program, worst, !program.contains('/')) }
 }
 
+fn root_is_noexec() -> bool {
+    let flags = rustix::fs::statvfs("/").map(|stat| stat.f_flag);
+    flags.is_ok_and(|flags| flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC))
+}
+
 fn exec_error(program: &str, errno: Errno, searched: bool) -> String {
     match errno {
         Errno::NOENT if searched => format!("`{program}` is in no directory of PATH"),
@@ -454,6 +459,9 @@ fn exec_error(program: &str, errno: Errno, searched: bool) -> String {
                 "`{program}` does not exist in the image, or the interpreter that it names does not"
             )
         }
+        Errno::ACCESS if root_is_noexec() => format!(
+            "`{program}` may not be executed: the store is on a file system that is mounted noexec; choose another place with `--root`"
+        ),
         Errno::ACCESS => format!("`{program}` may not be executed"),
         Errno::NOEXEC => {
             format!("`{program}` is no program for this machine (exec format error)")

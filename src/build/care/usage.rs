@@ -109,6 +109,10 @@ impl Lister<'_> {
         self.each("images", |name, seen| {
             name.starts_with(UNFINISHED).then(|| (Kind::Leftover, seen.len(), modified(seen)))
         })?;
+        // The digests of files, half written by a process that was killed.
+        self.each("cache", |name, seen| {
+            name.starts_with("files.").then(|| (Kind::Leftover, seen.len(), modified(seen)))
+        })?;
         for dir in ["cache/steps", "cache/selections", "cache/http", "cache/git"] {
             self.each(dir, |_, seen| Some((Kind::Record, seen.len(), modified(seen))))?;
         }

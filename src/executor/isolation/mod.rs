@@ -348,12 +348,18 @@ fn nothing_works(account: &Account, examined: &Examined) -> Error {
     } else {
         Error::environment(format!("{} is not possible here", asked.join(" with ")))
     };
+    let refusals: Vec<&Refusal> =
+        tried().flat_map(|(_, trial)| trial.refusals(account.kind)).collect();
+    let namespace = refusals.iter().find(|refusal| refusal.doing == trial::USER_NAMESPACE);
+    let denied = namespace.map(|refusal| refusal.errno());
     for (name, refusal) in &examined.left_out {
         let of_use = match *name {
             "root" => account.ids == Some(IdMode::Real),
             "chroot" => account.kind == Some(Kind::Chroot) || asked.is_empty(),
+            // More ids are of no use where no namespace can have them.
             _ => {
-                account.ids.is_none_or(|ids| ids == IdMode::Range)
+                denied.is_none()
+                    && account.ids.is_none_or(|ids| ids == IdMode::Range)
                     && account.kind != Some(Kind::Chroot)
             }
         };
@@ -361,16 +367,10 @@ fn nothing_works(account: &Account, examined: &Examined) -> Error {
             error = error.cause(refusal.to_string());
         }
     }
-    let mut denied = None;
-    for (_, trial) in tried() {
-        for refusal in trial.refusals(account.kind) {
-            if refusal.doing == trial::USER_NAMESPACE {
-                denied = Some(refusal.errno());
-            }
-            let text = refusal.to_string();
-            if !error.causes().contains(&text) {
-                error = error.cause(text);
-            }
+    for refusal in refusals {
+        let text = refusal.to_string();
+        if !error.causes().contains(&text) {
+            error = error.cause(text);
         }
     }
     let error = match denied {
