@@ -184,6 +184,9 @@ pub struct BuildArgs {
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub print_plan: bool,
+    /// Registry mirror for reading, `[REGISTRY=]URL`; may be repeated
+    #[arg(long, value_name = "[REGISTRY=]URL")]
+    pub mirror: Vec<String>,
     /// How registries are checked.
     #[command(flatten)]
     pub tls: TlsArgs,

@@ -18,7 +18,7 @@ use crate::context::{FileTree, IgnoreRules};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::emulation::Places;
 use crate::executor::settings::RunSettings;
-use crate::net::Mirror;
+use crate::net::{Mirror, NetConfig};
 use crate::plan;
 use crate::plan::step::NetworkMode;
 use crate::progress::Emitter;
@@ -122,8 +122,15 @@ fn request(
     let build_args = values::pairs(&args.build_args, |name| environment.text(name));
     let epoch = values::epoch(args, environment, &build_args)?;
     let further = [(args.load, OutputKind::Load), (args.push, OutputKind::Registry)];
-    let Outputs { specs: outputs, names, annotations, docker_types, keep_times, by_digest } =
-        output::all(&args.outputs, &further, &values::build_compression(args))?;
+    let Outputs {
+        specs: outputs,
+        names,
+        annotations,
+        docker_types,
+        keep_times,
+        by_digest,
+        insecure,
+    } = output::all(&args.outputs, &further, &values::build_compression(args))?;
     values::one_stdout(&outputs)?;
     let platforms: Vec<String> =
         args.platform.iter().cloned().chain(args.real.platform()).collect();
@@ -170,14 +177,17 @@ fn request(
         cdi: values::cdi_directories(&args.cdi_dirs),
         secrets: opened.secrets,
         agents: private::agents(&args.ssh, environment)?,
-        net: Asked::of(args.disable_content_trust, environment).put_into(net_config(
-            &args.tls,
-            &args.auth,
-            environment,
-        )?),
+        net: Asked::of(args.disable_content_trust, environment).put_into(NetConfig {
+            mirrors: args.mirror.iter().map(|word| Mirror::parse(word)).collect::<Result<_>>()?,
+            ..net_config(&args.tls, &args.auth, environment)?
+        }),
         locks: opened.locks,
         build_args,
     };
+    if insecure {
+        let registries = request.tags.iter().map(|name| name.registry.clone());
+        request.net.insecure.extend(registries);
+    }
     args.real.apply(&mut request)?;
     request.run.keep_fsync = args.keep_fsync;
     Ok(request)

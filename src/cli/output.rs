@@ -20,6 +20,8 @@ pub(super) struct Outputs {
     pub(super) keep_times: bool,
     /// `push-by-digest=true`.
     pub(super) by_digest: bool,
+    /// `registry.insecure=true`: the registries of all names may speak plain http or show any certificate.
+    pub(super) insecure: bool,
 }
 
 /// All outputs of a build: those that are spelt out, and those of `--load` and `--push`.
@@ -82,6 +84,7 @@ fn parse(text: &str, build: &BuildCompression<'_>, all: &mut Outputs) -> Result<
             }
             key @ "push" => push |= boolean(text, key, value)?,
             key @ "push-by-digest" => all.by_digest |= boolean(text, key, value)?,
+            key @ "registry.insecure" => all.insecure |= boolean(text, key, value)?,
             key @ "oci-mediatypes" => all.docker_types |= !boolean(text, key, value)?,
             key @ "rewrite-timestamp" => all.keep_times |= !boolean(text, key, value)?,
             key => further(text, key, value, build)?,
@@ -160,7 +163,6 @@ fn further(text: &str, key: &str, value: &str, build: &BuildCompression<'_>) -> 
         | "name-canonical"
         | "oci-artifact"
         | "platform-split"
-        | "registry.insecure"
         | "mode" => false,
         other => {
             return Err(bad(text, &format!("unknown key `{other}`"))

@@ -277,3 +277,41 @@ fn attach(layout: &std::path::Path) -> String {
     fs::write(layout.join("index.json"), index.to_string()).unwrap();
     line
 }
+
+#[test]
+fn a_build_takes_mirrors_from_its_command_line() {
+    let Some((world, registry)) = start() else { return };
+    world.run(["image", "copy", "app:all", &format!("docker://{}/app:all", registry.address)]).ok();
+    let name = "127.0.0.1:1/app:all";
+    let dockerfile = format!("FROM {name}\nLABEL a=b\n");
+    let fresh = |args: &[&str]| {
+        world.run(["prune", "--all"]).ok();
+        let _not_there = world.run(["image", "rm", name]);
+        world.build(&dockerfile, args)
+    };
+    let text = fresh(&[]).failed(3);
+    assert!(text.contains("127.0.0.1:1"), "{text}");
+    let mirror = format!("127.0.0.1:1=http://{}", registry.address);
+    fresh(&["--mirror", &mirror, "-t", "mirrored"]).ok();
+    world.validate("mirrored");
+    assert_eq!(
+        fresh(&["--mirror", "near.example"]).failed(2),
+        "error: mirror `near.example` must start with http:// or https://\n\
+         help: write `--mirror REGISTRY=https://HOST` or `--mirror https://HOST`\n"
+    );
+    // kaniko's words for the same.
+    world.run(["prune", "--all"]).ok();
+    let _not_there = world.run(["image", "rm", name]);
+    let context = world.context();
+    let kaniko = |flags: &[&str]| {
+        let fixed = ["kaniko-executor", "--no-push", "-c", context.to_str().unwrap()];
+        world.run([&fixed[..], flags].concat())
+    };
+    let map = format!("quay.io=quay.example;127.0.0.1:1={}", registry.address);
+    kaniko(&["--registry-map", &map]).ok();
+    assert_eq!(
+        kaniko(&["--registry-map", "near.example"]).failed(2),
+        "error: `--registry-map near.example` names no two registries\n\
+         help: write `REGISTRY=HOST[:PORT]`, several with `;` between them\n"
+    );
+}

@@ -371,6 +371,22 @@ fn a_proxy_is_used_unless_the_host_is_excepted() {
 
 /// kaniko says it by more flags: destinations and base images each have their own.
 #[test]
+fn an_output_may_say_that_its_registry_is_insecure() {
+    for world in worlds() {
+        let authority = Authority::new(&world, "authority");
+        let registry = Registry::secure(&world, "registry", &authority.issue("s", HERE, NOW), "");
+        let output = |more: &str| format!("type=registry,name={}/app:1{more}", registry.address);
+        let build =
+            |more: &str| world.build("FROM scratch\nCOPY Dockerfile /d\n", &["-o", &output(more)]);
+        assert!(build("").failed(3).contains("unknown authority"));
+        assert!(build(",registry.insecure=false").failed(3).contains("unknown authority"));
+        build(",registry.insecure=true").ok();
+        let text = build(",registry.insecure=perhaps").failed(2);
+        assert!(text.contains("registry.insecure"), "{text}");
+    }
+}
+
+#[test]
 fn kaniko_may_trust_what_it_is_told_to() {
     for world in worlds() {
         let authority = Authority::new(&world, "authority");

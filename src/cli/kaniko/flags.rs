@@ -39,10 +39,12 @@ impl Table for KanikoTable {
         flag!("preserve-context", Maybe, Granted),
         flag!("push-ignore-immutable-tag-errors", Maybe, Ignored(PUSH)),
         flag!("push-retry", Value, Ignored(PUSH)),
-        flag!("registry-map", Value, Refused("name the other registry in the Dockerfile")),
-        flag!("registry-mirror", Value, Ignored("registries are asked themselves")),
         flag!("single-snapshot", Maybe, Ignored("every step keeps its layer")).granted(&["false"]),
-        flag!("skip-default-registry-fallback", Maybe, Ignored("registries are asked themselves")),
+        flag!(
+            "skip-default-registry-fallback",
+            Maybe,
+            Ignored("what mirrors do not have is asked of the registry itself")
+        ),
         flag!("skip-push-permission-check", Maybe, Granted),
         flag!("skip-unused-stages", Maybe, Granted),
         flag!("snapshot-mode", Value, Granted).or(&["snapshotMode"]),

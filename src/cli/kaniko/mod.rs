@@ -98,6 +98,12 @@ pub struct KanikoArgs {
     /// Our certificate for one registry, and its key; may be repeated
     #[arg(long, value_name = "HOST=CERT,KEY")]
     pub registry_client_cert: Vec<String>,
+    /// Whom to ask first for images of Docker Hub; may be repeated
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub registry_mirror: Vec<String>,
+    /// Whom to ask first for images of another registry; may be repeated
+    #[arg(long, value_name = "REGISTRY=HOST[:PORT][;…]")]
+    pub registry_map: Vec<String>,
     /// How much is printed
     #[arg(short, long, value_name = "LEVEL", default_value = "info")]
     pub verbosity: String,
@@ -159,6 +165,7 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
     for text in &args.registry_client_cert {
         build.tls.clients.push(client(text)?);
     }
+    build.mirror = mirrors(args)?;
     if args.insecure {
         for name in &args.destinations {
             build.tls.insecure.push(values::tag_reference(name)?.registry);
@@ -187,6 +194,27 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
         build.source_date_epoch = Some("0".to_owned());
     }
     Ok(build)
+}
+
+/// Mirrors in the words of `build`, those of a map first.
+fn mirrors(args: &KanikoArgs) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for pair in args.registry_map.iter().flat_map(|text| text.split(';')) {
+        let parts = pair.split_once('=').filter(|(from, to)| !from.is_empty() && !to.is_empty());
+        let (from, to) = parts.ok_or_else(|| {
+            Error::usage(format!("`--registry-map {pair}` names no two registries"))
+                .hint("write `REGISTRY=HOST[:PORT]`, several with `;` between them")
+        })?;
+        all.push(mirror(from, to));
+    }
+    all.extend(args.registry_mirror.iter().map(|host| mirror("docker.io", host)));
+    Ok(all)
+}
+
+fn mirror(registry: &str, host: &str) -> String {
+    let near = ["localhost", "127.", "[::1]"].iter().any(|start| host.starts_with(start));
+    let scheme = if near { "http" } else { "https" };
+    format!("{registry}={scheme}://{host}")
 }
 
 /// `HOST=FILE`.
