@@ -1,8 +1,9 @@
 //! The mounts of one RUN: what `--mount` and `--device` ask for, made ready in this process.
 
+use super::caches::CacheMounts;
 use super::devices::HostDevices;
 use super::keys;
-use super::mounts::{Binds, CacheMounts};
+use super::mounts::Binds;
 use super::secrets::Private;
 use super::stage::Builder;
 use super::work::{Selection, plain_copy};

@@ -4,8 +4,10 @@
 //! mounts. Nothing of it gets into a layer (design §10.10): below an overlay the targets of mounts lie in a directory of
 //! their own, in a whole tree they are taken out again.
 
-use super::mounts::{Binds, make_stubs};
+use super::caches::Note;
+use super::mounts::Binds;
 use super::run::RunPlaces;
+use super::stubs::make_stubs;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::Bequest;
 use crate::executor::isolation::Kind;
@@ -30,6 +32,8 @@ pub(super) struct Furnished {
     pub(super) fds: Vec<OwnedFd>,
     /// What must not stay in the tree when we are killed.
     pub(super) bequest: Vec<Bequest>,
+    /// Where caches were moved.
+    notes: Vec<Note>,
     /// What was put in by hand; taken out when the command is over.
     garden: Option<Garden>,
     _scratch: Scratch,
@@ -57,7 +61,7 @@ pub(super) fn furnish(
 ) -> Result<(OwnedFd, Furnished)> {
     let scratch = Scratch::new(places.tmp)?;
     if manner.kind == Kind::Chroot {
-        return by_hand(draft, files, binds, manner, scratch);
+        return by_hand((draft, places.tmp), files, binds, manner, scratch);
     }
     let mut points: Vec<(String, bool)> =
         MOUNT_POINTS.iter().map(|path| ((*path).to_owned(), true)).collect();
@@ -89,7 +93,10 @@ pub(super) fn furnish(
         fds.push(scratch.file(&format!("own-{at}"), text, *mode)?);
     }
     binds.append(&mut list, &mut fds);
-    Ok((rootfs, Furnished { list, fds, bequest: Vec::new(), garden, _scratch: scratch }))
+    Ok((
+        rootfs,
+        Furnished { list, fds, bequest: Vec::new(), notes: Vec::new(), garden, _scratch: scratch },
+    ))
 }
 
 /// Where heredocs lie.
@@ -126,7 +133,7 @@ fn new_garden(draft: &Draft<'_>, scratch: &Scratch) -> Result<Garden> {
 
 /// Without mounts: /dev with nodes, copies of what can be copied of /proc, the files, the binds.
 fn by_hand(
-    draft: &Draft<'_>,
+    (draft, tmp): (&Draft<'_>, &Path),
     files: &[OwnFile],
     binds: &mut Binds,
     manner: Manner,
@@ -164,10 +171,11 @@ fn by_hand(
     for (target, text, mode) in files {
         put(target, Thing::Text(text.clone(), *mode))?;
     }
-    let bequest = binds.plant(&mut garden)?;
+    let store = tmp.parent().unwrap_or(tmp);
+    let (bequest, notes) = binds.plant(&mut garden, store, draft.id())?;
     let rootfs = draft.mount(None, false)?;
     let (list, fds) = (Vec::new(), Vec::new());
-    Ok((rootfs, Furnished { list, fds, bequest, garden: Some(garden), _scratch: scratch }))
+    Ok((rootfs, Furnished { list, fds, bequest, notes, garden: Some(garden), _scratch: scratch }))
 }
 
 /// Device numbers of [`DEVICES`].
@@ -191,7 +199,9 @@ impl Furnished {
         let Some(garden) = self.garden else { return Ok(()) };
         garden.clear().or_error(ErrorKind::Environment, || {
             "cannot take out of the root file system what only the command was to see".to_owned()
-        })
+        })?;
+        self.notes.iter().for_each(Note::forget);
+        Ok(())
     }
 }
 

@@ -1,113 +1,19 @@
-//! Mount targets that the rootfs does not have, and the mounts of `RUN --mount`.
-//!
-//! A missing target is made in a directory of its own that lies between the base and the upper directory of the
-//! overlay. So it exists for the RUN, and nothing has to be taken out of the layer afterwards (design §10.10).
+//! The mounts of `RUN --mount`, made ready for a sandbox or put into a tree by hand.
 
-use super::care;
+use super::caches::{CacheMounts, Note};
 use super::devices::Edits;
 use super::secrets::{Placed, Private};
-use super::store::Store;
-use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Bequest;
 use crate::executor::mounts::{DEVICES, MountOp};
 use crate::executor::plant::{Garden, Thing};
-use crate::executor::sandbox::Cancel;
-use crate::layers::whiteout;
-use crate::oci::Digest;
-use crate::plan::step::CacheSharing;
-use crate::sys::fs::{self, Stat};
+use crate::sys::fs::{self};
 use crate::sys::mount::{self, MountFlags};
-use crate::sys::{SysResult, SysResultExt, owners, root};
+use crate::sys::{SysResultExt, root};
 use std::collections::BTreeSet;
-use std::fs::{File, TryLockError};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// Makes what is missing of `points` (path, true for a directory) below `dir`; `None` when nothing is missing.
-/// Directories that the rootfs has are repeated with their metadata, since the topmost one decides.
-pub(super) fn make_stubs(
-    lower: BorrowedFd<'_>,
-    points: &[(String, bool)],
-    dir: &Path,
-) -> Result<Option<OwnedFd>> {
-    let mut missing = Vec::new();
-    for (path, is_dir) in points {
-        let found = root::canonical(lower, path.as_bytes())
-            .or_error(ErrorKind::Image, || format!("cannot find the mount target `{path}`"))?;
-        if !found.1 {
-            missing.push((found.0, *is_dir));
-        }
-    }
-    if missing.is_empty() {
-        return Ok(None);
-    }
-    let what = || "cannot make mount targets".to_owned();
-    std::fs::create_dir(dir).or_error(ErrorKind::Environment, what)?;
-    let stubs = fs::open_dir_path(dir).or_error(ErrorKind::Environment, what)?;
-    let mut repeated = Vec::new();
-    let made = (|| -> SysResult<()> {
-        if let Some(stat) = root::stat_opt(lower, b"")? {
-            repeat(lower, &stubs, b".", &stat)?;
-            repeated.push((b".".to_vec(), stat));
-        }
-        for (path, is_dir) in &missing {
-            make_stub(lower, &stubs, path, *is_dir, &mut repeated)?;
-        }
-        // Making entries changed the times; deepest first.
-        for (path, stat) in repeated.iter().rev() {
-            fs::set_mtime(&stubs, path, stat.mtime)?;
-        }
-        Ok(())
-    })();
-    made.or_error(ErrorKind::Environment, what)?;
-    Ok(Some(stubs))
-}
-
-fn make_stub(
-    lower: BorrowedFd<'_>,
-    stubs: &OwnedFd,
-    path: &[u8],
-    is_dir: bool,
-    repeated: &mut Vec<(Vec<u8>, Stat)>,
-) -> SysResult<()> {
-    let ends: Vec<usize> =
-        (0..=path.len()).filter(|at| *at == path.len() || path[*at] == b'/').collect();
-    for end in ends {
-        let part = &path[..end];
-        if fs::lstat_opt(stubs, part)?.is_some() {
-            continue;
-        }
-        if end == path.len() && !is_dir {
-            fs::create_new(stubs, part, 0o644)?;
-            continue;
-        }
-        fs::mkdir(stubs, part, 0o755)?;
-        // The mode again: mkdir's is cut by the umask of whoever builds.
-        fs::chmod(stubs, part, 0o755)?;
-        if let Some(stat) = root::lstat_opt(lower, part)?
-            && stat.is_dir()
-        {
-            repeat(lower, stubs, part, &stat)?;
-            repeated.push((part.to_vec(), stat));
-        }
-    }
-    Ok(())
-}
-
-fn repeat(lower: BorrowedFd<'_>, stubs: &OwnedFd, path: &[u8], stat: &Stat) -> SysResult<()> {
-    let (uid, gid) = owners::of_name(lower, path, stat)?;
-    fs::lchown(stubs, path, uid, gid)?;
-    fs::chmod(stubs, path, stat.mode)?;
-    for (name, value) in fs::list_xattrs(lower, path)? {
-        if whiteout::is_private_xattr(&name) {
-            continue;
-        }
-        fs::set_xattr(stubs, path, &name, &value)?;
-    }
-    Ok(())
-}
 
 /// The mounts of `RUN --mount`, ready to attach, or to be put into a tree by hand where nothing can be mounted.
 #[derive(Debug, Default)]
@@ -154,9 +60,14 @@ impl Binds {
 
     /// Puts everything into a tree, outer targets before those inside them; what must not stay there whatever happens is
     /// given back, innermost first.
-    pub(super) fn plant(&mut self, garden: &mut Garden) -> Result<Vec<Bequest>> {
+    pub(super) fn plant(
+        &mut self,
+        garden: &mut Garden,
+        store: &Path,
+        snapshot: &str,
+    ) -> Result<(Vec<Bequest>, Vec<Note>)> {
         self.list.sort_by_key(|bind| bind.target.matches('/').count());
-        let mut bequest = Vec::new();
+        let (mut bequest, mut notes) = (Vec::new(), Vec::new());
         for bind in self.list.drain(..) {
             let what = || format!("cannot put what is mounted on `{}` into the tree", bind.target);
             let thing = match bind.source {
@@ -168,6 +79,9 @@ impl Binds {
                         let home = back.then(|| path.clone());
                         bequest.push(Bequest { path: bind.target.clone(), home });
                     }
+                    if back {
+                        notes.push(Note::leave(store, &path, snapshot, &bind.target)?);
+                    }
                     let dir = fs::open_dir_path(path.parent().unwrap_or(&path));
                     let dir = dir.or_error(ErrorKind::Environment, what)?;
                     let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
@@ -177,7 +91,7 @@ impl Binds {
             garden.put(&bind.target, thing).or_error(ErrorKind::Environment, what)?;
         }
         bequest.reverse();
-        Ok(bequest)
+        Ok((bequest, notes))
     }
 
     /// Targets that must exist: path, true for a directory.
@@ -392,96 +306,4 @@ fn make_in_dev(target: &str, is_dir: bool, made: &mut BTreeSet<String>, list: &m
             MountOp::File { path }
         });
     }
-}
-
-/// The cache directories of one RUN, with the locks that their `sharing` asks for.
-#[derive(Debug, Default)]
-pub(super) struct CacheMounts {
-    list: Vec<CacheMount>,
-    by_hand: bool,
-}
-
-#[derive(Debug)]
-struct CacheMount {
-    id: String,
-    sharing: CacheSharing,
-    /// The directory may not exist yet.
-    path: PathBuf,
-    /// Held as long as the value lives.
-    _lock: Option<File>,
-}
-
-impl CacheMounts {
-    /// Takes the locks, in the order of the ids, so that two RUNs never wait for each other; each one once, so that a
-    /// RUN never waits for itself.
-    /// The ids are those of [`super::stage::Builder::cache_id`].
-    pub(super) fn take(
-        store: &Store,
-        mut wanted: Vec<(String, CacheSharing)>,
-        by_hand: bool,
-        cancel: &Cancel,
-    ) -> Result<Self> {
-        if by_hand {
-            // A directory that is moved about is only in one place.
-            let shared = wanted.iter_mut().filter(|(_, sharing)| *sharing == CacheSharing::Shared);
-            shared.for_each(|(_, sharing)| *sharing = CacheSharing::Locked);
-        }
-        wanted.sort_by(|a, b| (&a.0, a.1 as u8).cmp(&(&b.0, b.1 as u8)));
-        wanted.dedup();
-        let mut list = Vec::new();
-        for (id, sharing) in wanted {
-            let (path, lock) = cache_directory(store, &id, sharing, cancel)?;
-            list.push(CacheMount { id, sharing, path, _lock: lock });
-        }
-        Ok(Self { list, by_hand })
-    }
-
-    /// The directory of a mount.
-    pub(super) fn path(&self, id: &str, sharing: CacheSharing) -> Result<&Path> {
-        self.list
-            .iter()
-            .find(|cache| cache.id == id && (cache.sharing == sharing || self.by_hand))
-            .map(|cache| cache.path.as_path())
-            .ok_or_else(|| Error::internal("a cache mount was not looked up"))
-    }
-}
-
-fn cache_directory(
-    store: &Store,
-    id: &str,
-    sharing: CacheSharing,
-    cancel: &Cancel,
-) -> Result<(PathBuf, Option<File>)> {
-    // The id is hashed: it may hold `../` or anything else.
-    let name = Digest::of(id.as_bytes()).hex()[..32].to_owned();
-    for number in 0..1000 {
-        let name = if number == 0 { name.clone() } else { format!("{name}-{number}") };
-        let path = store.sub("mounts").join(&name);
-        let what = || format!("cannot lock the cache mount `{id}`");
-        let stamp = store.sub("locks").join(format!("mount-{name}"));
-        let lock = File::options()
-            .create(true)
-            .append(true)
-            .open(&stamp)
-            .or_error(ErrorKind::Environment, what)?;
-        // Its time says when the mount was used last.
-        care::touch(&stamp);
-        if sharing == CacheSharing::Shared {
-            return Ok((path, None));
-        }
-        loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok((path, Some(lock))),
-                Err(TryLockError::Error(error)) => {
-                    return Err(error).or_error(ErrorKind::Environment, what);
-                }
-                Err(TryLockError::WouldBlock) if sharing == CacheSharing::Private => break,
-                Err(TryLockError::WouldBlock) => {}
-            }
-            // No call that blocks: Ctrl-C must end the waiting.
-            cancel.check()?;
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-    Err(Error::environment(format!("1000 builds use the private cache mount `{id}`")))
 }

@@ -59,6 +59,9 @@ pub fn run(store: &Store, policy: &Policy) -> Result<Pruned> {
     let chosen = choose(&objects, policy, whole, &named(store)?);
     // From here on nobody can find that something is missing, and nobody can begin.
     let gate = lock(&Lease::gate(store.path())).or_error(ErrorKind::Environment, what)?;
+    if !policy.dry_run {
+        crate::build::caches::bring_all_back(store.path());
+    }
     let began = oldest(store, policy).or_error(ErrorKind::Environment, what)?;
     let mut mover = Mover {
         store,

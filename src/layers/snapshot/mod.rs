@@ -5,26 +5,24 @@
 //! first writer wins. A snapshot that was not synced counts only in the boot in which it was made: its upper was mounted
 //! `volatile`. Whatever is missing or odd here is unpacked again from blobs; nothing in this room is precious.
 
+mod draft;
 mod records;
+mod stack;
 mod whole;
 
-use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::layers::Change;
-use crate::layers::diff::{DiffOptions, diff_overlay, diff_scan};
+pub use draft::Draft;
+
+use crate::error::{Error, ErrorKind, Result};
 use crate::layers::scan::Tree;
 use crate::layers::whiteout::XattrFlavour;
 use crate::oci::ChainId;
-use crate::sys::mount::{self, Overlay};
 use crate::sys::{SysResultExt, fs, owners, probe, root};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use whole::Whole;
-
-/// Most lower directories in one overlay (the kernel takes 500).
-const FLAT: usize = 450;
 
 /// How trees are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,21 +64,6 @@ pub struct Snapshot {
     merged: OnceLock<OwnedFd>,
     /// With a whole tree.
     whole: Option<Whole>,
-}
-
-/// A snapshot that is being written.
-#[derive(Debug)]
-pub struct Draft<'a> {
-    snapshots: &'a Snapshots,
-    id: String,
-    parent: Option<Arc<Snapshot>>,
-    fs: OwnedFd,
-    work: OwnedFd,
-    below: OnceLock<OwnedFd>,
-    /// The whole tree before the step.
-    before: Option<Tree>,
-    placeholders: AtomicBool,
-    kept: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -264,70 +247,9 @@ impl Snapshots {
         self.stacked(top).map(Some)
     }
 
-    /// The view of a stack of differences.
-    pub fn stacked(&self, top: &Arc<Snapshot>) -> Result<OwnedFd> {
-        if top.depth == 1 {
-            return reopen(top.fs.as_fd());
-        }
-        let lowers = self.lowers(top)?;
-        let lowers = lowers.iter().map(|(snapshot, merged)| snapshot.dir(*merged)).collect();
-        let made = mount::overlay(&Overlay { lowers, upper: None, userxattr: self.userxattr() });
-        reopen(overlay_made(made)?.as_fd())
-    }
-
     /// Takes the ids of the snapshots that were made since the last call.
     pub fn unsynced(&self) -> Vec<String> {
         std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn userxattr(&self) -> bool {
-        self.xattr_flavour() == XattrFlavour::User
-    }
-
-    /// The directories of a stack from the top down; true with the one that stands for all below it.
-    fn lowers(&self, top: &Arc<Snapshot>) -> Result<Vec<(Arc<Snapshot>, bool)>> {
-        let mut list = Vec::with_capacity(top.depth.min(FLAT));
-        let mut next = Some(top);
-        while let Some(snapshot) = next {
-            let merged = snapshot.depth == FLAT && top.depth > FLAT;
-            if merged {
-                self.merge(snapshot)?;
-            }
-            list.push((Arc::clone(snapshot), merged));
-            if merged {
-                break;
-            }
-            next = snapshot.parent.as_ref();
-        }
-        if list.len() > FLAT {
-            return Err(Error::environment(format!(
-                "the image has {} layers; more than {} cannot be stacked here",
-                top.depth,
-                2 * FLAT
-            ))
-            .hint("join RUN instructions with `&&`, or start from a flattened base image"));
-        }
-        Ok(list)
-    }
-
-    /// Mounts the stack up to `snapshot` as one directory; attached in our private mount namespace, since overlayfs
-    /// takes no lower from a detached mount.
-    fn merge(&self, snapshot: &Arc<Snapshot>) -> Result<()> {
-        if snapshot.merged.get().is_some() {
-            return Ok(());
-        }
-        let lowers = self.lowers(snapshot)?;
-        let lowers = lowers.iter().map(|(lower, merged)| lower.dir(*merged)).collect();
-        let made = mount::overlay(&Overlay { lowers, upper: None, userxattr: self.userxattr() });
-        let made = overlay_made(made)?;
-        let name = format!("merged-{}", random_id());
-        let attached = (|| {
-            fs::mkdir(&self.staging, name.as_bytes(), 0o700)?;
-            mount::attach(&made, &self.staging, name.as_bytes())?;
-            fs::open_dir(&self.staging, name.as_bytes())
-        })();
-        let _other_thread_was_first = snapshot.merged.set(environment(attached, "stack layers")?);
-        Ok(())
     }
 
     /// After the store was synced: what was made so far survives a reboot. Call with `before` from [`Self::unsynced`],
@@ -355,15 +277,6 @@ fn inherit_root(upper: &OwnedFd, parent: Option<&Arc<Snapshot>>) -> crate::sys::
     fs::lchown(upper, b".", uid, gid)?;
     fs::fchmod(upper, below.mode)?;
     fs::set_mtime(upper, b".", below.mtime)
-}
-
-fn overlay_made(made: crate::sys::SysResult<OwnedFd>) -> Result<OwnedFd> {
-    made.map_err(|error| {
-        Error::environment("cannot mount an overlay file system on the store").cause(error).hint(
-            "the store must be on a file system that overlayfs takes as upper (ext4, xfs, btrfs, tmpfs; not overlay, \
-             not NFS); choose one with `--root`",
-        )
-    })
 }
 
 fn reopen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
@@ -406,132 +319,6 @@ impl Snapshot {
         match self.merged.get() {
             Some(whole) if merged => whole.as_fd(),
             _ => self.fs.as_fd(),
-        }
-    }
-}
-
-impl Draft<'_> {
-    /// Mounts the tree for writing, detached, with `stubs` between the parent and the upper directory. Without a
-    /// parent and stubs the upper directory itself is the tree.
-    pub fn mount(&self, stubs: Option<BorrowedFd<'_>>, always: bool) -> Result<OwnedFd> {
-        if let Form::Whole { mounts } = self.snapshots.form {
-            return if mounts && always { self.bind() } else { reopen(self.fs.as_fd()) };
-        }
-        if self.parent.is_none() && stubs.is_none() && !always {
-            return reopen(self.fs.as_fd());
-        }
-        let stack = match &self.parent {
-            Some(parent) => self.snapshots.lowers(parent)?,
-            None => Vec::new(),
-        };
-        let mut lowers: Vec<BorrowedFd<'_>> = stubs.into_iter().collect();
-        lowers.extend(stack.iter().map(|(snapshot, merged)| snapshot.dir(*merged)));
-        if lowers.is_empty() {
-            lowers.push(self.snapshots.empty.as_fd());
-        }
-        overlay_made(mount::overlay(&Overlay {
-            lowers,
-            upper: Some((self.fs.as_fd(), self.work.as_fd())),
-            userxattr: self.snapshots.userxattr(),
-        }))
-    }
-
-    /// The directory of a whole tree as a mount of its own, without device nodes.
-    fn bind(&self) -> Result<OwnedFd> {
-        let flags = mount::MountFlags { nodev: true, ..mount::MountFlags::default() };
-        let made = mount::clone_tree(&self.fs, b"", false)
-            .and_then(|made| mount::set_flags(&made, flags, false).map(|()| made));
-        environment(made, "mount a tree")
-    }
-
-    /// What the step changed so far, as a layer says it. With `placeholders`, files that stand for device nodes are these.
-    pub fn changes(&self, placeholders: bool) -> Result<Vec<Change>> {
-        let options = DiffOptions { flavour: self.snapshots.xattr_flavour(), placeholders };
-        match &self.before {
-            Some(before) => diff_scan(before, self.fs.as_fd(), &options),
-            None => diff_overlay(self.fs.as_fd(), Some(self.below()?), &options),
-        }
-    }
-
-    /// The tree that the draft stands on, as one directory that is only to be read; mounted once. In a whole tree that is
-    /// the tree itself, and only true before the step.
-    pub fn below(&self) -> Result<BorrowedFd<'_>> {
-        if self.before.is_some() {
-            return Ok(self.fs.as_fd());
-        }
-        if let Some(view) = self.below.get() {
-            return Ok(view.as_fd());
-        }
-        let view = match &self.parent {
-            Some(parent) => self.snapshots.stacked(parent)?,
-            None => reopen(self.snapshots.empty.as_fd())?,
-        };
-        Ok(self.below.get_or_init(|| view).as_fd())
-    }
-
-    /// The tree of a step that changed nothing.
-    pub fn unchanged(self) -> Result<Option<Arc<Snapshot>>> {
-        if self.before.is_some() {
-            return self.commit().map(Some);
-        }
-        Ok(self.parent.clone())
-    }
-
-    /// Notes that files that record device nodes were made in it.
-    pub fn note_placeholders(&self) {
-        self.placeholders.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether such files are in it, or in what it stands on.
-    pub fn has_placeholders(&self) -> bool {
-        let below = self.parent.as_ref().is_some_and(|parent| parent.placeholders);
-        below || self.placeholders.load(Ordering::Relaxed)
-    }
-
-    /// Makes it a snapshot.
-    pub fn commit(mut self) -> Result<Arc<Snapshot>> {
-        let meta = Meta {
-            version: 1,
-            parent: self.parent.as_ref().map(|parent| parent.id.clone()),
-            flavour: self.snapshots.flavour.clone(),
-            boot: self.snapshots.boot.clone(),
-            synced: false,
-            placeholders: self.placeholders.load(Ordering::Relaxed),
-        };
-        let own = environment(
-            fs::open_dir(&self.snapshots.dir, self.id.as_bytes()),
-            "finish a snapshot",
-        )?;
-        records::keep(&own)?;
-        write_meta(&own, &meta)?;
-        self.kept = true;
-        let unsynced = &self.snapshots.unsynced;
-        unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(self.id.clone());
-        // Only a writer needs it, and overlayfs leaves a directory in it that its owner may not enter: with it an
-        // ordinary user could not remove the store.
-        let _prune_takes_it = fs::remove_tree(&own, b"work");
-        let upper = reopen(self.fs.as_fd())?;
-        let before = self.before.take();
-        if before.is_none() {
-            let made = Snapshot::new(self.id.clone(), self.parent.clone(), upper, None);
-            return Ok(Arc::new(made.with(meta.placeholders)));
-        }
-        // The draft's own lock, exclusive or none, becomes the snapshot's shared one.
-        let tree = self.fs.try_clone();
-        let tree =
-            tree.or_error(ErrorKind::Environment, || "cannot copy a descriptor".to_owned())?;
-        whole::lock(&tree, false);
-        let whole = Some(Whole::new(before));
-        let made = Snapshot::new(self.id.clone(), None, tree, whole);
-        Ok(Arc::new(made.with(meta.placeholders)))
-    }
-}
-
-impl Drop for Draft<'_> {
-    fn drop(&mut self) {
-        if !self.kept {
-            // What cannot be removed now is nobody's; `prune` takes it.
-            let _left = fs::remove_tree(&self.snapshots.dir, self.id.as_bytes());
         }
     }
 }

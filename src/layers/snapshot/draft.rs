@@ -1,0 +1,160 @@
+//! A snapshot that is being written: mounted or opened for a step, read for its changes, made a snapshot.
+
+use super::stack::overlay_made;
+use super::whole::{self, Whole};
+use super::{Form, Meta, Snapshot, Snapshots, environment, records, reopen, write_meta};
+use crate::error::{ErrorKind, Result, ResultExt};
+use crate::layers::Change;
+use crate::layers::diff::{DiffOptions, diff_overlay, diff_scan};
+use crate::layers::scan::Tree;
+use crate::sys::fs;
+use crate::sys::mount::{self, Overlay};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
+
+/// A snapshot that is being written.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    pub(super) snapshots: &'a Snapshots,
+    pub(super) id: String,
+    pub(super) parent: Option<Arc<Snapshot>>,
+    pub(super) fs: OwnedFd,
+    pub(super) work: OwnedFd,
+    pub(super) below: OnceLock<OwnedFd>,
+    /// The whole tree before the step.
+    pub(super) before: Option<Tree>,
+    pub(super) placeholders: AtomicBool,
+    pub(super) kept: bool,
+}
+
+impl Draft<'_> {
+    /// Mounts the tree for writing, detached, with `stubs` between the parent and the upper directory. Without a
+    /// parent and stubs the upper directory itself is the tree.
+    pub fn mount(&self, stubs: Option<BorrowedFd<'_>>, always: bool) -> Result<OwnedFd> {
+        if let Form::Whole { mounts } = self.snapshots.form {
+            return if mounts && always { self.bind() } else { reopen(self.fs.as_fd()) };
+        }
+        if self.parent.is_none() && stubs.is_none() && !always {
+            return reopen(self.fs.as_fd());
+        }
+        let stack = match &self.parent {
+            Some(parent) => self.snapshots.lowers(parent)?,
+            None => Vec::new(),
+        };
+        let mut lowers: Vec<BorrowedFd<'_>> = stubs.into_iter().collect();
+        lowers.extend(stack.iter().map(|(snapshot, merged)| snapshot.dir(*merged)));
+        if lowers.is_empty() {
+            lowers.push(self.snapshots.empty.as_fd());
+        }
+        overlay_made(mount::overlay(&Overlay {
+            lowers,
+            upper: Some((self.fs.as_fd(), self.work.as_fd())),
+            userxattr: self.snapshots.userxattr(),
+        }))
+    }
+
+    /// Its id, which it keeps as a snapshot.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The directory of a whole tree as a mount of its own, without device nodes.
+    fn bind(&self) -> Result<OwnedFd> {
+        let flags = mount::MountFlags { nodev: true, ..mount::MountFlags::default() };
+        let made = mount::clone_tree(&self.fs, b"", false)
+            .and_then(|made| mount::set_flags(&made, flags, false).map(|()| made));
+        environment(made, "mount a tree")
+    }
+
+    /// What the step changed so far, as a layer says it. With `placeholders`, files that stand for device nodes are these.
+    pub fn changes(&self, placeholders: bool) -> Result<Vec<Change>> {
+        let options = DiffOptions { flavour: self.snapshots.xattr_flavour(), placeholders };
+        match &self.before {
+            Some(before) => diff_scan(before, self.fs.as_fd(), &options),
+            None => diff_overlay(self.fs.as_fd(), Some(self.below()?), &options),
+        }
+    }
+
+    /// The tree that the draft stands on, as one directory that is only to be read; mounted once. In a whole tree that is
+    /// the tree itself, and only true before the step.
+    pub fn below(&self) -> Result<BorrowedFd<'_>> {
+        if self.before.is_some() {
+            return Ok(self.fs.as_fd());
+        }
+        if let Some(view) = self.below.get() {
+            return Ok(view.as_fd());
+        }
+        let view = match &self.parent {
+            Some(parent) => self.snapshots.stacked(parent)?,
+            None => reopen(self.snapshots.empty.as_fd())?,
+        };
+        Ok(self.below.get_or_init(|| view).as_fd())
+    }
+
+    /// The tree of a step that changed nothing.
+    pub fn unchanged(self) -> Result<Option<Arc<Snapshot>>> {
+        if self.before.is_some() {
+            return self.commit().map(Some);
+        }
+        Ok(self.parent.clone())
+    }
+
+    /// Notes that files that record device nodes were made in it.
+    pub fn note_placeholders(&self) {
+        self.placeholders.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether such files are in it, or in what it stands on.
+    pub fn has_placeholders(&self) -> bool {
+        let below = self.parent.as_ref().is_some_and(|parent| parent.placeholders);
+        below || self.placeholders.load(Ordering::Relaxed)
+    }
+
+    /// Makes it a snapshot.
+    pub fn commit(mut self) -> Result<Arc<Snapshot>> {
+        let meta = Meta {
+            version: 1,
+            parent: self.parent.as_ref().map(|parent| parent.id.clone()),
+            flavour: self.snapshots.flavour.clone(),
+            boot: self.snapshots.boot.clone(),
+            synced: false,
+            placeholders: self.placeholders.load(Ordering::Relaxed),
+        };
+        let own = environment(
+            fs::open_dir(&self.snapshots.dir, self.id.as_bytes()),
+            "finish a snapshot",
+        )?;
+        records::keep(&own)?;
+        write_meta(&own, &meta)?;
+        self.kept = true;
+        let unsynced = &self.snapshots.unsynced;
+        unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(self.id.clone());
+        // Only a writer needs it, and overlayfs leaves a directory in it that its owner may not enter: with it an
+        // ordinary user could not remove the store.
+        let _prune_takes_it = fs::remove_tree(&own, b"work");
+        let upper = reopen(self.fs.as_fd())?;
+        let before = self.before.take();
+        if before.is_none() {
+            let made = Snapshot::new(self.id.clone(), self.parent.clone(), upper, None);
+            return Ok(Arc::new(made.with(meta.placeholders)));
+        }
+        // The draft's own lock, exclusive or none, becomes the snapshot's shared one.
+        let tree = self.fs.try_clone();
+        let tree =
+            tree.or_error(ErrorKind::Environment, || "cannot copy a descriptor".to_owned())?;
+        whole::lock(&tree, false);
+        let whole = Some(Whole::new(before));
+        let made = Snapshot::new(self.id.clone(), None, tree, whole);
+        Ok(Arc::new(made.with(meta.placeholders)))
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What cannot be removed now is nobody's; `prune` takes it.
+            let _left = fs::remove_tree(&self.snapshots.dir, self.id.as_bytes());
+        }
+    }
+}
