@@ -125,8 +125,8 @@ fn bring_back(store: &Path, name: &str) {
         let tree = fs::open_dir_path(&tree).ok()?;
         let (dir, last) = root::split_last(away.target.as_bytes());
         let dir = root::open_dir(&tree, dir).ok()?;
-        let home = home.components().collect::<PathBuf>();
-        fs::rename_to_path(&dir, last?, &home).ok()
+        let is_dir = fs::lstat_opt(&dir, last?).ok()??.is_dir();
+        is_dir.then(|| fs::rename_to_path(&dir, last?, &home).ok())?
     };
     let _found = fetch();
     let _gone = std::fs::remove_file(&note);

@@ -76,8 +76,9 @@ enum How {
     Stub(u64, u64),
     /// Removed whatever it is by now.
     Whole,
-    /// Moved back to its directory and name.
-    Back(OwnedFd, Vec<u8>),
+    /// Moved back to its directory and name while it is what was moved (device and inode): the command could have put a
+    /// link in its place, which would lead out of the tree from where it goes.
+    Back { home: OwnedFd, name: Vec<u8>, inode: (u64, u64) },
     /// Something that was there before lies aside under this name.
     Aside(Vec<u8>),
 }
@@ -195,7 +196,11 @@ impl Garden {
                 }
             }
             How::Whole => fs::remove_tree(dir, name),
-            How::Back(home, old) => fs::rename(dir, name, home, old),
+            How::Back { home, name: old, inode } => match fs::lstat_opt(dir, name)? {
+                Some(stat) if (stat.dev, stat.ino) == *inode => fs::rename(dir, name, home, old),
+                Some(_) => fs::remove_tree(dir, name),
+                None => Ok(()),
+            },
             How::Aside(aside) => fs::rename(&self.aside, aside, dir, name),
         }
     }
@@ -245,8 +250,10 @@ fn make(dir: &OwnedFd, name: &[u8], thing: Thing) -> SysResult<How> {
             Ok(How::Whole)
         }
         Thing::Moved { dir: home, name: old, back } => {
+            let stat = fs::lstat(&home, &old)?;
             fs::rename(&home, &old, dir, name)?;
-            Ok(if back { How::Back(home, old) } else { How::Whole })
+            let inode = (stat.dev, stat.ino);
+            Ok(if back { How::Back { home, name: old, inode } } else { How::Whole })
         }
     }
 }
@@ -301,6 +308,21 @@ mod tests {
         assert_eq!(found, Vec::<String>::new());
         assert_eq!(std::fs::read_to_string(at("tree/etc/hosts")).unwrap(), "old");
         assert_eq!(std::fs::read_to_string(at("store/cache/y")).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_cache_goes_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        let found = changes(&dir, |garden| {
+            let home = fs::open_dir_path(&at("store")).unwrap();
+            let moved = Thing::Moved { dir: home, name: b"cache".to_vec(), back: true };
+            garden.put("/cache", moved).unwrap();
+            std::fs::rename(at("tree/cache"), at("tree/kept")).unwrap();
+            std::os::unix::fs::symlink("/etc", at("tree/cache")).unwrap();
+        });
+        assert!(std::fs::symlink_metadata(at("store/cache")).is_err());
+        assert_eq!(found, ["kept", "kept/x"]);
     }
 
     #[test]

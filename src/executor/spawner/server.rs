@@ -224,8 +224,11 @@ fn carry_out(running: &Running) {
         let (dir, name) = root::split_last(path.as_bytes());
         let Some(name) = name else { continue };
         let Ok(dir) = root::open_dir(tree, dir) else { continue };
+        // A link would lead out of the tree from where it goes.
+        let is_dir = matches!(fs::lstat_opt(&dir, name), Ok(Some(stat)) if stat.is_dir());
         let _as_far_as_possible = match home {
-            Some(home) => fs::rename_to_path(&dir, name, home),
+            Some(home) if is_dir => fs::rename_to_path(&dir, name, home),
+            Some(_) => Ok(()),
             None => fs::unlink(&dir, name),
         };
     }
