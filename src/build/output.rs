@@ -6,6 +6,7 @@ use super::request::{BuildOutcome, BuildRequest, OutputKind, OutputSpec};
 use super::store::Store;
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::executor::isolation::IdMode;
 use crate::layers::apply::{ApplyOptions, Devices, apply};
 use crate::layers::diff::{DiffOptions, read_tree};
 use crate::layers::snapshot::{Snapshot, random_id};
@@ -290,7 +291,7 @@ fn read(worker: &Worker, tree: Option<&Arc<Snapshot>>) -> Result<(OwnedFd, Vec<C
     let view = view.ok_or_else(|| Error::internal("the tree to write is not there any more"))?;
     let options = DiffOptions {
         flavour: worker.snapshots.xattr_flavour(),
-        placeholders: worker.isolation.user_namespace,
+        placeholders: worker.isolation.placeholders(),
     };
     let entries = read_tree(view.as_fd(), &options)?;
     Ok((view, entries))
@@ -303,9 +304,10 @@ fn limited(epoch: Option<i64>) -> TimePolicy {
 
 /// An ordinary user gets files that are its own; root gets the image's owners.
 fn local_options(worker: &Worker) -> ApplyOptions {
-    let real = !worker.isolation.user_namespace;
-    let devices = if real { Devices::Real } else { Devices::Skip };
-    ApplyOptions { owner: real, ..ApplyOptions::archive(devices) }
+    let isolation = &worker.isolation;
+    let root = isolation.ids == IdMode::Real && !isolation.user_namespace;
+    let devices = if root && isolation.devices { Devices::Real } else { Devices::Skip };
+    ApplyOptions { owner: root, ..ApplyOptions::archive(devices) }
 }
 
 fn tell(emitter: &Emitter, output: &OutputSpec) {

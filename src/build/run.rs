@@ -136,9 +136,8 @@ pub(super) fn run(
 fn supervise(worker: &Worker, draft: &Draft<'_>) -> Supervise {
     match worker.isolation.ids {
         IdMode::Single => Supervise::Ids,
-        _ if worker.isolation.kind == Kind::Chroot => Supervise::None,
         _ if draft.has_placeholders() => Supervise::Devices,
-        _ if worker.isolation.user_namespace => Supervise::MakeDevices,
+        _ if worker.isolation.placeholders() => Supervise::MakeDevices,
         _ => Supervise::None,
     }
 }

@@ -382,7 +382,7 @@ impl Builder<'_> {
         if changes.is_empty() {
             return Ok(Done { tree: draft.unchanged()?, own: None, changes });
         }
-        if tools.worker.isolation.user_namespace && changes.iter().any(is_device) {
+        if tools.worker.isolation.placeholders() && changes.iter().any(is_device) {
             draft.note_placeholders();
         }
         let own = draft.commit()?;
@@ -447,7 +447,7 @@ impl Tools<'_> {
     fn diff_options(self) -> diff::DiffOptions {
         diff::DiffOptions {
             flavour: self.worker.snapshots.xattr_flavour(),
-            placeholders: self.worker.isolation.user_namespace,
+            placeholders: self.worker.isolation.placeholders(),
         }
     }
 }

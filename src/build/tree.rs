@@ -197,5 +197,5 @@ fn drain(reader: &mut dyn Read) -> Result<()> {
 
 /// Device nodes of layers: real ones where they can be made.
 pub(super) fn devices(worker: &Worker) -> Devices {
-    if worker.isolation.user_namespace { Devices::Placeholder } else { Devices::Real }
+    if worker.isolation.placeholders() { Devices::Placeholder } else { Devices::Real }
 }

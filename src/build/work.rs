@@ -367,7 +367,7 @@ pub(super) fn plain_copy<'a>(
         chmod: None,
         link: false,
         unpack: None,
-        placeholder: worker.isolation.user_namespace.then_some(PLACEHOLDER_XATTR),
+        placeholder: worker.isolation.placeholders().then_some(PLACEHOLDER_XATTR),
         now: super::stage::now(),
     }
 }

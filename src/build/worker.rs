@@ -47,6 +47,7 @@ impl Worker {
         let xattrs =
             if isolation.user_namespace { XattrFlavour::User } else { XattrFlavour::Trusted };
         let flavour = match (isolation.ids, isolation.user_namespace) {
+            (IdMode::Real, _) if isolation.kind == Kind::Chroot => "chroot",
             (IdMode::Real, false) => "real",
             (IdMode::Real, true) => "nested",
             (IdMode::Range, _) if isolation.own_ids => "own",

@@ -313,3 +313,21 @@ fn secrets_are_in_no_layer_log_or_store() {
         }
     }
 }
+
+#[test]
+fn a_device_node_cannot_be_opened_whoever_made_it() {
+    for scene in Scene::all() {
+        // The node of a RUN, one that an earlier step left, and one that comes in an archive.
+        let tar = crate::support::base::tar_with_device("brought", (1, 5));
+        scene.world.file("nodes.tar", tar);
+        let read = "for f in /made /left /in/brought; do [ -e $f ] && head -c 4 $f 2>/dev/null | wc -c; done";
+        let printed = scene.attack(&format!(
+            "RUN mknod /left c 1 5\nADD nodes.tar /in/\nRUN mknod /made c 1 5; {read}; true\n"
+        ));
+        assert_eq!(printed, ["0", "0", "0"], "{:?}", scene.rung);
+        scene.world.validate("app");
+        let nodes: Vec<String> =
+            scene.world.listing("app").into_iter().filter(|line| line.contains(" char ")).collect();
+        assert_eq!(nodes.len(), 3, "{:?}: {nodes:?}", scene.rung);
+    }
+}

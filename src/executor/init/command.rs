@@ -110,13 +110,21 @@ fn prepare(spec: &RunSpec, [stdout, stderr]: [&OwnedFd; 2], supervisor: Option<&
         load_filter(spec, supervisor)?;
     }
     if !spec.insecure {
-        caps::set_exact(caps::DOCKER_DEFAULT).doing("dropping capabilities")?;
+        caps::set_exact(capabilities(spec)).doing("dropping capabilities")?;
     }
     if spec.supervise == Supervise::Ids {
         // There is one id; the supervisor knows who the command believes to be.
         return Ok(());
     }
     process::set_ids(spec.uid, spec.gid, &spec.groups).doing("changing the user")
+}
+
+/// Where no mount says `nodev`, a node that the command made could be opened: it makes none, the supervisor does.
+fn capabilities(spec: &RunSpec) -> caps::CapSet {
+    match spec.kind {
+        Kind::Chroot => caps::DOCKER_DEFAULT - caps::CapSet::MKNOD,
+        _ => caps::DOCKER_DEFAULT,
+    }
 }
 
 fn load_filter(spec: &RunSpec, supervisor: Option<&OwnedFd>) -> Step {

@@ -113,6 +113,12 @@ pub struct Isolation {
 }
 
 impl Isolation {
+    /// Whether files stand for device nodes: where no real ones can be made, and where nothing keeps a command from
+    /// opening them, since no mount says `nodev`.
+    pub fn placeholders(&self) -> bool {
+        self.user_namespace || !self.kind.mounts()
+    }
+
     /// For the line that says what is used.
     pub fn shown(&self) -> String {
         let why = self.why_single.as_ref().map_or_else(String::new, |why| format!(" ({why})"));

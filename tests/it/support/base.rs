@@ -77,6 +77,21 @@ pub fn bare_tar() -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// A tar with one character device.
+pub fn tar_with_device(name: &str, (major, minor): (u32, u32)) -> Vec<u8> {
+    let mut tar = Builder::new(Vec::new());
+    let mut header = Header::new_ustar();
+    header.set_path(name).unwrap();
+    header.set_entry_type(EntryType::Char);
+    header.set_mode(0o666);
+    header.set_device_major(major).unwrap();
+    header.set_device_minor(minor).unwrap();
+    header.set_size(0);
+    header.set_cksum();
+    tar.append(&header, &[][..]).unwrap();
+    tar.into_inner().unwrap()
+}
+
 /// What a tar holds, sorted: `path type mode uid:gid target-or-size`.
 pub fn list_tar(bytes: &[u8]) -> Vec<String> {
     let mut archive = tar::Archive::new(bytes);
