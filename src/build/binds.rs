@@ -45,7 +45,12 @@ impl Builder<'_> {
             }
         }
         self.add_devices(step, &mut binds)?;
-        binds.add_private(Private::of(step, self.request, &self.store.sub("tmp"), by_hand)?);
+        binds.add_private(Private::of(
+            step,
+            self.request,
+            &self.store.sub("tmp"),
+            by_hand.then_some(&worker.spawner),
+        )?);
         binds.hold(caches);
         Ok(binds)
     }

@@ -9,10 +9,10 @@ use super::mounts::Binds;
 use super::run::RunPlaces;
 use super::stubs::make_stubs;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::executor::Bequest;
 use crate::executor::isolation::Kind;
 use crate::executor::mounts::{self, DEVICES, MOUNT_POINTS, MountOp};
 use crate::executor::plant::{Garden, Thing};
+use crate::executor::spawner::{Spawner, Will};
 use crate::layers::snapshot::{Draft, random_id};
 use crate::plan::step::RunStep;
 use crate::sys::mount::{self, MountFlags};
@@ -30,18 +30,20 @@ pub(super) struct Furnished {
     pub(super) list: Vec<MountOp>,
     /// Descriptors of that list.
     pub(super) fds: Vec<OwnedFd>,
-    /// What must not stay in the tree when we are killed.
-    pub(super) bequest: Vec<Bequest>,
     /// Where caches were moved.
     notes: Vec<Note>,
     /// What was put in by hand; taken out when the command is over.
     garden: Option<Garden>,
+    /// Let go when all of that is back.
+    will: Option<Will>,
     _scratch: Scratch,
 }
 
 /// How it is to be done.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
+pub(super) struct Manner<'a> {
+    /// Outlives us when we are killed.
+    pub(super) spawner: &'a Spawner,
     /// Isolation of the command.
     pub(super) kind: Kind,
     /// The draft is a whole tree.
@@ -56,7 +58,7 @@ pub(super) fn furnish(
     step: &RunStep,
     files: &[OwnFile],
     binds: &mut Binds,
-    manner: Manner,
+    manner: Manner<'_>,
     places: &RunPlaces<'_>,
 ) -> Result<(OwnedFd, Furnished)> {
     let scratch = Scratch::new(places.tmp)?;
@@ -93,10 +95,7 @@ pub(super) fn furnish(
         fds.push(scratch.file(&format!("own-{at}"), text, *mode)?);
     }
     binds.append(&mut list, &mut fds);
-    Ok((
-        rootfs,
-        Furnished { list, fds, bequest: Vec::new(), notes: Vec::new(), garden, _scratch: scratch },
-    ))
+    Ok((rootfs, Furnished { list, fds, notes: Vec::new(), will: None, garden, _scratch: scratch }))
 }
 
 /// Where heredocs lie.
@@ -136,7 +135,7 @@ fn by_hand(
     (draft, tmp): (&Draft<'_>, &Path),
     files: &[OwnFile],
     binds: &mut Binds,
-    manner: Manner,
+    manner: Manner<'_>,
     scratch: Scratch,
 ) -> Result<(OwnedFd, Furnished)> {
     let mut garden = new_garden(draft, &scratch)?;
@@ -172,10 +171,22 @@ fn by_hand(
         put(target, Thing::Text(text.clone(), *mode))?;
     }
     let store = tmp.parent().unwrap_or(tmp);
-    let (bequest, notes) = binds.plant(&mut garden, store, draft.id())?;
     let rootfs = draft.mount(None, false)?;
+    let bequest = binds.bequest();
+    let will = if bequest.is_empty() {
+        None
+    } else {
+        // Before anything is there: we may be killed at any moment.
+        Some(
+            manner
+                .spawner
+                .bequeath(rootfs.as_fd(), &bequest)
+                .or_error(ErrorKind::Environment, || "the spawner does not answer".to_owned())?,
+        )
+    };
+    let notes = binds.plant(&mut garden, store, draft.id())?;
     let (list, fds) = (Vec::new(), Vec::new());
-    Ok((rootfs, Furnished { list, fds, bequest, notes, garden: Some(garden), _scratch: scratch }))
+    Ok((rootfs, Furnished { list, fds, notes, will, garden: Some(garden), _scratch: scratch }))
 }
 
 /// Device numbers of [`DEVICES`].
@@ -201,6 +212,7 @@ impl Furnished {
             "cannot take out of the root file system what only the command was to see".to_owned()
         })?;
         self.notes.iter().for_each(Note::forget);
+        drop(self.will);
         Ok(())
     }
 }

@@ -58,16 +58,28 @@ impl Binds {
         Self { by_hand, ..Self::default() }
     }
 
-    /// Puts everything into a tree, outer targets before those inside them; what must not stay there whatever happens is
-    /// given back, innermost first.
+    /// What must not stay in a tree whatever happens, innermost first.
+    pub(super) fn bequest(&mut self) -> Vec<Bequest> {
+        self.list.sort_by_key(|bind| bind.target.matches('/').count());
+        let list = self.list.iter().rev();
+        list.filter_map(|bind| match &bind.source {
+            Source::Path(path, back) if *back || !bind.is_dir => {
+                Some(Bequest { path: bind.target.clone(), home: back.then(|| path.clone()) })
+            }
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// Puts everything into a tree, outer targets before those inside them.
     pub(super) fn plant(
         &mut self,
         garden: &mut Garden,
         store: &Path,
         snapshot: &str,
-    ) -> Result<(Vec<Bequest>, Vec<Note>)> {
+    ) -> Result<Vec<Note>> {
         self.list.sort_by_key(|bind| bind.target.matches('/').count());
-        let (mut bequest, mut notes) = (Vec::new(), Vec::new());
+        let mut notes = Vec::new();
         for bind in self.list.drain(..) {
             let what = || format!("cannot put what is mounted on `{}` into the tree", bind.target);
             let thing = match bind.source {
@@ -75,10 +87,6 @@ impl Binds {
                 Source::Tmpfs(_) => Thing::NewDirectory(0o755),
                 Source::Device(number) => Thing::Device { number, mode: 0o666 },
                 Source::Path(path, back) => {
-                    if back || !bind.is_dir {
-                        let home = back.then(|| path.clone());
-                        bequest.push(Bequest { path: bind.target.clone(), home });
-                    }
                     if back {
                         notes.push(Note::leave(store, &path, snapshot, &bind.target)?);
                     }
@@ -90,8 +98,7 @@ impl Binds {
             };
             garden.put(&bind.target, thing).or_error(ErrorKind::Environment, what)?;
         }
-        bequest.reverse();
-        Ok((bequest, notes))
+        Ok(notes)
     }
 
     /// Targets that must exist: path, true for a directory.

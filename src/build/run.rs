@@ -72,6 +72,7 @@ pub(super) fn run(
     };
     let files = own_files(step, servers, places);
     let manner = Manner {
+        spawner: &worker.spawner,
         kind: worker.isolation.kind,
         whole: worker.snapshots.are_whole(),
         devices: worker.isolation.devices,
@@ -113,7 +114,6 @@ pub(super) fn run(
         hostname: hostname(step).to_owned(),
         personality32: matches!(places.way, Way::Compatible) && is_32_bit(places.machine),
         limits: places.settings.limits.clone(),
-        bequest: std::mem::take(&mut furnished.bequest),
         keep_fsync: places.settings.keep_fsync,
         supervise: supervise(worker, draft),
         placeholder: PLACEHOLDER_XATTR.to_owned(),

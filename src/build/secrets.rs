@@ -6,6 +6,8 @@
 
 use super::request::BuildRequest;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::executor::Bequest;
+use crate::executor::spawner::{Spawner, Will};
 use crate::net::Serving;
 use crate::plan::step::{RunAgent, RunSecret, RunStep};
 use crate::sys::mount::{self, MountFlags};
@@ -43,12 +45,12 @@ pub(super) struct Private {
 
 impl Private {
     /// Prepares what a step asks for. What is not there and not required is left out.
-    /// `by_hand`: nothing can be mounted.
+    /// `by_hand`: nothing can be mounted, and this one outlives us.
     pub(super) fn of(
         step: &RunStep,
         request: &BuildRequest,
         tmp: &Path,
-        by_hand: bool,
+        by_hand: Option<&Spawner>,
     ) -> Result<Self> {
         let mut private = Self::default();
         let (mut files, mut agents) = (Vec::new(), Vec::new());
@@ -69,7 +71,7 @@ impl Private {
         if files.is_empty() && agents.is_empty() {
             return Ok(private);
         }
-        let memory = Memory::new(tmp, by_hand)?;
+        let memory = Memory::new(tmp, by_hand, files.len())?;
         for (at, (target, secret, content)) in files.into_iter().enumerate() {
             let name = format!("secret-{at}");
             memory.file(&name, content)?;
@@ -126,6 +128,8 @@ struct Memory {
     root: OwnedFd,
     /// An ordinary directory of the store.
     by_hand: bool,
+    /// Removes what we leave there when we are killed.
+    _will: Option<Will>,
 }
 
 /// Enough for all secrets of a RUN.
@@ -133,15 +137,19 @@ const SIZE: &str = "64m";
 const WHAT: &str = "cannot keep secrets in memory";
 
 impl Memory {
-    fn new(tmp: &Path, by_hand: bool) -> Result<Self> {
+    fn new(tmp: &Path, by_hand: Option<&Spawner>, count: usize) -> Result<Self> {
         let what = || WHAT.to_owned();
         let dir = tempfile::Builder::new()
             .prefix("secret-")
             .tempdir_in(tmp)
             .or_error(ErrorKind::Environment, what)?;
-        if by_hand {
+        if let Some(spawner) = by_hand {
             let root = fs::open_dir_path(dir.path()).or_error(ErrorKind::Environment, what)?;
-            return Ok(Self { dir, root, by_hand });
+            let file = |at: usize| Bequest { path: format!("secret-{at}"), home: None };
+            let files: Vec<Bequest> = (0..count).map(file).collect();
+            let will = spawner.bequeath(root.as_fd(), &files);
+            let will = will.or_error(ErrorKind::Environment, what)?;
+            return Ok(Self { dir, root, by_hand: true, _will: Some(will) });
         }
         let flags = MountFlags { nosuid: true, nodev: true, noexec: true, read_only: false };
         let made = mount::new_mount("tmpfs", &[("mode", "700"), ("size", SIZE)], flags)
@@ -150,7 +158,7 @@ impl Memory {
         mount::attach(&made, CWD, path).or_error(ErrorKind::Environment, what)?;
         let root = fs::open_dir_path(dir.path()).or_error(ErrorKind::Environment, what);
         match root {
-            Ok(root) => Ok(Self { dir, root, by_hand }),
+            Ok(root) => Ok(Self { dir, root, by_hand: false, _will: None }),
             Err(error) => {
                 mount::detach(dir.path());
                 Err(error)

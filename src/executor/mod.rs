@@ -61,8 +61,6 @@ pub struct RunSpec {
     pub hostname: String,
     /// Limits of the command.
     pub limits: Vec<settings::Limit>,
-    /// What the spawner does with the tree when the builder dies before it can.
-    pub bequest: Vec<Bequest>,
     /// Waiting for the disk is not done away with.
     pub keep_fsync: bool,
     /// Which calls a supervisor answers.

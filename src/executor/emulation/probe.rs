@@ -47,7 +47,6 @@ pub(super) fn run(arch: &Architecture, spawner: &Spawner, bench: &Bench<'_>) -> 
         personality32: false,
         hostname: crate::executor::HOSTNAME.to_owned(),
         limits: Vec::new(),
-        bequest: Vec::new(),
         keep_fsync: true,
         // Where all have one id, whose program it is only the supervisor knows.
         supervise: if owners::are_kept() { Supervise::Ids } else { Supervise::None },

@@ -13,9 +13,9 @@ mod instance;
 mod server;
 mod strays;
 
-use super::RunSpec;
 use super::network::Connector;
 use super::refusal::Refusal;
+use super::{Bequest, RunSpec};
 use crate::sys::process;
 use crate::sys::{Named, SysError, SysResult};
 use rustix::io::Errno;
@@ -38,6 +38,16 @@ pub struct Spawner {
     /// Taken away only when the spawner is to end.
     requests: Mutex<Option<OwnedFd>>,
     network: OnceLock<Result<OwnedFd, Refusal>>,
+}
+
+/// What the spawner does when this process dies before the value is dropped.
+#[derive(Debug)]
+pub struct Will(OwnedFd);
+
+impl Drop for Will {
+    fn drop(&mut self) {
+        let _spawner_gone = rnet::send(&self.0, b"d", rnet::SendFlags::NOSIGNAL);
+    }
 }
 
 /// What the builder sends with a spec.
@@ -110,6 +120,14 @@ impl Spawner {
         // Open, it lives on whatever becomes of that process.
         let path = format!("/proc/{holder}/ns/net");
         crate::sys::fs::open_read_path(Path::new(&path)).map(OwnedFd::from).map_err(failed)
+    }
+
+    /// Has something done in a tree should this process be killed before the value is dropped.
+    pub fn bequeath(&self, tree: BorrowedFd<'_>, list: &[Bequest]) -> SysResult<Will> {
+        let memory = memory_file(&list)?;
+        let (ours, theirs) = socket_pair(rnet::SocketType::STREAM)?;
+        self.send(b'w', &[memory.as_fd(), theirs.as_fd(), tree])?;
+        Ok(Will(ours))
     }
 
     /// Starts a RUN; returns the builder's end of its channel.

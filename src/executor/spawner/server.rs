@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 
 /// Serves requests until the builder closes the socket; everything that was started is dead afterwards.
 pub(super) fn serve(requests: OwnedFd) {
-    Server { requests, running: Vec::new(), network: None }.serve();
+    Server { requests, running: Vec::new(), network: None, wills: Vec::new() }.serve();
 }
 
 struct Running {
@@ -27,14 +27,21 @@ struct Running {
     channel: Option<OwnedFd>,
     /// In a process namespace, in which nothing outlives process 1.
     alone: bool,
-    /// What is left to do in the tree should the builder not live to do it.
-    bequest: Option<(OwnedFd, Vec<Bequest>)>,
+}
+
+/// What is left to do in a tree should the builder not live to do it.
+struct Will {
+    /// Closed without a word when the builder died.
+    channel: OwnedFd,
+    tree: OwnedFd,
+    list: Vec<Bequest>,
 }
 
 struct Server {
     requests: OwnedFd,
     running: Vec<Running>,
     network: Option<Network>,
+    wills: Vec<Will>,
 }
 
 impl Server {
@@ -50,7 +57,7 @@ impl Server {
         }
         // Orphans come to us; go on until none is left.
         strays::end(&[]);
-        self.running.iter().for_each(carry_out);
+        self.wills.iter().for_each(carry_out);
     }
 
     /// Handles what is ready; false when the builder is gone.
@@ -61,10 +68,12 @@ impl Server {
             let channel = running.channel.as_ref().unwrap_or(&running.pidfd);
             fds.push(PollFd::new(channel, PollFlags::IN));
         }
+        fds.extend(self.wills.iter().map(|will| PollFd::new(&will.channel, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return false,
         }
+        let running = self.running.len();
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
         for (index, running) in self.running.iter_mut().enumerate() {
@@ -86,12 +95,13 @@ impl Server {
             );
             strays::end(&known);
         }
-        for running in &ended {
-            if running.channel.is_none() {
-                carry_out(running);
-            }
-            say_dead(running);
-        }
+        ended.iter().for_each(say_dead);
+        let settled = &ready[1 + 2 * running..];
+        let mut at = 0;
+        self.wills.retain(|will| {
+            at += 1;
+            !settled[at - 1] || !is_over(will)
+        });
         !ready[0] || self.accept()
     }
 
@@ -100,6 +110,7 @@ impl Server {
             None => return false,
             Some((b'e', fds)) => self.emulate(fds),
             Some((b'n', fds)) => self.connect(fds),
+            Some((b'w', fds)) => self.inherit(fds),
             Some((_, fds)) => self.run(fds),
         }
         true
@@ -117,9 +128,6 @@ impl Server {
         let Some(spec) = read_memory::<RunSpec>(memory) else { return };
         let namespaces = namespaces(&spec);
         let alone = spec.kind == Kind::Namespaces;
-        // A tree that nobody else can change any more by then.
-        let tree = (!spec.bequest.is_empty()).then(|| rootfs.try_clone()).and_then(Result::ok);
-        let bequest = tree.map(|tree| (tree, spec.bequest.clone()));
         let report = std::io::PipeWriter::from(report);
         if !spec.insecure {
             // Compiled here it is there for all later ones.
@@ -131,7 +139,7 @@ impl Server {
                 init::run(&spec, init::InitFds { report, stdout, stderr, rootfs, given })
             }
             Ok(Cloned::Parent { pid, pidfd }) => {
-                self.running.push(Running { pid, pidfd, channel: Some(channel), alone, bequest });
+                self.running.push(Running { pid, pidfd, channel: Some(channel), alone });
             }
             Err(error) => {
                 let said = Report::SetUp {
@@ -142,6 +150,13 @@ impl Server {
                 let _reader_gone = report.write_all(&serde_json::to_vec(&said).unwrap_or_default());
             }
         }
+    }
+
+    /// Takes over what the builder may not live to do.
+    fn inherit(&mut self, fds: Vec<OwnedFd>) {
+        let Ok([memory, channel, tree]) = <[OwnedFd; 3]>::try_from(fds) else { return };
+        let Some(list) = read_memory::<Vec<Bequest>>(memory) else { return };
+        self.wills.push(Will { channel, tree, list });
     }
 
     /// Makes the network of this spawner, and says which process holds it.
@@ -177,6 +192,7 @@ impl Server {
                 // What belongs to the other spawner and its RUNs must not stay open here.
                 self.running.clear();
                 self.network = None;
+                self.wills.clear();
                 self.requests = requests;
                 let made = instance::make(go, &names, &interpreters);
                 answer(&mut report, made.as_ref().map(drop).map_err(Clone::clone));
@@ -217,13 +233,23 @@ fn take_signals(running: &mut Running) {
     }
 }
 
+/// Carries out a will whose channel closed without a word; true for one that is settled either way.
+fn is_over(will: &Will) -> bool {
+    let mut byte = [0_u8; 1];
+    match rnet::recv(&will.channel, &mut byte, rnet::RecvFlags::DONTWAIT) {
+        Err(Errno::AGAIN | Errno::INTR) => return false,
+        Ok((_, 1)) => {}
+        _ => carry_out(will),
+    }
+    true
+}
+
 /// The builder is gone: its secrets do not stay in the tree, nor do its caches.
-fn carry_out(running: &Running) {
-    let Some((tree, bequest)) = &running.bequest else { return };
-    for Bequest { path, home } in bequest {
+fn carry_out(will: &Will) {
+    for Bequest { path, home } in &will.list {
         let (dir, name) = root::split_last(path.as_bytes());
         let Some(name) = name else { continue };
-        let Ok(dir) = root::open_dir(tree, dir) else { continue };
+        let Ok(dir) = root::open_dir(&will.tree, dir) else { continue };
         // A link would lead out of the tree from where it goes.
         let is_dir = matches!(fs::lstat_opt(&dir, name), Ok(Some(stat)) if stat.is_dir());
         let _as_far_as_possible = match home {
