@@ -115,7 +115,7 @@ pub(super) fn run(
         personality32: matches!(places.way, Way::Compatible) && is_32_bit(places.machine),
         limits: places.settings.limits.clone(),
         keep_fsync: places.settings.keep_fsync,
-        supervise: supervise(worker, draft),
+        supervise: supervise(worker, draft, step),
         placeholder: PLACEHOLDER_XATTR.to_owned(),
     };
     let mut log = Log::new(places.logs);
@@ -132,13 +132,15 @@ pub(super) fn run(
 }
 
 /// What cannot be done for want of ids is answered by a supervisor. Asking it for every `stat` would be dear where there
-/// is no device node to tell about.
-fn supervise(worker: &Worker, draft: &Draft<'_>) -> Supervise {
+/// is no device node to tell about, so that is done where the tree has one, and where the command says that it makes one.
+fn supervise(worker: &Worker, draft: &Draft<'_>, step: &RunStep) -> Supervise {
+    let scripts = step.scripts.iter().map(|(_, body)| body);
+    let makes_nodes = step.argv.iter().chain(scripts).any(|text| text.contains("mknod"));
     match worker.isolation.ids {
         IdMode::Single => Supervise::Ids,
-        _ if draft.has_placeholders() => Supervise::Devices,
-        _ if worker.isolation.placeholders() => Supervise::MakeDevices,
-        _ => Supervise::None,
+        _ if !worker.isolation.placeholders() => Supervise::None,
+        _ if draft.has_placeholders() || makes_nodes => Supervise::Devices,
+        _ => Supervise::MakeDevices,
     }
 }
 
