@@ -18,6 +18,7 @@ use super::tree;
 use super::worker::Worker;
 use crate::context::FileDigestCache;
 use crate::error::{Error, ErrorKind, Result};
+use crate::layers::apply::is_in_dev;
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::TimePolicy;
 use crate::layers::{Change, ChangeKind, EntryKind, Layer, diff};
@@ -468,9 +469,11 @@ impl StepName<'_> {
     }
 }
 
+/// True for a device node that commands see.
 fn is_device(change: &Change) -> bool {
     let ChangeKind::Present(entry) = &change.kind else { return false };
     matches!(entry.kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. })
+        && !is_in_dev(&change.path)
 }
 
 fn append(state: &mut StageState, step: &Step, key: Digest, slot: Slot, created: i64) {

@@ -80,8 +80,13 @@ pub struct AppliedStats {
     pub whiteouts: u64,
     /// Device nodes left out.
     pub skipped_devices: u64,
-    /// Files made that record device nodes.
+    /// Files made that record device nodes, where commands see them.
     pub placeholders: u64,
+}
+
+/// True below /dev, where no command sees what an image has: every one gets another /dev.
+pub fn is_in_dev(path: &[u8]) -> bool {
+    path.starts_with(b"dev/")
 }
 
 /// Applies an uncompressed tar.
@@ -220,7 +225,7 @@ impl Apply<'_> {
                     let mode = entry.mode & 0o7777;
                     let node = DeviceNode { block, major: *major, minor: *minor, mode };
                     whiteout::make_placeholder(dir, name, node).map_err(|e| fails(path, e))?;
-                    self.stats.placeholders += 1;
+                    self.stats.placeholders += u64::from(!is_in_dev(path));
                 }
             }
             EntryKind::Hardlink { .. } => {}
