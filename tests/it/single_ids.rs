@@ -120,7 +120,7 @@ fn users_stages_and_directories_have_their_owners() {
          chown -Rh app:app /home/app; chown -h 4:5 l\n\
          FROM one\nCOPY --from=one /home/app /from\nCOPY --from=one --chown=5:app /home/app/l /home/app/f /from2/\n\
          COPY --chown=www:7 Dockerfile /from3/\nADD --chown=8 Dockerfile /from4\n\
-         USER 1000\nWORKDIR /work/dir\nRUN id; echo $HOME; touch a; chown 0 a || echo refused; stat -c '%u:%g %n' . .. a\n\
+         USER 1000\nWORKDIR /srv/dir\nRUN id; echo $HOME; touch a; chown 0 a || echo refused; stat -c '%u:%g %n' . .. a\n\
          USER 4711:50\nRUN id; touch /tmp/z; stat -c %u:%g /tmp/z\n\
          USER www\nWORKDIR /home/app/new\n\
          USER 0\nRUN chown -h 20:21 ../l; cd ../d; chown 8:9 ../d/../f; stat -c '%u:%g %n' ../l ../f /from/* /from2/* /from3 /from3/*\n"
