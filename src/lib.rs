@@ -25,6 +25,7 @@ pub mod transfer;
 
 pub mod build;
 
+pub mod assemble;
 pub mod linuxkit;
 
 pub mod cli;

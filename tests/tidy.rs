@@ -32,6 +32,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("executor", 3),
     ("transfer", 3),
     ("build", 4),
+    ("assemble", 5),
     ("linuxkit", 5),
     ("cli", 6),
 ];
