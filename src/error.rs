@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Context,
     /// An image name, or the image behind it.
     Image,
-    /// A LinuxKit package: its build.yml, or a file that it names.
+    /// A LinuxKit package or the spec of an image: its text, or a file that it names.
     Package,
     /// A RUN command ended with this exit code (128 + signal when it was killed).
     RunFailed(i32),
@@ -151,7 +151,8 @@ impl Error {
     /// Adds the place, unless a more exact one is already there.
     pub fn at(mut self, source: &Arc<SourceFile>, span: Span) -> Self {
         if self.0.place.is_none() {
-            self.0.place = Some(Place { source: Arc::clone(source), span });
+            let (source, span) = source.home(span);
+            self.0.place = Some(Place { source, span });
         }
         self
     }

@@ -2,8 +2,11 @@
 //!
 //! A [`SourceFile`] is bytes with a name; a [`Span`] is a byte range. Lines and columns are computed
 //! only when something is shown. No I/O here.
+//!
+//! A text may have further ones that add to it, such as words of a command line: their spans begin where those of the
+//! texts before them end, so that a span alone says in which text it lies ([`SourceFile::home`]).
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 /// A byte range in a [`SourceFile`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -39,6 +42,8 @@ pub struct SourceFile {
     text: Vec<u8>,
     /// Byte offset of the start of each line.
     lines: Vec<usize>,
+    /// Texts that add to this one.
+    further: Vec<Arc<SourceFile>>,
 }
 
 impl SourceFile {
@@ -47,7 +52,37 @@ impl SourceFile {
         let text = text.into();
         let mut lines = vec![0];
         lines.extend(text.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1));
-        Self { name: name.into(), text, lines }
+        Self { name: name.into(), text, lines, further: Vec::new() }
+    }
+
+    /// A copy of this text with others that add to it; of this one's own further texts it keeps none.
+    pub fn with_further(&self, further: Vec<Arc<SourceFile>>) -> Self {
+        let (name, text, lines) = (self.name.clone(), self.text.clone(), self.lines.clone());
+        Self { name, text, lines, further }
+    }
+
+    /// The further texts, and the offset at which the spans of each begin.
+    pub fn further(&self) -> impl Iterator<Item = (usize, &Arc<SourceFile>)> {
+        self.further.iter().scan(self.room(), |base, file| {
+            let start = *base;
+            *base += file.room();
+            Some((start, file))
+        })
+    }
+
+    /// Offsets that the text itself takes; its end counts.
+    fn room(&self) -> usize {
+        self.text.len() + 1
+    }
+
+    /// The text in which a span lies, and the span in it.
+    pub fn home(self: &Arc<Self>, span: Span) -> (Arc<SourceFile>, Span) {
+        match self.further().filter(|(base, _)| *base <= span.start).last() {
+            Some((base, file)) => {
+                (Arc::clone(file), Span::new(span.start - base, span.end.saturating_sub(base)))
+            }
+            None => (Arc::clone(self), span),
+        }
     }
 
     /// Name shown in errors.
@@ -106,5 +141,22 @@ mod tests {
         assert_eq!(file.line_text(2), "çd");
         assert_eq!(file.line_text(3), "");
         assert_eq!(file.line_text(9), "");
+    }
+
+    #[test]
+    fn spans_beyond_a_text_lie_in_its_further_ones() {
+        let word = |text: &str| Arc::new(SourceFile::new("word", text));
+        let (one, two) = (word("ab"), word("cde"));
+        let file = SourceFile::new("f", "1234").with_further(vec![one.clone(), two.clone()]);
+        assert_eq!(file.further().map(|(base, _)| base).collect::<Vec<_>>(), [5, 8]);
+        let file = Arc::new(file);
+        for (span, home, inside) in [
+            (Span::new(1, 3), &file, Span::new(1, 3)),
+            (Span::new(4, 4), &file, Span::new(4, 4)),
+            (Span::new(5, 7), &one, Span::new(0, 2)),
+            (Span::new(9, 11), &two, Span::new(1, 3)),
+        ] {
+            assert_eq!(file.home(span), (Arc::clone(home), inside));
+        }
     }
 }

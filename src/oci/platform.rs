@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use std::fmt;
 
 /// Operating systems that Go, and so the image specification, has names for.
-const KNOWN_OS: &[&str] = &[
+pub(crate) const KNOWN_OS: &[&str] = &[
     "aix",
     "android",
     "darwin",
@@ -28,7 +28,7 @@ const KNOWN_OS: &[&str] = &[
 ];
 
 /// Architectures that Go has names for.
-const KNOWN_ARCH: &[&str] = &[
+pub(crate) const KNOWN_ARCH: &[&str] = &[
     "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
     "ppc64le", "riscv64", "s390x", "wasm",
 ];

@@ -4,12 +4,14 @@
 //! means as a build.yml is decided elsewhere. Anchors and `<<` are resolved here, as Go's yaml.v3 does (linuxkit.md
 //! §1.1). Hostile texts cost no more than the limits below: a node that is used twice is shared, and counts each time.
 
+mod graft;
 mod problems;
 mod scalar;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+pub(crate) use graft::{Step, graft};
 pub(crate) use problems::{Problems, shorten};
 pub(crate) use scalar::Scalar;
 
@@ -85,6 +87,24 @@ impl Node {
 pub(crate) fn parse(problems: &mut Problems) -> Result<Option<Rc<Node>>> {
     let source = Arc::clone(problems.source());
     let (text, start) = text_of(&source)?;
+    parse_text(problems, text, start)
+}
+
+/// Reads what stands at `from` in a further text of the source, whose spans begin at `base`.
+pub(crate) fn parse_further(
+    problems: &mut Problems,
+    further: &Arc<SourceFile>,
+    from: usize,
+    base: usize,
+) -> Result<Option<Rc<Node>>> {
+    let (text, start) = text_of(further)?;
+    let text = text.get(from.saturating_sub(start)..).unwrap_or_default();
+    parse_text(problems, text, base + from)
+}
+
+/// `start` is the offset of the text's first byte.
+fn parse_text(problems: &mut Problems, text: &str, start: usize) -> Result<Option<Rc<Node>>> {
+    let source = Arc::clone(problems.source());
     let options = granit_parser::options! {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
@@ -158,7 +178,10 @@ fn text_of(source: &Arc<SourceFile>) -> Result<(&str, usize)> {
         let at = error.valid_up_to();
         Error::package("the file is not UTF-8 text").at(source, Span::new(at, at + 1))
     })?;
-    if let Some((at, c)) = text.char_indices().find(|(_, c)| is_forbidden(*c)) {
+    // JSON forbids fewer of them: what stands in its strings can be read all the same.
+    let is_json = text.trim_start().starts_with('{');
+    let allowed = |c: char| is_json && ('\u{7f}'..='\u{9f}').contains(&c);
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| is_forbidden(*c) && !allowed(*c)) {
         let message = format!("control character U+{:04X} in the text", u32::from(c));
         return Err(Error::package(message).at(source, Span::new(at, at + c.len_utf8())));
     }
@@ -195,8 +218,9 @@ fn malformed(source: &Arc<SourceFile>, start: usize, error: &ScanError) -> Error
         return Error::package(format!("nested deeper than {MAX_DEPTH}")).at(source, span);
     }
     let shown = Error::package("the file is not valid YAML").cause(error.info()).at(source, span);
-    let line = source.line_text(source.line(at));
-    if line.trim_start_matches(' ').starts_with('\t') {
+    let (home, inside) = source.home(span);
+    let line = home.line_text(home.line(inside.start));
+    if line.trim_start_matches(' ').starts_with('\t') && error.info().contains("tab") {
         return shown.hint("indent with spaces; YAML takes no tabs there");
     }
     match error.kind() {

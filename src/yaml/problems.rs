@@ -21,7 +21,8 @@ const MAX_SHOWN: usize = 60;
 #[derive(Debug)]
 pub(crate) struct Problems {
     source: Arc<SourceFile>,
-    errors: Vec<Error>,
+    /// Each with the offset that it is sorted by.
+    errors: Vec<(usize, Error)>,
 }
 
 impl Problems {
@@ -38,11 +39,20 @@ impl Problems {
         self.errors.len() >= MAX_PROBLEMS
     }
 
-    /// Notes an error at a place.
+    /// Notes an error at a place. A further text is a word that somebody added: it is shown whole.
     pub(crate) fn push(&mut self, span: Span, error: Error) {
-        if !self.is_full() {
-            self.errors.push(error.at(&self.source, span));
+        if self.is_full() {
+            return;
         }
+        let (home, _) = self.source.home(span);
+        let added = !Arc::ptr_eq(&home, &self.source);
+        let error = if added {
+            let word = String::from_utf8_lossy(home.text());
+            error.cause(format!("given by `{} {}`", home.name(), shorten(&word)))
+        } else {
+            error
+        };
+        self.errors.push((span.start, error.at(&self.source, span)));
     }
 
     /// Notes a message at a place.
@@ -54,8 +64,9 @@ impl Problems {
 
     /// All that was noted, in the order of the text, as one error.
     pub(crate) fn finish(mut self) -> Result<()> {
-        self.errors.sort_by_key(|error| error.place().map_or(0, |place| place.span.start));
-        Error::several(self.errors).map_or(Ok(()), Err)
+        self.errors.sort_by_key(|(start, _)| *start);
+        let errors = self.errors.into_iter().map(|(_, error)| error).collect();
+        Error::several(errors).map_or(Ok(()), Err)
     }
 
     fn mismatch(&mut self, node: &Node, what: &str, wanted: &str) {

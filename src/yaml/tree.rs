@@ -3,12 +3,13 @@
 use super::{Entry, Kind, MAX_DEPTH, Node, Problems, Value, shorten};
 use crate::{
     error::{Error, Result},
-    source::Span,
+    source::{SourceFile, Span},
 };
 use granit_parser::Tag;
 use std::{
     collections::{HashMap, HashSet},
     rc::Rc,
+    sync::Arc,
 };
 
 /// Most nodes and merged entries of one file.
@@ -19,6 +20,38 @@ const MAX_WEIGHT: usize = 4 << 20;
 
 /// What a node weighs besides its text.
 const NODE_WEIGHT: usize = 8;
+
+impl Node {
+    /// A node with what its value weighs, and how deep it is.
+    pub(crate) fn new(span: Span, value: Value) -> Self {
+        let (mut weight, mut depth) = (NODE_WEIGHT, 0);
+        let mut add = |child: &Node| {
+            weight = child.weight.saturating_add(weight);
+            depth = depth.max(child.depth + 1);
+        };
+        match &value {
+            Value::Scalar { text, .. } => weight += text.len(),
+            Value::List(items) => items.iter().for_each(|item| add(item)),
+            Value::Map(entries) => entries.iter().for_each(|entry| {
+                add(&entry.key);
+                add(&entry.value);
+            }),
+        }
+        Self { span, value, weight, depth }
+    }
+
+    /// An error when the node is too deep or too heavy.
+    pub(super) fn check(&self, source: &Arc<SourceFile>) -> Result<()> {
+        let message = if self.depth > MAX_DEPTH {
+            format!("nested deeper than {MAX_DEPTH}")
+        } else if self.weight > MAX_WEIGHT {
+            format!("the aliases stand for more than {MAX_WEIGHT} bytes")
+        } else {
+            return Ok(());
+        };
+        Err(Error::package(message).at(source, self.span))
+    }
+}
 
 pub(super) struct Tree<'a> {
     problems: &'a mut Problems,
@@ -95,7 +128,8 @@ impl<'a> Tree<'a> {
     pub(super) fn alias(&mut self, span: Span, anchor: usize) -> Result<()> {
         self.count(span, 1)?;
         let Some(node) = self.anchors.get(&anchor).map(Rc::clone) else {
-            let shown = String::from_utf8_lossy(self.problems.source().slice(span)).into_owned();
+            let (home, inside) = self.problems.source().home(span);
+            let shown = String::from_utf8_lossy(home.slice(inside)).into_owned();
             let message = format!("`{}` stands inside what it stands for", shown.trim());
             return Err(Error::package(message).at(self.problems.source(), span));
         };
@@ -112,33 +146,14 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// A finished node, measured.
+    /// A finished node, counted and measured.
     fn node(&mut self, span: Span, value: Value) -> Result<Rc<Node>> {
-        let (mut weight, mut depth) = (NODE_WEIGHT, 0);
-        let mut add = |child: &Node| {
-            weight = child.weight.saturating_add(weight);
-            depth = depth.max(child.depth + 1);
-        };
-        match &value {
-            Value::Scalar { text, .. } => {
-                self.count(span, 1)?;
-                weight += text.len();
-            }
-            Value::List(items) => items.iter().for_each(|item| add(item)),
-            Value::Map(entries) => entries.iter().for_each(|entry| {
-                add(&entry.key);
-                add(&entry.value);
-            }),
+        if let Value::Scalar { .. } = value {
+            self.count(span, 1)?;
         }
-        if depth > MAX_DEPTH || weight > MAX_WEIGHT {
-            let message = if depth > MAX_DEPTH {
-                format!("nested deeper than {MAX_DEPTH}")
-            } else {
-                format!("the aliases stand for more than {MAX_WEIGHT} bytes")
-            };
-            return Err(Error::package(message).at(self.problems.source(), span));
-        }
-        Ok(Rc::new(Node { span, value, weight, depth }))
+        let node = Node::new(span, value);
+        node.check(self.problems.source())?;
+        Ok(Rc::new(node))
     }
 
     fn add(&mut self, anchor: usize, node: Rc<Node>) {
