@@ -17,6 +17,7 @@ pub mod sys;
 pub mod context;
 pub mod layers;
 pub mod net;
+pub mod nix;
 pub mod plan;
 mod yaml;
 

@@ -28,6 +28,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("context", 2),
     ("layers", 2),
     ("net", 2),
+    ("nix", 2),
     ("yaml", 2),
     ("executor", 3),
     ("transfer", 3),
@@ -48,7 +49,7 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
 ];
 
 /// Rooms that open files only by descriptor, through `sys`.
-const BY_DESCRIPTOR: &[&str] = &["context", "layers", "executor"];
+const BY_DESCRIPTOR: &[&str] = &["context", "layers", "nix", "executor"];
 
 /// Rooms without any input or output.
 const PURE: &[&str] = &["dockerfile", "plan"];
