@@ -1,0 +1,3 @@
+//! Images of Nix store paths, made with and within Nix.
+
+mod sandbox;
