@@ -1,6 +1,6 @@
 //! A closure: store paths with all that they refer to, and what is known about each.
 //!
-//! In: a graph as Nix gives it to a build or prints it ([`json`], [`text`]), or a store to look through ([`scan`]).
+//! In: a graph as Nix gives it to a build or prints it (`json`, `text`), or a store to look through (`scan`).
 //! A [`Closure`] is sorted by path, complete (each reference is in it) and without circles, except that a path may refer
 //! to itself; whatever would not be so is refused where it is made. [`Closure::fill`] computes hashes, or checks those
 //! that a graph promised.
