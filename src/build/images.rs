@@ -41,10 +41,14 @@ impl BaseImage {
         self.layers.iter().map(slot).collect()
     }
 
+    /// Its history, which speaks of as many layers as there are.
+    pub fn entries(&self) -> Vec<History> {
+        matched(self.config.history.clone(), self.layers.len())
+    }
+
     /// Its history for a stage.
     pub(super) fn history(&self) -> Vec<HistoryItem> {
-        let history = matched(self.config.history.clone(), self.layers.len());
-        history.into_iter().map(HistoryItem::Inherited).collect()
+        self.entries().into_iter().map(HistoryItem::Inherited).collect()
     }
 }
 

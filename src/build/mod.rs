@@ -32,6 +32,7 @@ mod remote;
 pub mod request;
 mod run;
 mod running;
+pub mod script;
 mod secrets;
 pub mod sources;
 mod stage;

@@ -209,6 +209,25 @@ impl Binds {
         Ok(())
     }
 
+    /// A file or directory of this machine with all that is mounted below it, only to be read.
+    pub(super) fn add_host(&mut self, target: &str, path: &Path) -> Result<()> {
+        let what = || format!("cannot show {} to a command", path.display());
+        let clone = mount::clone_tree_path(path, true).or_error(ErrorKind::Environment, what)?;
+        let flags = MountFlags { read_only: true, nosuid: true, ..MountFlags::default() };
+        mount::set_flags(&clone, flags, true).or_error(ErrorKind::Environment, what)?;
+        let is_dir = fs::fstat(&clone).or_error(ErrorKind::Environment, what)?.is_dir();
+        let target = root_clean(target);
+        self.list.push(Bind { target, is_dir, source: Source::Mount(clone) });
+        Ok(())
+    }
+
+    /// A tree to be written.
+    pub(super) fn add_tree(&mut self, target: &str, tree: &OwnedFd) -> Result<()> {
+        let what = || format!("cannot mount on `{target}`");
+        let clone = mount::clone_tree(tree, b"", false).or_error(ErrorKind::Environment, what)?;
+        self.add_mount(target, clone, false)
+    }
+
     /// Secrets and agents, with their variables.
     pub(super) fn add_private(&mut self, mut private: Private) {
         for (target, file) in private.files.drain(..) {

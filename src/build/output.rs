@@ -85,6 +85,14 @@ impl Target {
     }
 }
 
+/// Lets something be written to a path, where it appears when it is whole, or to standard output.
+pub fn to_path(
+    path: Option<&Path>,
+    produce: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
+    Target::open(path)?.fill(produce)
+}
+
 /// Writes all outputs that are images.
 pub(super) fn write_images(
     request: &BuildRequest,

@@ -87,6 +87,11 @@ fn unpack(
     draft.commit().map(Some)
 }
 
+/// A draft on the tree of an image of the store.
+pub fn draft_on<'w>(store: &Store, image: &BaseImage, worker: &'w Worker) -> Result<Draft<'w>> {
+    draft(store, &base_state(image), worker, false)
+}
+
 /// A draft on the tree of a state, and that tree. What a step took over meanwhile is unpacked again. With `keep` it stays
 /// for others.
 pub(super) fn draft<'w>(
@@ -193,6 +198,11 @@ fn drain(reader: &mut dyn Read) -> Result<()> {
     std::io::copy(reader, &mut std::io::sink())
         .or_error(ErrorKind::Integrity, || "its end cannot be read".to_owned())
         .map(drop)
+}
+
+/// How device nodes of layers are unpacked.
+pub fn devices_of(worker: &Worker) -> Devices {
+    devices(worker)
 }
 
 /// Device nodes of layers: real ones where they can be made.

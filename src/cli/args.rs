@@ -1,5 +1,6 @@
 //! Arguments as typed. One definition gives parsing, `-h` and `--help`.
 
+use super::assemble::args::AssembleArgs;
 use super::compat::real::RealArgs;
 use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
@@ -36,6 +37,8 @@ pub struct Cli {
 pub enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Make an image of files, archives and Nix store paths, without a Dockerfile
+    Assemble(Box<AssembleArgs>),
     /// Bring images in, look at them, write them out
     Image(Box<ImageArgs>),
     /// Look at manifests and indexes

@@ -4,6 +4,7 @@
 //! Standard output carries data only.
 
 pub mod args;
+pub mod assemble;
 mod booleans;
 mod build;
 mod call;
@@ -88,6 +89,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     };
     let result = match cli.command {
         Command::Build(arguments) => build::run(*arguments, &environment, style),
+        Command::Assemble(arguments) => assemble::run(*arguments, &environment, style),
         Command::Image(arguments) => image::run(*arguments, &environment, style),
         Command::Manifest(arguments) => image::run_manifest(*arguments, &environment, style),
         Command::Pkg(arguments) => pkg::run(*arguments, &environment, style),

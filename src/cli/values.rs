@@ -155,7 +155,7 @@ pub(super) fn epoch(
     }
 }
 
-fn commit_time(context: &Path) -> Result<i64> {
+pub(super) fn commit_time(context: &Path) -> Result<i64> {
     let what = "cannot get the commit time of the build context from git";
     let output = Command::new("git")
         .arg("-C")

@@ -11,6 +11,7 @@ pub mod compress;
 pub mod diff;
 pub mod snapshot;
 pub mod tar_read;
+pub mod tar_stream;
 pub mod tar_write;
 pub mod whiteout;
 

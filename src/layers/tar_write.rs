@@ -21,7 +21,7 @@ const MAX_LONG: u64 = 0o777_7777_7777;
 /// Largest value of an eight-byte octal field.
 const MAX_SHORT: u32 = 0o777_7777;
 const BLOCK: usize = 512;
-static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+pub(super) static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Which times go into a layer (design §5, Epoch).
 #[derive(Clone, Copy, Debug)]
@@ -76,12 +76,12 @@ pub fn write_trees(
     finish(out)
 }
 
-fn written(result: std::io::Result<()>) -> Result<()> {
+pub(super) fn written(result: std::io::Result<()>) -> Result<()> {
     result.or_error(ErrorKind::Environment, || "cannot write the layer".to_owned())
 }
 
 /// The two blocks at the end of an archive.
-fn finish(out: &mut dyn Write) -> Result<()> {
+pub(super) fn finish(out: &mut dyn Write) -> Result<()> {
     written(out.write_all(&ZEROS[..2 * BLOCK]))
 }
 
@@ -95,13 +95,7 @@ fn write_members(
 ) -> Result<()> {
     let below = |path: &[u8]| [prefix, path].concat();
     for change in changes {
-        let name = change.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-        if whiteout::is_reserved_name(name) {
-            let what = shown(&change.path);
-            return Err(Error::environment(format!("{what} cannot be stored in a layer"))
-                .cause(whiteout::RESERVED_NAMES)
-                .hint("remove or rename it in the step that makes it"));
-        }
+        check_name(&change.path)?;
         match &change.kind {
             ChangeKind::Deleted => written(out.write_all(&deletion(&below(&change.path))))?,
             ChangeKind::Present(entry) => {
@@ -115,6 +109,7 @@ fn write_members(
                 written(out.write_all(&head))?;
                 if let EntryKind::File { size } = entry.kind {
                     body(root, &change.path, size, out)?;
+                    written(out.write_all(&ZEROS[..padding(size)]))?;
                 }
             }
         }
@@ -122,8 +117,20 @@ fn write_members(
     Ok(())
 }
 
+/// Names that mean deletions cannot be those of files.
+pub(super) fn check_name(path: &[u8]) -> Result<()> {
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    if !whiteout::is_reserved_name(name) {
+        return Ok(());
+    }
+    let what = shown(path);
+    Err(Error::environment(format!("{what} cannot be stored in a layer"))
+        .cause(whiteout::RESERVED_NAMES)
+        .hint("remove or rename it in the step that makes it"))
+}
+
 /// An empty file with nothing in its metadata; its time is 0, since a deletion has none.
-fn deletion(path: &[u8]) -> Vec<u8> {
+pub(super) fn deletion(path: &[u8]) -> Vec<u8> {
     let entry = Entry {
         kind: EntryKind::File { size: 0 },
         mode: 0,
@@ -138,6 +145,16 @@ fn deletion(path: &[u8]) -> Vec<u8> {
 }
 
 fn header(path: &[u8], entry: &Entry, times: &TimePolicy) -> Result<Vec<u8>> {
+    named_header(path, entry, times.apply(entry.mtime), Names::default())
+}
+
+/// A header that also tells the owners' names.
+pub(super) fn named_header(
+    path: &[u8],
+    entry: &Entry,
+    mtime: i64,
+    names: Names<'_>,
+) -> Result<Vec<u8>> {
     let mut records = Vec::new();
     for (name, value) in &entry.xattrs {
         if name.contains(&b'=') {
@@ -153,8 +170,35 @@ fn header(path: &[u8], entry: &Entry, times: &TimePolicy) -> Result<Vec<u8>> {
     if entry.kind == EntryKind::Directory {
         name.push(b'/');
     }
-    let header = ustar(&name, entry, times.apply(entry.mtime), &mut records);
+    let mut header = ustar(&name, entry, mtime, &mut records);
+    names.put(&mut header, &mut records);
     Ok(assemble(header, records))
+}
+
+/// Names of owner and group, which a layer need not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Names<'a> {
+    /// Of the owner.
+    pub user: Option<&'a str>,
+    /// Of the group.
+    pub group: Option<&'a str>,
+}
+
+impl Names<'_> {
+    fn put(self, header: &mut tar::Header, records: &mut pax::Records) {
+        let fields = header.as_ustar_mut().expect("a ustar header");
+        let mut put = |key: &str, name: Option<&str>, field: &mut [u8; 32]| {
+            let Some(name) = name else { return };
+            if name.is_ascii() && name.len() < field.len() {
+                field[..name.len()].copy_from_slice(name.as_bytes());
+            } else {
+                records.push((key.as_bytes().to_vec(), name.as_bytes().to_vec()));
+            }
+        };
+        put("uname", self.user, &mut fields.uname);
+        put("gname", self.group, &mut fields.gname);
+        header.set_cksum();
+    }
 }
 
 /// The main header; what does not fit goes to `records`.
@@ -263,7 +307,13 @@ fn assemble(main: tar::Header, mut records: pax::Records) -> Vec<u8> {
     out
 }
 
-fn body(root: BorrowedFd<'_>, path: &[u8], size: u64, out: &mut dyn Write) -> Result<()> {
+/// The bytes of a file, without padding.
+pub(super) fn body(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    size: u64,
+    out: &mut dyn Write,
+) -> Result<()> {
     let read = || format!("cannot read {}", shown(path));
     let file = beneath::open_file(root, path).or_error(ErrorKind::Environment, read)?;
     let stat = fs::fstat(&file).or_error(ErrorKind::Environment, read)?;
@@ -288,10 +338,10 @@ fn body(root: BorrowedFd<'_>, path: &[u8], size: u64, out: &mut dyn Write) -> Re
     if fs::fstat(&file).or_error(ErrorKind::Environment, read)?.size != size {
         return Err(changed(path));
     }
-    written(out.write_all(&ZEROS[..padding(size)]))
+    Ok(())
 }
 
-fn padding(size: u64) -> usize {
+pub(super) fn padding(size: u64) -> usize {
     (size.next_multiple_of(BLOCK as u64) - size) as usize
 }
 
@@ -317,7 +367,7 @@ fn zeros(mut count: u64, out: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-fn copy(mut file: &File, path: &[u8], mut left: u64, out: &mut dyn Write) -> Result<()> {
+pub(super) fn copy(mut file: &File, path: &[u8], mut left: u64, out: &mut dyn Write) -> Result<()> {
     let mut buffer = vec![0_u8; left.min(256 * 1024) as usize];
     while left > 0 {
         let want = left.min(buffer.len() as u64) as usize;

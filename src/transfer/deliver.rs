@@ -50,6 +50,12 @@ impl Access<'_> {
         Ok(())
     }
 
+    /// Writes an image of the store that was made here.
+    pub fn write(&self, root: &Descriptor, to: &Location) -> Result<Delivered> {
+        let origin = Origin::Built;
+        self.deliver(Parcel { layout: self.store(), root, origin, expect: None }, to)
+    }
+
     pub(super) fn deliver(&self, parcel: Parcel<'_>, to: &Location) -> Result<Delivered> {
         let root = spec::digest_of(parcel.root)?;
         if !matches!(to, Location::LayoutArchive(..) | Location::DockerArchive(..)) {

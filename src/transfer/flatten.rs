@@ -3,7 +3,7 @@
 //! Layers are applied as image-spec layer.md says: a whiteout removes what lower layers brought, never what its own
 //! layer does. Memory is bounded by the number of paths, which the tar reader bounds.
 
-use crate::error::{ErrorKind, Result, ResultExt};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::compress::guarded;
 use crate::layers::tar_read::{Limits, TarEntry, for_each};
 use crate::layers::whiteout::Whiteout;
@@ -43,6 +43,41 @@ pub fn files(layout: &Layout, layers: &[Descriptor]) -> Result<Files> {
             .map_err(|error| error.wrap(format!("cannot read layer {}", layer.digest())))?;
     }
     Ok(tree.files)
+}
+
+/// The bytes of a regular file, by the topmost layer that has it under exactly this path.
+pub fn read(
+    layout: &Layout,
+    layers: &[Descriptor],
+    path: &[u8],
+    limit: u64,
+) -> Result<Option<Vec<u8>>> {
+    for layer in layers.iter().rev() {
+        let limits = Limits::default();
+        let blob = BufReader::with_capacity(256 << 10, layout.open_blob(layer)?);
+        let mut found = None;
+        for_each(guarded(blob, limits.ratio)?, &limits, |entry, body| {
+            if entry.path == path && matches!(entry.entry.kind, EntryKind::File { .. }) {
+                let mut bytes = Vec::new();
+                body.take(limit + 1)
+                    .read_to_end(&mut bytes)
+                    .or_error(ErrorKind::Integrity, || "a file cannot be read".to_owned())?;
+                found = Some(bytes);
+            }
+            Ok(())
+        })
+        .map_err(|error| error.wrap(format!("cannot read layer {}", layer.digest())))?;
+        if let Some(bytes) = found {
+            if bytes.len() as u64 > limit {
+                return Err(Error::integrity(format!(
+                    "`/{}` of the image is too large",
+                    String::from_utf8_lossy(path)
+                )));
+            }
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
 }
 
 #[derive(Default)]

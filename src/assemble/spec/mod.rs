@@ -25,6 +25,8 @@ mod time;
 mod values;
 
 pub use model::*;
+/// The published JSON Schema of a spec.
+pub const SCHEMA: &str = "";
 pub use pattern::PathPattern;
 
 use crate::{

@@ -333,6 +333,20 @@ pub struct Scripts {
     pub fake_root: Option<Placed<String>>,
 }
 
+impl Spec {
+    /// Whether a time comes from the last commit.
+    pub fn asks_for_git(&self) -> bool {
+        self.created == Moment::Git || self.mtime == FileTime::Same(Moment::Git)
+    }
+}
+
+impl Scripts {
+    /// Whether there is anything to run.
+    pub fn is_some(&self) -> bool {
+        self.run_as_root.is_some() || self.extra.is_some() || self.fake_root.is_some()
+    }
+}
+
 /// `run`.
 #[derive(Clone, Debug)]
 pub struct Run {

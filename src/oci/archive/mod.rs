@@ -11,11 +11,13 @@ mod read_oci;
 mod read_rootfs;
 mod read_v1;
 mod save;
+mod stream;
 mod write_docker;
 mod write_oci;
 
 pub use read_rootfs::{LayerPacker, PackedLayer, RootFs};
 pub use save::{Output, SaveFormat, SaveImage, SaveOptions, save};
+pub use stream::{Produce, StreamedLayer, stream_docker};
 
 pub(super) use container::{Container, Form};
 

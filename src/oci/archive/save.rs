@@ -7,7 +7,8 @@ use super::{write_docker, write_oci};
 use crate::{
     error::{Error, ErrorKind, Result, ResultExt},
     oci::{
-        Platform, Reference,
+        Digest, Platform, Reference,
+        digest::HashingWriter,
         layout::Layout,
         resolve::{self, ResolvedImage},
         spec::Descriptor,
@@ -151,6 +152,31 @@ impl<'a> TarOut<'a> {
         self.member(name, EntryType::Regular, size, data)
     }
 
+    /// A file that is produced now, and must turn out to have this size and digest.
+    pub(super) fn produced(
+        &mut self,
+        name: &str,
+        size: u64,
+        digest: &Digest,
+        produce: &dyn Fn(&mut dyn Write) -> Result<()>,
+    ) -> Result<()> {
+        let fail = || format!("cannot write `{name}` into the archive");
+        let header = self.header(name, EntryType::Regular, size)?;
+        let stream = self.inner.get_mut();
+        stream.write_all(header.as_bytes()).or_error(ErrorKind::Environment, fail)?;
+        let mut hash = HashingWriter::new(Limited { inner: &mut **stream, left: size });
+        produce(&mut hash)?;
+        let (_, found, written) = hash.finish();
+        if found != *digest || written != size {
+            return Err(Error::environment("the files of a layer changed while it was written")
+                .cause(format!("expected {digest}, found {found}"))
+                .hint("something else writes to them; do it again when that has stopped"));
+        }
+        let padding = size.next_multiple_of(512) - size;
+        let stream = self.inner.get_mut();
+        stream.write_all(&[0; 512][..padding as usize]).or_error(ErrorKind::Environment, fail)
+    }
+
     /// The two blocks at the end.
     pub(super) fn finish(self) -> Result<()> {
         let fail = || "cannot write the archive".to_owned();
@@ -166,6 +192,14 @@ impl<'a> TarOut<'a> {
         data: &mut dyn Read,
     ) -> Result<()> {
         let fail = || format!("cannot write `{name}` into the archive");
+        let header = self.header(name, kind, size)?;
+        let exact = Exact { inner: data, left: size };
+        let mut exact = BufReader::with_capacity(BUFFER, exact);
+        self.inner.append(&header, &mut exact).or_error(ErrorKind::Environment, fail)
+    }
+
+    fn header(&self, name: &str, kind: EntryType, size: u64) -> Result<Header> {
+        let fail = || format!("cannot write `{name}` into the archive");
         let mut header = Header::new_gnu();
         header.set_path(name).or_error(ErrorKind::Internal, fail)?;
         header.set_entry_type(kind);
@@ -175,9 +209,28 @@ impl<'a> TarOut<'a> {
         header.set_mtime(self.mtime);
         header.set_size(size);
         header.set_cksum();
-        let exact = Exact { inner: data, left: size };
-        let mut exact = BufReader::with_capacity(BUFFER, exact);
-        self.inner.append(&header, &mut exact).or_error(ErrorKind::Environment, fail)
+        Ok(header)
+    }
+}
+
+/// No more than so many bytes: a header was written before them.
+struct Limited<'a> {
+    inner: &'a mut dyn Write,
+    left: u64,
+}
+
+impl Write for Limited<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.left {
+            return Err(io::Error::other("a layer is longer than it was a moment ago"));
+        }
+        let count = self.inner.write(bytes)?;
+        self.left -= count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

@@ -198,6 +198,6 @@ impl<'a> V1Ids<'a> {
 }
 
 /// As `docker save` writes it: short, with the tag and without a digest.
-fn docker_name(name: &Reference) -> String {
+pub(super) fn docker_name(name: &Reference) -> String {
     Reference { digest: None, ..name.clone() }.familiar()
 }

@@ -1,0 +1,109 @@
+//! `dir`: the files of a directory of this machine.
+
+use super::{Files, Filler, open_dir, relative};
+use crate::assemble::spec::DirContent;
+use crate::assemble::tree::{Origin, join};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layers::diff::{DiffOptions, XattrFlavour, read_tree};
+use crate::layers::{Change, ChangeKind, EntryKind, path_order};
+use crate::sys::SysResultExt;
+use crate::sys::fs;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Links to directories that may be expanded inside each other.
+const MAX_NESTED: usize = 40;
+
+/// How trees of this machine are read.
+pub(super) const READ: DiffOptions =
+    DiffOptions { flavour: XattrFlavour::User, placeholders: false };
+
+impl Filler<'_> {
+    pub(super) fn dir(&mut self, origin: Origin, item: &DirContent) -> Result<()> {
+        let path = self.host(&item.path.value);
+        let spec = self.spec;
+        let root = open_dir(&path).map_err(|error| error.at(&spec.source, item.path.span))?;
+        let root = Arc::new(root);
+        let changes = read_tree(root.as_fd(), &READ)
+            .map_err(|error| error.wrap(format!("cannot read `{}`", item.path.value.display())))?;
+        let to = relative(&item.to);
+        let mut files = Files {
+            root: &root,
+            below: b"",
+            changes,
+            origin,
+            owners: item.owners,
+            xattrs: item.xattrs,
+            hardlinks: item.hardlinks,
+        };
+        let expanded = if item.expand { take_links(&mut files, &path) } else { Vec::new() };
+        self.merge(&files, &to, item.dir_symlinks)?;
+        for (at, target) in expanded {
+            let below = DirContent { path: item.path.clone(), ..item.clone() };
+            self.expanded(origin, &below, (&at, &target), 1)?;
+        }
+        Ok(())
+    }
+
+    /// The files of a directory that a link of the source leads to.
+    fn expanded(
+        &mut self,
+        origin: Origin,
+        item: &DirContent,
+        (at, path): (&[u8], &Path),
+        nested: usize,
+    ) -> Result<()> {
+        if nested > MAX_NESTED {
+            let message = format!("links in `{}` lead around in a circle", path.display());
+            return Err(Error::context(message).hint("leave `sourceSymlinks: expand` out"));
+        }
+        let root = Arc::new(open_dir(path)?);
+        let mut files = Files {
+            root: &root,
+            below: b"",
+            changes: read_tree(root.as_fd(), &READ)?,
+            origin,
+            owners: item.owners,
+            xattrs: item.xattrs,
+            hardlinks: item.hardlinks,
+        };
+        let links = take_links(&mut files, path);
+        let to = join(&relative(&item.to), at);
+        self.merge(&files, &to, item.dir_symlinks)?;
+        for (below, target) in links {
+            self.expanded(origin, item, (&join(at, &below), &target), nested + 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes the links to directories out of the files; where they are, and where they lead.
+fn take_links(files: &mut Files<'_>, path: &Path) -> Vec<(Vec<u8>, PathBuf)> {
+    let mut links = Vec::new();
+    files.changes.retain(|change| {
+        let ChangeKind::Present(entry) = &change.kind else { return true };
+        let EntryKind::Symlink { .. } = entry.kind else { return true };
+        let at = path.join(std::ffi::OsStr::from_bytes(&change.path));
+        let leads = at.is_dir();
+        if leads {
+            links.push((change.path.clone(), at));
+        }
+        !leads
+    });
+    links
+}
+
+/// What lies at one path of a directory: a tree, or a single thing.
+pub(super) fn read_at(root: &Arc<std::os::fd::OwnedFd>, path: &[u8]) -> Result<Vec<Change>> {
+    let shown = || format!("cannot read `/{}`", super::shown(path));
+    let what = fs::lstat(root.as_ref(), path).or_error(ErrorKind::Context, shown)?;
+    if what.is_dir() {
+        let dir = fs::open_dir(root.as_ref(), path).or_error(ErrorKind::Context, shown)?;
+        let mut found = read_tree(dir.as_fd(), &READ)?;
+        found.sort_by(|a, b| path_order(&a.path, &b.path));
+        return Ok(found);
+    }
+    Ok(Vec::new())
+}
