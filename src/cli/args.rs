@@ -4,7 +4,7 @@ use super::compat::real::RealArgs;
 use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
 use super::doctor::DoctorArgs;
-use super::image::args::{ImageArgs, ManifestArgs};
+use super::image::args::{ExportVerb, ImageArgs, ManifestArgs};
 use super::isolation::IsolationArgs;
 use super::kaniko::KanikoArgs;
 use super::login::{LoginArgs, LogoutArgs};
@@ -38,6 +38,8 @@ pub enum Command {
     Build(Box<BuildArgs>),
     /// Bring images in, look at them, write them out
     Image(Box<ImageArgs>),
+    /// Write the root file system of an image as a tar or a directory
+    Export(Box<ExportVerb>),
     /// Look at manifests and indexes
     Manifest(Box<ManifestArgs>),
     /// LinuxKit packages

@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 18] = [
     "build",
     "cache",
     "completion",
     "debug",
     "doctor",
     "executor",
+    "export",
     "help",
     "image",
     "kaniko-executor",

@@ -21,6 +21,7 @@ mod location;
 pub mod manifests;
 pub mod read;
 pub mod referrers;
+pub mod rootfs;
 mod source;
 pub mod spec_file;
 #[cfg(test)]

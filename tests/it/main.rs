@@ -66,3 +66,4 @@ mod single_ids;
 mod statements;
 mod transport;
 mod transports;
+mod verbs_export;

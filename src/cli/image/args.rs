@@ -7,11 +7,12 @@ use crate::cli::prefetch::PrefetchArgs;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+/// What a positional IMAGE can be.
+pub const LOCATIONS: &str = "An IMAGE is a name in the store, or `docker://NAME`, `oci:PATH[:NAME]`, `oci-archive:PATH[:NAME]`, `docker-archive:PATH[:NAME]` or `dir:PATH`.";
+
 /// `nativebuild image`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "An IMAGE is a name in the store, or `docker://NAME`, `oci:PATH[:NAME]`, `oci-archive:PATH[:NAME]`, `docker-archive:PATH[:NAME]` or `dir:PATH`."
-)]
+#[command(after_help = LOCATIONS)]
 pub struct ImageArgs {
     /// What to do.
     #[command(subcommand)]
@@ -247,15 +248,28 @@ pub enum TypeName {
     Docker,
 }
 
+/// `nativebuild export`.
+#[derive(Debug, Args)]
+#[command(after_help = LOCATIONS)]
+pub struct ExportVerb {
+    /// What and how.
+    #[command(flatten)]
+    pub export: ExportArgs,
+    /// Where things are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
 /// `image export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// Image
+    #[arg(value_name = "IMAGE")]
     pub name: String,
-    /// Tar file, or a directory that does not exist yet; `-` writes a tar to standard output
+    /// Tar file; a directory when there is one or PATH ends in a slash; `-` writes a tar to standard output
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
-    /// Write a directory instead of a tar
+    /// Write a directory instead of a tar, whatever PATH looks like
     #[arg(long, conflicts_with_all = ["mtime", "owner"])]
     pub directory: bool,
     /// Which platform of an image for several

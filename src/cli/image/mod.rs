@@ -4,7 +4,7 @@
 
 pub mod args;
 mod change;
-mod export;
+pub(super) mod export;
 mod need;
 mod show;
 mod store;

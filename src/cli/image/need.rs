@@ -28,13 +28,16 @@ impl Need {
     /// Of a verb.
     pub(super) fn of(command: &ImageCommand) -> Self {
         use ImageCommand::{
-            Diff, Digest, Du, Index, Inspect, Ls, LsTags, Manifest, Referrers, Rm, Save, Validate,
+            Diff, Digest, Du, Export, Index, Inspect, Ls, LsTags, Manifest, Referrers, Rm, Save,
+            Validate,
         };
         match command {
             Du(_) | Ls { .. } | Save { .. } => Self::Content,
             Inspect(args) => Self::of_image(&args.image),
             Digest { image, .. } | Referrers { image, .. } => Self::of_image(image),
             LsTags { repository } => Self::of_image(repository),
+            Export(args) if args.is_directory() => Self::All,
+            Export(args) => Self::of_image(&args.name).max(Self::Room),
             Diff { a, b, .. } => Self::of_image(a).max(Self::of_image(b)),
             Validate { source } if Path::new(source).exists() => Self::Room,
             Validate { source } => Self::of_image(source),
