@@ -4,7 +4,7 @@ use super::compat::real::RealArgs;
 use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
 use super::doctor::DoctorArgs;
-use super::image::args::{ExportVerb, ImageArgs, ManifestArgs};
+use super::image::args::{ExportVerb, ImageArgs, ManifestArgs, PullArgs};
 use super::isolation::IsolationArgs;
 use super::kaniko::KanikoArgs;
 use super::login::{LoginArgs, LogoutArgs};
@@ -38,6 +38,8 @@ pub enum Command {
     Build(Box<BuildArgs>),
     /// Bring images in, look at them, write them out
     Image(Box<ImageArgs>),
+    /// Pull an image from a registry into the store, or into an archive whose hash is known beforehand
+    Pull(Box<PullArgs>),
     /// Write the root file system of an image as a tar or a directory
     Export(Box<ExportVerb>),
     /// Look at manifests and indexes

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 19] = [
     "build",
     "cache",
     "completion",
@@ -26,6 +26,7 @@ const VERBS: [&str; 18] = [
     "package",
     "pkg",
     "prune",
+    "pull",
     "version",
 ];
 /// Names under which the program is kaniko's executor.

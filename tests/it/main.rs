@@ -67,3 +67,4 @@ mod statements;
 mod transport;
 mod transports;
 mod verbs_export;
+mod verbs_pull;

@@ -6,6 +6,7 @@ pub mod args;
 mod change;
 pub(super) mod export;
 mod need;
+pub(super) mod pull;
 mod show;
 mod store;
 mod template;
