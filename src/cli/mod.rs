@@ -90,6 +90,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Command::Build(arguments) => build::run(*arguments, &environment, style),
         Command::Image(arguments) => image::run(*arguments, &environment, style),
         Command::Pull(arguments) => image::pull::run(&arguments, &environment, style),
+        Command::Archive(arguments) => image::archive::run(arguments, &environment),
         Command::Export(arguments) => image::export::run(*arguments, &environment, style),
         Command::Manifest(arguments) => image::run_manifest(*arguments, &environment, style),
         Command::Pkg(arguments) => pkg::run(*arguments, &environment, style),

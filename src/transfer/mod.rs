@@ -19,6 +19,7 @@ pub mod flatten;
 pub mod index;
 mod location;
 pub mod manifests;
+pub mod merge;
 pub mod pull;
 pub mod read;
 pub mod referrers;

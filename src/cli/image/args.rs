@@ -248,6 +248,35 @@ pub enum TypeName {
     Docker,
 }
 
+/// `nativebuild archive`.
+#[derive(Debug, Args)]
+pub struct ArchiveArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ArchiveCommand,
+}
+
+/// The verbs of `nativebuild archive`.
+#[derive(Debug, Subcommand)]
+pub enum ArchiveCommand {
+    /// Write the images of several archives into one docker-archive
+    Merge {
+        /// Docker-archives of any age, OCI archives, layouts; with `:NAME` behind it one image of several; `-` reads
+        /// standard input
+        #[arg(required = true, value_name = "ARCHIVE")]
+        sources: Vec<String>,
+        /// File; `-` writes to standard output
+        #[arg(short, long, value_name = "PATH")]
+        output: String,
+        /// Which platform of an image for several [default: this machine's]
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<String>,
+        /// Where images and the cache are kept
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+}
+
 /// `nativebuild pull`.
 #[derive(Debug, Args)]
 #[command(

@@ -2,6 +2,7 @@
 //!
 //! [`store`] has the verbs that stay within the store and files, [`show`] those that print, [`change`] those that write.
 
+pub(super) mod archive;
 pub mod args;
 mod change;
 pub(super) mod export;
