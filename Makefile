@@ -42,7 +42,7 @@ bless:
 bench:
 	scripts/setup-test-machine
 	$(CARGO) build --release --locked
-	bench/run && bench/registry
+	bench/run && bench/registry && bench/assemble
 
 install:
 	scripts/install

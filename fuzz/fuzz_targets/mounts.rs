@@ -29,6 +29,8 @@ fuzz_target!(|value: &str| {
         build_platform: Platform::host(),
         network: NetworkMode::Default,
         epoch: None,
+        contexts: BTreeMap::new(),
+        times: BTreeMap::new(),
     };
     if let Ok(Planned::Ready(made)) = plan::plan(&file, &request, &BTreeMap::new()) {
         assert!(!plan::print_plan(&made).is_empty());

@@ -8,7 +8,7 @@ use crate::oci::layout::Layout;
 use crate::oci::spec::{
     self, Descriptor, History, ImageConfig, MediaType, RootFs, RunConfig, descriptor,
 };
-use crate::oci::{DiffId, Digest};
+use crate::oci::{DiffId, Digest, media};
 use oci_spec::image::ImageManifestBuilder;
 use serde_json::{Map, Value};
 
@@ -144,7 +144,7 @@ pub(super) fn write(
         .layers
         .iter()
         .chain(new)
-        .map(|layer| descriptor(media_type(&layer.media_type), &layer.digest, layer.size))
+        .map(|layer| descriptor(media::oci_layer(&layer.media_type), &layer.digest, layer.size))
         .collect();
     let mut manifest = ImageManifestBuilder::default()
         .schema_version(oci_spec::image::SCHEMA_VERSION)
@@ -161,14 +161,4 @@ pub(super) fn write(
     let mut made = descriptor(MediaType::ImageManifest, &digest, bytes.len() as u64);
     made.set_platform(Some(base.platform.to_oci()));
     Ok((made, config_digest))
-}
-
-/// One manifest speaks one language: a base's layers under Docker's types get OCI's names.
-fn media_type(name: &str) -> MediaType {
-    match name {
-        "application/vnd.docker.image.rootfs.diff.tar" => MediaType::ImageLayer,
-        "application/vnd.docker.image.rootfs.diff.tar.gzip" => MediaType::ImageLayerGzip,
-        "application/vnd.docker.image.rootfs.diff.tar.zstd" => MediaType::ImageLayerZstd,
-        other => MediaType::from(other),
-    }
 }

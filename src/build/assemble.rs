@@ -74,22 +74,12 @@ impl Types {
 
     /// A layer's type in the words of this one: one manifest speaks one language.
     fn layer(self, name: &str) -> MediaType {
-        let known =
-            DOCKER_LAYERS.iter().find(|(docker, oci)| *docker == name || oci.to_string() == name);
-        match (known, self) {
-            (Some((_, oci)), Self::Oci) => oci.clone(),
-            (Some((docker, _)), Self::Docker) => MediaType::from(*docker),
-            (None, _) => MediaType::from(name),
+        match self {
+            Self::Oci => media::oci_layer(name),
+            Self::Docker => media::docker_layer(name),
         }
     }
 }
-
-/// Docker's names of layers with OCI's.
-const DOCKER_LAYERS: [(&str, MediaType); 3] = [
-    ("application/vnd.docker.image.rootfs.diff.tar.gzip", MediaType::ImageLayerGzip),
-    ("application/vnd.docker.image.rootfs.diff.tar.zstd", MediaType::ImageLayerZstd),
-    ("application/vnd.docker.image.rootfs.diff.tar", MediaType::ImageLayer),
-];
 
 /// Writes config and manifest into the store.
 pub(super) fn assemble(

@@ -137,6 +137,27 @@ pub fn kind_of(media_type: &str) -> Option<Document> {
     }
 }
 
+/// Docker's names of layers with OCI's.
+const LAYERS: [(&str, MediaType); 3] = [
+    ("application/vnd.docker.image.rootfs.diff.tar.gzip", MediaType::ImageLayerGzip),
+    ("application/vnd.docker.image.rootfs.diff.tar.zstd", MediaType::ImageLayerZstd),
+    ("application/vnd.docker.image.rootfs.diff.tar", MediaType::ImageLayer),
+];
+
+fn layer(name: &str) -> Option<&'static (&'static str, MediaType)> {
+    LAYERS.iter().find(|(docker, oci)| *docker == name || oci.to_string() == name)
+}
+
+/// A layer's type in OCI's words: one manifest speaks one language, and the bytes are the same.
+pub fn oci_layer(name: &str) -> MediaType {
+    layer(name).map_or_else(|| MediaType::from(name), |(_, oci)| oci.clone())
+}
+
+/// A layer's type in Docker's words.
+pub fn docker_layer(name: &str) -> MediaType {
+    MediaType::from(layer(name).map_or(name, |(docker, _)| docker))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,17 +2,7 @@
 
 use super::reader::{Field, Fields, Reader};
 use super::{ClosureContent, ClosureLink, Placed, References, keys};
-use crate::yaml::shorten;
-
-/// Where store paths are.
-const STORE: &str = "/nix/store/";
-
-/// Digits of the hash in a store path's name, and the letters that Nix writes it with.
-const HASH_DIGITS: usize = 32;
-const BASE32: &[u8] = b"0123456789abcdfghijklmnpqrsvwxyz";
-
-/// Longest name of a file.
-const MAX_NAME: usize = 255;
+use crate::{error::ErrorKind, nix::StorePath, yaml::shorten};
 
 /// The item.
 pub(super) fn read(reader: &mut Reader, field: &Field) -> Option<ClosureContent> {
@@ -41,38 +31,18 @@ fn paths(reader: &mut Reader, field: &Field) -> Vec<Placed<String>> {
 
 /// A path of the store itself: neither the store nor anything in the path.
 fn store_path(reader: &mut Reader, field: &Field) -> Option<Placed<String>> {
-    let path = reader.filled(field)?;
-    let name = path.value.strip_prefix(STORE).map(|name| name.trim_end_matches('/'));
-    let shown = shorten(&path.value);
-    match name {
-        Some(name) if is_store_name(name) => {
-            Some(Placed { value: format!("{STORE}{name}"), span: path.span })
+    let Placed { value, span } = reader.short(field)?;
+    match StorePath::of_inside(value.as_bytes()) {
+        Ok((path, rest)) if rest.is_empty() => {
+            return Some(Placed { value: path.as_str().to_owned(), span });
         }
-        Some(name) if name.split_once('/').is_some_and(|(name, _)| is_store_name(name)) => {
-            let whole = name.split('/').next().unwrap_or_default();
-            let message = format!("`{shown}` is inside a store path");
-            reader.wrong(path.span, message, &format!("write `{STORE}{whole}`"));
-            None
+        Ok((path, _)) => {
+            let message = format!("`{}` is inside a store path", shorten(&value));
+            reader.wrong(span, message, &format!("write `{path}`"));
         }
-        _ => {
-            let message = format!("`{shown}` is not a store path");
-            let hint =
-                "a store path is `/nix/store/HASH-NAME`, with a hash of 32 letters and digits";
-            reader.wrong(path.span, message, hint);
-            None
-        }
+        Err(error) => reader.problems.push(span, error.with_kind(ErrorKind::Package)),
     }
-}
-
-/// `HASH-NAME` as Nix writes it.
-pub(super) fn is_store_name(name: &str) -> bool {
-    let Some((hash, rest)) = name.split_at_checked(HASH_DIGITS) else { return false };
-    let rest = rest.strip_prefix('-').unwrap_or_default();
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"+-._?=".contains(&b);
-    hash.bytes().all(|b| BASE32.contains(&b))
-        && !rest.is_empty()
-        && rest.bytes().all(allowed)
-        && name.len() <= MAX_NAME
+    None
 }
 
 fn references(reader: &mut Reader, fields: &Fields) -> Option<References> {

@@ -25,8 +25,6 @@ mod time;
 mod values;
 
 pub use model::*;
-/// The published JSON Schema of a spec.
-pub const SCHEMA: &str = "";
 pub use pattern::PathPattern;
 
 use crate::{
@@ -36,6 +34,9 @@ use crate::{
 };
 use reader::{Field, Fields, Reader};
 use std::sync::Arc;
+
+/// The published JSON Schema of specs. It knows all keys and words, but not everything that is checked here.
+pub const SCHEMA: &str = include_str!("../../../docs/assemble.schema.json");
 
 /// Version of the format that this program reads.
 const VERSION: i128 = 1;

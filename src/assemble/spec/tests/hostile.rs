@@ -82,8 +82,22 @@ const WORDS: &[&str] = &[
     "a]=1",
 ];
 
+/// A spec whose places lie in its texts, or mistakes that do.
 fn either(text: &[u8], set: &[String]) {
-    drop(parse(&Arc::new(SourceFile::new("image.yaml", text)), set));
+    match parse(&Arc::new(SourceFile::new("image.yaml", text)), set) {
+        Ok((spec, _)) => {
+            for content in &spec.contents {
+                let (home, span) = spec.source.home(content.span);
+                assert!(span.end <= home.text().len(), "{content:?}");
+            }
+        }
+        Err(error) => {
+            for error in std::iter::once(&error).chain(error.others()) {
+                let place = error.place().unwrap_or_else(|| panic!("no place: {error:?}"));
+                assert!(place.span.start <= place.source.text().len(), "{error:?}");
+            }
+        }
+    }
 }
 
 proptest! {

@@ -1,8 +1,11 @@
 //! Whole specs: golden files, values, hostile texts.
 
+mod document;
 mod golden;
 mod hostile;
+mod schema;
 mod sets;
+mod validator;
 
 use super::*;
 
