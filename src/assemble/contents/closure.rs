@@ -114,7 +114,13 @@ impl Filler<'_> {
             References::Scan => return Closure::scan(store.as_fd(), roots),
         };
         let bytes = self.read_host(&file.value)?;
-        let whole = Closure::parse(&bytes, key).map_err(|error| {
+        let whole = match item.references {
+            // Older tools wrote one without hashes, which is the text of a graph.
+            References::Registration(_) => Closure::from_registration(&bytes)
+                .or_else(|error| Closure::parse(&bytes, None).map_err(|_| error)),
+            _ => Closure::parse(&bytes, key),
+        };
+        let whole = whole.map_err(|error| {
             let error = error.wrap(format!("cannot use `{}`", file.value.display()));
             error.at(&self.spec.source, file.span)
         })?;

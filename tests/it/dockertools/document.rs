@@ -5,9 +5,9 @@
 //! of `text` is what the commands before it print, with `…` for anything within a line. A section with a block of `nix` has
 //! a store of Nix, one that says `$REGISTRY` a registry.
 
-use crate::support::nix::{NIXPKGS, Nix, Sandbox};
+use crate::support::nix::{NIXPKGS, Nix, Sandbox, path_with_program};
 use crate::support::registry::Registry;
-use crate::support::{Said, World, bases::project, peer, program};
+use crate::support::{Said, World, bases::project, peer};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -68,7 +68,7 @@ fn fixtures(world: &World) {
         fs::set_permissions(world.path(&dir), PermissionsExt::from_mode(0o555)).unwrap();
     }
     world.give();
-    world.run(["image", "copy", "base", "docker-archive:base.tar"]).ok();
+    world.run(["image", "copy", "base", "docker-archive:base.tar:base:1"]).ok();
 }
 
 /// Whether a line is what the document says it is.
@@ -119,11 +119,6 @@ fn run(blocks: &[Block], world: &World, shell: &dyn Fn(&str) -> Said) -> Result<
     Ok(())
 }
 
-fn path_with_program() -> String {
-    let dir = program().parent().unwrap().display().to_string();
-    format!("{dir}:{}", std::env::var("PATH").unwrap())
-}
-
 /// A section whose commands need nothing but the program.
 fn plain(blocks: &[Block], world: World) -> Result<(), String> {
     let world = world.with_base();
@@ -149,11 +144,7 @@ fn plain(blocks: &[Block], world: World) -> Result<(), String> {
 fn with_nix(blocks: &[Block]) -> Result<(), String> {
     let Some(nix) = Nix::new(Sandbox::On) else { return Ok(()) };
     nix.file("nixpkgs/default.nix", NIXPKGS);
-    let shell = |script: &str| {
-        let mut command = nix.command(script);
-        Said::of(command.env("PATH", path_with_program()).output().unwrap())
-    };
-    run(blocks, &nix.world, &shell)
+    run(blocks, &nix.world, &|script| nix.run(script))
 }
 
 fn document() -> String {

@@ -4,7 +4,7 @@
 //! of the machine's, except that `/nix` is a directory of the test. It is entered by pivot_root, since nobody makes user
 //! namespaces in a chroot.
 
-use super::{Said, World, have, is_root, peer};
+use super::{Said, World, have, is_root, peer, program};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -87,7 +87,7 @@ impl Nix {
             }
         };
         let config = format!("build-users-group =\nsubstituters =\n{sandbox}\n");
-        command.env("NIX_CONFIG", config).env("USER", "nobody");
+        command.env("NIX_CONFIG", config).env("USER", "nobody").env("PATH", path_with_program());
         command.env("NIX_PATH", format!("nixpkgs={}", self.world.path("nixpkgs").display()));
         command
     }
@@ -101,6 +101,12 @@ impl Nix {
     pub fn ok(&self, script: &str) -> String {
         self.run(script).ok().trim_end().to_owned()
     }
+}
+
+/// PATH with the program's directory in front.
+pub fn path_with_program() -> String {
+    let dir = program().parent().unwrap().display().to_string();
+    format!("{dir}:{}", std::env::var("PATH").unwrap_or_default())
 }
 
 /// As much of nixpkgs as examples need, made out of this machine's programs. `exit` keeps the shell from becoming its last
