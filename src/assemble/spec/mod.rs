@@ -25,8 +25,6 @@ mod time;
 mod values;
 
 pub use model::*;
-/// The published JSON Schema of a spec.
-pub const SCHEMA: &str = "";
 pub use pattern::PathPattern;
 
 use crate::{
