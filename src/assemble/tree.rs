@@ -162,8 +162,7 @@ impl Tree {
 
     /// Removes a path with all below it.
     pub(super) fn remove(&mut self, path: &[u8]) {
-        self.remove_below(path);
-        self.files.remove(path);
+        self.forget(path);
         if self.base.files.contains_key(path) && !self.is_hidden(path) {
             self.hidden.insert(path.to_vec());
         }
@@ -171,11 +170,22 @@ impl Tree {
 
     /// Takes what was put at a path away again, with all below it: what the base has there shows.
     pub(super) fn withdraw(&mut self, path: &[u8]) {
+        self.forget(path);
+    }
+
+    /// Nothing was ever said about a path and what is below it.
+    fn forget(&mut self, path: &[u8]) {
         for below in keys_below(&self.files, path) {
             self.files.remove(&below);
-            self.hidden.remove(&below);
         }
         self.files.remove(path);
+        let first = [path, b"/"].concat();
+        let after = self.hidden.range::<ImagePath, _>(&first..);
+        let below: Vec<ImagePath> =
+            after.take_while(|hidden| hidden.starts_with(&first)).cloned().collect();
+        for hidden in below {
+            self.hidden.remove(&hidden);
+        }
         self.hidden.remove(path);
     }
 
@@ -273,4 +283,89 @@ pub(super) fn keys_below<T>(map: &BTreeMap<ImagePath, T>, path: &[u8]) -> Vec<Im
     let range = (Bound::Included(first.clone()), Bound::Unbounded);
     let below = map.range::<ImagePath, _>(range).map(|(path, _)| path);
     below.take_while(|path| path.starts_with(&first)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::flatten::Files;
+
+    fn entry(kind: EntryKind) -> Entry {
+        Entry { kind, mode: 0o755, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new() }
+    }
+
+    fn node(kind: EntryKind) -> Node {
+        let names = OwnerNames::default();
+        let (entry, origin) = (entry(kind), Origin::Item(0));
+        Node { entry, names, body: Body::None, origin, group: None }
+    }
+
+    /// A tree on a base with these paths; a directory's ends in a slash.
+    fn tree(paths: &[&str]) -> Tree {
+        let mut files = Files::new();
+        for path in paths {
+            let dir = path.ends_with('/');
+            let kind = if dir { EntryKind::Directory } else { EntryKind::File { size: 0 } };
+            let path = path.trim_end_matches('/').as_bytes().to_vec();
+            files.insert(path, BaseFile { entry: entry(kind), content: None });
+        }
+        Tree::new(Arc::new(View::new(files)))
+    }
+
+    fn deleted(tree: &Tree) -> Vec<String> {
+        tree.deleted().iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_one_deletion() {
+        let mut tree = tree(&["a/", "a/b/", "a/b/c", "d"]);
+        tree.remove(b"a/b/c");
+        assert_eq!(deleted(&tree), ["a/b/c"]);
+        tree.remove(b"a");
+        assert_eq!(deleted(&tree), ["a"]);
+        assert!(tree.entry(b"a/b").is_none() && tree.entry(b"d").is_some());
+    }
+
+    #[test]
+    fn a_directory_that_is_made_again_loses_what_was_in_it() {
+        let mut tree = tree(&["a/", "a/b/", "a/b/c", "a/d", "a-e"]);
+        tree.remove(b"a");
+        tree.put(b"a".to_vec(), node(EntryKind::Directory));
+        assert_eq!(deleted(&tree), ["a/b", "a/d"]);
+        tree.put(b"a/b".to_vec(), node(EntryKind::Directory));
+        assert_eq!(deleted(&tree), ["a/b/c", "a/d"]);
+        tree.put(b"a/d".to_vec(), node(EntryKind::Fifo));
+        assert_eq!(deleted(&tree), ["a/b/c"]);
+    }
+
+    #[test]
+    fn what_becomes_no_directory_hides_all_below_without_a_deletion() {
+        let mut tree = tree(&["a/", "a/b"]);
+        tree.put(b"a".to_vec(), node(EntryKind::Fifo));
+        assert_eq!(deleted(&tree), [""; 0]);
+        assert!(tree.entry(b"a/b").is_none());
+        // Taken back, all of the base shows again.
+        tree.withdraw(b"a");
+        assert!(tree.entry(b"a/b").is_some());
+    }
+
+    #[test]
+    fn a_directory_over_a_directory_keeps_what_is_in_it() {
+        let mut tree = tree(&["a/", "a/b"]);
+        tree.put(b"a".to_vec(), node(EntryKind::Directory));
+        assert!(tree.entry(b"a/b").is_some());
+        tree.remove_below(b"a");
+        assert_eq!(deleted(&tree), ["a/b"]);
+    }
+
+    #[test]
+    fn missing_directories_are_made_up_to_the_first_that_is_there() {
+        let mut tree = tree(&["a/", "f"]);
+        tree.make_parents(b"a/b/c/d", &node(EntryKind::Directory));
+        let made: Vec<&[u8]> = tree.files().keys().map(Vec::as_slice).collect();
+        assert_eq!(made, [&b"a/b"[..], b"a/b/c"]);
+        // A file in the way is replaced.
+        tree.make_parents(b"f/x", &node(EntryKind::Directory));
+        assert!(tree.is_dir(b"f"));
+    }
 }

@@ -7,11 +7,11 @@ use super::store::Store;
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::isolation::IdMode;
+use crate::layers::Change;
 use crate::layers::apply::{ApplyOptions, Devices, apply};
 use crate::layers::diff::{DiffOptions, read_tree};
 use crate::layers::snapshot::{Snapshot, random_id};
 use crate::layers::tar_write::{TimePolicy, write_layer, write_trees as write_trees_below};
-use crate::layers::{Change, ChangeKind};
 use crate::oci::archive::{self, Output, SaveFormat, SaveImage, SaveOptions};
 use crate::oci::layout::Layout;
 use crate::oci::platform::{self, Platform};
@@ -241,35 +241,6 @@ pub fn write_tree(
             producer.join().unwrap_or_else(|_| Err(Error::internal("the writing thread stopped")));
         applied.and(produced)
     })
-}
-
-/// What is written instead of what files have.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rewrite {
-    /// Time of everything, in seconds since 1970.
-    pub mtime: Option<i64>,
-    /// Owner and group of everything.
-    pub owner: Option<(u32, u32)>,
-}
-
-/// Writes the tree of a snapshot as a tar in the order of its paths.
-pub fn export_tar(
-    worker: &Worker,
-    tree: Option<&Arc<Snapshot>>,
-    path: Option<&Path>,
-    rewrite: Rewrite,
-) -> Result<()> {
-    let (view, mut entries) = read(worker, tree)?;
-    for change in &mut entries {
-        let ChangeKind::Present(entry) = &mut change.kind else { continue };
-        if let Some(mtime) = rewrite.mtime {
-            entry.mtime = (mtime, 0);
-        }
-        if let Some((uid, gid)) = rewrite.owner {
-            (entry.uid, entry.gid) = (uid, gid);
-        }
-    }
-    Target::open(path)?.fill(|out| write_layer(&entries, view.as_fd(), &limited(None), out))
 }
 
 fn write_tar(

@@ -5,7 +5,7 @@ use super::compat::real::RealArgs;
 use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
 use super::doctor::DoctorArgs;
-use super::image::args::{ImageArgs, ManifestArgs};
+use super::image::args::{ArchiveArgs, ExportVerb, ImageArgs, ManifestArgs, PullArgs};
 use super::isolation::IsolationArgs;
 use super::kaniko::KanikoArgs;
 use super::login::{LoginArgs, LogoutArgs};
@@ -41,6 +41,12 @@ pub enum Command {
     Assemble(Box<AssembleArgs>),
     /// Bring images in, look at them, write them out
     Image(Box<ImageArgs>),
+    /// Pull an image from a registry into the store, or into an archive whose hash is known beforehand
+    Pull(Box<PullArgs>),
+    /// Join archives of images
+    Archive(ArchiveArgs),
+    /// Write the root file system of an image as a tar or a directory
+    Export(Box<ExportVerb>),
     /// Look at manifests and indexes
     Manifest(Box<ManifestArgs>),
     /// LinuxKit packages

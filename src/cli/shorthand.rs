@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 21] = [
+    "archive",
     "assemble",
     "build",
     "cache",
@@ -16,6 +17,7 @@ const VERBS: [&str; 18] = [
     "debug",
     "doctor",
     "executor",
+    "export",
     "help",
     "image",
     "kaniko-executor",
@@ -26,6 +28,7 @@ const VERBS: [&str; 18] = [
     "package",
     "pkg",
     "prune",
+    "pull",
     "version",
 ];
 /// Names under which the program is kaniko's executor.

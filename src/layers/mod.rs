@@ -9,6 +9,7 @@
 pub mod apply;
 pub mod compress;
 pub mod diff;
+pub mod flat;
 pub mod snapshot;
 pub mod tar_read;
 pub mod tar_stream;

@@ -184,7 +184,12 @@ impl<'a> Places<'a> {
         if self.keep_times {
             // Nobody recorded a time for it; the present one would make every unpacking different.
             let stat = fs::lstat(dir, name).map_err(|e| fails(path, e))?;
-            self.note(path, (0, 0), (stat.dev, stat.ino));
+            let inode = (stat.dev, stat.ino);
+            if !self.timed.insert(inode) {
+                // The number was that of a directory which this layer removed.
+                self.times.retain(|_, touched| touched.inode != inode);
+            }
+            self.times.insert(path.to_vec(), Touched { mtime: (0, 0), inode });
         }
         Ok(())
     }

@@ -44,6 +44,9 @@ impl TimePolicy {
     }
 }
 
+/// Writes the bytes of the file at a path, as many as its entry says.
+pub type WriteBody<'a> = dyn FnMut(&[u8], u64, &mut dyn Write) -> Result<()> + 'a;
+
 /// Writes the layer of `changes`; bodies are read below `root`, no link followed.
 pub fn write_layer(
     changes: &[Change],
@@ -51,7 +54,17 @@ pub fn write_layer(
     times: &TimePolicy,
     out: &mut dyn Write,
 ) -> Result<()> {
-    write_members(changes, root, b"", times, out)?;
+    write_stream(changes, &mut |path, size, out| body(root, path, size, out), times, out)
+}
+
+/// The same with bodies from anywhere.
+pub fn write_stream(
+    changes: &[Change],
+    bodies: &mut WriteBody<'_>,
+    times: &TimePolicy,
+    out: &mut dyn Write,
+) -> Result<()> {
+    write_members(changes, bodies, b"", times, out)?;
     finish(out)
 }
 
@@ -71,7 +84,8 @@ pub fn write_trees(
     };
     for (name, changes, root) in trees {
         written(out.write_all(&header(name.as_bytes(), &above, times)?))?;
-        write_members(changes, *root, format!("{name}/").as_bytes(), times, out)?;
+        let bodies: &mut WriteBody<'_> = &mut |path, size, out| body(*root, path, size, out);
+        write_members(changes, bodies, format!("{name}/").as_bytes(), times, out)?;
     }
     finish(out)
 }
@@ -88,7 +102,7 @@ pub(super) fn finish(out: &mut dyn Write) -> Result<()> {
 /// Writes members whose names start with `prefix`, which is empty or ends in a slash.
 fn write_members(
     changes: &[Change],
-    root: BorrowedFd<'_>,
+    bodies: &mut WriteBody<'_>,
     prefix: &[u8],
     times: &TimePolicy,
     out: &mut dyn Write,
@@ -108,7 +122,7 @@ fn write_members(
                 };
                 written(out.write_all(&head))?;
                 if let EntryKind::File { size } = entry.kind {
-                    body(root, &change.path, size, out)?;
+                    bodies(&change.path, size, out)?;
                     written(out.write_all(&ZEROS[..padding(size)]))?;
                 }
             }

@@ -18,6 +18,8 @@ pub use store_path::StorePath;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod tests;
 
 /// The only store directory: hashes in store paths hold for it alone.
 pub const STORE_DIR: &str = "/nix/store";

@@ -9,6 +9,7 @@ pub mod blobs;
 pub mod decompress;
 pub mod digest;
 pub mod git_url;
+pub mod hash_forms;
 pub mod layout;
 pub mod media;
 pub mod merge;

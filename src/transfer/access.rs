@@ -63,6 +63,8 @@ pub struct Fetched {
     pub layout: Layout,
     /// Manifest or index.
     pub root: Descriptor,
+    /// What the location leads to: the same, or the index that it was chosen from.
+    pub whole: Descriptor,
     /// True when it is one image out of an index.
     pub chosen: bool,
     _keep: Option<TempDir>,
@@ -196,7 +198,7 @@ impl<'a> Access<'a> {
                 let whole = self.import(location, &layout)?;
                 let root = chosen(&layout, &whole, choice)?;
                 let chosen = root.digest() != whole.digest();
-                Ok(Fetched { layout, root, chosen, _keep: keep })
+                Ok(Fetched { layout, root, whole, chosen, _keep: keep })
             }
             _ => {
                 let Opened { source, root: whole } = self.open(location)?;
@@ -204,13 +206,13 @@ impl<'a> Access<'a> {
                 let chosen = root.digest() != whole.digest();
                 let source = match (source, into) {
                     (Source::Layout(layout, keep), None) => {
-                        return Ok(Fetched { layout, root, chosen, _keep: keep });
+                        return Ok(Fetched { layout, root, whole, chosen, _keep: keep });
                     }
                     (source, _) => source,
                 };
                 let (layout, keep) = self.place(into)?;
                 copy_blobs(&source, &root, &layout)?;
-                Ok(Fetched { layout, root, chosen, _keep: keep })
+                Ok(Fetched { layout, root, whole, chosen, _keep: keep })
             }
         }
     }
@@ -235,7 +237,8 @@ impl<'a> Access<'a> {
             resolve::resolve_exactly(&layout, &pulled.image, platform)?;
         }
         let chosen = pulled.image.digest() != pulled.root.digest();
-        Ok(Fetched { layout, root: plain(&pulled.image), chosen, _keep: keep })
+        let (root, whole) = (plain(&pulled.image), plain(&pulled.root));
+        Ok(Fetched { layout, root, whole, chosen, _keep: keep })
     }
 
     /// Takes a docker-archive in: it has no manifest, so one is made.

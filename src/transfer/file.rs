@@ -1,8 +1,8 @@
 //! Files that appear when they are whole, and only with the bytes that were expected.
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::oci::Digest;
 use crate::oci::digest::HashingWriter;
+use crate::oci::{Digest, hash_forms};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::Path;
@@ -86,6 +86,11 @@ pub(super) fn check(expect: Option<&Digest>, found: &Digest) -> Result<()> {
     match expect {
         Some(expect) if expect != found => Err(Error::integrity(format!(
             "the result is not what is expected: expected {expect}, found {found}"
+        ))
+        .cause(format!(
+            "as SRI: expected {}, found {}",
+            hash_forms::sri(expect),
+            hash_forms::sri(found)
         ))
         .hint("nothing was written")),
         _ => Ok(()),

@@ -19,8 +19,11 @@ pub mod flatten;
 pub mod index;
 mod location;
 pub mod manifests;
+pub mod merge;
+pub mod pull;
 pub mod read;
 pub mod referrers;
+pub mod rootfs;
 mod source;
 pub mod spec_file;
 #[cfg(test)]

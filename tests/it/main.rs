@@ -66,3 +66,6 @@ mod single_ids;
 mod statements;
 mod transport;
 mod transports;
+mod verbs_archive;
+mod verbs_export;
+mod verbs_pull;

@@ -7,11 +7,12 @@ use crate::cli::prefetch::PrefetchArgs;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+/// What a positional IMAGE can be.
+pub const LOCATIONS: &str = "An IMAGE is a name in the store, or `docker://NAME`, `oci:PATH[:NAME]`, `oci-archive:PATH[:NAME]`, `docker-archive:PATH[:NAME]` or `dir:PATH`.";
+
 /// `nativebuild image`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "An IMAGE is a name in the store, or `docker://NAME`, `oci:PATH[:NAME]`, `oci-archive:PATH[:NAME]`, `docker-archive:PATH[:NAME]` or `dir:PATH`."
-)]
+#[command(after_help = LOCATIONS)]
 pub struct ImageArgs {
     /// What to do.
     #[command(subcommand)]
@@ -247,15 +248,92 @@ pub enum TypeName {
     Docker,
 }
 
+/// `nativebuild archive`.
+#[derive(Debug, Args)]
+pub struct ArchiveArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ArchiveCommand,
+}
+
+/// The verbs of `nativebuild archive`.
+#[derive(Debug, Subcommand)]
+pub enum ArchiveCommand {
+    /// Write the images of several archives into one docker-archive
+    Merge {
+        /// Docker-archives of any age, OCI archives, layouts; with `:NAME` behind it one image of several; `-` reads
+        /// standard input
+        #[arg(required = true, value_name = "ARCHIVE")]
+        sources: Vec<String>,
+        /// File; `-` writes to standard output
+        #[arg(short, long, value_name = "PATH")]
+        output: String,
+        /// Which platform of an image for several [default: this machine's]
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<String>,
+        /// Where images and the cache are kept
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+}
+
+/// `nativebuild pull`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A docker-archive has the same bytes for the same digest, platform and name, on every machine: its hash can be pinned."
+)]
+pub struct PullArgs {
+    /// Image in a registry, best with its digest: `NAME[:TAG]@sha256:HEX`
+    #[arg(value_name = "NAME")]
+    pub image: String,
+    /// Which platform of an image for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// `docker-archive:PATH`, `oci-archive:PATH` or `oci:PATH`; PATH `-` is standard output [default: the store]
+    #[arg(short, long, value_name = "WHERE")]
+    pub output: Option<String>,
+    /// Name in the archive or in the store [default: the image's own]
+    #[arg(long, value_name = "NAME[:TAG]")]
+    pub name: Option<String>,
+    /// Fail and write nothing unless the archive has this SHA-256: `sha256:HEX`, `sha256-BASE64` or Nix's 52 digits
+    #[arg(long, value_name = "HASH")]
+    pub expect: Option<String>,
+    /// Print what nix-prefetch-docker prints, with the hash of the docker-archive; none needs to be written
+    #[arg(long)]
+    pub print_hash: bool,
+    /// Write what the image is made of as JSON, or compare with what the file has
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    /// Form of the docker-archive
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub archive_format: u32,
+    /// Where things are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `nativebuild export`.
+#[derive(Debug, Args)]
+#[command(after_help = LOCATIONS)]
+pub struct ExportVerb {
+    /// What and how.
+    #[command(flatten)]
+    pub export: ExportArgs,
+    /// Where things are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
 /// `image export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// Image
+    #[arg(value_name = "IMAGE")]
     pub name: String,
-    /// Tar file, or a directory that does not exist yet; `-` writes a tar to standard output
+    /// Tar file; a directory when there is one or PATH ends in a slash; `-` writes a tar to standard output
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
-    /// Write a directory instead of a tar
+    /// Write a directory instead of a tar, whatever PATH looks like
     #[arg(long, conflicts_with_all = ["mtime", "owner"])]
     pub directory: bool,
     /// Which platform of an image for several

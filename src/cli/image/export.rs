@@ -1,19 +1,42 @@
-//! `image export`: the root file system of an image, flattened.
+//! `export` and `image export`: the root file system of an image, flattened.
+//!
+//! A tar is written straight out of the layers. A directory is unpacked, in the isolation in which files can have owners.
 
-use super::args::ExportArgs;
-use super::{location, platform};
+use super::args::{ExportArgs, ExportVerb, ImageCommand};
+use super::need::{self, Need};
+use super::{access, location, platform};
 use crate::build::images;
-use crate::build::output::{self, Rewrite};
+use crate::build::output;
 use crate::build::store::Store;
 use crate::build::tree;
 use crate::build::worker::Worker;
 use crate::cli::environment::Environment;
+use crate::cli::report::Style;
 use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
 use crate::oci::{Platform, resolve};
-use crate::transfer::{Access, Choice, Location};
+use crate::transfer::rootfs::{self, Rewrite};
+use crate::transfer::{Access, Choice, Location, read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+
+impl ExportArgs {
+    /// Whether files are written, and not a tar.
+    pub(super) fn is_directory(&self) -> bool {
+        let path = &self.output;
+        self.directory || path.as_os_str().as_bytes().ends_with(b"/") || path.is_dir()
+    }
+}
+
+/// `nativebuild export`.
+pub(in crate::cli) fn run(args: ExportVerb, environment: &Environment, style: Style) -> Result<()> {
+    let command = ImageCommand::Export(args.export);
+    let opened = need::open(Need::of(&command), &args.place, environment)?;
+    let access = access(&opened.store, &args.place, environment, style)?;
+    let ImageCommand::Export(export) = &command else { return Ok(()) };
+    self::export(&opened.store, &access, export, environment)
+}
 
 pub(super) fn export(
     store: &Arc<Store>,
@@ -24,25 +47,49 @@ pub(super) fn export(
     let rewrite =
         Rewrite { mtime: args.mtime, owner: args.owner.as_deref().map(owner).transpose()? };
     let wanted = platform(args.platform.as_deref())?;
-    let root = match location(&args.name)? {
-        Location::Store(name) => access.stored(&name)?.descriptor,
-        other => {
-            let choice = wanted.clone().map_or(Choice::Here, Choice::One);
-            access.fetch(&other, &choice, Some(store.images()))?.root
+    let location = location(&args.name)?;
+    if args.is_directory() {
+        if rewrite.mtime.is_some() || rewrite.owner.is_some() {
+            let what = if rewrite.mtime.is_some() { "--mtime" } else { "--owner" };
+            return Err(Error::usage(format!("`{what}` is for a tar"))
+                .cause(format!("`{}` is a directory", args.output.display())));
         }
+        return directory(store, access, &location, wanted.as_ref(), (&args.output, environment));
+    }
+    // What comes over a network is kept for the next time.
+    let into = matches!(location, Location::Registry(_)).then(|| access.store());
+    let fetched = access.fetch(&location, &choice(wanted.as_ref()), into)?;
+    let inner = || {
+        let image = read::image(&fetched.layout, &fetched.root)?;
+        rootfs::read(&fetched.layout, &image, Some(rootfs::spool(access)?))
     };
-    let chosen = match &wanted {
+    let tree = inner().map_err(|error: Error| error.wrap(format!("cannot export `{location}`")))?;
+    rootfs::write(access, &tree, rewrite, &args.output).map(drop)
+}
+
+fn choice(wanted: Option<&Platform>) -> Choice {
+    wanted.map_or(Choice::Here, |wanted| Choice::One(wanted.clone()))
+}
+
+fn directory(
+    store: &Arc<Store>,
+    access: &Access<'_>,
+    location: &Location,
+    wanted: Option<&Platform>,
+    (path, environment): (&Path, &Environment),
+) -> Result<()> {
+    let root = match location {
+        Location::Store(name) => access.stored(name)?.descriptor,
+        other => access.fetch(other, &choice(wanted), Some(store.images()))?.root,
+    };
+    let chosen = match wanted {
         Some(wanted) => resolve::resolve_exactly(store.images(), &root, wanted)?,
         None => resolve::resolve(store.images(), &root, &Platform::host())?,
     };
     let base = images::open(store, &root, &chosen.platform)?;
     let worker = Worker::enter(store, &environment.account(), &Places::default())?;
     let tree = tree::of_image(store, &base, &worker)?;
-    let path = (args.output != Path::new("-")).then_some(args.output.as_path());
-    if args.directory {
-        return output::write_tree(&worker, tree.as_ref(), path, true, None);
-    }
-    output::export_tar(&worker, tree.as_ref(), path, rewrite)
+    output::write_tree(&worker, tree.as_ref(), Some(path), true, None)
 }
 
 /// `UID[:GID]`; without a group it is the same number.

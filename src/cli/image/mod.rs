@@ -2,10 +2,12 @@
 //!
 //! [`store`] has the verbs that stay within the store and files, [`show`] those that print, [`change`] those that write.
 
+pub(super) mod archive;
 pub mod args;
 mod change;
-mod export;
+pub(super) mod export;
 mod need;
+pub(super) mod pull;
 mod show;
 mod store;
 mod template;

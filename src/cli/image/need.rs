@@ -7,7 +7,7 @@ use crate::build::store::Store;
 use crate::cli::environment::Environment;
 use crate::cli::prune::no_store;
 use crate::error::{ErrorKind, Result, ResultExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -28,13 +28,16 @@ impl Need {
     /// Of a verb.
     pub(super) fn of(command: &ImageCommand) -> Self {
         use ImageCommand::{
-            Diff, Digest, Du, Index, Inspect, Ls, LsTags, Manifest, Referrers, Rm, Save, Validate,
+            Diff, Digest, Du, Export, Index, Inspect, Ls, LsTags, Manifest, Referrers, Rm, Save,
+            Validate,
         };
         match command {
             Du(_) | Ls { .. } | Save { .. } => Self::Content,
             Inspect(args) => Self::of_image(&args.image),
             Digest { image, .. } | Referrers { image, .. } => Self::of_image(image),
             LsTags { repository } => Self::of_image(repository),
+            Export(args) if args.is_directory() => Self::All,
+            Export(args) => Self::of_image(&args.name).max(Self::Room),
             Diff { a, b, .. } => Self::of_image(a).max(Self::of_image(b)),
             Validate { source } if Path::new(source).exists() => Self::Room,
             Validate { source } => Self::of_image(source),
@@ -66,15 +69,24 @@ pub(super) struct Opened {
 
 /// Opens the store as far as it is needed.
 pub(super) fn open(need: Need, place: &PlaceArgs, environment: &Environment) -> Result<Opened> {
+    open_at(need, place.root.as_ref(), environment)
+}
+
+/// The same without a way to registries.
+pub(super) fn open_at(
+    need: Need,
+    root: Option<&PathBuf>,
+    environment: &Environment,
+) -> Result<Opened> {
     let path = match need {
         Need::Nothing => None,
-        _ => Some(environment.store(place.root.as_ref())?),
+        _ => Some(environment.store(root)?),
     };
     match path {
         Some(path) if need == Need::All || Store::exists(&path) => {
             Ok(Opened { store: Arc::new(Store::open(&path)?), _scratch: None })
         }
-        Some(path) if need == Need::Content && place.root.is_some() => Err(no_store(&path)),
+        Some(path) if need == Need::Content && root.is_some() => Err(no_store(&path)),
         _ => {
             let scratch = tempfile::Builder::new().prefix("nativebuild-").tempdir();
             let scratch = scratch.or_error(ErrorKind::Environment, || {

@@ -3,6 +3,7 @@
 mod apply;
 mod compress;
 mod diff;
+mod flat;
 mod hostile;
 mod tar;
 

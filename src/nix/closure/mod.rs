@@ -1,6 +1,6 @@
 //! A closure: store paths with all that they refer to, and what is known about each.
 //!
-//! In: a graph as Nix gives it to a build or prints it ([`json`], [`text`]), or a store to look through ([`scan`]).
+//! In: a graph as Nix gives it to a build or prints it (`json`, `text`), or a store to look through (`scan`).
 //! A [`Closure`] is sorted by path, complete (each reference is in it) and without circles, except that a path may refer
 //! to itself; whatever would not be so is refused where it is made. [`Closure::fill`] computes hashes, or checks those
 //! that a graph promised.
@@ -12,8 +12,7 @@ mod text;
 use super::{STORE_DIR, StorePath, nar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Digest;
-use crate::sys::{SysResultExt as _, root};
-use std::collections::BTreeSet;
+use crate::sys::{SysResultExt as _, fs, root};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What is known about one store path.
@@ -70,7 +69,6 @@ impl PathInfo {
         self.deriver = self.deriver.take().or(other.deriver);
         self.ca = self.ca.take().or(other.ca);
         self.references.extend(other.references);
-        self.tidy();
         Ok(())
     }
 
@@ -79,6 +77,9 @@ impl PathInfo {
         self.references.dedup();
     }
 }
+
+/// Greatest number of paths: what a whole distribution has, and what layering is still quick with.
+const MAX_PATHS: usize = 100_000;
 
 /// Store paths and everything that they refer to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,13 +126,18 @@ impl Closure {
         let mut paths: Vec<PathInfo> = Vec::with_capacity(infos.len());
         let mut infos = infos;
         infos.sort_by(|a, b| a.path.cmp(&b.path));
-        for mut info in infos {
-            info.tidy();
+        for info in infos {
             match paths.last_mut() {
                 Some(last) if last.path == info.path => last.learn(info)?,
                 _ => paths.push(info),
             }
         }
+        if paths.len() > MAX_PATHS {
+            let message =
+                format!("the closure has {} store paths, more than {MAX_PATHS}", paths.len());
+            return Err(Error::integrity(message));
+        }
+        paths.iter_mut().for_each(PathInfo::tidy);
         let closure = Self { paths };
         closure.check_complete()?;
         closure.check_order()?;
@@ -179,6 +185,12 @@ impl Closure {
     pub fn fill(&mut self, root: BorrowedFd<'_>) -> Result<()> {
         let store = store_of(root)?;
         for info in &mut self.paths {
+            let there = fs::lstat_opt(&store, info.path.name());
+            let there = there
+                .or_error(ErrorKind::Environment, || format!("cannot read `{}`", info.path))?;
+            if there.is_none() {
+                return Err(absent(&info.path));
+            }
             let (hash, size) = nar::hash(store.as_fd(), info.path.name())?;
             let wrong = |expected: String, found: String| {
                 let message = format!("`{}` is not what its description says", info.path);
@@ -233,19 +245,21 @@ impl Closure {
             return Ok(());
         }
         // What is left has a user that is left, so going from user to user comes to a circle.
-        let left: BTreeSet<usize> = (0..edges.len()).collect();
-        let left: BTreeSet<usize> = &left - &ordered.into_iter().collect();
-        let mut way: Vec<usize> = left.first().copied().into_iter().collect();
-        while let Some(at) = way.last().copied() {
-            let Some(user) = left.iter().copied().find(|user| edges[*user].contains(&at)) else {
-                break;
-            };
-            if let Some(start) = way.iter().position(|seen| *seen == user) {
-                way.drain(..start);
-                break;
-            }
-            way.push(user);
+        let mut left = vec![true; edges.len()];
+        for at in ordered {
+            left[at] = false;
         }
+        let mut user = vec![0; edges.len()];
+        for at in (0..edges.len()).filter(|at| left[*at]) {
+            edges[at].iter().for_each(|used| user[*used] = at);
+        }
+        let mut at = left.iter().position(|left| *left).unwrap_or_default();
+        let mut way = Vec::new();
+        while std::mem::take(&mut left[at]) {
+            way.push(at);
+            at = user[at];
+        }
+        way.drain(..way.iter().position(|seen| *seen == at).unwrap_or_default());
         let names = way.iter().rev().take(4).map(|at| format!("`{}`", self.paths[*at].path));
         let message = "store paths refer to each other in a circle";
         Err(Error::integrity(message).cause(names.collect::<Vec<_>>().join(", ")))
@@ -268,6 +282,10 @@ pub(super) fn users_first(edges: &[Vec<usize>]) -> Vec<usize> {
         }
     }
     order
+}
+
+fn absent(path: &StorePath) -> Error {
+    Error::integrity(format!("`{path}` is not in the store"))
 }
 
 /// The store directory below a root.

@@ -3,8 +3,8 @@
 //! Names, link targets and contents are all in the archive, so one pass over it gives the references, the hash and the
 //! size. It passes in blocks; a hash across two blocks is found too. Breadth first from the roots, each path once.
 
-use super::PathInfo;
-use crate::error::{Error, ErrorKind, Result};
+use super::{PathInfo, absent};
+use crate::error::{ErrorKind, Result};
 use crate::nix::{StorePath, base32, nar};
 use crate::oci::digest::HashingWriter;
 use crate::sys::{SysResultExt as _, fs};
@@ -27,7 +27,7 @@ pub(super) fn scan(store: BorrowedFd<'_>, roots: &[StorePath]) -> Result<Vec<Pat
         let same_hash =
             path.hash_part().try_into().ok().and_then(|hash: [u8; HASH]| candidates.get(&hash));
         if !same_hash.is_some_and(|paths| paths.contains(path)) {
-            return Err(Error::integrity(format!("`{path}` is not in the store")));
+            return Err(absent(path));
         }
         if seen.insert(path.clone()) {
             todo.push(path.clone());

@@ -232,6 +232,24 @@ fn a_closure_is_sorted_complete_and_without_circles() {
 }
 
 #[test]
+fn large_hostile_graphs_take_a_moment_only() {
+    let start = std::time::Instant::now();
+    let name = |at: usize| format!("p{}", at % 5000);
+    let circle = (0..5000).map(|at| info(&name(at), 1, &[&name(at + 1)]));
+    let error = Closure::new(circle.collect()).unwrap_err();
+    assert_eq!(error.message(), "store paths refer to each other in a circle");
+    let again = (0..50_000).map(|_| info("a", 1, &["a"]));
+    assert_eq!(Closure::new(again.collect()).unwrap(), closure(&["a: a"]));
+    let hash = "0".repeat(26);
+    let many = (0..=MAX_PATHS).map(|at| {
+        PathInfo::new(StorePath::from_base(format!("{hash}{at:06}-x").as_bytes()).unwrap())
+    });
+    let error = Closure::new(many.collect()).unwrap_err();
+    assert_eq!(error.message(), "the closure has 100001 store paths, more than 100000");
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+#[test]
 fn parts_and_sums_of_closures_are_closures() {
     let all = closure(&["a: b c", "b: c", "c: c", "d: c"]);
     let named = |closure: &Closure| {
@@ -320,6 +338,9 @@ fn promised_hashes_and_sizes_are_checked() {
     let mut sized = without(closure, |info| (info.nar_hash, info.nar_size) = (None, Some(1)));
     let error = sized.fill(root.as_fd()).unwrap_err();
     assert!(error.to_string().ends_with("expected 1 bytes, found 120 bytes"), "{error}");
+    fs::remove_file(place(dir.path(), "a")).unwrap();
+    let error = sized.fill(root.as_fd()).unwrap_err();
+    assert_eq!(error.to_string(), format!("`{}` is not in the store", path("a")));
     let empty = tempfile::tempdir().unwrap();
     let empty = open_dir_path(empty.path()).unwrap();
     let error = sized.fill(empty.as_fd()).unwrap_err();
