@@ -69,7 +69,7 @@ fn directory_of_base(tree: &Tree, path: &[u8]) -> Option<Node> {
 }
 
 fn nothing(perm: &Perm, tree: &Tree, at: &[u8]) -> Error {
-    if tree.base_entry(at).is_some() {
+    if tree.base_entry(at).is_some_and(|entry| entry.kind != EntryKind::Directory) {
         return Error::image(format!("`{}` is a file of the base image", perm.path))
             .cause("`perms` says how new files look, and its bytes are not new")
             .hint("change it in `runAsRoot`, or bring the file along in `contents`");

@@ -12,6 +12,7 @@
 
 mod support;
 
+mod assemble;
 mod attacks;
 mod basics;
 mod care;
