@@ -24,7 +24,7 @@ use crate::plan::step::{Env, NetworkMode};
 use crate::progress::{Emitter, Event, StepId};
 use crate::source::Span;
 use crate::sys::SysResultExt;
-use crate::sys::fs;
+use crate::sys::{fs, owners};
 use std::collections::HashMap;
 use std::io::BufReader;
 use std::os::fd::AsFd;
@@ -89,6 +89,7 @@ impl Stage<'_> {
     pub(super) fn run(&self, mut tree: Tree) -> Result<Tree> {
         let _heeding = self.worker.cancel.heed();
         let scripts = &self.spec.scripts;
+        let keeps_owners = self.keeps_owners()?;
         let all = [
             (Role::Root, &scripts.run_as_root),
             (Role::Extra, &scripts.extra),
@@ -104,15 +105,38 @@ impl Stage<'_> {
                 line: self.spec.source.line(text.span.start),
             });
             let started = std::time::Instant::now();
-            tree = self.one(role, text, tree)?;
+            if !keeps_owners && role != Role::Extra {
+                self.emitter.warn(format!(
+                    "owners that `{}` gives to files are lost here: extended attributes, in which they would be \
+                     recorded, are refused; `perms` gives owners anywhere",
+                    role.key()
+                ));
+            }
+            // What such commands make is given away afterwards, so that it matters little who they are.
+            let user = if role == Role::Extra && keeps_owners { NOBODY } else { 0 };
+            tree = self.one((role, user), text, tree)?;
             let took = started.elapsed();
             self.emitter.emit(Event::StepDone { id: role.step(), took });
         }
         Ok(tree)
     }
 
-    fn one(&self, role: Role, text: &Placed<String>, mut tree: Tree) -> Result<Tree> {
-        let filled = self.filled(&tree, role)?;
+    /// Whether files can have owners. With one id for all they are recorded in extended attributes, which a file system
+    /// may not have, and which Nix's filter of system calls refuses to its builders.
+    fn keeps_owners(&self) -> Result<bool> {
+        let what = || "cannot make a file in the store".to_owned();
+        let probe =
+            tempfile::tempfile_in(self.store.sub("tmp")).or_error(ErrorKind::Environment, what)?;
+        owners::can_record(&probe).or_error(ErrorKind::Environment, what)
+    }
+
+    fn one(
+        &self,
+        (role, user): (Role, u32),
+        text: &Placed<String>,
+        mut tree: Tree,
+    ) -> Result<Tree> {
+        let filled = self.filled(&tree, (role, user))?;
         let draft = self.on(Some(&filled))?;
         let mut said = Vec::new();
         let mut output = |stderr: bool, bytes: &[u8]| {
@@ -129,7 +153,7 @@ impl Stage<'_> {
             }
             Role::Extra | Role::FakeRoot => {
                 let view = self.on(None)?;
-                let script = self.beside(role, text, &draft, &view)?;
+                let script = self.beside((role, user), text, &draft, &view)?;
                 run_script(self.store, self.worker, &view, script, &mut output)
             }
         };
@@ -145,12 +169,12 @@ impl Stage<'_> {
     }
 
     /// What is there so far as a snapshot of its own: what the commands change is then known by itself.
-    fn filled(&self, tree: &Tree, role: Role) -> Result<Arc<Snapshot>> {
+    fn filled(&self, tree: &Tree, (role, user): (Role, u32)) -> Result<Arc<Snapshot>> {
         let draft = match role {
             Role::Root => tree::draft_on(self.store, &self.base.image, self.worker)?,
             Role::Extra | Role::FakeRoot => self.on(None)?,
         };
-        self.fill(&draft, tree, role)?;
+        self.fill(&draft, tree, (role, user))?;
         draft.commit()
     }
 
@@ -160,7 +184,7 @@ impl Stage<'_> {
     }
 
     /// Unpacks what is there so far.
-    fn fill(&self, draft: &Draft<'_>, tree: &Tree, role: Role) -> Result<()> {
+    fn fill(&self, draft: &Draft<'_>, tree: &Tree, (role, user): (Role, u32)) -> Result<()> {
         let what = || "cannot put the files of the layer in place".to_owned();
         let root = draft.mount(None, false)?;
         let root = fs::reopen_dir(&root).or_error(ErrorKind::Environment, what)?;
@@ -168,10 +192,10 @@ impl Stage<'_> {
         if role == Role::Extra {
             for change in &mut plan.changes {
                 if let ChangeKind::Present(entry) = &mut change.kind {
-                    (entry.uid, entry.gid) = (NOBODY, NOBODY);
+                    (entry.uid, entry.gid) = (user, user);
                 }
             }
-            fs::lchown(&root, b".", NOBODY, NOBODY).or_error(ErrorKind::Environment, what)?;
+            fs::lchown(&root, b".", user, user).or_error(ErrorKind::Environment, what)?;
         }
         let (reader, mut writer) = std::io::pipe().or_error(ErrorKind::Environment, what)?;
         let options = ApplyOptions::layer(tree::devices_of(self.worker));
@@ -227,7 +251,7 @@ impl Stage<'_> {
     /// A command beside the layer, with this machine's tools.
     fn beside(
         &self,
-        role: Role,
+        (role, user): (Role, u32),
         text: &Placed<String>,
         layer: &Draft<'_>,
         view: &Draft<'_>,
@@ -253,8 +277,7 @@ impl Stage<'_> {
         if !shown.iter().any(|(target, _)| target == "/tmp") {
             shown.push(("/tmp".to_owned(), Shown::Memory));
         }
-        let user =
-            if role == Role::Extra { format!("{NOBODY}:{NOBODY}") } else { "0:0".to_owned() };
+        let user = format!("{user}:{user}");
         let mut env = vec![
             ("PATH".to_owned(), self.path.to_owned()),
             ("HOME".to_owned(), "/tmp".to_owned()),

@@ -132,7 +132,9 @@ impl Environment {
             return Ok("/var/lib/nativebuild".into());
         }
         let data = self.get("XDG_DATA_HOME").map(PathBuf::from);
-        let home = self.get("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+        // A home that is not there is meant to stay so: Nix builds nothing once `/homeless-shelter` is there.
+        let home = self.get("HOME").map(PathBuf::from).filter(|home| home.is_dir());
+        let home = home.map(|home| home.join(".local/share"));
         for base in data.into_iter().chain(home) {
             let store = base.join("nativebuild");
             if std::fs::create_dir_all(&store).is_ok() {

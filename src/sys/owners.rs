@@ -210,6 +210,18 @@ pub fn record_name(dir: impl AsFd, name: &[u8], owner: Owner) -> SysResult<()> {
         .named(|| format!("lsetxattr({}, {XATTR}, {value})", String::from_utf8_lossy(name)))
 }
 
+/// Whether owners can be set, or recorded, where this file is. It has an owner by then.
+pub fn can_record(file: impl AsFd) -> SysResult<bool> {
+    if !are_kept() {
+        return Ok(true);
+    }
+    match record(file, Kind::File, (1, 1)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.errno == Errno::OPNOTSUPP => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn forget(removed: Result<(), Errno>) -> SysResult<()> {
     match removed {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),

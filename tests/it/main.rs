@@ -21,6 +21,7 @@ mod conformance;
 mod contexts;
 mod debug;
 mod differential;
+mod dockertools;
 mod doctor;
 mod emulated_builds;
 mod emulation;

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod foreign;
 pub mod http;
 pub mod leaks;
+pub mod nix;
 pub mod outer;
 pub mod peers;
 pub mod platforms;
