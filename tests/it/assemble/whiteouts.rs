@@ -37,7 +37,7 @@ fn as_root(commands: &str) -> String {
 
 /// The listing of an image that is built with the same commands.
 fn built(world: &World, commands: &[&str]) -> Vec<String> {
-    let runs: String = commands.iter().map(|command| format!("RUN {command}\n")).collect();
+    let runs = commands.iter().fold(String::new(), |runs, command| runs + "RUN " + command + "\n");
     world.build(&format!("FROM base\n{runs}"), &["-t", "built"]).ok();
     world.listing("built")
 }
