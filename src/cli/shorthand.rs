@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "archive",
     "build",
     "cache",
     "completion",
     "debug",
+    "diff",
     "doctor",
     "executor",
     "export",

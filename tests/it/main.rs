@@ -67,5 +67,6 @@ mod statements;
 mod transport;
 mod transports;
 mod verbs_archive;
+mod verbs_diff;
 mod verbs_export;
 mod verbs_pull;

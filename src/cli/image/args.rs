@@ -147,18 +147,7 @@ pub enum ImageCommand {
     /// Write the root file system of an image
     Export(ExportArgs),
     /// Compare files, config and history of two images; exit code 1 when they differ
-    Diff {
-        /// Image
-        a: String,
-        /// Image
-        b: String,
-        /// Which platform of images for several [default: this machine's]
-        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-        platform: Option<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Diff(DiffArgs),
     /// Check every promise of an image: digests, sizes, layers, config
     Validate {
         /// Image, or a path of a layout or archive
@@ -246,6 +235,36 @@ pub enum TypeName {
     Oci,
     /// Docker's, schema 2
     Docker,
+}
+
+/// `nativebuild diff`.
+#[derive(Debug, Args)]
+#[command(after_help = LOCATIONS)]
+pub struct DiffVerb {
+    /// What is compared.
+    #[command(flatten)]
+    pub diff: DiffArgs,
+    /// Write the layer that makes the second image's files of the first one's; `-` writes it to standard output, alone
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// Where things are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `image diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// Image
+    pub a: String,
+    /// Image
+    pub b: String,
+    /// Which platform of images for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `nativebuild archive`.
