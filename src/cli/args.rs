@@ -4,7 +4,9 @@ use super::compat::real::RealArgs;
 use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
 use super::doctor::DoctorArgs;
-use super::image::args::{ArchiveArgs, DiffVerb, ExportVerb, ImageArgs, ManifestArgs, PullArgs};
+use super::image::args::{
+    ArchiveArgs, DiffVerb, ExportVerb, ImageArgs, ManifestArgs, PullArgs, WithRootfsArgs,
+};
 use super::isolation::IsolationArgs;
 use super::kaniko::KanikoArgs;
 use super::login::{LoginArgs, LogoutArgs};
@@ -46,6 +48,8 @@ pub enum Command {
     Diff(Box<DiffVerb>),
     /// Write the root file system of an image as a tar or a directory
     Export(Box<ExportVerb>),
+    /// Run a program of this machine on the root file system of an image
+    WithRootfs(Box<WithRootfsArgs>),
     /// Look at manifests and indexes
     Manifest(Box<ManifestArgs>),
     /// LinuxKit packages

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "archive",
     "build",
     "cache",
@@ -30,6 +30,7 @@ const VERBS: [&str; 21] = [
     "prune",
     "pull",
     "version",
+    "with-rootfs",
 ];
 /// Names under which the program is kaniko's executor.
 const KANIKO: [&str; 2] = ["executor", "kaniko-executor"];

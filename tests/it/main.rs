@@ -70,3 +70,4 @@ mod verbs_archive;
 mod verbs_diff;
 mod verbs_export;
 mod verbs_pull;
+mod verbs_rootfs;

@@ -11,6 +11,7 @@ pub(super) mod pull;
 pub(super) mod show;
 mod store;
 mod template;
+pub(super) mod with_rootfs;
 
 use super::environment::Environment;
 use super::progress::{Form, Printer};
