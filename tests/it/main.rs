@@ -69,5 +69,7 @@ mod statements;
 mod transport;
 mod transports;
 mod verbs_archive;
+mod verbs_diff;
 mod verbs_export;
 mod verbs_pull;
+mod verbs_rootfs;
