@@ -5,8 +5,9 @@ use super::tree::split;
 use crate::build::images::{self, BaseImage};
 use crate::build::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::layers::compress::decompressor;
+use crate::layers::compress::Compression;
 use crate::layers::{ImagePath, Layer};
+use crate::oci::decompress::{Detected, decompressor};
 use crate::oci::digest::HashingReader;
 use crate::oci::spec::{Descriptor, History, ImageConfig, descriptor, digest_of};
 use crate::oci::{DiffId, Digest, Platform, resolve};
@@ -174,8 +175,10 @@ impl Finder<'_> {
             wish.as_ref().is_some_and(|wish| !found.is_empty() && wish != found)
         };
         if other(&wish.architecture, &found.architecture) || other(&wish.os, &found.os) {
-            let wanted = wish.architecture.as_deref().unwrap_or(&found.architecture);
-            return Err(Error::image(format!("the base image is not made for `{wanted}`"))
+            let os = wish.os.as_deref().unwrap_or(&found.os);
+            let architecture = wish.architecture.as_deref().unwrap_or(&found.architecture);
+            let message = format!("the base image is not made for `{os}/{architecture}`");
+            return Err(Error::image(message)
                 .cause(format!("it is made for `{found}`"))
                 .hint("`from.platform` chooses another image of an index")
                 .at(&self.spec.source, from.image.span));
@@ -236,7 +239,9 @@ impl Finder<'_> {
         blob.commit(&told.digest).map_err(|error| error.wrap(what()))?;
         let file = File::open(self.store.images().blob_path(&told.digest))
             .or_error(ErrorKind::Environment, what)?;
-        let mut plain = HashingReader::new(decompressor(BufReader::new(file))?);
+        let (detected, plain) = decompressor(BufReader::new(file))?;
+        check_packing(detected, &told.media_type).map_err(|error| error.wrap(what()))?;
+        let mut plain = HashingReader::new(plain);
         std::io::copy(&mut plain, &mut std::io::sink()).or_error(ErrorKind::Integrity, what)?;
         let found = plain.finish();
         if found != told.diff_id.0 {
@@ -248,6 +253,25 @@ impl Finder<'_> {
         let Described { media_type, digest, size, diff_id, about, .. } = told;
         Ok((Layer { digest, size, diff_id, media_type }, about))
     }
+}
+
+/// A layer must be packed as its media type says, or nobody can unpack it.
+fn check_packing(found: Detected, said: &str) -> Result<()> {
+    let found = match found {
+        Detected::Plain => Compression::None,
+        Detected::Gzip => Compression::Gzip { level: 6 },
+        Detected::Zstd => Compression::Zstd { level: 3 },
+        Detected::Bzip2 | Detected::Xz => {
+            return Err(Error::integrity("no layer is packed with bzip2 or xz"));
+        }
+    };
+    if found.media_type() != said {
+        return Err(Error::integrity(format!(
+            "it is said to be `{said}`, and is `{}`",
+            found.media_type()
+        )));
+    }
+    Ok(())
 }
 
 fn empty() -> BaseImage {

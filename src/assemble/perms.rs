@@ -2,11 +2,10 @@
 
 use super::contents::relative;
 use super::place;
-use super::spec::{DirSymlinks, Perm, Spec};
+use super::spec::{DirSymlinks, PathPattern, Perm, Spec};
 use super::tree::{Body, Node, Origin, OwnerNames, Tree, keys_below};
 use crate::error::{Error, Result};
 use crate::layers::{EntryKind, ImagePath};
-use regex_lite::Regex;
 use std::sync::Arc;
 
 /// Set-user-id and set-group-id.
@@ -21,16 +20,11 @@ pub(super) fn apply(spec: &Spec, tree: &mut Tree) -> Result<()> {
 }
 
 fn one(perm: &Perm, tree: &mut Tree) -> Result<()> {
-    let regex = match &perm.regex {
-        Some(text) => Some(Regex::new(&text.value).map_err(|error| {
-            Error::image(format!("`{}` is no regular expression", text.value)).cause(error)
-        })?),
-        None => None,
-    };
+    let regex = perm.regex.as_ref().map(|text| PathPattern::parse(&text.value)).transpose()?;
     let at = place::directory(tree, &relative(&perm.path), DirSymlinks::FollowBase)?;
     let fits = |path: &[u8]| {
         let Some(regex) = &regex else { return true };
-        regex.is_match(&format!("/{}", String::from_utf8_lossy(path)))
+        regex.matches(&[b"/", path].concat())
     };
     let mut paths: Vec<ImagePath> = keys_below(tree.files(), &at);
     if !at.is_empty() {
@@ -75,7 +69,7 @@ fn directory_of_base(tree: &Tree, path: &[u8]) -> Option<Node> {
 }
 
 fn nothing(perm: &Perm, tree: &Tree, at: &[u8]) -> Error {
-    if tree.base_entry(at).is_some() {
+    if tree.base_entry(at).is_some_and(|entry| entry.kind != EntryKind::Directory) {
         return Error::image(format!("`{}` is a file of the base image", perm.path))
             .cause("`perms` says how new files look, and its bytes are not new")
             .hint("change it in `runAsRoot`, or bring the file along in `contents`");

@@ -389,7 +389,16 @@ impl Stage<'_> {
             return error.at(source, source.line_span(first_line(source, text)));
         };
         let first = first_line(source, text);
-        let span: Span = source.line_span(first + line.saturating_sub(1));
+        // A shell that misses something at the end names the line behind the last one.
+        let lines: Vec<&str> = text.value.lines().collect();
+        let line = line.clamp(1, lines.len().max(1));
+        let at = first + line - 1;
+        // Lines of a text that is folded or escaped are no lines of the spec.
+        let stands = lines.get(line - 1).is_some_and(|text| {
+            let there = source.line_text(at);
+            !text.trim().is_empty() && there.trim() == text.trim()
+        });
+        let span: Span = source.line_span(if stands { at } else { first });
         error.at(source, span)
     }
 }

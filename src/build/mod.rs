@@ -30,6 +30,7 @@ pub mod prefetch;
 mod push;
 mod remote;
 pub mod request;
+pub mod rootfs;
 mod run;
 mod running;
 pub mod script;

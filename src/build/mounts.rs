@@ -45,7 +45,8 @@ fn is_in_dev(target: &str) -> bool {
 #[derive(Debug)]
 enum Source {
     Mount(OwnedFd),
-    Tmpfs(Option<u64>),
+    /// Size and mode.
+    Tmpfs(Option<u64>, u32),
     /// A file or directory of the store that is moved into the tree, and back when it is not a copy for this RUN alone.
     Path(PathBuf, bool),
     /// A device node like this one.
@@ -84,7 +85,7 @@ impl Binds {
             let what = || format!("cannot put what is mounted on `{}` into the tree", bind.target);
             let thing = match bind.source {
                 Source::Mount(_) => return Err(Error::internal("a mount where there are none")),
-                Source::Tmpfs(_) => Thing::NewDirectory(0o755),
+                Source::Tmpfs(_, mode) => Thing::NewDirectory(mode),
                 Source::Device(number) => Thing::Device { number, mode: 0o666 },
                 Source::Path(path, back) => {
                     if back {
@@ -128,8 +129,8 @@ impl Binds {
                     list.push(MountOp::Given { fd: fds.len(), target });
                     fds.push(mount);
                 }
-                Source::Tmpfs(size) => {
-                    let mut options = vec![("mode".to_owned(), "755".to_owned())];
+                Source::Tmpfs(size, mode) => {
+                    let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
                     options.extend(size.map(|size| ("size".to_owned(), size.to_string())));
                     let flags = MountFlags { nosuid: true, nodev: true, ..MountFlags::default() };
                     let kind = "tmpfs".to_owned();
@@ -141,7 +142,13 @@ impl Binds {
 
     /// A tmpfs of at most `size` bytes.
     pub(super) fn add_tmpfs(&mut self, target: &str, size: Option<u64>) {
-        let source = Source::Tmpfs(size);
+        let source = Source::Tmpfs(size, 0o755);
+        self.list.push(Bind { target: target.to_owned(), is_dir: true, source });
+    }
+
+    /// A tmpfs in which everybody may write.
+    pub(super) fn add_shared_tmpfs(&mut self, target: &str) {
+        let source = Source::Tmpfs(None, 0o1777);
         self.list.push(Bind { target: target.to_owned(), is_dir: true, source });
     }
 

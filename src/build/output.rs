@@ -30,14 +30,14 @@ pub fn needs_tree(output: &OutputSpec) -> bool {
 }
 
 /// A file that gets its name when it is whole; or something that only takes bytes: a pipe, a device.
-enum Target {
+pub(super) enum Target {
     File { file: BufWriter<File>, temporary: PathBuf, path: PathBuf },
     Special { file: File, path: PathBuf },
     Stdout,
 }
 
 impl Target {
-    fn open(path: Option<&Path>) -> Result<Self> {
+    pub(super) fn open(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(Self::Stdout) };
         let what = || format!("cannot write {}", path.display());
         // A rename would put a file in the place of /dev/null or of a pipe somebody reads from.
@@ -55,7 +55,7 @@ impl Target {
     }
 
     /// Lets `produce` write, then gives the file its name.
-    fn fill(self, produce: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    pub(super) fn fill(self, produce: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         match self {
             Self::Stdout => {
                 let mut out = BufWriter::with_capacity(1 << 18, std::io::stdout().lock());

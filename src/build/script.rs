@@ -51,7 +51,7 @@ pub enum Shown {
     Host(PathBuf),
     /// A tree, to be written.
     Tree(OwnedFd),
-    /// An empty file system in memory.
+    /// An empty file system in memory, for everybody.
     Memory,
 }
 
@@ -120,7 +120,7 @@ fn binds(shown: Vec<(String, Shown)>, kind: Kind) -> Result<Binds> {
         match what {
             Shown::Host(path) => binds.add_host(&target, &path)?,
             Shown::Tree(tree) => binds.add_tree(&target, &tree)?,
-            Shown::Memory => binds.add_tmpfs(&target, None),
+            Shown::Memory => binds.add_shared_tmpfs(&target),
         }
     }
     Ok(binds)

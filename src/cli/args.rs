@@ -5,7 +5,9 @@ use super::compat::real::RealArgs;
 use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
 use super::doctor::DoctorArgs;
-use super::image::args::{ArchiveArgs, ExportVerb, ImageArgs, ManifestArgs, PullArgs};
+use super::image::args::{
+    ArchiveArgs, DiffVerb, ExportVerb, ImageArgs, ManifestArgs, PullArgs, WithRootfsArgs,
+};
 use super::isolation::IsolationArgs;
 use super::kaniko::KanikoArgs;
 use super::login::{LoginArgs, LogoutArgs};
@@ -45,8 +47,12 @@ pub enum Command {
     Pull(Box<PullArgs>),
     /// Join archives of images
     Archive(ArchiveArgs),
+    /// Compare files, config and history of two images, or write the layer between them
+    Diff(Box<DiffVerb>),
     /// Write the root file system of an image as a tar or a directory
     Export(Box<ExportVerb>),
+    /// Run a program of this machine on the root file system of an image
+    WithRootfs(Box<WithRootfsArgs>),
     /// Look at manifests and indexes
     Manifest(Box<ManifestArgs>),
     /// LinuxKit packages

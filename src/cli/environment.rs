@@ -32,6 +32,11 @@ impl Environment {
         Self { all, ..Self::default() }
     }
 
+    /// Everything, for a program that is to see what we see.
+    pub(super) fn all(&self) -> &[(OsString, OsString)] {
+        &self.all
+    }
+
     /// What connections want users to hear.
     pub(super) fn warnings(&self) -> &Warnings {
         &self.warnings

@@ -93,6 +93,17 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Command::Image(arguments) => image::run(*arguments, &environment, style),
         Command::Pull(arguments) => image::pull::run(&arguments, &environment, style),
         Command::Archive(arguments) => image::archive::run(arguments, &environment),
+        Command::Diff(arguments) => image::show::run_diff(&arguments, &environment, style),
+        Command::WithRootfs(arguments) => {
+            match image::with_rootfs::run(*arguments, &environment, style) {
+                Ok(0) => Ok(()),
+                Ok(code) => {
+                    signals::drop_last_words();
+                    return ExitCode::from(code);
+                }
+                Err(error) => Err(error),
+            }
+        }
         Command::Export(arguments) => image::export::run(*arguments, &environment, style),
         Command::Manifest(arguments) => image::run_manifest(*arguments, &environment, style),
         Command::Pkg(arguments) => pkg::run(*arguments, &environment, style),

@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 23] = [
     "archive",
     "assemble",
     "build",
     "cache",
     "completion",
     "debug",
+    "diff",
     "doctor",
     "executor",
     "export",
@@ -30,6 +31,7 @@ const VERBS: [&str; 21] = [
     "prune",
     "pull",
     "version",
+    "with-rootfs",
 ];
 /// Names under which the program is kaniko's executor.
 const KANIKO: [&str; 2] = ["executor", "kaniko-executor"];

@@ -13,6 +13,7 @@ pub mod isolation;
 pub mod mounts;
 pub mod network;
 pub mod plant;
+pub mod program;
 pub mod refusal;
 pub mod sandbox;
 pub mod settings;

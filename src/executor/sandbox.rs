@@ -83,6 +83,11 @@ impl Cancel {
         }
     }
 
+    /// The signal that cancelled.
+    pub fn signal(&self) -> Option<i32> {
+        Some(self.signal.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
+    }
+
     /// The error of a build that a signal ended; none when it goes on or failed by itself.
     pub fn interrupted(&self) -> Option<Error> {
         (self.signal.load(Ordering::SeqCst) != 0).then(|| self.error())

@@ -1,13 +1,17 @@
-//! `image diff`: what tells two images apart, in files, config and history.
+//! `image diff`: what tells two images apart, in files, config and history; and the layer that leads from one to the
+//! other.
 
 use super::flatten::{self, File, Files};
-use super::{Access, Choice, Location, read};
+use super::read::{self, Image};
+use super::{Access, Choice, Fetched, Location, rootfs};
 use crate::error::{Error, Result};
+use crate::layers::flat::Spool;
 use crate::layers::{Entry, EntryKind};
 use crate::oci::Platform;
 use crate::oci::spec::{self, History, ImageConfig};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// What differs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,29 +74,70 @@ impl Diff {
     }
 }
 
-/// Compares two images; of indexes those for `platform`, else for this machine.
-pub fn diff(
-    access: &Access<'_>,
-    a: &Location,
-    b: &Location,
-    platform: Option<&Platform>,
-) -> Result<Diff> {
-    let choice = platform.map_or(Choice::Here, |platform| Choice::One(platform.clone()));
-    let side = |location: &Location| -> Result<(ImageConfig, Files)> {
-        let inner = || {
-            let fetched = access.fetch(location, &choice, None)?;
-            let image = read::image(&fetched.layout, &fetched.root)?;
-            let config = image.config.ok_or_else(|| Error::image("it is no container image"))?;
-            Ok((config, flatten::files(&fetched.layout, image.manifest.layers())?))
+/// Two images whose content is here.
+#[derive(Debug)]
+pub struct Pair<'a> {
+    access: &'a Access<'a>,
+    sides: [Side; 2],
+}
+
+#[derive(Debug)]
+struct Side {
+    shown: String,
+    fetched: Fetched,
+    image: Image,
+    config: ImageConfig,
+}
+
+impl<'a> Pair<'a> {
+    /// Brings two images here; of indexes those for `platform`, else for this machine.
+    pub fn open(
+        access: &'a Access<'a>,
+        a: &Location,
+        b: &Location,
+        platform: Option<&Platform>,
+    ) -> Result<Self> {
+        let choice = platform.map_or(Choice::Here, |platform| Choice::One(platform.clone()));
+        let side = |location: &Location| -> Result<Side> {
+            let inner = || {
+                let fetched = access.fetch(location, &choice, None)?;
+                let image = read::image(&fetched.layout, &fetched.root)?;
+                let config = image.config.clone();
+                let config = config.ok_or_else(|| Error::image("it is no container image"))?;
+                Ok(Side { shown: location.to_string(), fetched, image, config })
+            };
+            inner().map_err(|error: Error| error.wrap(format!("cannot compare `{location}`")))
         };
-        inner().map_err(|error: Error| error.wrap(format!("cannot compare `{location}`")))
-    };
-    let (a, b) = (side(a)?, side(b)?);
-    Ok(Diff {
-        files: files(&a.1, &b.1),
-        config: config(&a.0, &b.0)?,
-        history: history(&a.0.history, &b.0.history),
-    })
+        Ok(Self { access, sides: [side(a)?, side(b)?] })
+    }
+
+    /// Compares them.
+    pub fn diff(&self) -> Result<Diff> {
+        let [a, b] = &self.sides;
+        Ok(Diff {
+            files: files(&a.files()?, &b.files()?),
+            config: config(&a.config, &b.config)?,
+            history: history(&a.config.history, &b.config.history),
+        })
+    }
+
+    /// Writes the layer that makes the second image's files of the first one's; `-` is standard output.
+    pub fn write_layer(&self, path: &Path) -> Result<()> {
+        let tree = |side: &Side, spool: Option<Spool>| {
+            rootfs::read(&side.fetched.layout, &side.image, spool)
+                .map_err(|error| error.wrap(format!("cannot compare `{}`", side.shown)))
+        };
+        let [a, b] = &self.sides;
+        let (a, b) = (tree(a, None)?, tree(b, Some(rootfs::spool(self.access)?))?);
+        rootfs::write_changes(self.access, &b, &b.changes_from(&a), path).map(drop)
+    }
+}
+
+impl Side {
+    fn files(&self) -> Result<Files> {
+        flatten::files(&self.fetched.layout, self.image.manifest.layers())
+            .map_err(|error| error.wrap(format!("cannot compare `{}`", self.shown)))
+    }
 }
 
 fn files(a: &Files, b: &Files) -> Vec<(char, Vec<u8>, Vec<String>)> {

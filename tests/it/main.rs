@@ -12,6 +12,7 @@
 
 mod support;
 
+mod assemble;
 mod attacks;
 mod basics;
 mod care;
@@ -68,5 +69,7 @@ mod statements;
 mod transport;
 mod transports;
 mod verbs_archive;
+mod verbs_diff;
 mod verbs_export;
 mod verbs_pull;
+mod verbs_rootfs;

@@ -10,6 +10,7 @@ use crate::sys::SysResultExt;
 use crate::sys::fs;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,24 +42,25 @@ impl Filler<'_> {
         let expanded = if item.expand { take_links(&mut files, &path) } else { Vec::new() };
         self.merge(&files, &to, item.dir_symlinks)?;
         for (at, target) in expanded {
-            let below = DirContent { path: item.path.clone(), ..item.clone() };
-            self.expanded(origin, &below, (&at, &target), 1)?;
+            self.expanded(origin, item, (&at, &target), &[identity(&path)?])?;
         }
         Ok(())
     }
 
-    /// The files of a directory that a link of the source leads to.
+    /// The files of a directory that a link of the source leads to. `above` are the directories in which it stands.
     fn expanded(
         &mut self,
         origin: Origin,
         item: &DirContent,
         (at, path): (&[u8], &Path),
-        nested: usize,
+        above: &[(u64, u64)],
     ) -> Result<()> {
-        if nested > MAX_NESTED {
+        let own = identity(path)?;
+        if above.contains(&own) || above.len() > MAX_NESTED {
             let message = format!("links in `{}` lead around in a circle", path.display());
             return Err(Error::context(message).hint("leave `sourceSymlinks: expand` out"));
         }
+        let above = [above, &[own]].concat();
         let root = Arc::new(open_dir(path)?);
         let mut files = Files {
             root: &root,
@@ -73,10 +75,18 @@ impl Filler<'_> {
         let to = join(&relative(&item.to), at);
         self.merge(&files, &to, item.dir_symlinks)?;
         for (below, target) in links {
-            self.expanded(origin, item, (&join(at, &below), &target), nested + 1)?;
+            self.expanded(origin, item, (&join(at, &below), &target), &above)?;
         }
         Ok(())
     }
+}
+
+/// Device and number of a directory.
+fn identity(path: &Path) -> Result<(u64, u64)> {
+    let found = std::fs::metadata(path).map_err(|error| {
+        Error::context(format!("cannot read `{}`", path.display())).cause(error)
+    })?;
+    Ok((found.dev(), found.ino()))
 }
 
 /// Takes the links to directories out of the files; where they are, and where they lead.

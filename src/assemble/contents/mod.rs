@@ -11,7 +11,7 @@ pub(super) use closure::Closures;
 use super::place::shown;
 use super::spec::{Content, ContentKind, DirSymlinks, Spec};
 use super::tree::{Body, Node, Origin, OwnerNames, Tree, join};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::{Change, ChangeKind, Entry, EntryKind, ImagePath};
 use crate::sys::SysResultExt;
 use crate::sys::fs;
@@ -197,12 +197,9 @@ impl Files<'_> {
 /// Opens a directory that the user named.
 fn open_dir(path: &Path) -> Result<OwnedFd> {
     let what = || format!("cannot read the directory `{}`", path.display());
-    match std::fs::metadata(path) {
-        Ok(found) if !found.is_dir() => {
-            return Err(Error::context(format!("`{}` is not a directory", path.display())));
-        }
-        Ok(_) => {}
-        Err(error) => return Err(Error::context(what()).cause(error)),
+    let found = std::fs::metadata(path).or_error(ErrorKind::Context, what)?;
+    if !found.is_dir() {
+        return Err(Error::context(format!("`{}` is not a directory", path.display())));
     }
     fs::open_dir_path(path).or_error(ErrorKind::Context, what)
 }

@@ -40,8 +40,10 @@ impl Filler<'_> {
             spool: &mut spool,
         };
         let limits = Limits::default();
-        let plain = guarded(BufReader::with_capacity(256 << 10, file), limits.ratio)?;
-        for_each(plain, &limits, |entry, body| reader.take(self, entry, body))
+        guarded(BufReader::with_capacity(256 << 10, file), limits.ratio)
+            .and_then(|plain| {
+                for_each(plain, &limits, |entry, body| reader.take(self, entry, body))
+            })
             .map_err(|error| error.wrap(format!("cannot use the archive `{shown}`")))?;
         spool.finish()
     }

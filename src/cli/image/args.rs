@@ -2,9 +2,11 @@
 
 use crate::cli::args::CompressionName;
 use crate::cli::du::DuArgs;
+use crate::cli::isolation::IsolationArgs;
 use crate::cli::pkg::args::NetArgs;
 use crate::cli::prefetch::PrefetchArgs;
 use clap::{Args, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// What a positional IMAGE can be.
@@ -147,18 +149,7 @@ pub enum ImageCommand {
     /// Write the root file system of an image
     Export(ExportArgs),
     /// Compare files, config and history of two images; exit code 1 when they differ
-    Diff {
-        /// Image
-        a: String,
-        /// Image
-        b: String,
-        /// Which platform of images for several [default: this machine's]
-        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-        platform: Option<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Diff(DiffArgs),
     /// Check every promise of an image: digests, sizes, layers, config
     Validate {
         /// Image, or a path of a layout or archive
@@ -246,6 +237,68 @@ pub enum TypeName {
     Oci,
     /// Docker's, schema 2
     Docker,
+}
+
+/// `nativebuild diff`.
+#[derive(Debug, Args)]
+#[command(after_help = LOCATIONS)]
+pub struct DiffVerb {
+    /// What is compared.
+    #[command(flatten)]
+    pub diff: DiffArgs,
+    /// Write the layer that makes the second image's files of the first one's; `-` writes it to standard output, alone
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// Where things are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `image diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// Image
+    pub a: String,
+    /// Image
+    pub b: String,
+    /// Which platform of images for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `nativebuild with-rootfs`.
+#[derive(Debug, Args)]
+#[command(after_help = LOCATIONS)]
+pub struct WithRootfsArgs {
+    /// Image
+    pub image: String,
+    /// Let the program write to the tree; the image stays as it is
+    #[arg(long)]
+    pub rw: bool,
+    /// Write what the program changed as a layer; `-` writes it to standard output
+    #[arg(long, value_name = "PATH", requires = "rw")]
+    pub layer: Option<PathBuf>,
+    /// Text for the shell of this machine, run before the tree is mounted
+    #[arg(long, value_name = "CMD")]
+    pub pre: Option<OsString>,
+    /// Text for the shell of this machine, run after the tree is unmounted
+    #[arg(long, value_name = "CMD")]
+    pub post: Option<OsString>,
+    /// Which platform of an image for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// How the tree is kept, and who its users are here.
+    #[command(flatten)]
+    pub isolation: IsolationArgs,
+    /// Where things are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Program of this machine and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
 }
 
 /// `nativebuild archive`.

@@ -5,7 +5,7 @@
 use super::args::{ExportArgs, ExportVerb, ImageCommand};
 use super::need::{self, Need};
 use super::{access, location, platform};
-use crate::build::images;
+use crate::build::images::{self, BaseImage};
 use crate::build::output;
 use crate::build::store::Store;
 use crate::build::tree;
@@ -78,6 +78,19 @@ fn directory(
     wanted: Option<&Platform>,
     (path, environment): (&Path, &Environment),
 ) -> Result<()> {
+    let base = base(store, access, location, wanted)?;
+    let worker = Worker::enter(store, &environment.account(), &Places::default())?;
+    let tree = tree::of_image(store, &base, &worker)?;
+    output::write_tree(&worker, tree.as_ref(), Some(path), true, None)
+}
+
+/// An image whose layers are in the store.
+pub(super) fn base(
+    store: &Store,
+    access: &Access<'_>,
+    location: &Location,
+    wanted: Option<&Platform>,
+) -> Result<BaseImage> {
     let root = match location {
         Location::Store(name) => access.stored(name)?.descriptor,
         other => access.fetch(other, &choice(wanted), Some(store.images()))?.root,
@@ -86,10 +99,7 @@ fn directory(
         Some(wanted) => resolve::resolve_exactly(store.images(), &root, wanted)?,
         None => resolve::resolve(store.images(), &root, &Platform::host())?,
     };
-    let base = images::open(store, &root, &chosen.platform)?;
-    let worker = Worker::enter(store, &environment.account(), &Places::default())?;
-    let tree = tree::of_image(store, &base, &worker)?;
-    output::write_tree(&worker, tree.as_ref(), Some(path), true, None)
+    images::open(store, &root, &chosen.platform)
 }
 
 /// `UID[:GID]`; without a group it is the same number.

@@ -8,9 +8,10 @@ mod change;
 pub(super) mod export;
 mod need;
 pub(super) mod pull;
-mod show;
+pub(super) mod show;
 mod store;
 mod template;
+pub(super) mod with_rootfs;
 
 use super::environment::Environment;
 use super::progress::{Form, Printer};
@@ -61,9 +62,7 @@ pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> R
             show::referrers(&access, &image, artifact_type.as_deref(), json)
         }
         ImageCommand::Export(args) => export::export(store, &access, &args, environment),
-        ImageCommand::Diff { a, b, platform, json } => {
-            show::diff(&access, &a, &b, platform.as_deref(), json)
-        }
+        ImageCommand::Diff(args) => show::diff(&access, &args, None),
         ImageCommand::Validate { source } => show::validate(&access, &source),
         ImageCommand::Manifest(ManifestCommand::Inspect(args)) => show::list(&access, &args),
     }

@@ -38,7 +38,7 @@ impl Need {
             LsTags { repository } => Self::of_image(repository),
             Export(args) if args.is_directory() => Self::All,
             Export(args) => Self::of_image(&args.name).max(Self::Room),
-            Diff { a, b, .. } => Self::of_image(a).max(Self::of_image(b)),
+            Diff(args) => Self::of_image(&args.a).max(Self::of_image(&args.b)),
             Validate { source } if Path::new(source).exists() => Self::Room,
             Validate { source } => Self::of_image(source),
             Rm { names, .. } => {

@@ -1,8 +1,11 @@
 //! The verbs that look and print.
 
-use super::args::{InspectArgs, LayoutName, ListArgs};
+use super::args::{DiffArgs, DiffVerb, InspectArgs, LayoutName, ListArgs};
+use super::need::{self, Need};
 use super::{location, platform, print_json, template};
+use crate::cli::environment::Environment;
 use crate::cli::print_data;
+use crate::cli::report::Style;
 use crate::error::{Error, Result};
 use crate::oci::spec::Descriptor;
 use crate::oci::validate::{Problem, ProblemKind};
@@ -108,20 +111,40 @@ pub(super) fn referrers(
     print_data(found.iter().map(line).collect::<String>().as_bytes())
 }
 
-pub(super) fn diff(
-    access: &Access<'_>,
-    a: &str,
-    b: &str,
-    wanted: Option<&str>,
-    as_json: bool,
+/// `nativebuild diff`.
+pub(in crate::cli) fn run_diff(
+    args: &DiffVerb,
+    environment: &Environment,
+    style: Style,
 ) -> Result<()> {
-    let found = differ::diff(access, &location(a)?, &location(b)?, platform(wanted)?.as_ref())?;
-    if as_json {
+    let DiffArgs { a, b, .. } = &args.diff;
+    let mut need = Need::of_image(a).max(Need::of_image(b));
+    if args.output.is_some() {
+        need = need.max(Need::Room);
+    }
+    let opened = need::open(need, &args.place, environment)?;
+    let access = super::access(&opened.store, &args.place, environment, style)?;
+    diff(&access, &args.diff, args.output.as_deref())
+}
+
+pub(super) fn diff(access: &Access<'_>, args: &DiffArgs, output: Option<&Path>) -> Result<()> {
+    let (a, b) = (&args.a, &args.b);
+    let wanted = platform(args.platform.as_deref())?;
+    let pair = differ::Pair::open(access, &location(a)?, &location(b)?, wanted.as_ref())?;
+    if let Some(path) = output {
+        pair.write_layer(path)?;
+        if path == Path::new("-") {
+            return Ok(());
+        }
+    }
+    let found = pair.diff()?;
+    if args.json {
         print_json(&found.json())?;
     } else {
         print_data(found.text().as_bytes())?;
     }
-    if found.is_empty() {
+    // Whoever asks for the layer got it, and no answer to a question.
+    if found.is_empty() || output.is_some() {
         return Ok(());
     }
     Err(Error::image(format!("`{a}` and `{b}` differ")))

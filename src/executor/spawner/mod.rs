@@ -8,12 +8,14 @@
 //!
 //! A second kind of request, [`Spawner::emulating`], makes another spawner in a user namespace of its own, whose RUNs
 //! find interpreters for foreign programs. Descriptors: `[names in a memfd, report, request socket, interpreter…]`.
+//! A third kind starts a program of this machine ([`super::program`]). Descriptors: `[program in a memfd, channel, report]`.
 
 mod instance;
 mod server;
 mod strays;
 
 use super::network::Connector;
+use super::program::Program;
 use super::refusal::Refusal;
 use super::{Bequest, RunSpec};
 use crate::sys::process;
@@ -144,6 +146,14 @@ impl Spawner {
         ];
         list.extend(fds.given.iter().map(AsFd::as_fd));
         self.send(b'r', &list)?;
+        Ok(ours)
+    }
+
+    /// Starts a program of this machine with our standard streams; returns our end of its channel.
+    pub(super) fn program(&self, program: &Program, report: OwnedFd) -> SysResult<OwnedFd> {
+        let memory = memory_file(program)?;
+        let (ours, theirs) = socket_pair(rnet::SocketType::STREAM)?;
+        self.send(b'p', &[memory.as_fd(), theirs.as_fd(), report.as_fd()])?;
         Ok(ours)
     }
 

@@ -3,6 +3,7 @@
 use super::{instance, strays};
 use crate::executor::isolation::Kind;
 use crate::executor::network::{self, Connector, Network};
+use crate::executor::program::{Outcome, Program};
 use crate::executor::refusal::Refusal;
 use crate::executor::{Bequest, Net, Report, RunSpec, init};
 use crate::sys::process::{self, Cloned};
@@ -27,6 +28,8 @@ struct Running {
     channel: Option<OwnedFd>,
     /// In a process namespace, in which nothing outlives process 1.
     alone: bool,
+    /// Who wants to know how it ended, when it does not say so itself.
+    report: Option<std::io::PipeWriter>,
 }
 
 /// What is left to do in a tree should the builder not live to do it.
@@ -83,9 +86,15 @@ impl Server {
         }
         let mut ended = Vec::new();
         for index in (0..self.running.len()).rev() {
-            let running = &self.running[index];
-            if ready[1 + 2 * index] && matches!(process::wait(running.pid, false), Ok(Some(_))) {
-                ended.push(self.running.remove(index));
+            if !ready[1 + 2 * index] {
+                continue;
+            }
+            if let Ok(Some((_, how))) = process::wait(self.running[index].pid, false) {
+                let mut running = self.running.remove(index);
+                if let Some(report) = &mut running.report {
+                    tell(report, &Outcome::Ended(how));
+                }
+                ended.push(running);
             }
         }
         if ended.iter().any(|running| !running.alone) {
@@ -111,6 +120,7 @@ impl Server {
             Some((b'e', fds)) => self.emulate(fds),
             Some((b'n', fds)) => self.connect(fds),
             Some((b'w', fds)) => self.inherit(fds),
+            Some((b'p', fds)) => self.program(fds),
             Some((_, fds)) => self.run(fds),
         }
         true
@@ -139,7 +149,8 @@ impl Server {
                 init::run(&spec, init::InitFds { report, stdout, stderr, rootfs, given })
             }
             Ok(Cloned::Parent { pid, pidfd }) => {
-                self.running.push(Running { pid, pidfd, channel: Some(channel), alone });
+                let channel = Some(channel);
+                self.running.push(Running { pid, pidfd, channel, alone, report: None });
             }
             Err(error) => {
                 let said = Report::SetUp {
@@ -149,6 +160,28 @@ impl Server {
                 let mut report = report;
                 let _reader_gone = report.write_all(&serde_json::to_vec(&said).unwrap_or_default());
             }
+        }
+    }
+
+    /// Starts a program of this machine.
+    fn program(&mut self, fds: Vec<OwnedFd>) {
+        let Ok([memory, channel, report]) = <[OwnedFd; 3]>::try_from(fds) else { return };
+        let Some(program) = read_memory::<Program>(memory) else { return };
+        let mut report = std::io::PipeWriter::from(report);
+        let mut namespaces = CloneFlags::empty();
+        namespaces.set(CloneFlags::CLONE_NEWNS, program.own_mounts);
+        match process::clone_into(namespaces) {
+            Ok(Cloned::Child) => {
+                drop(channel);
+                let why = program.exec();
+                tell(&mut report, &Outcome::NotStarted(why));
+                process::exit_now(127)
+            }
+            Ok(Cloned::Parent { pid, pidfd }) => {
+                let (channel, report) = (Some(channel), Some(report));
+                self.running.push(Running { pid, pidfd, channel, alone: false, report });
+            }
+            Err(error) => tell(&mut report, &Outcome::NotStarted(error.to_string())),
         }
     }
 
@@ -213,6 +246,10 @@ impl Server {
         };
         answer(&mut report, Err(Refusal::new("making a user namespace", &error)));
     }
+}
+
+fn tell(report: &mut std::io::PipeWriter, outcome: &Outcome) {
+    let _reader_gone = report.write_all(&serde_json::to_vec(outcome).unwrap_or_default());
 }
 
 fn answer(report: &mut std::io::PipeWriter, said: Result<(), Refusal>) {

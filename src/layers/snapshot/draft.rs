@@ -54,6 +54,11 @@ impl Draft<'_> {
         }))
     }
 
+    /// The directory that holds what is new; of a whole tree the tree itself.
+    pub fn upper(&self) -> BorrowedFd<'_> {
+        self.fs.as_fd()
+    }
+
     /// Its id, which it keeps as a snapshot.
     pub fn id(&self) -> &str {
         &self.id

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::layers::EntryKind;
+use crate::transfer::diff::Pair;
 use crate::transfer::flatten::files;
 
 const FILE: EntryType = EntryType::Regular;
@@ -102,10 +103,12 @@ fn differences_are_told_by_path_member_and_history() {
     }
     let access = world.access();
     let at = |name: &str| Location::parse(name).unwrap();
-    let diff = diff::diff(&access, &at("one:1"), &at("two:1"), None).unwrap();
+    let diff = Pair::open(&access, &at("one:1"), &at("two:1"), None).unwrap().diff().unwrap();
     assert_eq!(
         diff.text(),
         "files:\n  C /a: directory -> symbolic link\n  C /a-b: content\n  D /gone\n  A /new\\n\n"
     );
-    assert!(diff::diff(&access, &at("one:1"), &at("one:1"), None).unwrap().is_empty());
+    assert!(
+        Pair::open(&access, &at("one:1"), &at("one:1"), None).unwrap().diff().unwrap().is_empty()
+    );
 }
