@@ -385,6 +385,10 @@ impl Stage<'_> {
     /// The place in the spec of the line that the shell complains about, or of the commands.
     fn failed(&self, error: Error, role: Role, text: &Placed<String>, said: &[u8]) -> Error {
         let source = &self.spec.source;
+        // The whole spec may be one line, as programs write JSON.
+        if source.slice(text.span).first() == Some(&b'"') {
+            return error.at(source, text.span);
+        }
         let Some(line) = line_of(said, role.key()) else {
             return error.at(source, source.line_span(first_line(source, text)));
         };

@@ -14,7 +14,6 @@ let
   image = name: spec: runCommand name {
     nativeBuildInputs = [ nativebuild ];
     exportReferencesGraph = [ "graph" hello ];
-    base = ./base.tar;
     passAsFile = [ "json" ];
     json = builtins.toJSON ({
       version = 1; inherit name;
@@ -22,7 +21,6 @@ let
     } // spec);
   } ''
     mkdir $out
-    cp $base base.tar
     cp $jsonPath spec.json
     cp spec.json graph $out
     nativebuild assemble -f spec.json -o docker-archive:$out/image.tar
@@ -32,7 +30,7 @@ in {
   extra = image "extra" { extraCommands = "mkdir -p data; cat bin/hello > data/hello; chmod 700 data"; };
   perms = image "perms" { perms = [ { path = "/bin"; uid = 7; gid = 8; mode = "4755"; } ]; };
   root = image "root" {
-    from.image = "docker-archive:base.tar";
+    from.image = "docker-archive:${./base.tar}";
     runAsRoot = "mkdir /data; rm /etc/group; hello > /data/greeting; ls -A / > /data/root";
   };
   fake = image "fake" { fakeRootCommands = "mkdir data; chown 7:8 data; ln -s x l; chown -h 9:9 l"; };
@@ -60,7 +58,7 @@ fn three_times(nix: &Nix, name: &str) -> String {
     let out = build(nix, name, "").ok().trim_end().to_owned();
     build(nix, name, "--check").ok();
     let outside = format!(
-        "mkdir {name} && cd {name} && cp {out}/spec.json {out}/graph ../base.tar . && \
+        "mkdir {name} && cd {name} && cp {out}/spec.json {out}/graph . && \
          ../nativebuild assemble -q -f spec.json -o docker-archive:image.tar && \
          cmp image.tar {out}/image.tar && sha256sum < image.tar"
     );
@@ -99,7 +97,12 @@ fn owners_that_the_filter_makes_impossible_are_told() {
     assert!(said.stderr.contains(warning), "{}", said.stderr);
     let said = build(&nix, "bits", "");
     assert_eq!(said.code, 100, "{}", said.stderr);
-    assert!(said.stderr.contains("Operation not permitted"), "{}", said.stderr);
+    let why = "chmod: changing permissions of 'data': Operation not permitted";
+    let place = r#""fakeRootCommands":"mkdir data; chmod 4755 data","#;
+    assert!(said.stderr.contains(why) && said.stderr.contains(place), "{}", said.stderr);
+    // The place is that of the commands, not that of the line, which is the whole spec.
+    let carets = said.stderr.lines().find(|line| line.contains('^'));
+    assert_eq!(carets.map(|line| line.matches('^').count()), Some(29), "{}", said.stderr);
 }
 
 /// The bug: the home of Nix's builders was made, and Nix builds nothing outside of a sandbox once it is there.
