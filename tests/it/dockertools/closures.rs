@@ -128,16 +128,17 @@ fn what_a_prebuilt_layer_has_of_a_closure_is_in_no_layer_above_it() {
             "layers": {"prebuilt": prebuilt},
         });
         seven.nix.file(&format!("{name}.json"), spec.to_string());
-        seven.nix.ok(&format!(
-            "nativebuild assemble -q --layer-only -f {name}.json -o {name}-layer"
-        ));
+        seven
+            .nix
+            .ok(&format!("nativebuild assemble -q --layer-only -f {name}.json -o {name}-layer"));
     }
     let count = |layer: &str| {
         seven.letters(&seven.nix.ok(&format!("tar -tf {layer}/layer.tar.gz | grep zeros")))
     };
     assert_eq!(count("lower-layer").lines().count(), 2);
     assert_eq!(count("upper-layer").lines().count(), 2);
-    let prebuilt = json!({"layers": {"prebuilt": ["lower-layer", "upper-layer"], "strategy": "popularity"}});
+    let prebuilt =
+        json!({"layers": {"prebuilt": ["lower-layer", "upper-layer"], "strategy": "popularity"}});
     seven.assemble("app", json!([seven.closure("a", &quiet)]), &prebuilt);
     assert_eq!(seven.comments("app"), ["closure d", "closure c", "b", "g", "a"]);
     // The same files as in one layer.
@@ -171,7 +172,9 @@ fn broken_descriptions_of_closures_are_told() {
     let said = |how: Value| {
         let said = seven.try_assemble("app", json!([seven.closure("a", &how)]), &json!({}));
         let text = said.failed(1);
-        let lines = text.lines().filter(|line| ["error:", " cause:"].iter().any(|start| line.starts_with(start)));
+        let lines = text
+            .lines()
+            .filter(|line| ["error:", " cause:"].iter().any(|start| line.starts_with(start)));
         seven.letters(&lines.collect::<Vec<_>>().join("\n"))
     };
     let all: Vec<String> = [

@@ -80,9 +80,7 @@ fn a_database_is_the_same_however_references_are_known_and_whoever_asks() {
 fn paths_of_the_base_stay_valid_unless_they_are_not_wanted() {
     let Some(seven) = Seven::new() else { return };
     seven.assemble("base", json!([seven.closure("g", &json!({}))]), &with());
-    let on_base = |merge: bool| {
-        json!({"from": {"image": "oci:base"}, "nixDatabase": {"gcroots": "docker", "mergeBase": merge}})
-    };
+    let on_base = |merge: bool| json!({"from": {"image": "oci:base"}, "nixDatabase": {"gcroots": "docker", "mergeBase": merge}});
     for (name, merged) in [("merged", true), ("alone", false)] {
         seven.assemble(name, json!([seven.closure("d", &json!({}))]), &on_base(merged));
         verified(&seven, name);
@@ -90,7 +88,8 @@ fn paths_of_the_base_stay_valid_unless_they_are_not_wanted() {
         assert_eq!(within(&seven, name, &query('d')).ok(), seven.nix.run(&query('d')).ok());
         let of_base = within(&seven, name, &query('g'));
         assert_eq!(of_base.code == 0, merged, "{of_base:?}");
-        let roots = fs::read_dir(seven.nix.path(&format!("{name}-root/nix/var/nix/gcroots/docker")));
+        let roots =
+            fs::read_dir(seven.nix.path(&format!("{name}-root/nix/var/nix/gcroots/docker")));
         assert_eq!(roots.unwrap().count(), 2, "links of the base are files as any other");
     }
 }

@@ -45,7 +45,9 @@ impl Seven {
         let nix = Nix::new(Sandbox::Off)?;
         nix.file("nixpkgs/default.nix", NIXPKGS).file("default.nix", EXPRESSION);
         let build = |name: &str| {
-            nix.ok(&format!("nix-build -A {name} --no-out-link 2>log || {{ cat log >&2; exit 1; }}"))
+            nix.ok(&format!(
+                "nix-build -A {name} --no-out-link 2>log || {{ cat log >&2; exit 1; }}"
+            ))
         };
         nix.ok(&format!("cp {} graph", build("graph")));
         nix.ok(&format!("cp {} attrs.json", build("attrs")));
