@@ -192,5 +192,53 @@ fn broken_descriptions_of_closures_are_told() {
     .into_iter()
     .map(said)
     .collect();
-    assert_eq!(all, vec![String::new(); 10]);
+    let wanted = [
+        "error: cannot use `short`\n cause: line 3 of the reference graph\n cause: it ends where a reference should be",
+        "error: cannot use `counts`\n cause: line 8 of the reference graph\n cause: `x` is not a number of references",
+        "error: cannot use `short-registration`\n cause: line 4 of the registration\n cause: it ends where a number of \
+         references should be",
+        "error: cannot use `hashes`\n cause: line 2 of the registration\n cause: `beef` is no sha256 hash",
+        "error: cannot use `short.json`\n cause: the graph of store paths is not JSON\n cause: EOF while parsing a string \
+         at line 1 column 300",
+        "error: cannot use `other.json`\n cause: the graph of store paths is neither list nor object",
+        "error: cannot use `attrs.json`\n cause: there is no `closures` with a graph of store paths",
+        "error: `a` is not in the closure",
+        "error: cannot use `partial`\n cause: the closure is not complete: it lacks `b`\n cause: `a` refers to it",
+        "error: cannot read `absent`\n cause: no such file or directory",
+    ];
+    assert_eq!(all, wanted);
+}
+
+/// The bug: a damaged registration was taken for a graph, and the message spoke of store paths instead of hashes. A
+/// registration without hashes, as in 2017, is read all the same.
+#[test]
+fn a_registration_without_hashes_is_as_good_as_a_graph() {
+    let Some(seven) = Seven::new() else { return };
+    let made = ["registration", "graph"].map(|kind| {
+        let item = seven.closure("a", &json!({kind: "graph"}));
+        seven.assemble(&format!("by-{kind}"), json!([item]), &json!({"name": "app"}))
+    });
+    assert_eq!(made[0], made[1]);
+}
+
+/// What is in the graph and not in the store, and what cannot be shown in `/`.
+#[test]
+fn paths_that_cannot_be_put_into_the_image_are_told() {
+    let Some(seven) = Seven::new() else { return };
+    let file = seven.nix.ok("nix-store --add default.nix");
+    let closure = |paths: Value, more: &Value| {
+        let mut item = json!({"paths": paths});
+        super::merge(&mut item, more);
+        json!([{"closure": item}])
+    };
+    let said = seven.try_assemble("app", closure(json!([file]), &json!({})), &json!({})).failed(1);
+    assert!(said.contains("is no directory, and cannot be shown in `/`"), "{said}");
+    seven.assemble("app", closure(json!([file]), &json!({"link": "none"})), &json!({}));
+    let gone = "/nix/store/00000000000000000000000000000000-gone";
+    seven.nix.file("gone", format!("{gone}\n\n0\n"));
+    let how = json!({"graph": "gone"});
+    let said = seven.try_assemble("app", closure(json!([gone]), &how), &json!({})).failed(1);
+    assert!(said.contains(&format!("cannot put `{gone}` into the image")), "{said}");
+    let said = seven.try_assemble("app", closure(json!(["/nix/var"]), &json!({})), &json!({}));
+    assert!(said.failed(1).contains("`/nix/var` is no store path"));
 }

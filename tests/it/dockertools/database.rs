@@ -35,7 +35,6 @@ fn verified(seven: &Seven, name: &str) {
 fn nix_finds_the_closure_in_the_image_and_nothing_wrong_with_it() {
     let Some(seven) = Seven::new() else { return };
     seven.assemble("app", json!([seven.closure("a", &json!({"graph": "graph"}))]), &with());
-    let before = database(&seven, "app");
     verified(&seven, "app");
     let requisites = format!("nix-store -qR {}", seven.path('a'));
     assert_eq!(within(&seven, "app", &requisites).ok(), seven.nix.run(&requisites).ok());
@@ -43,8 +42,6 @@ fn nix_finds_the_closure_in_the_image_and_nothing_wrong_with_it() {
     assert_eq!(within(&seven, "app", &references).ok(), seven.nix.run(&references).ok());
     let link = format!("app-root/nix/var/nix/gcroots/docker/{}", &seven.path('a')[11..]);
     assert_eq!(fs::read_link(seven.nix.path(&link)).unwrap().to_str(), Some(seven.path('a')));
-    // What Nix wrote besides does not touch what it found.
-    assert_eq!(before, database(&seven, "app"));
     let file = format!("app-root{}/share/a/zeros", seven.path('a'));
     seven.nix.ok(&format!("printf x >> {file}"));
     let said = within(&seven, "app", "nix-store --verify --check-contents 2>&1");

@@ -7,13 +7,22 @@
 
 use crate::support::nix::{NIXPKGS, Nix, Sandbox, path_with_program};
 use crate::support::registry::Registry;
-use crate::support::{Said, World, bases::project, peer};
+use crate::support::{Said, Who, World, bases::project, peer};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 const HELLO: &str = "machine/nix/store/1b9p07z77phvv2hf6gm9f28syp39f1ag-hello-2.12";
 const GREETING: &str = "machine/nix/store/7x9vkbxb2qy8pi3vy1rbzbdsdbnxvzar-greeting-1.0";
+
+/// `$1`, as root, with the machine's own directories read-only: a mistake in an example must not harm it.
+const GUARDED: &str = r#"
+mount --make-rprivate /
+for dir in /etc /home /root /usr /var; do
+    [ ! -d "$dir" ] || { mount --bind "$dir" "$dir" && mount -o remount,bind,ro "$dir"; }
+done
+exec /bin/sh -euc "$1"
+"#;
 
 /// A block of the document.
 #[derive(Debug)]
@@ -131,8 +140,16 @@ fn plain(blocks: &[Block], world: World) -> Result<(), String> {
         registry
     });
     let shell = |script: &str| {
-        let mut command = world.command("/bin/sh");
-        command.args(["-euc", script]).env("PATH", path_with_program());
+        let mut command = if world.who() == Who::Root {
+            let mut command = world.command("unshare");
+            command.args(["-m", "/bin/sh", "-euc", GUARDED, "sh", script]);
+            command
+        } else {
+            let mut command = world.command("/bin/sh");
+            command.args(["-euc", script]);
+            command
+        };
+        command.env("PATH", path_with_program());
         if let Some(registry) = &registry {
             command.env("REGISTRY", &registry.address);
         }

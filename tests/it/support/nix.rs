@@ -2,7 +2,7 @@
 //!
 //! Paths of a store mean something below `/nix/store` only. So commands run in a mount namespace whose root has everything
 //! of the machine's, except that `/nix` is a directory of the test. It is entered by pivot_root, since nobody makes user
-//! namespaces in a chroot.
+//! namespaces in a chroot. The machine's own directories are read-only there.
 
 use super::{Said, World, have, is_root, peer, program};
 use std::fs;
@@ -20,6 +20,7 @@ for entry in /*; do
     elif [ -L "$entry" ]; then cp -P "$entry" "$seen"
     elif [ -d "$entry" ]; then mkdir "$seen"; mount --rbind "$entry" "$seen"
     fi
+    case $entry in /etc | /home | /root | /usr | /var) mount -o remount,bind,ro "$seen" ;; esac
 done
 mkdir "$1/seen/nix" "$1/seen/old"
 mount --bind "$1/nix" "$1/seen/nix"
