@@ -103,12 +103,14 @@ impl Finder<'_> {
             history.push(super::image::entry(self.created, about));
         }
         let platform = platform(&self.spec.platform, &image.config);
+        let diff_ids: Vec<DiffId> =
+            image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let layers: Vec<Descriptor> = image
             .layers
             .iter()
             .map(|layer| descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size))
             .collect();
-        let files = flatten::files(self.store.images(), &layers)?;
+        let files = flatten::files(self.store.images(), &layers, Some(&diff_ids))?;
         Ok(Base { image, history, view: Arc::new(View::new(files)), platform })
     }
 

@@ -134,6 +134,15 @@ impl FlatTree {
         settle(found)
     }
 
+    /// Each path with what it is and the digest of its bytes; a further name of a file looks like the first.
+    pub fn files(&self) -> Vec<(ImagePath, Entry, Option<Digest>)> {
+        let file = |found: Found| {
+            let content = found.shared.and_then(|(_, at)| self.inodes[at as usize].content.clone());
+            Some((found.path, found.entry?, content))
+        };
+        self.walk(None).into_iter().filter_map(file).collect()
+    }
+
     /// Writes the bytes of a file.
     pub fn body(&self, path: &[u8], size: u64, out: &mut dyn Write) -> Result<()> {
         let mut at = Some(ROOT);

@@ -49,13 +49,19 @@ pub fn read(layout: &Layout, image: &Image, spool: Option<Spool>) -> Result<Flat
     }
     let mut tree = FlatTree::new(spool);
     for (layer, diff_id) in layers.iter().zip(diff_ids) {
-        add(layout, layer, &diff_id.0, &mut tree)
+        add(layout, layer, Some(&diff_id.0), &mut tree)
             .map_err(|error| error.wrap(format!("cannot read layer {}", layer.digest())))?;
     }
     Ok(tree)
 }
 
-fn add(layout: &Layout, layer: &Descriptor, expected: &Digest, tree: &mut FlatTree) -> Result<()> {
+/// Puts a layer on top; it must be the one that is expected.
+pub(super) fn add(
+    layout: &Layout,
+    layer: &Descriptor,
+    expected: Option<&Digest>,
+    tree: &mut FlatTree,
+) -> Result<()> {
     let limits = Limits::default();
     let blob = BufReader::with_capacity(256 << 10, layout.open_blob(layer)?);
     let mut plain = HashingReader::new(guarded(blob, limits.ratio)?);
@@ -63,12 +69,12 @@ fn add(layout: &Layout, layer: &Descriptor, expected: &Digest, tree: &mut FlatTr
     io::copy(&mut plain, &mut io::sink())
         .or_error(ErrorKind::Integrity, || "its end cannot be read".to_owned())?;
     let found = plain.finish();
-    if found == *expected {
-        return Ok(());
+    match expected.filter(|expected| **expected != found) {
+        None => Ok(()),
+        Some(expected) => Err(Error::integrity(format!(
+            "its content has the wrong digest: expected {expected}, found {found}"
+        ))),
     }
-    Err(Error::integrity(format!(
-        "its content has the wrong digest: expected {expected}, found {found}"
-    )))
 }
 
 /// Writes a whole tree as a tar in the order of its paths; `-` is standard output.
