@@ -75,6 +75,13 @@ fn of_base(base: &Base, store: &Store) -> Result<Option<Vec<u8>>> {
     if !base.view.files.contains_key(&path) {
         return Ok(None);
     }
+    let log = [&path[..], b"-wal"].concat();
+    if base.view.files.get(&log).is_some_and(|file| file.entry.kind != EntryKind::File { size: 0 })
+    {
+        return Err(Error::image("Nix's database of the base image is not whole")
+            .cause("what was written last stands in `db.sqlite-wal` beside it")
+            .hint("`mergeBase: false` begins a new one; any command of Nix in the base makes it whole"));
+    }
     let layers: Vec<Descriptor> = base
         .image
         .layers

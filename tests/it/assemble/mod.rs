@@ -2,6 +2,7 @@
 //! other people's programs where they are installed (assemble-trust.md A).
 
 mod config;
+mod database;
 mod packages;
 mod scripts;
 mod singles;
