@@ -91,7 +91,12 @@ impl Members<'_> {
             return Ok(());
         }
         let path = join(&relative(&self.item.to), &member.path);
-        let path = place::name(&filler.tree, &path, self.item.dir_symlinks)?;
+        // A directory is where a link of its name leads, as it is for what lies in it.
+        let place = match member.entry.kind {
+            EntryKind::Directory => place::directory,
+            _ => place::name,
+        };
+        let path = place(&filler.tree, &path, self.item.dir_symlinks)?;
         match &member.whiteout {
             Some(Whiteout::Remove(hidden)) => {
                 let hidden = join(split(&path).0, hidden);

@@ -27,10 +27,10 @@ pub struct AssembleArgs {
     #[arg(long)]
     pub layer_only: bool,
     /// Only print the digest of the image; it gets no name
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["outputs", "push"])]
     pub print_digest: bool,
     /// Read the spec and all that it names, run nothing and write nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["outputs", "push", "print_digest"])]
     pub check: bool,
     /// Print the JSON Schema of the spec
     #[arg(long)]

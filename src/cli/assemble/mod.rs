@@ -228,10 +228,7 @@ impl Delivery<'_> {
                 }
                 Ok(())
             }
-            Target::Dir(path) => {
-                let to = Location::Dir(path.clone());
-                self.request.access.write(&made.descriptor, &to).map(drop)
-            }
+            Target::Copy(to) => self.request.access.write(&made.descriptor, to).map(drop),
             Target::Tree { path, directory } => {
                 self.tree(made, path.as_deref(), *directory, environment)
             }

@@ -13,8 +13,8 @@ pub(super) enum Target {
     File { format: SaveFormat, path: Option<PathBuf>, name: Option<Reference> },
     /// A registry: this name, or the image's own.
     Registry(Option<Reference>),
-    /// skopeo's `dir:`.
-    Dir(PathBuf),
+    /// skopeo's `dir:`, or a layout in which the image gets the name that is typed and no other.
+    Copy(Location),
     /// Root file system, as a tar or as files.
     Tree { path: Option<PathBuf>, directory: bool },
 }
@@ -40,10 +40,12 @@ impl Target {
             Location::DockerArchive(path, name) => {
                 file(SaveFormat::DockerArchive, path, named(name)?)
             }
-            Location::LayoutArchive(path, name) => file(SaveFormat::OciArchive, path, named(name)?),
-            Location::Layout(path, name) => file(SaveFormat::OciDir, path, named(name)?),
+            Location::LayoutArchive(path, None) => file(SaveFormat::OciArchive, path, None),
+            Location::Layout(path, None) => file(SaveFormat::OciDir, path, None),
             Location::Registry(name) => Self::Registry(Some(name)),
-            Location::Dir(path) => Self::Dir(path),
+            to @ (Location::LayoutArchive(..) | Location::Layout(..) | Location::Dir(_)) => {
+                Self::Copy(to)
+            }
             Location::Store(_) => {
                 return Err(Error::usage(format!("`-o {text}` says no form")).hint(format!(
                     "write `docker-archive:{text}`, `oci-archive:{text}` or `oci:{text}`"
@@ -96,7 +98,7 @@ fn pairs(text: &str) -> Result<Target> {
         "docker" | "docker-archive" => {
             Target::File { format: SaveFormat::DockerArchive, path: written()?, name }
         }
-        "dir" => Target::Dir(needed()?),
+        "dir" => Target::Copy(Location::Dir(needed()?)),
         "tar" => Target::Tree { path: written()?, directory: false },
         "local" => Target::Tree { path: Some(needed()?), directory: true },
         "registry" => Target::Registry(match dest {
@@ -134,7 +136,9 @@ mod tests {
             ("type=oci,dest=/x/d", file(SaveFormat::OciDir, "/x/d".into(), None)),
             ("type=oci,dest=/x/d.tar", file(SaveFormat::OciArchive, "/x/d.tar".into(), None)),
             ("type=tar,dest=-", Target::Tree { path: None, directory: false }),
-            ("dir:/x/d", Target::Dir("/x/d".into())),
+            ("dir:/x/d", Target::Copy(Location::Dir("/x/d".into()))),
+            ("oci:/x/d", file(SaveFormat::OciDir, "/x/d".into(), None)),
+            ("oci:/x/d:1", Target::Copy(Location::Layout("/x/d".into(), Some("1".to_owned())))),
             ("type=registry", Target::Registry(None)),
         ] {
             assert_eq!(Target::parse(text).unwrap(), wanted, "{text}");

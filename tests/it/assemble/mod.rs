@@ -1,9 +1,17 @@
 //! `nativebuild assemble`: specs in, images out. What is made is read back layer by layer, by our validator and by
 //! other people's programs where they are installed (assemble-trust.md A).
 
+mod bugs;
+mod closures;
 mod config;
 mod database;
+mod edges;
+mod faults;
+mod layers;
+mod outputs;
 mod packages;
+mod perms;
+mod same;
 mod scripts;
 mod singles;
 mod sources;
@@ -15,6 +23,7 @@ use crate::support::peers::Peers;
 use crate::support::{Said, Who, World, base, peer};
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -58,19 +67,31 @@ pub fn app_with(world: &World, spec: &str, args: &[&str]) -> Made {
     made
 }
 
+/// The same without other people's programs, where there are many images.
+#[track_caller]
+pub fn quick(world: &World, spec: &str) -> Made {
+    assemble(world, spec, &[]).ok();
+    stored(world, "app")
+}
+
 /// An image of the store, after validator and peers have read it.
 #[track_caller]
 pub fn read(world: &World, name: &str) -> Made {
+    let made = stored(world, name);
+    if world.who() == Who::Root {
+        by_peers(world, &world.path("out/made"), &made);
+    }
+    made
+}
+
+#[track_caller]
+fn stored(world: &World, name: &str) -> Made {
     world.validate(name);
     let layout = world.path("out/made");
     let _not_there = fs::remove_dir_all(&layout);
     let shown = layout.to_str().unwrap();
     world.run(["image", "save", name, "--format", "oci", "-o", shown]).ok();
-    let made = of_layout(&layout);
-    if world.who() == Who::Root {
-        by_peers(world, &layout, &made);
-    }
-    made
+    of_layout(&layout)
 }
 
 /// The only image of a layout.
@@ -117,6 +138,12 @@ fn tag_of(layout: &Path) -> String {
     tag.as_str().unwrap().to_owned()
 }
 
+/// `sha256:…` of some bytes.
+pub fn sha256(bytes: &[u8]) -> String {
+    let hex: Vec<String> = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{}", hex.concat())
+}
+
 pub fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }
@@ -141,6 +168,12 @@ impl Made {
     /// What the topmost layer holds.
     pub fn top(&self) -> Vec<String> {
         base::list_tar(self.layers.last().expect("a layer"))
+    }
+
+    /// `sha256:…` of each plain layer, as the config has them.
+    pub fn diff_ids(&self) -> Vec<String> {
+        let ids = self.config["rootfs"]["diff_ids"].as_array().unwrap();
+        ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
     }
 
     /// Times of the files of the topmost layer.

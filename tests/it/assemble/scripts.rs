@@ -265,3 +265,29 @@ error: this machine has no /nix/store to show
         assert!(!world.listing("app").iter().any(|line| line.starts_with("nix")));
     }
 }
+
+#[test]
+fn commands_have_the_network_only_when_it_is_asked_for() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // A connection that is closed at once lets the client end.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    for world in World::each() {
+        let world = world.with_base();
+        for (network, wanted) in [("", "alone\n"), ("none", "alone\n"), ("host", "reached\n")] {
+            let run = if network.is_empty() {
+                String::new()
+            } else {
+                format!("run: {{network: {network}}}\n")
+            };
+            let spec = format!(
+                "{ON_BASE}{run}runAsRoot: if nc -w 5 127.0.0.1 {port} < /dev/null; then echo reached; else echo alone; fi > /said\n"
+            );
+            assert_eq!(
+                String::from_utf8(app(&world, &spec).bytes("said")).unwrap(),
+                wanted,
+                "{network}"
+            );
+        }
+    }
+}
