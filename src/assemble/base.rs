@@ -10,18 +10,21 @@ use crate::layers::{ImagePath, Layer};
 use crate::oci::decompress::{Detected, decompressor};
 use crate::oci::digest::HashingReader;
 use crate::oci::spec::{Descriptor, History, ImageConfig, descriptor, digest_of};
-use crate::oci::{DiffId, Digest, Platform, resolve};
+use crate::oci::{DiffId, Digest, Platform, Reference, resolve};
 use crate::transfer::flatten::{self, Files};
 use crate::transfer::{Access, Choice, Location};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Name of the description beside a layer of `--layer-only`.
 pub(super) const DESCRIPTION: &str = "layer.json";
+
+/// Longest description that is read.
+const MAX_DESCRIPTION: u64 = 64 << 10;
 
 /// The files below the new layers, whiteouts applied.
 #[derive(Debug, Default)]
@@ -128,7 +131,7 @@ impl Finder<'_> {
         }
         let wanted = from.platform.as_ref().map(|platform| platform.value.clone());
         let root = match &location {
-            Location::Store(name) => self.access.stored(name)?.descriptor,
+            Location::Store(name) => self.stored(name)?,
             Location::Registry(name) => {
                 let name = match &from.digest {
                     Some(digest) => name.with_digest(digest.value.clone()),
@@ -155,6 +158,22 @@ impl Finder<'_> {
         let image = images::open(self.store, &root, &chosen.platform)?;
         let history = image.entries();
         Ok((image, history))
+    }
+
+    /// An image of the store by its name, or by its digest whatever its name.
+    fn stored(&self, name: &Reference) -> Result<Descriptor> {
+        let Some(digest) = &name.digest else { return Ok(self.access.stored(name)?.descriptor) };
+        let images = self.store.images();
+        let tagged = Reference { digest: None, ..name.clone() };
+        if let Some(found) = images.find(&tagged)?
+            && digest_of(&found.descriptor)? == *digest
+        {
+            return Ok(found.descriptor);
+        }
+        images.document_of(digest)?.ok_or_else(|| {
+            Error::image(format!("image `{name}` is not in the store"))
+                .hint("an image in a registry is written `docker://NAME`")
+        })
     }
 
     /// What of an index is meant when nobody says: the spec's platform, else this machine's.
@@ -219,23 +238,34 @@ impl Finder<'_> {
     fn prebuilt(&self, dir: &Path) -> Result<(Layer, String)> {
         let file = dir.join(DESCRIPTION);
         let what = || format!("cannot read the layer `{}`", dir.display());
-        let text = std::fs::read(&file).or_error(ErrorKind::Context, what)?;
+        let mut text = Vec::new();
+        let described = regular(&file).or_error(ErrorKind::Context, what)?;
+        described
+            .take(MAX_DESCRIPTION)
+            .read_to_end(&mut text)
+            .or_error(ErrorKind::Context, what)?;
         let told: Described = serde_json::from_slice(&text).map_err(|error| {
             Error::integrity(format!("`{}` is no description of a layer", file.display()))
                 .cause(error)
         })?;
         let plain = Path::new(&told.file).components().count() == 1;
-        if told.version != 1 || !plain {
+        if told.version != 1 {
             return Err(Error::integrity(format!("`{}` is of an unknown version", file.display())));
         }
+        if !plain {
+            return Err(Error::integrity(what())
+                .cause(format!("its `file` is `{}`, which is no name beside it", told.file)));
+        }
         let mut blob = self.store.images().blob_writer()?;
-        let mut from = File::open(dir.join(&told.file)).or_error(ErrorKind::Context, what)?;
+        let from = regular(&dir.join(&told.file)).or_error(ErrorKind::Context, what)?;
+        let mut from = from.take(told.size.saturating_add(1));
         std::io::copy(&mut from, &mut blob).or_error(ErrorKind::Environment, what)?;
         if blob.size() != told.size {
             return Err(Error::integrity(what()).cause(format!(
-                "expected {} bytes, found {}",
+                "expected {} bytes, found {}{}",
                 told.size,
-                blob.size()
+                blob.size(),
+                if blob.size() > told.size { " or more" } else { "" }
             )));
         }
         blob.commit(&told.digest).map_err(|error| error.wrap(what()))?;
@@ -274,6 +304,14 @@ fn check_packing(found: Detected, said: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Opens a file, and nothing that one would wait for.
+fn regular(path: &Path) -> std::io::Result<File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other(format!("`{}` is no regular file", path.display())));
+    }
+    File::open(path)
 }
 
 fn empty() -> BaseImage {

@@ -5,7 +5,8 @@
 //! assemble-trust.md A4, A7.
 
 use super::contents::{Closures, relative};
-use super::spec::{ContentKind, Layers, Spec, Strategy};
+use super::place;
+use super::spec::{ContentKind, DirSymlinks, Layers, Placed, Spec, Strategy};
 use super::tree::{Node, Origin, Tree, ancestors};
 use crate::error::{Error, Result};
 use crate::layers::tar_stream::{Content, Member, Names};
@@ -71,6 +72,13 @@ pub(super) fn plan(
     }
     check(&spec.layers, spec, below, groups.len())?;
     let last = groups.len().saturating_sub(1);
+    if let Some((_, about)) = groups.last_mut().filter(|_| !deleted.is_empty()) {
+        // Only commands and archives delete, and archives are told.
+        let commands = wanted.about(Origin::Script);
+        if spec.scripts.is_some() && !about.ends_with(&commands) {
+            about.push_str(&format!(" {commands}"));
+        }
+    }
     let plan = |(at, (paths, about)): (usize, (Vec<ImagePath>, String))| Plan {
         changes: changes(tree, paths, if at == last { &deleted } else { &[] }),
         about,
@@ -149,7 +157,7 @@ impl Wanted<'_> {
         for (at, group) in self.spec.layers.groups.iter().enumerate() {
             abouts.push(joined(group.iter().map(|path| path.value.clone()).collect()));
             for path in group {
-                let key = relative(&path.value);
+                let key = self.place(path)?;
                 if owner.insert(key, at).is_some_and(|other| other != at) {
                     let message = format!("`{}` is in two groups", path.value);
                     return Err(Error::image(message).at(&self.spec.source, path.span));
@@ -168,7 +176,7 @@ impl Wanted<'_> {
             groups[at].push(path);
         }
         for path in self.spec.layers.groups.iter().flatten() {
-            let key = relative(&path.value);
+            let key = self.place(path)?;
             if !used.contains(&key) && self.tree.entry(&key).is_none() {
                 let message = format!("there is no `{}` in the image", path.value);
                 return Err(Error::image(message).at(&self.spec.source, path.span));
@@ -176,6 +184,27 @@ impl Wanted<'_> {
         }
         abouts.push("everything else".to_owned());
         Ok(groups.into_iter().zip(abouts).collect())
+    }
+
+    /// Where a path of a group really is.
+    fn place(&self, path: &Placed<String>) -> Result<ImagePath> {
+        let placed = |error: Error| error.at(&self.spec.source, path.span);
+        let how = DirSymlinks::FollowBase;
+        let path_given = relative(&path.value);
+        let mut found = place::name(self.tree, &path_given, how).map_err(placed)?;
+        // A link to a directory stands for that, any other for itself.
+        if let Ok(behind) = place::directory(self.tree, &path_given, how)
+            && self.tree.is_dir(&behind)
+        {
+            found = behind;
+        }
+        if found.is_empty() {
+            return Err(placed(
+                Error::image("a group cannot have the root directory")
+                    .hint("what no group has is in a layer of its own"),
+            ));
+        }
+        Ok(found)
     }
 
     /// The common ones of many images in layers of their own, so that images share them; the rest and everything that is

@@ -15,6 +15,7 @@ mod place;
 mod scripts;
 pub mod spec;
 mod tree;
+mod workshop;
 
 pub use output::Assembled;
 
@@ -23,7 +24,9 @@ use crate::build::worker::Worker;
 use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
 use crate::executor::isolation::Account;
+use crate::layers::EntryKind;
 use crate::layers::compress::Compression;
+use crate::layers::tar_stream::can_read;
 use crate::plan::step::Env;
 use crate::progress::Emitter;
 use crate::transfer::Access;
@@ -37,6 +40,7 @@ use spec::{FileTime, Moment, Spec};
 use std::path::Path;
 use std::sync::Arc;
 use tree::Tree;
+use workshop::Workshop;
 
 /// What an image is assembled with.
 #[derive(Debug)]
@@ -103,7 +107,7 @@ pub struct Assembly<'a> {
     created: String,
     compression: Compression,
     /// Ends with the snapshots that it made.
-    worker: Option<Worker>,
+    shop: Option<Workshop>,
 }
 
 impl<'a> Assembly<'a> {
@@ -143,14 +147,16 @@ impl<'a> Assembly<'a> {
             config: Map::new(),
         };
         filler.fill()?;
-        let mut worker = None;
+        files_can_be_read(&filler.tree, spec)?;
+        let mut shop = None;
         if commands && spec.scripts.is_some() {
             let entered = Worker::enter(request.store, request.account, request.emulators)?;
+            let entered = &*shop.insert(Workshop::new(request.store, entered));
             let stage = Stage {
                 spec,
                 dir: request.dir,
                 store: request.store,
-                worker: &entered,
+                shop: entered,
                 base: &base,
                 platform: base.platform.clone(),
                 path: request.path,
@@ -159,7 +165,6 @@ impl<'a> Assembly<'a> {
             };
             let tree = std::mem::replace(&mut filler.tree, Tree::new(Arc::clone(&base.view)));
             filler.tree = stage.run(tree)?;
-            worker = Some(entered);
         }
         perms::apply(spec, &mut filler.tree)?;
         if let Some(wish) = &spec.nix_database {
@@ -173,17 +178,17 @@ impl<'a> Assembly<'a> {
         date(&mut tree, spec, request.times, created)?;
         let paths = dedup::changed(&tree, spec.layers.dedup)?;
         let plans = layering::plan(spec, &tree, &closures, paths, base.image.layers.len())?;
-        Ok(Self { request, base, tree, plans, given, created: shown, compression, worker })
+        Ok(Self { request, base, tree, plans, given, created: shown, compression, shop })
     }
 }
 
-impl Drop for Assembly<'_> {
-    fn drop(&mut self) {
-        let Some(worker) = &self.worker else { return };
-        for snapshot in self.tree.kept() {
-            let _prune_takes_it = worker.remove(self.request.store, "snapshots", snapshot.id());
-        }
+/// Opens every file: what could not be read later is told before any command runs.
+fn files_can_be_read(tree: &Tree, spec: &Spec) -> Result<()> {
+    for (path, node) in tree.files() {
+        let EntryKind::File { size } = node.entry.kind else { continue };
+        can_read(path, node.content(), size).map_err(|error| node.origin.placed(error, spec))?;
     }
+    Ok(())
 }
 
 /// The variables that a container of the image would have.

@@ -69,11 +69,11 @@ impl Assembly<'_> {
 
     /// What ran the commands, when there were any.
     pub fn worker(&self) -> Option<&Worker> {
-        self.worker.as_ref()
+        self.shop.as_ref().map(|shop| &shop.worker)
     }
 
     fn interrupted(&self) -> Result<()> {
-        let cancel = self.worker.as_ref().map(|worker| &worker.cancel);
+        let cancel = self.worker().map(|worker| &worker.cancel);
         cancel.and_then(|cancel| cancel.interrupted()).map_or(Ok(()), Err)
     }
 
@@ -145,11 +145,13 @@ impl Assembly<'_> {
     /// Writes the only layer and its description into a directory.
     pub fn layer_only(&self, dir: &Path) -> Result<Layer> {
         let [plan] = &self.plans[..] else {
-            return Err(Error::usage(format!(
-                "`--layer-only` writes one layer, and there are {}",
-                self.plans.len()
-            ))
-            .hint("use `layers: {strategy: one}`"));
+            let count = self.plans.len();
+            let error =
+                Error::usage(format!("`--layer-only` writes one layer, and there are {count}"));
+            return Err(error.hint(match count {
+                0 => "nothing in the spec is new on the base",
+                _ => "use `layers: {strategy: one}`",
+            }));
         };
         let what = || format!("cannot write `{}`", dir.display());
         std::fs::create_dir_all(dir).or_error(ErrorKind::Environment, what)?;

@@ -9,10 +9,10 @@ use super::layering::Plan;
 use super::place::shown;
 use super::spec::{Placed, Run, RunMount, Spec};
 use super::tree::{Body, Node, Origin, OwnerNames, Tree};
+use super::workshop::Workshop;
 use crate::build::script::{Script, Shown, run_script};
 use crate::build::store::Store;
 use crate::build::tree;
-use crate::build::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::apply::{ApplyOptions, apply};
 use crate::layers::snapshot::{Draft, Snapshot};
@@ -48,7 +48,7 @@ pub(super) struct Stage<'a> {
     /// Against which the spec's paths are.
     pub(super) dir: &'a Path,
     pub(super) store: &'a Store,
-    pub(super) worker: &'a Worker,
+    pub(super) shop: &'a Workshop,
     pub(super) base: &'a Base,
     pub(super) platform: Platform,
     /// PATH of this machine.
@@ -87,7 +87,7 @@ impl Role {
 impl Stage<'_> {
     /// Runs all commands of the spec.
     pub(super) fn run(&self, mut tree: Tree) -> Result<Tree> {
-        let _heeding = self.worker.cancel.heed();
+        let _heeding = self.shop.worker.cancel.heed();
         let scripts = &self.spec.scripts;
         let keeps_owners = self.keeps_owners()?;
         let all = [
@@ -149,38 +149,32 @@ impl Stage<'_> {
         let done = match role {
             Role::Root => {
                 let script = self.as_root(text)?;
-                run_script(self.store, self.worker, &draft, script, &mut output)
+                run_script(self.store, &self.shop.worker, &draft, script, &mut output)
             }
             Role::Extra | Role::FakeRoot => {
                 let view = self.on(None)?;
                 let script = self.beside((role, user), text, &draft, &view)?;
-                run_script(self.store, self.worker, &view, script, &mut output)
+                run_script(self.store, &self.shop.worker, &view, script, &mut output)
             }
         };
         done.map_err(|error| self.failed(error, role, text, &said))?;
         self.read(draft, &mut tree, role)?;
-        self.drop_snapshot(&filled);
         Ok(tree)
     }
 
     fn on(&self, below: Option<&Arc<Snapshot>>) -> Result<Draft<'_>> {
-        let made = self.worker.snapshots.prepare(below, false)?;
+        let made = self.shop.worker.snapshots.prepare(below, false)?;
         made.ok_or_else(|| Error::internal("a tree of ours was taken by somebody else"))
     }
 
     /// What is there so far as a snapshot of its own: what the commands change is then known by itself.
     fn filled(&self, tree: &Tree, (role, user): (Role, u32)) -> Result<Arc<Snapshot>> {
         let draft = match role {
-            Role::Root => tree::draft_on(self.store, &self.base.image, self.worker)?,
+            Role::Root => tree::draft_on(self.store, &self.base.image, &self.shop.worker)?,
             Role::Extra | Role::FakeRoot => self.on(None)?,
         };
         self.fill(&draft, tree, (role, user))?;
-        draft.commit()
-    }
-
-    /// Nobody finds it by anything but its id.
-    fn drop_snapshot(&self, snapshot: &Snapshot) {
-        let _prune_takes_it = self.worker.remove(self.store, "snapshots", snapshot.id());
+        self.shop.commit(draft)
     }
 
     /// Unpacks what is there so far.
@@ -198,7 +192,7 @@ impl Stage<'_> {
             fs::lchown(&root, b".", user, user).or_error(ErrorKind::Environment, what)?;
         }
         let (reader, mut writer) = std::io::pipe().or_error(ErrorKind::Environment, what)?;
-        let options = ApplyOptions::layer(tree::devices_of(self.worker));
+        let options = ApplyOptions::layer(tree::devices_of(&self.shop.worker));
         std::thread::scope(|scope| {
             let plan = &plan;
             let producer = scope.spawn(move || write_members(plan.members(tree), &mut writer));
@@ -332,8 +326,8 @@ impl Stage<'_> {
 
     /// What the commands changed.
     fn read(&self, draft: Draft<'_>, tree: &mut Tree, role: Role) -> Result<()> {
-        let changes = draft.changes(self.worker.isolation.placeholders())?;
-        let snapshot = draft.commit()?;
+        let changes = draft.changes(self.shop.worker.isolation.placeholders())?;
+        let snapshot = self.shop.commit(draft)?;
         let upper = snapshot.upper().try_clone_to_owned();
         let upper =
             upper.or_error(ErrorKind::Environment, || "cannot copy a descriptor".to_owned())?;

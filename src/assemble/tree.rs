@@ -5,6 +5,8 @@
 //! Whether something is really new is asked in [`super::dedup`].
 
 use super::base::View;
+use super::spec::Spec;
+use crate::error::Error;
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_stream::{Content, Names};
 use crate::layers::{Entry, EntryKind, ImagePath};
@@ -37,6 +39,19 @@ pub(super) enum Origin {
     Script,
     /// Nix's database.
     Database,
+}
+
+impl Origin {
+    /// An error with the item of the spec that brought the file, when an item did.
+    pub(super) fn placed(self, error: Error, spec: &Spec) -> Error {
+        match self {
+            Self::Item(at) if error.place().is_none() => match spec.contents.get(at) {
+                Some(item) => error.at(&spec.source, item.span),
+                None => error,
+            },
+            _ => error,
+        }
+    }
 }
 
 /// What a path is.
@@ -187,11 +202,6 @@ impl Tree {
             self.hidden.remove(&hidden);
         }
         self.hidden.remove(path);
-    }
-
-    /// The snapshots whose files it needs.
-    pub(super) fn kept(&self) -> &[Arc<Snapshot>] {
-        &self.kept
     }
 
     /// Removes what is below a directory, and keeps the directory.

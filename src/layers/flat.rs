@@ -103,17 +103,20 @@ pub struct FlatTree {
     spool: Option<Spool>,
     /// Paths that the present layer brought, as it writes them, with all their parents.
     seen: HashSet<ImagePath>,
+    /// Directories that the present layer emptied, by path and inode: below is nothing then but what it brought.
+    emptied: HashSet<(ImagePath, usize)>,
 }
 
 impl FlatTree {
     /// An empty tree; without a spool it knows its files' digests and not their bytes.
     pub fn new(spool: Option<Spool>) -> Self {
-        Self { inodes: vec![directory(0)], spool, seen: HashSet::new() }
+        Self { inodes: vec![directory(0)], spool, seen: HashSet::new(), emptied: HashSet::new() }
     }
 
     /// Puts a layer on top.
     pub fn apply(&mut self, tar: impl Read, limits: &Limits) -> Result<()> {
         self.seen.clear();
+        self.emptied.clear();
         for_each(tar, limits, |member, body| self.take(member, body))
     }
 
@@ -267,6 +270,10 @@ impl FlatTree {
                 Some((next, EntryKind::Directory)) => way.push(next),
                 Some((_, EntryKind::Symlink { target })) => {
                     links += 1;
+                    if make {
+                        // What comes through a link is not seen under the path that was emptied.
+                        self.emptied.clear();
+                    }
                     if links > MAX_LINKS {
                         return Err(bad(path, "too many links lead to it"));
                     }
@@ -306,6 +313,9 @@ impl FlatTree {
         let mut waiting = vec![path.to_vec()];
         while let Some(path) = waiting.pop() {
             let Some(dir) = self.resolve(&path, false)? else { continue };
+            if !self.emptied.insert((path.clone(), dir)) {
+                continue;
+            }
             let names: Vec<Vec<u8>> = self.inodes[dir].children.keys().cloned().collect();
             for name in names {
                 let child = join(&path, &name)?;

@@ -114,7 +114,14 @@ impl<'a> Places<'a> {
         self.keep_times = false;
         self.last = None;
         for (path, touched) in std::mem::take(&mut self.times).into_iter().rev() {
-            let Some(dir) = self.directory(&path)? else { continue };
+            let dir = match root::open_dir(self.root, &path) {
+                Ok(dir) => dir,
+                // A link to itself may be what is there now.
+                Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                    continue;
+                }
+                Err(error) => return Err(fails(&path, error)),
+            };
             let stat = fs::fstat(&dir).map_err(|error| fails(&path, error))?;
             // A path may lead to something else by now.
             if (stat.dev, stat.ino) == touched.inode {

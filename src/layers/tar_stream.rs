@@ -7,7 +7,7 @@ pub use super::tar_write::Names;
 
 use super::beneath::shown;
 use super::tar_write::{
-    ZEROS, body, check_name, copy, deletion, finish, named_header, padding, written,
+    ZEROS, body, check_name, copy, deletion, finish, named_header, open_body, padding, written,
 };
 use super::{ChangeKind, EntryKind};
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
@@ -59,6 +59,14 @@ pub fn write_members<'a>(
         }
     }
     finish(out)
+}
+
+/// Fails when the bytes of a file cannot be had.
+pub fn can_read(path: &[u8], content: Content<'_>, size: u64) -> Result<()> {
+    match content {
+        Content::Beneath(root, at) => open_body(root, at, path, size).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Writes the `size` bytes of a file. `path` is for messages.

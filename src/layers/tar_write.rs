@@ -321,6 +321,22 @@ fn assemble(main: tar::Header, mut records: pax::Records) -> Vec<u8> {
     out
 }
 
+/// Opens a file that must have so many bytes; `path` is its name in messages.
+pub(super) fn open_body(
+    root: BorrowedFd<'_>,
+    at: &[u8],
+    path: &[u8],
+    size: u64,
+) -> Result<(File, fs::Stat)> {
+    let read = || format!("cannot read {}", shown(path));
+    let file = beneath::open_file(root, at).or_error(ErrorKind::Environment, read)?;
+    let stat = fs::fstat(&file).or_error(ErrorKind::Environment, read)?;
+    if stat.kind != fs::Kind::File || stat.size != size {
+        return Err(changed(path));
+    }
+    Ok((file, stat))
+}
+
 /// The bytes of a file, without padding.
 pub(super) fn body(
     root: BorrowedFd<'_>,
@@ -329,11 +345,7 @@ pub(super) fn body(
     out: &mut dyn Write,
 ) -> Result<()> {
     let read = || format!("cannot read {}", shown(path));
-    let file = beneath::open_file(root, path).or_error(ErrorKind::Environment, read)?;
-    let stat = fs::fstat(&file).or_error(ErrorKind::Environment, read)?;
-    if stat.kind != fs::Kind::File || stat.size != size {
-        return Err(changed(path));
-    }
+    let (file, stat) = open_body(root, path, path, size)?;
     let written = |result: std::io::Result<()>| {
         result.or_error(ErrorKind::Environment, || "cannot write the layer".to_owned())
     };

@@ -71,6 +71,11 @@ impl Filler<'_> {
     pub(super) fn closure(&mut self, origin: Origin, item: &ClosureContent) -> Result<()> {
         let top = item.root.as_ref().map_or_else(|| "/".into(), |root| self.host(&root.value));
         let store = Arc::new(open_dir(&top)?);
+        if root::stat_opt(store.as_ref(), b"nix/store").is_ok_and(|found| found.is_none()) {
+            let shown = top.display();
+            let error = Error::context(format!("there is no `nix/store` below `{shown}`"));
+            return Err(error.hint("`root` says below which directory the store lies"));
+        }
         let mut roots = Vec::new();
         for path in &item.paths {
             let parsed = StorePath::parse(path.value.trim_end_matches('/').as_bytes())

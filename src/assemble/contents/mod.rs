@@ -12,6 +12,7 @@ use super::place::shown;
 use super::spec::{Content, ContentKind, DirSymlinks, Spec};
 use super::tree::{Body, Node, Origin, OwnerNames, Tree, join};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::layers::whiteout;
 use crate::layers::{Change, ChangeKind, Entry, EntryKind, ImagePath};
 use crate::sys::SysResultExt;
 use crate::sys::fs;
@@ -87,6 +88,7 @@ impl Filler<'_> {
     /// Puts a node where its path really is, making what is missing above it.
     pub(super) fn place(&mut self, path: &[u8], node: Node, how: DirSymlinks) -> Result<ImagePath> {
         let path = super::place::name(&self.tree, path, how)?;
+        check_names(&path)?;
         if path.is_empty() {
             return Err(Error::image("the root directory itself cannot be replaced"));
         }
@@ -102,11 +104,17 @@ impl Filler<'_> {
         // Where the directories of the source are in the image.
         let mut places: HashMap<ImagePath, ImagePath> = HashMap::new();
         let top = super::place::directory(&self.tree, to, how)?;
+        check_names(&top)?;
         self.make_dir(&top, files.origin);
         places.insert(Vec::new(), top);
         for change in &files.changes {
-            let ChangeKind::Present(entry) = &change.kind else { continue };
+            let ChangeKind::Present(entry) = &change.kind else {
+                let message = format!("`{}` is the device 0:0", shown(&change.path));
+                return Err(Error::context(message)
+                    .cause("overlayfs marks deletions with it, and no layer can hold it"));
+            };
             let (above, name) = super::tree::split(&change.path);
+            check_names(name)?;
             let above = places.get(above).cloned().unwrap_or_default();
             let path = join(&above, name);
             if entry.kind == EntryKind::Directory {
@@ -150,6 +158,27 @@ impl Filler<'_> {
             self.tree.put(path.to_vec(), node);
         }
     }
+}
+
+/// Bytes of one name that Linux takes.
+const MAX_NAME: usize = 255;
+
+/// Fails for names that no layer, or no file system, can hold.
+pub(super) fn check_names(path: &[u8]) -> Result<()> {
+    for name in path.split(|b| *b == b'/') {
+        if whiteout::is_reserved_name(name) {
+            let message = format!("`{}` cannot be stored in a layer", shown(path));
+            return Err(Error::image(message).cause(whiteout::RESERVED_NAMES));
+        }
+        if name.len() > MAX_NAME {
+            let start = shown(&name[..60]);
+            return Err(Error::image(format!(
+                "the name `{start}…` has more than {MAX_NAME} bytes"
+            ))
+            .cause("no file system of Linux takes it, so nobody could unpack the image"));
+        }
+    }
+    Ok(())
 }
 
 /// Files of this machine that are to be put in.

@@ -38,6 +38,7 @@ impl Filler<'_> {
         let node = owned(&item.single, node);
         // A link to a directory is that directory.
         let path = crate::assemble::place::directory(&self.tree, &path, DirSymlinks::FollowBase)?;
+        super::check_names(&path)?;
         if path.is_empty() {
             return Err(Error::image("the root directory itself cannot be replaced"));
         }
@@ -61,7 +62,11 @@ impl Filler<'_> {
     /// A file of this machine.
     pub(super) fn read_host(&self, path: &std::path::Path) -> Result<Vec<u8>> {
         let what = || format!("cannot read `{}`", path.display());
-        let file = std::fs::File::open(self.host(path)).or_error(ErrorKind::Context, what)?;
+        let at = self.host(path);
+        if std::fs::metadata(&at).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            return Err(Error::context(what()).cause("it is no regular file"));
+        }
+        let file = std::fs::File::open(at).or_error(ErrorKind::Context, what)?;
         let mut bytes = Vec::new();
         file.take(MAX_FILE + 1).read_to_end(&mut bytes).or_error(ErrorKind::Context, what)?;
         if bytes.len() as u64 > MAX_FILE {

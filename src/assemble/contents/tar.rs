@@ -37,6 +37,7 @@ impl Filler<'_> {
             item,
             groups: HashMap::new(),
             made: std::collections::HashSet::new(),
+            opaque: std::collections::HashSet::new(),
             spool: &mut spool,
         };
         let limits = Limits::default();
@@ -77,6 +78,8 @@ struct Members<'a> {
     groups: HashMap<ImagePath, u64>,
     /// What this archive brought: its whiteouts only mean what is below.
     made: std::collections::HashSet<ImagePath>,
+    /// Directories that show nothing of what is below the archive.
+    opaque: std::collections::HashSet<ImagePath>,
     spool: &'a mut Spool,
 }
 
@@ -112,6 +115,7 @@ impl Members<'_> {
             Some(Whiteout::Reserved) => return Ok(()),
             None => {}
         }
+        super::check_names(&path)?;
         let node = self.node(filler, member, body)?;
         let above = filler.plain_dir(self.origin);
         filler.tree.make_parents(&path, &above);
@@ -120,8 +124,11 @@ impl Members<'_> {
         Ok(())
     }
 
-    /// What the archive itself brought stays.
-    fn hide_below(&self, tree: &mut Tree, path: &[u8]) {
+    /// What the archive itself brought stays. Once is enough: below there is then only what the archive brought.
+    fn hide_below(&mut self, tree: &mut Tree, path: &[u8]) {
+        if !self.opaque.insert(path.to_vec()) {
+            return;
+        }
         let own = crate::assemble::tree::keys_below(tree.files(), path);
         let kept: Vec<_> = own
             .into_iter()

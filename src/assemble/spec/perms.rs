@@ -2,6 +2,7 @@
 
 use super::reader::{Field, Reader};
 use super::{PathPattern, Perm, keys};
+use crate::layers::whiteout::is_private_xattr;
 use crate::yaml::shorten;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::collections::BTreeMap;
@@ -57,6 +58,13 @@ fn xattrs(reader: &mut Reader, field: &Field) -> BTreeMap<String, Vec<u8>> {
         if !has_space || name.value.len() > MAX_NAME || name.value.contains('\0') {
             let message = format!("`{}` is no name of an attribute", shorten(&name.value));
             reader.wrong(name.span, message, "for example `user.note` or `security.capability`");
+            continue;
+        }
+        if is_private_xattr(name.value.as_bytes()) {
+            let message = format!("`{}` cannot be in a layer", shorten(&name.value));
+            let hint =
+                "layers hold `user.*`, but no marks of overlayfs, `security.capability` and ACLs";
+            reader.wrong(name.span, message, hint);
             continue;
         }
         if let Some(bytes) = xattr(reader, &value) {

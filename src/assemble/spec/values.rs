@@ -22,6 +22,11 @@ impl Reader {
         if !value.starts_with('/') {
             let message = format!("`{}` must be absolute: `{shown}`", field.what);
             let hint = format!("write it as `/{}`", shown.trim_start_matches("./"));
+            let hint = if shown.contains("..") {
+                "a path of the image begins with `/` and has no `..`".to_owned()
+            } else {
+                hint
+            };
             self.wrong(span, message, &hint);
             return None;
         }

@@ -24,7 +24,7 @@ use args::AssembleArgs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use target::Target;
+use target::{Target, nameless};
 
 /// Names of specs.
 const FILES: [&str; 3] = ["image.yaml", "image.yml", "image.json"];
@@ -48,6 +48,10 @@ pub(super) fn run(args: AssembleArgs, environment: &Environment, style: Style) -
     if args.push {
         targets.push(Target::Registry(None));
     }
+    Target::check(&targets, spec.name.is_some())?;
+    if targets.is_empty() && spec.name.is_none() && !args.print_digest && !args.check {
+        return Err(nameless("the store"));
+    }
     with_request(&args, &spec, &dir, (environment, &emitter), |request| {
         if args.check {
             return Assembly::check(request);
@@ -57,7 +61,7 @@ pub(super) fn run(args: AssembleArgs, environment: &Environment, style: Style) -
             let made = assembly.store()?;
             return print_data(format!("{}\n", made.descriptor.digest()).as_bytes());
         }
-        Delivery { request, assembly: &assembly, spec: &spec }.all(&targets, environment)
+        Delivery { request, assembly: &assembly }.all(&targets, environment)
     })
 }
 
@@ -140,6 +144,10 @@ fn layer_only(
     let [out] = &args.outputs[..] else {
         return Err(Error::usage("`--layer-only` writes into one directory").hint("add `-o DIR`"));
     };
+    if Target::parse(out).is_ok() {
+        return Err(Error::usage(format!("`-o {out}` is no directory"))
+            .cause("`--layer-only` writes a layer and its description, and no image"));
+    }
     with_request(args, spec, dir, (environment, emitter), |request| {
         let layer = Assembly::prepare(request)?.layer_only(Path::new(out))?;
         print_data(format!("{}\n", layer.digest).as_bytes())
@@ -150,7 +158,6 @@ fn layer_only(
 struct Delivery<'a> {
     request: &'a Request<'a>,
     assembly: &'a Assembly<'a>,
-    spec: &'a Spec,
 }
 
 impl Delivery<'_> {
@@ -185,18 +192,10 @@ impl Delivery<'_> {
     }
 
     fn name_in_store(&self, made: &Assembled) -> Result<()> {
-        let name = made.name.as_ref().ok_or_else(|| self.nameless("the store"))?;
+        let name = made.name.as_ref().ok_or_else(|| nameless("the store"))?;
         self.request.store.images().set_name(name, &made.descriptor, Origin::Built)?;
         let line = format!("{}@{}\n", name.familiar(), made.descriptor.digest());
         print_data(line.as_bytes())
-    }
-
-    fn nameless(&self, whither: &str) -> Error {
-        let error = Error::usage(format!("the image has no name for {whither}"));
-        error.hint(format!(
-            "`name:` in {} gives it one, and so does `--set name=…`",
-            self.spec.source.name()
-        ))
     }
 
     fn stream(&self, path: Option<&Path>, name: Option<&Reference>) -> Result<String> {
@@ -218,7 +217,7 @@ impl Delivery<'_> {
             }
             Target::Registry(name) => {
                 let name = name.as_ref().or(made.name.as_ref());
-                let name = name.ok_or_else(|| self.nameless("a registry"))?.clone();
+                let name = name.ok_or_else(|| nameless("a registry"))?.clone();
                 let pushed =
                     self.request.access.write(&made.descriptor, &Location::Registry(name))?;
                 if let Delivered::Pushed(pushed) = pushed {

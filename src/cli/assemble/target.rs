@@ -54,10 +54,40 @@ impl Target {
         })
     }
 
+    /// Fails for what cannot be written whatever the image is, before anything is done for it.
+    pub(super) fn check(all: &[Self], has_name: bool) -> Result<()> {
+        let to_stdout = |target: &&Self| {
+            matches!(target, Self::File { path: None, .. } | Self::Tree { path: None, .. })
+        };
+        if all.iter().filter(to_stdout).count() > 1 {
+            return Err(Error::usage("only one output can be written to standard output"));
+        }
+        for target in all {
+            let path = match target {
+                Self::Registry(None) if !has_name => return Err(nameless("a registry")),
+                Self::File { path: Some(path), .. }
+                | Self::Tree { path: Some(path), directory: false } => path,
+                _ => continue,
+            };
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+                return Err(Error::usage(format!("cannot write `{}`", path.display()))
+                    .cause(format!("there is no directory `{}`", parent.display())));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether it can be written from the plans alone.
     pub(super) fn streams(&self) -> bool {
         matches!(self, Self::File { format: SaveFormat::DockerArchive, .. })
     }
+}
+
+/// For an image without a name where it needs one.
+pub(super) fn nameless(whither: &str) -> Error {
+    Error::usage(format!("the image has no name for {whither}"))
+        .hint("`name:` in the spec gives it one, and so does `--set name=…`")
 }
 
 fn file(format: SaveFormat, path: PathBuf, name: Option<Reference>) -> Target {

@@ -57,6 +57,13 @@ fn whiteouts_delete_what_is_below() {
     );
 }
 
+/// The times of a directory were to be given back after a link to itself had taken its place. Found by comparing with trees
+/// in memory.
+#[test]
+fn a_directory_may_become_a_link_to_itself() {
+    check(raw().file("d/.wh.a", "").link("d", "d"), &["d", "f", "run", "var", "var/run"]);
+}
+
 /// A directory that no entry is for kept the present time where its inode number had been that of a directory which the
 /// same layer removed: the two were taken for one. Found by a property test that compares with trees in memory.
 #[test]
