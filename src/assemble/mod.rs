@@ -145,8 +145,12 @@ impl<'a> Assembly<'a> {
             tree: Tree::new(Arc::clone(&base.view)),
             closures: Closures::default(),
             config: Map::new(),
+            warnings: Vec::new(),
         };
         filler.fill()?;
+        for warning in filler.warnings.drain(..) {
+            request.emitter.warn(warning);
+        }
         files_can_be_read(&filler.tree, spec)?;
         let mut shop = None;
         if commands && spec.scripts.is_some() {

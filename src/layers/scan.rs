@@ -92,11 +92,25 @@ pub fn diff_scan(
 
 /// A whole tree, each path present.
 pub fn read_tree(root: BorrowedFd<'_>, options: &DiffOptions) -> Result<Vec<Change>> {
+    read_tree_noting(root, options, &mut Vec::new())
+}
+
+/// The same; paths of what no layer can hold (sockets, overlayfs's mark of a deletion) are added to `left_out`.
+pub fn read_tree_noting(
+    root: BorrowedFd<'_>,
+    options: &DiffOptions,
+    left_out: &mut Vec<ImagePath>,
+) -> Result<Vec<Change>> {
     let mut found = walk(root, &mut |seen| {
         let node = seen.node()?;
         Ok(item(seen.path, &node, node.entry(options.placeholders)))
     })?;
-    found.retain(|item| item.entry.is_some());
+    found.retain(|item| {
+        if item.entry.is_none() {
+            left_out.push(item.path.clone());
+        }
+        item.entry.is_some()
+    });
     Ok(settle(found))
 }
 

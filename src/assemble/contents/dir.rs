@@ -4,7 +4,7 @@ use super::{Files, Filler, open_dir, relative};
 use crate::assemble::spec::DirContent;
 use crate::assemble::tree::{Origin, join};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layers::diff::{DiffOptions, XattrFlavour, read_tree};
+use crate::layers::diff::{DiffOptions, XattrFlavour, read_tree, read_tree_noting};
 use crate::layers::{Change, ChangeKind, EntryKind, path_order};
 use crate::sys::SysResultExt;
 use crate::sys::fs;
@@ -27,8 +27,16 @@ impl Filler<'_> {
         let spec = self.spec;
         let root = open_dir(&path).map_err(|error| error.at(&spec.source, item.path.span))?;
         let root = Arc::new(root);
-        let changes = read_tree(root.as_fd(), &READ)
+        let mut left_out = Vec::new();
+        let changes = read_tree_noting(root.as_fd(), &READ, &mut left_out)
             .map_err(|error| error.wrap(format!("cannot read `{}`", item.path.value.display())))?;
+        for path in left_out {
+            self.warnings.push(format!(
+                "`{}` of `{}` is left out: a layer holds no sockets, and the device 0:0 marks deletions",
+                super::shown(&path),
+                item.path.value.display()
+            ));
+        }
         let to = relative(&item.to);
         let mut files = Files {
             root: &root,

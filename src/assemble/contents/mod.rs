@@ -31,6 +31,8 @@ pub(super) struct Filler<'a> {
     pub(super) tmp: &'a Path,
     pub(super) tree: Tree,
     pub(super) closures: Closures,
+    /// What the user should know.
+    pub(super) warnings: Vec<String>,
     /// What items put into the config.
     pub(super) config: serde_json::Map<String, serde_json::Value>,
 }
@@ -108,11 +110,7 @@ impl Filler<'_> {
         self.make_dir(&top, files.origin);
         places.insert(Vec::new(), top);
         for change in &files.changes {
-            let ChangeKind::Present(entry) = &change.kind else {
-                let message = format!("`{}` is the device 0:0", shown(&change.path));
-                return Err(Error::context(message)
-                    .cause("overlayfs marks deletions with it, and no layer can hold it"));
-            };
+            let ChangeKind::Present(entry) = &change.kind else { continue };
             let (above, name) = super::tree::split(&change.path);
             check_names(name)?;
             let above = places.get(above).cloned().unwrap_or_default();

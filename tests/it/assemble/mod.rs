@@ -15,6 +15,7 @@ mod same;
 mod scripts;
 mod singles;
 mod sources;
+mod stranger;
 mod trees;
 mod ways;
 mod whiteouts;
