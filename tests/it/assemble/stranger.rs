@@ -61,7 +61,7 @@ fn files_that_cannot_be_read_are_told_with_their_item_and_before_commands() {
     let Some(world) = World::user() else { return };
     world.file("src/secret", "x");
     let secret = world.context().join("src/secret");
-    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     let spec = format!("{HEAD}contents:\n- dir: src\nextraCommands: echo ran\n");
     for args in [&[][..], &["--check"]] {
         let said = assemble(&world, &spec, args).failed(3);
