@@ -10,7 +10,7 @@ use super::place::shown;
 use super::spec::{Placed, Run, RunMount, Spec};
 use super::tree::{Body, Node, Origin, OwnerNames, Tree};
 use super::workshop::Workshop;
-use crate::build::script::{Script, Shown, run_script};
+use crate::build::script::{Failed, Script, Shown, run_script};
 use crate::build::store::Store;
 use crate::build::tree;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -157,7 +157,7 @@ impl Stage<'_> {
                 run_script(self.store, &self.shop.worker, &view, script, &mut output)
             }
         };
-        done.map_err(|error| self.failed(error, role, text, &said))?;
+        done.map_err(|failed| self.failed(failed, role, text, &said))?;
         self.read(draft, &mut tree, role)?;
         Ok(tree)
     }
@@ -377,13 +377,15 @@ impl Stage<'_> {
     }
 
     /// The place in the spec of the line that the shell complains about, or of the commands.
-    fn failed(&self, error: Error, role: Role, text: &Placed<String>, said: &[u8]) -> Error {
+    fn failed(&self, failed: Failed, role: Role, text: &Placed<String>, said: &[u8]) -> Error {
+        let Failed { error, line } = failed;
         let source = &self.spec.source;
         // The whole spec may be one line, as programs write JSON.
         if source.slice(text.span).first() == Some(&b'"') {
             return error.at(source, text.span);
         }
-        let Some(line) = line_of(said, role.key()) else {
+        // A shell names the line of what it does not understand, and has read more by then.
+        let Some(line) = line_of(said, role.key()).or(line) else {
             return error.at(source, source.line_span(first_line(source, text)));
         };
         let first = first_line(source, text);
@@ -420,10 +422,9 @@ fn first_line(source: &crate::source::SourceFile, text: &Placed<String>) -> usiz
 fn line_of(said: &[u8], name: &str) -> Option<usize> {
     let text = String::from_utf8_lossy(said);
     let prefix = format!("/dev/pipes/{name}: ");
-    text.lines().rev().find_map(|line| {
-        let rest = line.split_once(&prefix)?.1;
-        rest.trim_start_matches("line ").split(':').next()?.trim().parse().ok()
-    })
+    // The last thing that was said, by the shell before it ended.
+    let rest = text.lines().last()?.split_once(&prefix)?.1;
+    rest.trim_start_matches("line ").split(':').next()?.trim().parse().ok()
 }
 
 /// Bytes of standard error that are looked at for a line.
@@ -448,7 +449,8 @@ mod tests {
     fn the_line_that_a_shell_names_is_found() {
         for (said, wanted) in [
             ("x\n/dev/pipes/runAsRoot: 3: foo: not found\n", Some(3)),
-            ("/dev/pipes/runAsRoot: line 12: syntax error\nmore", Some(12)),
+            ("/dev/pipes/runAsRoot: line 12: syntax error\n", Some(12)),
+            ("/dev/pipes/runAsRoot: 3: foo: not found\nmore\n", None),
             ("ls: no such file\n", None),
         ] {
             assert_eq!(line_of(said.as_bytes(), "runAsRoot"), wanted, "{said}");

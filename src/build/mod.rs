@@ -13,6 +13,7 @@ pub mod care;
 pub mod carry;
 pub mod check;
 mod devices;
+mod echo;
 mod emulate;
 mod finish;
 mod furnish;

@@ -1,5 +1,6 @@
 //! One RUN: mounts, user, sandbox, log.
 
+use super::echo::Echo;
 use super::emulate::is_32_bit;
 use super::furnish::{Manner, OwnFile, PIPES, furnish};
 use super::mounts::Binds;
@@ -19,6 +20,7 @@ use crate::plan::step::{NetworkMode, RunStep};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::seccomp::Supervise;
 use crate::sys::{SysResultExt, fs, probe, root};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,6 +42,8 @@ pub(super) struct RunPlaces<'a> {
     pub machine: &'a Platform,
     /// What runs them.
     pub way: &'a Way,
+    /// Takes what the shell tells of its own lines out of standard error.
+    pub echo: Option<&'a RefCell<Echo>>,
     /// What the user set for all RUNs.
     pub settings: &'a RunSettings,
 }
@@ -118,14 +122,13 @@ pub(super) fn run(
         supervise: supervise(worker, draft, step),
         placeholder: PLACEHOLDER_XATTR.to_owned(),
     };
-    let mut log = Log::new(places.logs);
+    let mut told = Told { log: Log::new(places.logs), echo: places.echo, output };
     let report =
         sandbox::run(spawner, &spec, (rootfs, fds), &worker.cancel, &mut |stderr, bytes| {
-            log.add(bytes);
-            output(stderr, bytes);
+            told.add(stderr, bytes);
         })?;
     furnished.clear()?;
-    judge(&report, step, log)
+    judge(&report, step, told.finish())
         .map_err(|error| explain_full_disk(error, places.tmp))
         .map_err(|error| explain_emulator(error, places.way.emulator()))
         .map_err(|error| explain_chroot(error, worker.isolation.kind))
@@ -282,6 +285,36 @@ fn judge(report: &Report, step: &RunStep, log: Log) -> Result<()> {
         error = error.cause(format!("it was ended by signal {}", code - 128));
     }
     Err(error.with_output(log.finish()))
+}
+
+/// Where the output of a command goes.
+struct Told<'a> {
+    log: Log,
+    echo: Option<&'a RefCell<Echo>>,
+    output: &'a mut dyn FnMut(bool, &[u8]),
+}
+
+impl Told<'_> {
+    fn add(&mut self, stderr: bool, bytes: &[u8]) {
+        match self.echo.filter(|_| stderr) {
+            Some(echo) => self.show(true, &echo.borrow_mut().take(bytes)),
+            None => self.show(stderr, bytes),
+        }
+    }
+
+    fn show(&mut self, stderr: bool, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.log.add(bytes);
+            (self.output)(stderr, bytes);
+        }
+    }
+
+    fn finish(mut self) -> Log {
+        if let Some(echo) = self.echo {
+            self.show(true, &echo.borrow_mut().rest());
+        }
+        self.log
+    }
 }
 
 /// The whole output in a file, its last lines in memory.

@@ -2,6 +2,7 @@
 //!
 //! In: a draft and a [`Script`]; out: what the command left in the draft. It runs exactly as a RUN does.
 
+use super::echo::Echo;
 use super::mounts::Binds;
 use super::run::{RunPlaces, run};
 use super::store::Store;
@@ -13,6 +14,7 @@ use crate::executor::settings::RunSettings;
 use crate::layers::snapshot::Draft;
 use crate::oci::Platform;
 use crate::plan::step::{Env, NetworkMode, RunStep};
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +57,21 @@ pub enum Shown {
     Memory,
 }
 
+/// A command that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub error: Error,
+    /// The last line of its text that the shell had read, from 1, where that is known.
+    pub line: Option<usize>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, line: None }
+    }
+}
+
 /// Runs it to its end.
 pub fn run_script(
     store: &Store,
@@ -62,9 +79,9 @@ pub fn run_script(
     draft: &Draft<'_>,
     script: Script,
     output: &mut dyn FnMut(bool, &[u8]),
-) -> Result<()> {
+) -> Result<(), Failed> {
     if let Some(error) = &worker.isolation.no_commands {
-        return Err(error.clone());
+        return Err(error.clone().into());
     }
     let tmp = store.sub("tmp");
     let staging = tmp.join("rootfs");
@@ -79,17 +96,22 @@ pub fn run_script(
         from_image: &|_| Ok(None),
     };
     let (way, _said) = worker.ways.of(&script.machine, &bench)?;
+    let echo = Echo::of(&script.shell, &script.text).map(RefCell::new);
+    let mut argv = script.shell;
+    argv.extend(echo.is_some().then(|| "-v".to_owned()));
+    argv.push(format!("/dev/pipes/{}", script.name));
     let places = RunPlaces {
         tmp: &tmp,
         logs: &store.sub("logs"),
         staging: &staging,
         machine: &script.machine,
         way: &way,
+        echo: echo.as_ref(),
         settings: &RunSettings::default(),
     };
     let binds = binds(script.shown, kind)?;
     let step = RunStep {
-        argv: [script.shell, vec![format!("/dev/pipes/{}", script.name)]].concat(),
+        argv,
         env: script.env,
         proxy_env: Env::new(),
         cwd: script.cwd,
@@ -101,11 +123,14 @@ pub fn run_script(
         agents: Vec::new(),
         hostname: None,
         devices: Vec::new(),
-        scripts: vec![(script.name.clone(), script.text)],
+        // Without the end of its last line that line could not be told apart.
+        scripts: vec![(script.name.clone(), script.text.trim_end_matches('\n').to_owned() + "\n")],
     };
-    limited(script.timeout, &script.name, worker, || {
+    let done = limited(script.timeout, &script.name, worker, || {
         run(worker, draft, (&step, script.network), binds, &places, output)
-    })
+    });
+    let line = echo.as_ref().and_then(|echo| echo.borrow().line());
+    done.map_err(|error| Failed { error, line })
 }
 
 fn binds(shown: Vec<(String, Shown)>, kind: Kind) -> Result<Binds> {

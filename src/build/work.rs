@@ -262,6 +262,7 @@ impl Builder<'_> {
                     staging: &self.staging()?,
                     machine: &self.machine(stage)?,
                     way: &way,
+                    echo: None,
                     settings: &self.request.run,
                 };
                 let network = self.network(step);

@@ -224,7 +224,7 @@ fn an_image_without_a_shell_cannot_run_commands() {
     for world in World::each() {
         let said = assemble(&world, &format!("{HEAD}runAsRoot: 'true'\n"), &[]).failed(1);
         let wanted = "\
-error: process `/bin/sh -e /dev/pipes/runAsRoot` did not complete successfully: exit code: 127
+error: process `/bin/sh -e -v /dev/pipes/runAsRoot` did not complete successfully: exit code: 127
   --> context/image.yaml:3:1
    |
  3 | runAsRoot: 'true'
