@@ -161,3 +161,34 @@ fn an_archive_may_mark_a_directory_opaque_as_often_as_it_likes() {
     let names = world.listing("app");
     assert_eq!(names.iter().filter(|line| line.starts_with("etc/")).count(), 20_000);
 }
+
+/// It was said not to be in the store.
+#[test]
+fn a_stored_image_can_be_named_by_its_digest() {
+    let world = World::new().with_base();
+    let digest = world.run(["image", "digest", "base"]).ok();
+    let digest = digest.trim();
+    let named = |name: &str| ON_BASE.replace("image: base", &format!("image: '{name}'"));
+    let wanted = app(&world, ON_BASE);
+    assert_eq!(app(&world, &named(&format!("base@{digest}"))), wanted);
+    assert_eq!(app(&world, &named(&format!("other@{digest}"))), wanted);
+    let gone = format!("base@sha256:{}", "0".repeat(64));
+    let said = assemble(&world, &named(&gone), &[]).failed(1);
+    assert_eq!(
+        said.lines().next().unwrap(),
+        format!("error: image `docker.io/library/{gone}` is not in the store")
+    );
+}
+
+/// Its place is not in the file.
+#[test]
+fn a_command_of_the_command_line_fails_where_it_was_given() {
+    let world = World::new();
+    let said = assemble(&world, HEAD, &["--set", "extraCommands=exit 3"]).failed(1);
+    assert!(
+        said.ends_with(
+            "  --> --set:1:1\n   |\n 1 | extraCommands=exit 3\n   | ^^^^^^^^^^^^^^^^^^^^\n"
+        ),
+        "{said}"
+    );
+}
