@@ -249,6 +249,12 @@ fn ensure<'w>(
         let network = network.map_or_else(String::new, |network| format!(", network: {network}"));
         let text = entered.isolation.shown() + &network;
         builder.emitter.emit(Event::Isolation { text });
+        if commands && !entered.keeps_owners(builder.store)? {
+            builder.emitter.warn(
+                "owners that commands give to files are lost here: extended attributes, in which they would be \
+                 recorded, are refused",
+            );
+        }
         *worker = Some(entered);
     }
     Ok(worker.as_ref().expect("it was just made"))

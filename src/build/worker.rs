@@ -2,7 +2,7 @@
 //! cached, while the process still has one thread.
 
 use super::store::Store;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::emulation::Places;
 use crate::executor::emulation::ways::Ways;
 use crate::executor::isolation::{self, Account, IdMode, Isolation, Kind, Trees};
@@ -12,7 +12,7 @@ use crate::executor::spawner::Spawner;
 use crate::layers::snapshot::{Form, Snapshots};
 use crate::layers::whiteout::XattrFlavour;
 use crate::sys::mount::{self, MountFlags};
-use crate::sys::{SysResultExt, process, signals};
+use crate::sys::{SysResultExt, owners, process, signals};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -73,6 +73,15 @@ impl Worker {
             .map_err(|error| Error::environment("cannot watch for signals").cause(error))?;
         let ways = Ways::new(emulators.clone());
         Ok(Self { isolation, ways, spawner, snapshots, connector: None, cancel })
+    }
+
+    /// Whether files can have owners. With one id for all they are recorded in extended attributes, which a file system
+    /// may not have, and which Nix's filter of system calls refuses to its builders.
+    pub fn keeps_owners(&self, store: &Store) -> Result<bool> {
+        let what = || "cannot make a file in the store".to_owned();
+        let probe =
+            tempfile::tempfile_in(store.sub("tmp")).or_error(ErrorKind::Environment, what)?;
+        owners::can_record(&probe).or_error(ErrorKind::Environment, what)
     }
 
     /// Gives RUNs a network of their own where that is possible; says which it is, or why it is the host's.

@@ -24,7 +24,7 @@ use crate::oci::Platform;
 use crate::plan::step::Env;
 use crate::progress::{Emitter, Event, StepId};
 use crate::sys::SysResultExt;
-use crate::sys::{fs, owners};
+use crate::sys::fs;
 use std::io::BufReader;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -81,7 +81,7 @@ impl Stage<'_> {
     pub(super) fn run(&self, mut tree: Tree) -> Result<Tree> {
         let _heeding = self.shop.worker.cancel.heed();
         let scripts = &self.spec.scripts;
-        let keeps_owners = self.keeps_owners()?;
+        let keeps_owners = self.shop.worker.keeps_owners(self.store)?;
         let all = [
             (Role::Root, &scripts.run_as_root),
             (Role::Extra, &scripts.extra),
@@ -111,15 +111,6 @@ impl Stage<'_> {
             self.emitter.emit(Event::StepDone { id: role.step(), took });
         }
         Ok(tree)
-    }
-
-    /// Whether files can have owners. With one id for all they are recorded in extended attributes, which a file system
-    /// may not have, and which Nix's filter of system calls refuses to its builders.
-    fn keeps_owners(&self) -> Result<bool> {
-        let what = || "cannot make a file in the store".to_owned();
-        let probe =
-            tempfile::tempfile_in(self.store.sub("tmp")).or_error(ErrorKind::Environment, what)?;
-        owners::can_record(&probe).or_error(ErrorKind::Environment, what)
     }
 
     fn one(

@@ -34,6 +34,11 @@ in {
     runAsRoot = "mkdir /data; rm /etc/group; hello > /data/greeting; ls -A / > /data/root";
   };
   fake = image "fake" { fakeRootCommands = "mkdir data; chown 7:8 data; ln -s x l; chown -h 9:9 l"; };
+  built = runCommand "built" { nativeBuildInputs = [ nativebuild ]; } ''
+    nativebuild image copy docker-archive:${./base.tar} base
+    printf 'FROM base\nRUN echo x > /x && chown 7:8 /x\n' > Dockerfile
+    nativebuild build --progress plain -o type=docker,dest=$out .
+  '';
   bits = image "bits" { fakeRootCommands = "mkdir data; chmod 4755 data"; };
 }
 "#;
@@ -94,6 +99,11 @@ fn owners_that_the_filter_makes_impossible_are_told() {
     assert_eq!(said.code, 0, "{}", said.stderr);
     let warning = "owners that `fakeRootCommands` gives to files are lost here: extended attributes, in which they would \
                    be recorded, are refused; `perms` gives owners anywhere";
+    assert!(said.stderr.contains(warning), "{}", said.stderr);
+    let said = build(&nix, "built", "");
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let warning = "warning: owners that commands give to files are lost here: extended attributes, in which they would be \
+                   recorded, are refused";
     assert!(said.stderr.contains(warning), "{}", said.stderr);
     let said = build(&nix, "bits", "");
     assert_eq!(said.code, 100, "{}", said.stderr);
