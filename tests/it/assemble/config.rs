@@ -125,7 +125,7 @@ fn a_name_is_put_into_lower_case_with_a_warning_and_tags_are_made() {
         assert!(said.contains("the tag is given twice: here, and as `1` in `name`"), "{said}");
         let said = run("").failed(2);
         let wanted = "error: the image has no name for the store\n\
-                      help: `name:` in context/image.yaml gives it one, and so does `--set name=…`\n";
+                      help: `name:` in the spec gives it one, and so does `--set name=…`\n";
         assert_eq!(said, wanted);
     }
 }
