@@ -238,12 +238,7 @@ impl Wanted<'_> {
                 groups.push((files, about));
             }
         }
-        let others = (0..self.spec.contents.len()).map(Origin::Item);
-        let mut others: Vec<String> = others.map(|origin| self.about(origin)).collect();
-        if self.spec.scripts.is_some() {
-            others.push(self.about(Origin::Script));
-        }
-        groups.push((rest, joined(others)));
+        groups.push((rest, self.about_all()));
         Ok(groups)
     }
 

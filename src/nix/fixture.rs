@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 /// A store path whose hash follows from its name.
 pub(super) fn path(name: &str) -> StorePath {
-    let hash = super::base32::encode(&super::nar_hash::bytes(&Digest::of(name.as_bytes()))[..20]);
+    let hash = super::base32::encode(&Digest::of(name.as_bytes()).bytes()[..20]);
     StorePath::from_base(format!("{hash}-{name}").as_bytes()).unwrap()
 }
 

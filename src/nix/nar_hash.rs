@@ -37,11 +37,6 @@ fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
     digits.chunks_exact(2).map(pair).collect()
 }
 
-/// Bytes of a digest.
-pub(super) fn bytes(digest: &Digest) -> Vec<u8> {
-    from_hex(digest.hex().as_bytes()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,7 +53,7 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap(), digest, "{text}");
         }
-        assert_eq!(Digest::from_hash(&bytes(&digest)), digest);
+        assert_eq!(Digest::from_hash(&digest.bytes()), digest);
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn archives_are_those_of_nix() {
         assert!(ours == theirs, "{path}: {} and {} bytes", ours.len(), theirs.len());
         let (hash, size) = nar::hash(dir.as_fd(), name.as_bytes()).unwrap();
         let theirs = lab.output("nix-hash", &["--type", "sha256", "--base32", path]);
-        let ours = base32::encode(&nar_hash::bytes(&hash)) + "\n";
+        let ours = base32::encode(&hash.bytes()) + "\n";
         assert_eq!((ours.as_bytes(), size), (&theirs[..], fs_size(&lab, path)));
     }
 }

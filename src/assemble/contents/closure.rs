@@ -147,18 +147,13 @@ impl Filler<'_> {
             let files = store_files(store, at, files, origin);
             return self.merge(&files, at, DirSymlinks::FollowBase);
         }
-        let kind = match stat.kind {
-            fs::Kind::Symlink => EntryKind::Symlink {
-                target: fs::readlink(store.as_ref(), at).or_error(ErrorKind::Context, what)?,
-            },
-            _ => EntryKind::File { size: stat.size },
+        let mut node = if stat.kind == fs::Kind::Symlink {
+            let target = fs::readlink(store.as_ref(), at).or_error(ErrorKind::Context, what)?;
+            self.node(origin, EntryKind::Symlink { target }, 0o777, Body::None)
+        } else {
+            let body = Body::Beneath(Arc::clone(store), at.to_vec());
+            self.node(origin, EntryKind::File { size: stat.size }, stat.mode, body)
         };
-        let body = match kind {
-            EntryKind::File { .. } => Body::Beneath(Arc::clone(store), at.to_vec()),
-            _ => Body::None,
-        };
-        let mode = if body_is_none(&body) { 0o777 } else { stat.mode };
-        let mut node = self.node(origin, kind, mode, body);
         node.entry.mtime = stat.mtime;
         self.place(at, node, DirSymlinks::FollowBase).map(drop)
     }
@@ -197,10 +192,6 @@ impl Filler<'_> {
         }
         self.merge(&files, b"", DirSymlinks::FollowBase)
     }
-}
-
-fn body_is_none(body: &Body) -> bool {
-    matches!(body, Body::None)
 }
 
 fn store_files<'a>(

@@ -89,12 +89,13 @@ impl Stage<'_> {
         ];
         for (role, text) in all {
             let Some(text) = text else { continue };
+            let (source, span) = self.spec.source.home(text.span);
             self.emitter.emit(Event::StepStarted {
                 id: role.step(),
                 position: role.key().to_owned(),
                 platform: None,
                 name: role.key().to_owned(),
-                line: self.spec.source.home(text.span).0.line(text.span.start),
+                line: source.line(span.start),
             });
             let started = std::time::Instant::now();
             if !keeps_owners && role != Role::Extra {

@@ -170,7 +170,7 @@ fn content_address(value: &Value) -> Option<String> {
         return Some(text.to_owned());
     }
     let digest = nar_hash::parse(&hash(value.get("hash")?)?).ok()?;
-    let digits = base32::encode(&nar_hash::bytes(&digest));
+    let digits = base32::encode(&digest.bytes());
     match value.get("method")?.as_str()? {
         "nar" => Some(format!("fixed:r:sha256:{digits}")),
         "flat" => Some(format!("fixed:sha256:{digits}")),
