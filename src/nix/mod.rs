@@ -5,7 +5,6 @@
 //! nothing is written, and no program of Nix is needed. What `nix-store` 2.8 reads and writes is what the formats
 //! were taken from.
 
-pub mod base32;
 pub mod closure;
 pub mod database;
 pub mod layering;
@@ -13,6 +12,7 @@ pub mod nar;
 mod nar_hash;
 pub mod store_path;
 
+pub use crate::oci::base32;
 pub use closure::{Closure, PathInfo};
 pub use store_path::StorePath;
 

@@ -1,14 +1,12 @@
 //! SHA-256 as people write it: `sha256:HEX`, HEX alone, `sha256-BASE64` (SRI), and Nix's base32.
 //!
-//! All mean the same 32 bytes, and become a [`Digest`]. Nix reads its digits from the last byte to the first.
+//! All mean the same 32 bytes, and become a [`Digest`].
 
-use super::Digest;
+use super::{Digest, base32};
 use crate::error::{Error, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-/// Nix's digits: no `e`, `o`, `t` and `u`.
-const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 const BYTES: usize = 32;
 /// Digits that 32 bytes have.
 const LENGTH: usize = 52;
@@ -18,7 +16,7 @@ pub fn parse(text: &str) -> Result<Digest> {
     let rest = text.strip_prefix("sha256:").unwrap_or(text);
     let found = match text.strip_prefix("sha256-") {
         Some(base64) => BASE64_STANDARD.decode(base64).ok().filter(|hash| hash.len() == BYTES),
-        None if rest.len() == LENGTH => from_nix(rest),
+        None if rest.len() == LENGTH => base32::decode(rest.as_bytes(), BYTES),
         None => return Digest::parse(&format!("sha256:{rest}")).map_err(|_| bad(text)),
     };
     found.map(|hash| Digest::from_hash(&hash)).ok_or_else(|| bad(text))
@@ -31,42 +29,12 @@ fn bad(text: &str) -> Error {
 
 /// `sha256-BASE64`, the form of Subresource Integrity.
 pub fn sri(digest: &Digest) -> String {
-    format!("sha256-{}", BASE64_STANDARD.encode(bytes(digest)))
+    format!("sha256-{}", BASE64_STANDARD.encode(digest.bytes()))
 }
 
 /// Nix's base32.
 pub fn nix(digest: &Digest) -> String {
-    let hash = bytes(digest);
-    let digit = |at: usize| {
-        let (byte, shift) = (at * 5 / 8, at * 5 % 8);
-        let low = u16::from(hash[byte]);
-        let high = hash.get(byte + 1).copied().map_or(0, u16::from);
-        char::from(DIGITS[usize::from(((high << 8 | low) >> shift) & 31)])
-    };
-    (0..LENGTH).rev().map(digit).collect()
-}
-
-fn from_nix(text: &str) -> Option<Vec<u8>> {
-    let mut hash = vec![0_u8; BYTES];
-    for (at, digit) in text.bytes().rev().enumerate() {
-        let value = DIGITS.iter().position(|known| *known == digit)?;
-        let (byte, shift) = (at * 5 / 8, at * 5 % 8);
-        let wide = (value as u16) << shift;
-        hash[byte] |= wide as u8;
-        match hash.get_mut(byte + 1) {
-            Some(next) => *next |= (wide >> 8) as u8,
-            // The last digit has room for bits that 32 bytes do not have.
-            None if wide >> 8 != 0 => return None,
-            None => {}
-        }
-    }
-    Some(hash)
-}
-
-fn bytes(digest: &Digest) -> Vec<u8> {
-    let hex = digest.hex().as_bytes();
-    let digit = |b: u8| (b as char).to_digit(16).unwrap_or_default() as u8;
-    hex.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    base32::encode(&digest.bytes())
 }
 
 #[cfg(test)]

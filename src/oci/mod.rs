@@ -4,6 +4,7 @@
 //! Only [`layout`] writes blobs. [`validate`] re-reads everything an image promises.
 
 pub mod archive;
+pub mod base32;
 pub(crate) mod beside;
 pub mod blobs;
 pub mod decompress;
