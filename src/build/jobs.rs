@@ -4,6 +4,7 @@
 //! memory is bounded by the queue, not by the size of layers.
 
 use super::care;
+use super::planned::Planned;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::sandbox::Cancel;
@@ -65,11 +66,18 @@ pub(super) struct Job {
     /// Where the result goes.
     pub(super) slot: Arc<Pending>,
     /// What changed.
-    pub(super) changes: Vec<Change>,
-    /// Whose upper directory holds the files; none when nothing changed.
-    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) content: Content,
     /// File times.
     pub(super) times: TimePolicy,
+}
+
+/// Changes, and where the bytes of their files are.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// In the upper directory of a snapshot; in none when nothing changed.
+    Tree(Vec<Change>, Option<Arc<Snapshot>>),
+    /// Where they come from.
+    Planned(Arc<Planned>),
 }
 
 /// The threads that write layers.
@@ -145,9 +153,12 @@ fn write(
     emitter: &Emitter,
 ) -> Result<Layer> {
     let blob = Eager { blob: store.images().blob_writer()?.trusted(), begun: 0 };
-    let root = job.snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
-    let (blob, layer) = compress_layer(compression, workers, blob, |out| {
-        write_layer(&job.changes, root.as_fd(), &job.times, out)
+    let (blob, layer) = compress_layer(compression, workers, blob, |out| match &job.content {
+        Content::Tree(changes, snapshot) => {
+            let root = snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
+            write_layer(changes, root.as_fd(), &job.times, out)
+        }
+        Content::Planned(planned) => planned.write(&job.times, out),
     })?;
     care::room::check(store, emitter)?;
     blob.blob.commit(&layer.digest)?;

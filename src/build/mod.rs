@@ -26,6 +26,7 @@ pub mod logins;
 mod mounts;
 pub mod output;
 pub mod packer;
+mod planned;
 mod planning;
 pub mod prefetch;
 mod push;

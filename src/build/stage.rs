@@ -7,8 +7,9 @@ use super::assemble::HistoryItem;
 use super::cache::{self, StepCache, StepRecord};
 use super::care;
 use super::images::BaseImage;
-use super::jobs::{Job, Jobs, Pending};
+use super::jobs::{Content, Job, Jobs, Pending};
 use super::keys;
+use super::planned::Planned;
 use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
@@ -79,11 +80,31 @@ pub(super) struct Tools<'a> {
 
 /// What carrying out a step gave.
 struct Done {
-    /// The tree after the step.
+    /// The tree after the step; none where nobody needs one.
     tree: Option<Arc<Snapshot>>,
-    /// The step's own snapshot; none when it changed nothing.
-    own: Option<Arc<Snapshot>>,
-    changes: Vec<Change>,
+    content: Content,
+}
+
+impl Done {
+    /// A step that changed nothing.
+    fn nothing(tree: Option<Arc<Snapshot>>) -> Self {
+        Self { tree, content: Content::Tree(Vec::new(), None) }
+    }
+
+    /// The step's own snapshot.
+    fn own(&self) -> Option<&Arc<Snapshot>> {
+        match &self.content {
+            Content::Tree(_, own) => own.as_ref(),
+            Content::Planned(_) => None,
+        }
+    }
+
+    fn planned(&self) -> Option<Arc<Planned>> {
+        match &self.content {
+            Content::Tree(..) => None,
+            Content::Planned(planned) => Some(Arc::clone(planned)),
+        }
+    }
 }
 
 impl Builder<'_> {
@@ -232,7 +253,8 @@ impl Builder<'_> {
                 let layer = self.submit(&done, started, tools);
                 let created = nanoseconds(now());
                 let record = self.remember(&own, &layer, &done, created, started);
-                let slot = slot_of(layer, done.tree, &record);
+                let planned = done.planned();
+                let slot = Slot { planned, ..slot_of(layer, done.tree, &record) };
                 doing.done(Shared { slot: slot.clone(), created: record.created });
                 append(state, step, key, slot, record.created);
                 self.emitter.emit(Event::StepDone { id, took: began.elapsed() });
@@ -306,7 +328,7 @@ impl Builder<'_> {
         tools: Tools<'_>,
     ) -> Result<Option<Arc<Pending>>> {
         if record.layers.values().any(|layer| layer.diff_id == empty_diff_id()) {
-            let done = Done { tree: None, own: None, changes: Vec::new() };
+            let done = Done::nothing(None);
             return Ok(Some(self.rewritten(record, key, &done, tools)));
         }
         let Some(id) = &record.snapshot else { return Ok(None) };
@@ -318,7 +340,7 @@ impl Builder<'_> {
         let Some(lower) = tools.worker.snapshots.view(snapshot.parent())? else { return Ok(None) };
         let changes =
             diff::diff_overlay(snapshot.upper(), Some(lower.as_fd()), &tools.diff_options())?;
-        let done = Done { tree: None, own: Some(snapshot), changes };
+        let done = Done { tree: None, content: Content::Tree(changes, Some(snapshot)) };
         Ok(Some(self.rewritten(record, key, &done, tools)))
     }
 
@@ -338,8 +360,7 @@ impl Builder<'_> {
         let slot = Arc::new(Pending::default());
         tools.jobs.submit(Job {
             slot: Arc::clone(&slot),
-            changes: done.changes.clone(),
-            snapshot: done.own.clone(),
+            content: done.content.clone(),
             times: TimePolicy { epoch: self.epoch.filter(|_| !self.request.keep_times), started },
         });
         slot
@@ -356,7 +377,7 @@ impl Builder<'_> {
         let made = Made {
             key: key.clone(),
             slot: Arc::clone(slot),
-            snapshot: done.own.clone(),
+            snapshot: done.own().cloned(),
             created,
             started,
         };
@@ -374,6 +395,9 @@ impl Builder<'_> {
         tools: Tools<'_>,
     ) -> Result<Done> {
         let worker = tools.worker;
+        if let Some(planned) = self.planned(state, stage, step, &prepared, tools)? {
+            return Ok(Done { tree: None, content: Content::Planned(Arc::new(planned)) });
+        }
         let nothing = StageState { slots: Vec::new(), ..state.clone() };
         let below = if prepared.is_independent() { &nothing } else { state };
         let draft = tree::draft(self.store, below, worker, self.others_want(stage, state))?;
@@ -381,13 +405,33 @@ impl Builder<'_> {
         let changes = draft.changes(tools.diff_options().placeholders)?;
         care::room::check(self.store, self.emitter)?;
         if changes.is_empty() {
-            return Ok(Done { tree: draft.unchanged()?, own: None, changes });
+            return Ok(Done::nothing(draft.unchanged()?));
         }
         if tools.worker.isolation.placeholders() && changes.iter().any(is_device) {
             draft.note_placeholders();
         }
         let own = draft.commit()?;
-        Ok(Done { tree: Some(Arc::clone(&own)), own: Some(own), changes })
+        Ok(Done { tree: Some(Arc::clone(&own)), content: Content::Tree(changes, Some(own)) })
+    }
+
+    /// Whether another stage that is not complete stands on a stage or reads its files.
+    pub(super) fn is_read_elsewhere(&self, stage: usize) -> bool {
+        let reads = |step: &Step| match &step.kind {
+            StepKind::Copy(copy) => matches!(copy.from, CopyFrom::Stage(from) if from == stage),
+            StepKind::Run(run) => run.mounts.iter().any(|mount| match &mount.kind {
+                RunMountKind::Bind { from, .. }
+                | RunMountKind::Cache { from: Some((from, _)), .. } => {
+                    matches!(from, CopyFrom::Stage(from) if *from == stage)
+                }
+                _ => false,
+            }),
+            _ => false,
+        };
+        let others = self.plan.stages.iter().enumerate().filter(|(at, _)| *at != stage);
+        let mut open = others.filter(|(at, _)| self.states.complete(*at).is_none());
+        open.any(|(_, other)| {
+            other.base == StageBase::Stage(stage) || other.steps.iter().any(reads)
+        })
     }
 
     /// Whether the tree on which a stage begins is one on which others begin, or from which they copy.

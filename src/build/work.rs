@@ -1,9 +1,10 @@
 //! What a step needs and what it does: keys from its inputs, then RUN, COPY or WORKDIR on a draft snapshot.
 
 use super::keys;
+use super::planned::Planned;
 use super::remote::Remote;
 use super::run::{RunPlaces, run};
-use super::stage::Builder;
+use super::stage::{Builder, Tools};
 use super::state::StageState;
 use super::tree::devices;
 use super::worker::Worker;
@@ -51,9 +52,9 @@ impl Prepared {
 
 /// The files of a COPY and their content digest.
 #[derive(Debug)]
-struct Files {
-    tree: FileTree,
-    selected: Vec<Selected>,
+pub(super) struct Files {
+    pub(super) tree: FileTree,
+    pub(super) selected: Vec<Selected>,
     digest: Digest,
 }
 
@@ -230,6 +231,23 @@ impl Builder<'_> {
         Ok(Some(hasher.finish()))
     }
 
+    /// The layer of a step without a tree, where that can be told; the files were the same before and after.
+    pub(super) fn planned(
+        &self,
+        state: &StageState,
+        stage: usize,
+        step: &Step,
+        prepared: &Prepared,
+        tools: Tools<'_>,
+    ) -> Result<Option<Planned>> {
+        let files = prepared.files.as_ref();
+        let planned = self.plan_step((state, stage), step, files, tools)?;
+        if let (Some(_), Some(files)) = (&planned, files) {
+            self.check_unchanged(files)?;
+        }
+        Ok(planned)
+    }
+
     /// Does a step on a draft.
     pub(super) fn work(
         &self,
@@ -374,8 +392,8 @@ pub(super) fn plain_copy<'a>(
 }
 
 /// Unpacks the archives of ADD.
-struct Unpacker {
-    devices: Devices,
+pub(super) struct Unpacker {
+    pub(super) devices: Devices,
 }
 
 impl Unpack for Unpacker {

@@ -53,6 +53,7 @@ mod options;
 mod outputs;
 mod packages;
 mod peers;
+mod planned;
 mod platforms;
 mod podman;
 mod push;

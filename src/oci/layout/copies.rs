@@ -103,16 +103,12 @@ fn copy_and_read(
     thread::scope(|scope| {
         let copying = thread::Builder::new()
             .spawn_scoped(scope, move || io::copy(&mut from, &mut to).map(drop));
-        match copying {
-            Ok(copying) => {
-                let seen = verify();
-                let died = |_| Err(io::Error::other("the thread that copied panicked"));
-                seen.and(copying.join().unwrap_or_else(died))
-            }
-            Err(_) => {
-                let (mut spare, mut to) = (spare, to);
-                io::copy(&mut spare, &mut to).and_then(|_| verify())
-            }
+        if let Ok(copying) = copying {
+            let seen = verify();
+            let died = |_| Err(io::Error::other("the thread that copied panicked"));
+            return seen.and(copying.join().unwrap_or_else(died));
         }
+        let (mut spare, mut to) = (spare, to);
+        io::copy(&mut spare, &mut to).and_then(|_| verify())
     })
 }
