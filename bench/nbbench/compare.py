@@ -1,5 +1,5 @@
 """Builders in turns on one workload."""
-import os, shutil, time
+import os, shutil, subprocess, time
 
 from .binfmt import Namespaces
 from .builders import OURS, OWN, Ours, OursWithOwnHandler, checked
@@ -126,5 +126,11 @@ class Comparison:
 
 def remove_states(places):
     """Stores and outputs of all builders; figures, images and contexts stay."""
+    # A builder that was stopped half-way leaves mounts behind.
+    with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
+        mounted = [line.split()[1] for line in file]
+    for point in reversed(mounted):
+        if point.startswith(places.path("state") + "/"):
+            subprocess.run(["umount", "--lazy", point], check=False)
     for name in ("state", "output", "warm-up"):
         shutil.rmtree(places.path(name), ignore_errors=True)

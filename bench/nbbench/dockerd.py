@@ -5,13 +5,19 @@ compressed in it."""
 import os, shlex, shutil, subprocess, time
 
 from .builders import Builder
-from .measure import KEPT, Failed, Served, adopt_orphans, run
+from .measure import KEPT, Failed, Served, adopt_orphans, end_with_parent, run
 from .places import version_of
 
 
 def client():
     """Debian's client: a newer one wants a plug-in for BuildKit."""
     return os.environ.get("DOCKER") or ("/usr/bin/docker" if os.path.exists("/usr/bin/docker") else "docker")
+
+
+def prepare_daemon():
+    """What loses its parent below the daemon stays there: it is not ours to wait for."""
+    adopt_orphans()
+    end_with_parent()
 
 
 class Docker(Builder):
@@ -46,11 +52,10 @@ class Docker(Builder):
         log_name = self.places.log(self.name + ("-inside" if self.enter else ""))
         with open(log_name, "wb") as log:
             self.process = subprocess.Popen(
-                [*self.enter, "dockerd", "--config-file", self.state + "/daemon.json", "--data-root", self.state + "/data", "--exec-root", self.state + "/exec",
-                 "--pidfile", self.state + "/pid", "--host", self.socket(), "--iptables=false", "--ip6tables=false",
-                 "--bridge=none", "--storage-driver", "overlay2"],
-                # What loses its parent below the daemon stays there: it is not ours to wait for.
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=adopt_orphans)
+                [*self.enter, "dockerd", "--config-file", self.state + "/daemon.json", "--data-root", self.state + "/data",
+                 "--exec-root", self.state + "/exec", "--pidfile", self.state + "/pid", "--host", self.socket(),
+                 "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver", "overlay2"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=prepare_daemon)
         KEPT.add(self.process.pid)
         self.served = Served(self.process.pid)
         until = time.monotonic() + 30

@@ -5,7 +5,7 @@ from . import figures, report
 from .compare import PEERS, Comparison, remove_states
 from .crowd import COUNT, Crowd
 from .judge import Summary
-from .measure import Failed, adopt_orphans, say
+from .measure import Failed, adopt_orphans, say, stop_orderly
 from .places import SMALL, Places, add_arguments
 from .tables import shortest
 from .workloads import BY_NAME, CROWD, NAMES
@@ -57,6 +57,7 @@ def run_one(name, places, arguments):
 
 def main(description):
     arguments = arguments_of(description)
+    stop_orderly()
     places = Places(arguments)
     if arguments.report:
         print(report.relative(report.write(places)))

@@ -1,5 +1,5 @@
 """One command, or several at once, measured: wall time, CPU time of all processes, peak memory; and bytes on disk."""
-import ctypes, os, shlex, subprocess, sys, threading, time
+import ctypes, os, shlex, signal, subprocess, sys, threading, time
 
 TICK = os.sysconf("SC_CLK_TCK")
 # Daemons that this program started; everybody else who becomes its child is waited for.
@@ -22,11 +22,26 @@ def run(*words, **options):
     return done.stdout.decode(errors="replace")
 
 
+def process_control(option, value):
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise Failed("prctl: %s" % os.strerror(ctypes.get_errno()))
+
+
 def adopt_orphans():
     """Makes this process the parent of all processes whose parent ended, so that their time is counted."""
     set_child_subreaper = 36
-    if ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0) != 0:
-        raise Failed("prctl: %s" % os.strerror(ctypes.get_errno()))
+    process_control(set_child_subreaper, 1)
+
+
+def end_with_parent():
+    """Ends this process when its parent does, however that came about."""
+    set_parent_death_signal = 1
+    process_control(set_parent_death_signal, signal.SIGTERM)
+
+
+def stop_orderly():
+    """Makes SIGTERM an exception, so that daemons are stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def children_of_all():

@@ -3,10 +3,10 @@ import json, os
 
 from . import bars, figures, judge, tables
 from .builders import OURS
-from .places import BENCH, PROJECT, SMALL
+from .places import BENCH, OUT, PROJECT, SMALL
 from .workloads import ALL
 
-DOCS = os.path.join(PROJECT, "docs/bench")
+DOCS = os.path.join(OUT, "docs-small") if SMALL else os.path.join(PROJECT, "docs/bench")
 TITLES = {"cold": "Nothing cached but the base image", "warm": "The same build again", "edit": "One file of the context changed"}
 
 METHOD = """\

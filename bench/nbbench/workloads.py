@@ -31,7 +31,7 @@ ALL = [
     Workload("w8", "100 COPYs of one file", targets={"cold": 20, "warm": 40}, memory=48),
     Workload("noise-run", "one RUN that writes 1 GiB of random bytes"),
     Workload("noise-copy", "COPY of one file of 1 GiB of random bytes"),
-    Workload("files", "a context of 100,000 files of which one is copied, and all are"),
+    Workload("files", "a context of 100,000 files: COPY of one, a RUN, COPY of all"),
     Workload("diamond", "8 stages: one, six on it, one that joins them"),
 ]
 BY_NAME = {workload.name: workload for workload in ALL}
