@@ -41,7 +41,7 @@ def about(found):
     skipped = {}
     for figure in found:
         for name, why in figure.get("skipped", {}).items():
-            skipped.setdefault((name, why), []).append(figure["workload"])
+            skipped.setdefault((name, why), []).append(figure.get("workload", "instructions"))
     lines += ["* without %s in %s: %s" % (name, ", ".join(names), why) for (name, why), names in skipped.items()]
     return "\n".join(lines)
 
