@@ -84,6 +84,7 @@ class Docker(Builder):
     def make_cold(self, workload):
         environment = self.environment()
         subprocess.run([client(), "rmi", "--force", "bench:" + workload.name], capture_output=True, check=False, env=environment)
+        run(client(), "image", "prune", "--force", env=environment)
         run(client(), "builder", "prune", "--all", "--force", env=environment)
         run(client(), "load", "--quiet", "--input", self.places.archive(workload.base), env=environment)
 

@@ -16,7 +16,7 @@ def memory_of_machine():
 
 
 def file_system(path):
-    done = subprocess.run(["stat", "--file-system", "--format=%T", path], capture_output=True, text=True, check=False)
+    done = subprocess.run(["findmnt", "--noheadings", "--output", "FSTYPE", "--target", path], capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 
 
@@ -66,11 +66,13 @@ def save_comparison(places, comparison):
     again = {(record["builder"], record["mode"]) for record in comparison.records}
     kept = [record for record in old.get("runs", []) if (record["builder"], record["mode"]) not in again]
     measured = {record["builder"] for record in comparison.records}
+    skipped = {builder: why for builder, why in old.get("skipped", {}).items() if builder not in measured}
     save(places, name, {
         **header(places), "workload": name,
         "runs": kept + comparison.records,
         "walks": comparison.walks or old.get("walks", []),
         "direct": [{"wall": round(run.wall, 4), "cpu": round(run.cpu, 3)} for run in comparison.direct] or old.get("direct", []),
         "versions": {**old.get("versions", {}), **comparison.versions},
-        "skipped": {builder: why for builder, why in {**old.get("skipped", {}), **comparison.skipped}.items() if builder not in measured},
+        # What failed in a later run only is told too.
+        "skipped": {**skipped, **comparison.skipped},
     })

@@ -10,6 +10,8 @@ from .workloads import Workload
 
 # More than this from one size to a larger one, beyond the smallest, is not linear any more.
 MOST = 1.3
+# MiB of the main process, whatever the size.
+MEMORY = 128
 GIB = 1 << 30
 
 
@@ -134,5 +136,5 @@ def main(description):
         done[series.name] = {"unit": series.unit, "points": points, "growth": round(growth, 3), "superlinear": growth > MOST}
         figures.save(places, "growth", {**figures.header(places), "series": done})
     if done:
-        print(growth_table(done))
+        print(growth_table(done, MEMORY))
     return code

@@ -3,6 +3,7 @@ import json, os
 
 from . import bars, figures, judge, tables
 from .builders import OURS
+from .growth import MEMORY
 from .places import BENCH, OUT, PROJECT, SMALL
 from .workloads import ALL
 
@@ -12,6 +13,7 @@ TITLES = {"cold": "Nothing cached but the base image", "warm": "The same build a
 METHOD = """\
 Every builder builds the same contexts on the same base image, in turns, in one run: one build of each builder, then the next.
 The time ends when the image lies in a file or an OCI layout of its own: nativebuild and buildah and podman write layers packed with gzip, `docker image save` writes them as they are, which is less work.
+The layer of the base image is not compressed to begin with, and no builder has it packed beforehand.
 `cold` has the base image unpacked in the builder's store and nothing else; `warm` is the same build again; in `edit` one file of 50,000 was changed.
 Times are medians, memory is the largest peak: of nativebuild's main process, of dockerd, of the largest process of buildah and podman.
 What Python hands down to the processes it starts, some 15 MiB, is the least that can be seen.
@@ -98,14 +100,14 @@ def pictures(summaries, docs):
     for mode, title in TITLES.items():
         if shown := list(panels(summaries, mode)):
             with open(os.path.join(docs, mode + ".svg"), "w", encoding="utf-8") as file:
-                file.write(bars.picture(title, shown, OURS))
+                file.write(bars.picture(title + "; times are against the better of dockerd and buildah", shown, OURS))
             yield "![%s](%s.svg)" % (title, mode)
 
 
 def add_others(parts, others, docs):
     if growth := others["growth"]:
         section(parts, "Growth", "Cold builds of one size after the other. A row is superlinear when the price of a unit grows by more than 1.3 over "
-                "the sizes beyond the smallest, in wall or in CPU time.", tables.growth(growth["series"]))
+                "the sizes beyond the smallest, in wall or in CPU time.", tables.growth(growth["series"], MEMORY))
     if digests := others["diamond-digests"]:
         section(parts, "One digest", "%d builds of the diamond with `--jobs` %s, with and without all cores, gave %d digest%s." % (
             digests["runs"], ", ".join(map(str, digests["jobs"])), len(digests["digests"]), "" if len(digests["digests"]) == 1 else "s"))
@@ -113,8 +115,8 @@ def add_others(parts, others, docs):
         with open(os.path.join(docs, "instructions.json"), "w", encoding="utf-8") as file:
             json.dump(counts, file, indent=1, sort_keys=True)
             file.write("\n")
-        section(parts, "Instructions", "Counted by callgrind, so that a regression shows on a busy machine too: "
-                "`bench/instructions --check docs/bench/instructions.json` compares.", tables.instructions(counts["counts"]))
+        section(parts, "Instructions", "Counted by callgrind and strace, so that a regression shows on a busy machine too: "
+                "`bench/instructions --check docs/bench/instructions.json` compares.", tables.instructions(counts))
 
 
 def relative(path):

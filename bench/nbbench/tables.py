@@ -89,18 +89,22 @@ def shortest(summary):
     return table(rows)
 
 
-def growth(series):
-    rows = [["what grows", "size", "wall s", "CPU s", "MiB", "wall ms per unit", "CPU ms per unit", "growth per unit", ""]]
+def growth(series, most):
+    """`most` is the MiB that no size may take."""
+    rows = [["what grows", "size", "wall s", "CPU s", "MiB", "wall ms per unit", "CPU ms per unit", "growth", "", "≤ %d MiB" % most]]
     for name, figures in series.items():
-        for index, point in enumerate(figures["points"]):
-            last = index + 1 == len(figures["points"])
-            grown = figures["growth"] if last else None
-            rows.append([name if index == 0 else "", "%d %s" % (point["size"], figures["unit"]), seconds(point["wall"]), seconds(point["cpu"]),
+        for point in figures["points"]:
+            rows.append(["", "%d %s" % (point["size"], figures["unit"]), seconds(point["wall"]), seconds(point["cpu"]),
                          "%.0f" % point["main"], "%.3f" % (point["wall"] * 1000 / point["size"]), "%.3f" % (point["cpu"] * 1000 / point["size"]),
-                         "%.2f" % grown if grown is not None else "",
-                         ("**superlinear**" if figures["superlinear"] else "linear") if last else ""])
+                         "", "", ""])
+        rows[-len(figures["points"])][0] = name
+        rows[-1][-3:] = ["%.2f" % figures["growth"], "**superlinear**" if figures["superlinear"] else "linear",
+                         verdict(max(point["main"] for point in figures["points"]) <= most)]
     return table(rows)
 
 
-def instructions(counts):
-    return table([["path", "instructions"]] + [[name, "{:,}".format(count)] for name, count in counts.items()])
+def instructions(found):
+    counts, calls = found["counts"], found["calls"]
+    names = list(dict.fromkeys([*counts, *calls]))
+    return table([["path", "instructions", "system calls"]] + [
+        [name, *("{:,}".format(kind[name]) if name in kind else "–" for kind in (counts, calls))] for name in names])
