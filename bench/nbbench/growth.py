@@ -86,9 +86,25 @@ class Growing(Ours):
         return {"size": size, "wall": round(statistics.median(one.wall for one in found), 4),
                 "cpu": round(statistics.median(one.cpu for one in found), 4), "main": round(max(one.main for one in found), 1), "runs": runs}
 
-    def clean(self):
-        for directory in (self.context, self.state, self.output):
-            shutil.rmtree(directory, ignore_errors=True)
+    def points(self, series, runs):
+        """Figures of all sizes up to one that fails, and what that said."""
+        found = []
+        try:
+            for size in series.sizes:
+                found.append(self.point(series, size, runs))
+        except Failed as failure:
+            say("growth of %s failed: %s" % (series.name, failure))
+            return found, "%d %s: %s" % (size, series.unit, first_error(str(failure)))
+        finally:
+            for directory in (self.context, self.state, self.output):
+                shutil.rmtree(directory, ignore_errors=True)
+        return found, None
+
+
+def first_error(text):
+    """The line that says what went wrong, of all that a build said."""
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    return lines[0].removeprefix("error: ") if lines else text.splitlines()[0]
 
 
 def grown(points):
@@ -124,16 +140,10 @@ def main(description):
     for series in SERIES:
         if arguments.series and series.name not in arguments.series:
             continue
-        try:
-            points = [growing.point(series, size, arguments.runs) for size in series.sizes]
-        except Failed as failure:
-            say("growth of %s failed: %s" % (series.name, failure))
-            code = 1
-            continue
-        finally:
-            growing.clean()
+        points, why = growing.points(series, arguments.runs)
+        code |= why is not None
         growth = grown(points)
-        done[series.name] = {"unit": series.unit, "points": points, "growth": round(growth, 3), "superlinear": growth > MOST}
+        done[series.name] = {"unit": series.unit, "points": points, "growth": round(growth, 3), "superlinear": growth > MOST if len(points) > 2 else None, "failed": why}
         figures.save(places, "growth", {**figures.header(places), "series": done})
     if done:
         print(growth_table(done, MEMORY))

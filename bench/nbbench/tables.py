@@ -93,14 +93,18 @@ def growth(series, most):
     """`most` is the MiB that no size may take."""
     rows = [["what grows", "size", "wall s", "CPU s", "MiB", "wall ms per unit", "CPU ms per unit", "growth", "", "≤ %d MiB" % most]]
     for name, figures in series.items():
+        if not figures["points"]:
+            continue
         for point in figures["points"]:
             rows.append(["", "%d %s" % (point["size"], figures["unit"]), seconds(point["wall"]), seconds(point["cpu"]),
                          "%.0f" % point["main"], "%.3f" % (point["wall"] * 1000 / point["size"]), "%.3f" % (point["cpu"] * 1000 / point["size"]),
                          "", "", ""])
         rows[-len(figures["points"])][0] = name
-        rows[-1][-3:] = ["%.2f" % figures["growth"], "**superlinear**" if figures["superlinear"] else "linear",
+        judged = {True: "**superlinear**", False: "linear", None: "too few sizes"}[figures["superlinear"]]
+        rows[-1][-3:] = ["%.2f" % figures["growth"] if figures["growth"] else "–", judged,
                          verdict(max(point["main"] for point in figures["points"]) <= most)]
-    return table(rows)
+    failed = ["\n**Failed:** %s" % figures["failed"] for figures in series.values() if figures.get("failed")]
+    return "\n".join([table(rows), *failed])
 
 
 def instructions(found):
