@@ -5,6 +5,7 @@ from .binfmt import Namespaces
 from .builders import OURS, OWN, Ours, OursWithOwnHandler, checked
 from .direct import Direct
 from .dockerd import Docker
+from .judge import ALL_PROCESSES
 from .measure import Failed, measure, say
 from .peers import Buildah, Podman, RootlessBuildah
 
@@ -76,7 +77,7 @@ class Comparison:
         if self.arguments.memory and "cold" in self.modes:
             for builder in builders:
                 builder.make_cold(self.workload)
-                self.record(builder, "cold, all processes", 0, builder.measure(self.workload, True, sample=True))
+                self.record(builder, ALL_PROCESSES, 0, builder.measure(self.workload, True, sample=True))
 
     def one(self, builder, mode, number):
         if mode == "cold" or (number == 0 and mode == self.modes[0]):

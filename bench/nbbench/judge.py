@@ -5,6 +5,8 @@ from .builders import OURS, OWN
 
 # The builders that the targets are about, both with root's rights.
 RIVALS = ("dockerd", "buildah")
+# The mode in which memory of all processes together was sampled; its times do not count.
+ALL_PROCESSES = "cold, all processes"
 
 
 class Summary:
@@ -52,11 +54,6 @@ class Summary:
                     found.append(("cold wall" + ("" if builder == OURS else ", own handler"), measured, self.workload.allowed * wall,
                                   "%.1f × %.2f s directly" % (self.workload.allowed, wall)))
         return found
-
-    def memory(self):
-        """Largest memory of our main process in MiB, over all modes and runs."""
-        found = [by_builder[OURS]["main"] for mode, by_builder in self.rows.items() if OURS in by_builder and "processes" not in mode]
-        return max(found) if found else None
 
 
 def summed_up(records):

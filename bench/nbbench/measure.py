@@ -145,7 +145,7 @@ def together(commands, log, served=None, sample=False, environment=None):
         before = served.cpu()
     begun = time.monotonic()
     pids = [start(words, log, environment) for words in commands]
-    sampler = Sampler(pids[0]) if sample else None
+    sampler = Sampler(served.pid if served else pids[0]) if sample else None
     if sampler:
         sampler.start()
     ends = [os.wait4(pid, 0) for pid in pids]

@@ -1,6 +1,6 @@
 """Markdown tables of figures."""
 from .builders import OURS, OWN
-from .judge import RIVALS, crowd_bound, verdict
+from .judge import ALL_PROCESSES, RIVALS, crowd_bound, verdict
 
 SHOWN = (OURS, "dockerd", "buildah", "podman", "buildah rootless")
 
@@ -63,6 +63,9 @@ def costs(summaries):
             limit = summary.workload.memory
             judged = verdict(by_builder[OURS]["main"] <= limit) if OURS in by_builder else ""
             rows.append([summary.workload.name, mode, *cpu, *memory, "≤ %d" % limit, judged])
+        if sampled := summary.rows.get(ALL_PROCESSES):
+            memory = ["%.0f" % sampled[name]["memory"] if name in sampled else "–" for name in names]
+            rows.append([summary.workload.name, ALL_PROCESSES] + ["–"] * len(names) + memory + ["", ""])
     return table(rows)
 
 
@@ -79,7 +82,7 @@ def sizes(summaries):
 def shortest(summary):
     """The table that a run prints at its end: our figures beside the rivals'."""
     rows = [["workload", "mode", "wall s", *RIVALS, "times faster", "CPU s", "MiB"]]
-    for mode in summary.rows:
+    for mode in modes_of(summary):
         row = summary.rows[mode].get(OURS)
         if row is None:
             continue
