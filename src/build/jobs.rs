@@ -12,10 +12,13 @@ use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::{TimePolicy, write_layer};
 use crate::layers::{Change, Layer};
 use crate::progress::{Emitter, Event};
+use crate::timings::{Phase, Place};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// A layer that is there, or will be.
 #[derive(Debug, Default)]
@@ -64,6 +67,10 @@ pub(super) struct Job {
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// File times.
     pub(super) times: TimePolicy,
+    /// The step it is for, where that is recorded.
+    pub(super) place: Option<Place>,
+    /// Since when it waits, likewise.
+    pub(super) queued: Option<Instant>,
 }
 
 /// The threads that write layers.
@@ -92,6 +99,8 @@ impl Jobs {
                 let cancel = Arc::clone(cancel);
                 std::thread::spawn(move || {
                     while let Some(job) = next(&jobs) {
+                        let _at = emitter.timings().at(job.place);
+                        emitter.timings().waited(Phase::Queue, job.queued);
                         let result = match cancel.interrupted() {
                             Some(error) => Err(error),
                             None => write(&job, &store, compression, &workers, &emitter),
@@ -138,12 +147,36 @@ fn write(
     workers: &Workers,
     emitter: &Emitter,
 ) -> Result<Layer> {
+    let mut span = emitter.span(Phase::Layer);
     let blob = store.images().blob_writer()?;
     let root = job.snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
     let (blob, layer) = compress_layer(compression, workers, blob, |out| {
-        write_layer(&job.changes, root.as_fd(), &job.times, out)
+        let mut out = Counting { out, bytes: 0 };
+        let written = write_layer(&job.changes, root.as_fd(), &job.times, &mut out);
+        span.took(out.bytes);
+        written
     })?;
+    span.gave(layer.size);
+    span.about(&layer.digest);
     care::room::check(store, emitter)?;
     blob.commit(&layer.digest)?;
     Ok(layer)
+}
+
+/// Counts what passes through.
+struct Counting<'a> {
+    out: &'a mut dyn Write,
+    bytes: u64,
+}
+
+impl Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }

@@ -28,6 +28,7 @@ use crate::plan::step::{
     BaseRef, BuildPlan, CopyFrom, RunMountKind, StageBase, StagePlan, Step, StepKind,
 };
 use crate::progress::{Emitter, Event, StepId};
+use crate::timings::Phase;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -90,7 +91,10 @@ impl Builder<'_> {
     /// Goes on with a stage as far as possible; true when it is complete.
     pub(super) fn advance(&self, stage: usize, tools: Option<Tools<'_>>) -> Result<bool> {
         let plan = &self.plan.stages[stage];
+        // Waiting for the stage below belongs to the first step.
+        let waiting = self.emitter.timings().at_step(stage, 1);
         let Some(mut state) = self.begin(stage, tools.is_some())? else { return Ok(false) };
+        drop(waiting);
         let shown = plan.steps.iter().filter(|step| !matches!(step.kind, StepKind::Config)).count();
         let mut position = plan.steps[..state.next]
             .iter()
@@ -107,6 +111,7 @@ impl Builder<'_> {
                 continue;
             }
             position += 1;
+            let _at = self.emitter.timings().at_step(stage, position);
             let name =
                 StepName { stage, plan, platform: self.shown_platform(stage), position, of: shown };
             let went_on = self
@@ -153,14 +158,17 @@ impl Builder<'_> {
                 fresh(keys::base(Some(&image.manifest)), image.slots(), image.history())
             }
             StageBase::Stage(below) => {
-                let below = if wait {
-                    Some(self.states.wait(*below).ok_or_else(stopped)?)
-                } else {
-                    self.states.complete(*below)
-                };
+                let below =
+                    if wait { Some(self.wait_for(*below)?) } else { self.states.complete(*below) };
                 below.map(|state| StageState { next: 0, ..state })
             }
         })
+    }
+
+    /// The state of another stage, once it is complete.
+    pub(super) fn wait_for(&self, stage: usize) -> Result<StageState> {
+        let _span = self.emitter.span(Phase::WaitStage);
+        self.states.wait(stage).ok_or_else(stopped)
     }
 
     pub(super) fn image(&self, base: &BaseRef) -> Result<&BaseImage> {
@@ -177,6 +185,7 @@ impl Builder<'_> {
         name: &StepName<'_>,
         tools: Option<Tools<'_>>,
     ) -> Result<bool> {
+        let looking = self.emitter.span(Phase::LookUp);
         let Some(prepared) = self.prepare(state, step, name.plan, tools.map(|t| t.worker))? else {
             return Ok(false);
         };
@@ -201,7 +210,11 @@ impl Builder<'_> {
             }
             return Ok(false);
         };
-        let doing = match self.running.claim(&own) {
+        drop(looking);
+        let waiting = self.emitter.span(Phase::WaitSame);
+        let claimed = self.running.claim(&own);
+        drop(waiting);
+        let doing = match claimed {
             Claim::Mine(doing) => doing,
             Claim::Failed => return Err(stopped()),
             Claim::Done(Shared { slot, created }) => {
@@ -221,7 +234,9 @@ impl Builder<'_> {
             append(state, step, key, slot, record.created);
             return Ok(true);
         }
+        let waiting = self.emitter.span(Phase::WaitPlace);
         let _permit = self.limit.take();
+        drop(waiting);
         // The wait for a place, and for the stage that does the same, may have been long.
         tools.worker.cancel.check()?;
         let id = self.announce(step, name);
@@ -336,8 +351,11 @@ impl Builder<'_> {
 
     fn submit(&self, done: &Done, started: (i64, u32), tools: Tools<'_>) -> Arc<Pending> {
         let slot = Arc::new(Pending::default());
+        let timings = self.emitter.timings();
         tools.jobs.submit(Job {
             slot: Arc::clone(&slot),
+            place: timings.place(),
+            queued: timings.instant(),
             changes: done.changes.clone(),
             snapshot: done.own.clone(),
             times: TimePolicy { epoch: self.epoch.filter(|_| !self.request.keep_times), started },
@@ -376,8 +394,13 @@ impl Builder<'_> {
         let worker = tools.worker;
         let nothing = StageState { slots: Vec::new(), ..state.clone() };
         let below = if prepared.is_independent() { &nothing } else { state };
+        let mounting = self.emitter.span(Phase::Mount);
         let draft = tree::draft(self.store, below, worker, self.others_want(stage, state))?;
+        drop(mounting);
+        let working = self.emitter.span(phase_of(step));
         self.work((&draft, stage), step, prepared, id, worker)?;
+        drop(working);
+        let _diff = self.emitter.span(Phase::Diff);
         let changes = draft.changes(tools.diff_options().placeholders)?;
         care::room::check(self.store, self.emitter)?;
         if changes.is_empty() {
@@ -466,6 +489,15 @@ impl StepName<'_> {
     fn text(&self) -> String {
         let stage = self.plan.name.clone().unwrap_or_else(|| format!("stage-{}", self.plan.number));
         format!("{stage} {}/{}", self.position, self.of)
+    }
+}
+
+/// What carrying out a step is called.
+fn phase_of(step: &Step) -> Phase {
+    match &step.kind {
+        StepKind::Run(_) => Phase::Run,
+        StepKind::Copy(_) => Phase::Copy,
+        StepKind::Workdir(_) | StepKind::Config => Phase::Workdir,
     }
 }
 

@@ -166,7 +166,7 @@ impl Builder<'_> {
                 // Later, with a place among the running steps taken, waiting for that stage could be for ever.
                 if let CopyFrom::Stage(stage) = seed.0 {
                     match worker {
-                        Some(_) => drop(self.states.wait(stage).ok_or_else(super::stage::stopped)?),
+                        Some(_) => drop(self.wait_for(stage)?),
                         None if self.states.complete(stage).is_none() => return Ok(None),
                         None => {}
                     }

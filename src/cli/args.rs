@@ -172,6 +172,9 @@ pub struct BuildArgs {
     /// Write digests and names as JSON to a file
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
+    /// Write where the time went to a file: a page when it ends in `.html`, data when it ends in `.json`
+    #[arg(long, value_name = "FILE")]
+    pub timings: Option<PathBuf>,
     /// Time for `created` and for files that steps make: seconds since 1970, or `git` for the time of the last commit
     #[arg(long, alias = "timestamp", value_name = "N|git")]
     pub source_date_epoch: Option<String>,

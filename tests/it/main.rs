@@ -66,6 +66,7 @@ mod sandbox;
 mod secrets;
 mod single_ids;
 mod statements;
+mod timings;
 mod transport;
 mod transports;
 mod verbs_archive;
