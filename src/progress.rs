@@ -37,6 +37,13 @@ pub enum Event {
         /// The step.
         id: StepId,
     },
+    /// The cache did not have the step, and why.
+    StepMissed {
+        /// The step.
+        id: StepId,
+        /// Fragments; at least one.
+        reasons: Vec<String>,
+    },
     /// Bytes that the step's command wrote.
     StepOutput {
         /// The step.

@@ -15,6 +15,7 @@ pub mod check;
 mod devices;
 mod echo;
 mod emulate;
+mod explain;
 mod finish;
 mod furnish;
 pub mod images;
@@ -186,6 +187,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         remotes: remote::Remotes::default(),
         qemu_image: OnceLock::new(),
         qemu_tree: Mutex::default(),
+        explainer: explain::Explainer::of(store),
     };
     if let Some(pushing) = pushing {
         pushing.note_bases(&builder);
@@ -312,6 +314,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
     drop(syncing);
     if synced.is_ok() {
         builder.record_made();
+        builder.remember_inputs();
         worker.snapshots.mark_synced(made);
     }
     let errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);

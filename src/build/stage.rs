@@ -6,13 +6,14 @@
 use super::assemble::HistoryItem;
 use super::cache::{self, StepCache, StepRecord};
 use super::care;
+use super::explain::Explainer;
 use super::images::BaseImage;
 use super::jobs::{Job, Jobs, Pending};
 use super::keys;
 use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
-use super::state::{Limit, Slot, StageState, States};
+use super::state::{Limit, Permit, Slot, StageState, States};
 use super::store::Store;
 use super::tree;
 use super::worker::Worker;
@@ -59,6 +60,7 @@ pub(super) struct Builder<'a> {
     pub qemu_image: OnceLock<BaseImage>,
     /// Held while the tree of `--qemu-image` is looked for.
     pub qemu_tree: Mutex<()>,
+    pub explainer: Explainer,
 }
 
 /// A step that was carried out, to be recorded once its blob is durable.
@@ -171,6 +173,16 @@ impl Builder<'_> {
         self.states.wait(stage).ok_or_else(stopped)
     }
 
+    fn claim(&self, key: &Digest) -> Claim<'_> {
+        let _span = self.emitter.span(Phase::WaitSame);
+        self.running.claim(key)
+    }
+
+    fn take_place(&self) -> Permit<'_> {
+        let _span = self.emitter.span(Phase::WaitPlace);
+        self.limit.take()
+    }
+
     pub(super) fn image(&self, base: &BaseRef) -> Result<&BaseImage> {
         self.images
             .get(base)
@@ -189,6 +201,7 @@ impl Builder<'_> {
         let Some(prepared) = self.prepare(state, step, name.plan, tools.map(|t| t.worker))? else {
             return Ok(false);
         };
+        self.explainer.saw(name.stage, state, &prepared);
         let (key, own) = (prepared.key.clone(), prepared.record.clone());
         let alone = prepared.is_independent();
         let slot_of = |layer, tree, record: &StepRecord| {
@@ -211,10 +224,7 @@ impl Builder<'_> {
             return Ok(false);
         };
         drop(looking);
-        let waiting = self.emitter.span(Phase::WaitSame);
-        let claimed = self.running.claim(&own);
-        drop(waiting);
-        let doing = match claimed {
+        let doing = match self.claim(&own) {
             Claim::Mine(doing) => doing,
             Claim::Failed => return Err(stopped()),
             Claim::Done(Shared { slot, created }) => {
@@ -224,28 +234,28 @@ impl Builder<'_> {
                 return Ok(true);
             }
         };
-        if let Some(record) = record
-            && let Some(layer) = self.rewrite(&record, &own, tools)?
+        if let Some(record) = &record
+            && let Some(layer) = self.rewrite(record, &own, tools)?
         {
             let id = self.announce(step, name);
             self.emitter.emit(Event::StepCached { id });
-            let slot = slot_of(layer, None, &record);
+            let slot = slot_of(layer, None, record);
             doing.done(Shared { slot: slot.clone(), created: record.created });
             append(state, step, key, slot, record.created);
             return Ok(true);
         }
-        let waiting = self.emitter.span(Phase::WaitPlace);
-        let _permit = self.limit.take();
-        drop(waiting);
+        let _permit = self.take_place();
         // The wait for a place, and for the stage that does the same, may have been long.
         tools.worker.cancel.check()?;
         let id = self.announce(step, name);
+        self.tell_why(id, (name.stage, state.next), record.as_ref());
         let began = Instant::now();
         let started = now();
         match self.carry_out((state, name.stage), step, prepared, id, tools) {
             Ok(done) => {
                 let layer = self.submit(&done, started, tools);
                 let created = nanoseconds(now());
+                self.explainer.carried_out(name.stage, state.next);
                 let record = self.remember(&own, &layer, &done, created, started);
                 let slot = slot_of(layer, done.tree, &record);
                 doing.done(Shared { slot: slot.clone(), created: record.created });

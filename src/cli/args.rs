@@ -132,6 +132,9 @@ pub struct BuildArgs {
     /// Carry out every step, whatever the cache has
     #[arg(long)]
     pub no_cache: bool,
+    /// Say for every step that the cache does not have why
+    #[arg(long)]
+    pub explain_cache: bool,
     /// When to ask a registry for a base image (`--pull` alone means `always`)
     #[arg(long, value_enum, default_value = "check", num_args = 0..=1, default_missing_value = "always", require_equals = true)]
     pub pull: Pull,

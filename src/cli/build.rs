@@ -12,7 +12,9 @@ use super::timings::TimingsFile;
 use super::trust::Asked;
 use super::{contexts, locks, print_data, private, values};
 use crate::build::lock::{LockMode, Locks};
-use crate::build::request::{BuildOutcome, BuildRequest, OutputKind, OutputSpec, PullPolicy};
+use crate::build::request::{
+    BuildOutcome, BuildRequest, Explain, OutputKind, OutputSpec, PullPolicy,
+};
 use crate::build::store::Store;
 use crate::build::{self};
 use crate::context::{FileTree, IgnoreRules};
@@ -163,6 +165,7 @@ fn request(
         outputs,
         no_cache: args.no_cache,
         no_cache_stages: Vec::new(),
+        explain: explain(args),
         run: RunSettings::default(),
         entitlements: Vec::new(),
         network: match args.network {
@@ -206,6 +209,17 @@ fn request(
     args.real.apply(&mut request)?;
     request.run.keep_fsync = args.keep_fsync;
     Ok(request)
+}
+
+/// Whether misses are explained, and what the build is known by.
+fn explain(args: &BuildArgs) -> Explain {
+    let absolute = |path: &Path| {
+        let path = if path.is_dir() { std::path::absolute(path).ok() } else { None };
+        path.map(|path| path.display().to_string())
+    };
+    let context = absolute(&args.context).unwrap_or_else(|| args.context.display().to_string());
+    let file = args.file.as_deref().unwrap_or(Path::new(""));
+    Explain { wanted: args.explain_cache, origin: format!("{context}\n{}", file.display()) }
 }
 
 /// What `--offline` contradicts.

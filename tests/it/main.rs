@@ -29,6 +29,7 @@ mod emulators;
 mod entitlements;
 mod environments;
 mod errors;
+mod explain;
 mod faults;
 mod forms;
 mod handlers;

@@ -1,5 +1,6 @@
 //! `--timings`: each step once, everything within the build, bytes as in the manifest; failures and bad paths.
 
+use crate::linuxkit;
 use crate::support::registry::Registry;
 use crate::support::{World, peer};
 use serde_json::Value;
@@ -201,4 +202,25 @@ fn bytes_on_the_wire_are_those_of_the_blobs() {
     wanted.sort();
     sent.sort();
     assert_eq!(sent, wanted);
+}
+
+/// Each platform of a package is a build of its own.
+#[test]
+fn packages_say_it_as_well() {
+    for world in linuxkit::world(vec![World::new()]) {
+        linuxkit::commit(&world, &linuxkit::FOO);
+        let args = ["pkg", "build", "--timings", "t.json", "--explain-cache", "pkg/foo"];
+        let said = linuxkit::pkg(&world, &args);
+        assert!(
+            said.stderr.contains("MISSED: nothing is known of this stage yet"),
+            "{}",
+            said.stderr
+        );
+        said.ok();
+        let timings = read(&world, "context/t.json");
+        assert_eq!(timings["result"], "built");
+        assert_within(&timings);
+        let steps = list(&timings, "steps");
+        assert!(steps.iter().any(|step| step["name"] == "COPY . /"), "{timings}");
+    }
 }

@@ -255,6 +255,8 @@ switches! {
         push,
         /// Let commands wait for the disk when they ask to (fsync and its like do nothing in a RUN)
         keep_fsync,
+        /// Say for every step that the cache does not have why
+        explain_cache,
         /// Only push
         nobuild,
         /// Push the index alone, without a tag for each architecture

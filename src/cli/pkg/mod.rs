@@ -323,6 +323,7 @@ fn build_options(
         },
         proxies: automatic::proxies(|name| environment.text(name)),
         keep_fsync: args.switches.keep_fsync,
+        explain_cache: args.switches.explain_cache,
         jobs: values::jobs(args.jobs)?,
         account: args.isolation.account(environment, emitter)?,
         emulators: crate::executor::emulation::Places {
