@@ -304,6 +304,19 @@ fn what_cannot_be_read_is_unknown_and_what_is_warm_writes_nothing() {
     assert_eq!(explained(&world, dockerfile, &[]), nothing);
 }
 
+/// Every change of a file makes a list; they must not pile up.
+#[test]
+fn old_lists_of_files_go() {
+    let world = world();
+    for content in 0..9 {
+        world.file("a", content.to_string());
+        world.build("FROM base\nCOPY a /\n", &[]).ok();
+    }
+    let entries = fs::read_dir(world.store().join("cache/explain")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("files-")).count(), 4);
+}
+
 #[test]
 fn a_failed_step_is_compared_with_its_last_success() {
     let world = world();

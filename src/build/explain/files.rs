@@ -25,8 +25,9 @@ const NAMES: usize = 10;
 const HEADER: &str = "nb-list-1";
 /// Stands for a directory with everything below it.
 const FOLDED: u8 = b'*';
-/// Bytes of a content's digest that are kept.
-const SHORT: usize = 8;
+/// Hexadecimal digits of a content's digest that are kept.
+const DIGITS: usize = 16;
+const NOTHING: Content = [b'0'; DIGITS];
 
 /// What is remembered of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +35,11 @@ struct Entry {
     kind: u8,
     mode: u32,
     owner: (u32, u32),
-    content: String,
+    content: Content,
 }
+
+/// The first digits of a content's digest, the numbers of a device, or zeros: 16 letters.
+type Content = [u8; DIGITS];
 
 /// A list while it is made.
 #[derive(Debug, Default)]
@@ -63,18 +67,18 @@ impl Listing for FileList {
             Kind::File => short(one.content),
             Kind::Symlink => short(Digest::of(one.content).as_str().as_bytes()),
             Kind::CharDevice | Kind::BlockDevice => {
-                format!("{:x}-{:x}", one.stat.rdev.0, one.stat.rdev.1)
+                let numbers = format!("{:08x}{:08x}", one.stat.rdev.0, one.stat.rdev.1);
+                numbers.as_bytes().first_chunk().copied().unwrap_or(NOTHING)
             }
-            _ => "-".to_owned(),
+            _ => NOTHING,
         };
         self.push(path, Entry { kind, mode, owner: one.owner, content });
     }
 }
 
 /// The first digits of `sha256:…`.
-fn short(digest: &[u8]) -> String {
-    let digits = digest.iter().skip("sha256:".len()).take(2 * SHORT);
-    digits.map(|byte| char::from(*byte)).collect()
+fn short(digest: &[u8]) -> Content {
+    digest.get("sha256:".len()..).and_then(<[u8]>::first_chunk).copied().unwrap_or(NOTHING)
 }
 
 impl FileList {
@@ -103,9 +107,10 @@ impl FileList {
         let mut text = format!("{HEADER}\n");
         for (path, entry) in self.finish() {
             let Entry { kind, mode, owner, content } = entry;
-            let (kind, path) = (char::from(kind), escaped(&path));
-            let _infallible =
-                writeln!(text, "{kind} {mode:o} {} {} {content} {path}", owner.0, owner.1);
+            let (kind, content) = (char::from(kind), String::from_utf8_lossy(&content));
+            let _infallible = write!(text, "{kind} {mode:o} {} {} {content} ", owner.0, owner.1);
+            escape(&path, &mut text);
+            text.push('\n');
         }
         write_atomic(dir, &name, text.as_bytes());
     }
@@ -127,7 +132,7 @@ fn fold(folded: &mut BTreeMap<Vec<u8>, FieldHasher>, path: &[u8], entry: &Entry)
     let hasher = folded.entry(top.to_vec()).or_insert_with(|| FieldHasher::new(HEADER));
     hasher.field(path).field(&[entry.kind]).number(entry.mode.into());
     hasher.number(entry.owner.0.into()).number(entry.owner.1.into());
-    hasher.field(entry.content.as_bytes());
+    hasher.field(&entry.content);
 }
 
 fn name(digest: &Digest) -> String {
@@ -135,8 +140,7 @@ fn name(digest: &Digest) -> String {
 }
 
 /// Printable ASCII without spaces and without `%` stays.
-fn escaped(path: &[u8]) -> String {
-    let mut out = String::with_capacity(path.len());
+fn escape(path: &[u8], out: &mut String) {
     for byte in path {
         if byte.is_ascii_graphic() && *byte != b'%' {
             out.push(char::from(*byte));
@@ -145,7 +149,6 @@ fn escaped(path: &[u8]) -> String {
             out.push_str(&hex(&[*byte]));
         }
     }
-    out
 }
 
 fn unescaped(text: &str) -> Option<Vec<u8>> {
@@ -185,8 +188,15 @@ fn line(line: &str) -> Option<(Vec<u8>, Entry)> {
     let [kind] = next()?.as_bytes() else { return None };
     let (kind, mode) = (*kind, u32::from_str_radix(next()?, 8).ok()?);
     let owner = (next()?.parse().ok()?, next()?.parse().ok()?);
-    let content = next()?.to_owned();
+    let content = Content::try_from(next()?.as_bytes()).ok()?;
     Some((unescaped(next()?)?, Entry { kind, mode, owner, content }))
+}
+
+/// Removes a list that no stage names any more.
+pub(super) fn forget(dir: &Path, digest: &str) {
+    if let Ok(digest) = Digest::parse(digest) {
+        let _gone_already = std::fs::remove_file(dir.join(name(&digest)));
+    }
 }
 
 /// What is different between two sets of files, as a fragment; none when that is not known.
@@ -264,11 +274,13 @@ mod tests {
     use super::*;
 
     fn file(mode: u32, content: &str) -> Entry {
-        Entry { kind: b'f', mode, owner: (0, 0), content: content.to_owned() }
+        let mut digits = NOTHING;
+        digits[0] = content.as_bytes()[0];
+        Entry { kind: b'f', mode, owner: (0, 0), content: digits }
     }
 
     fn directory() -> Entry {
-        Entry { kind: b'd', mode: 0o755, owner: (0, 0), content: "-".to_owned() }
+        Entry { kind: b'd', mode: 0o755, owner: (0, 0), content: NOTHING }
     }
 
     /// Keeps both lists and compares them.
@@ -329,7 +341,7 @@ mod tests {
             (0..=MOST).map(|number| format!("{}/{number}", number % 3)).collect();
         let old: Vec<_> = names.iter().map(|name| (name.as_str(), file(0o644, "1"))).collect();
         let mut new = old.clone();
-        new[1].1.content = "2".to_owned();
+        new[1].1.content[0] = b'2';
         assert_eq!(compared(&old, &new).unwrap(), "changed `1/`");
         assert_eq!(compared(&old[..9], &new).unwrap(), "there are many more or fewer of them");
     }
@@ -340,14 +352,10 @@ mod tests {
         let (one, two) = (Digest::of(b"old"), Digest::of(b"new"));
         FileList::default().keep(dir.path(), &one);
         assert_eq!(difference(dir.path(), &one, &two), None);
-        for text in [
-            "",
-            "x",
-            "nb-list-1\nf",
-            "nb-list-1\nf 9 0 0 1 a",
-            "nb-list-1\nf 1 0 0 1 %g0",
-            "nb-list-1\nff 1 0 0 1 a",
-        ] {
+        let bad =
+            ["f", "f 9 0 0 D a", "f 1 0 0 D %g0", "ff 1 0 0 D a", "f 1 0 0 short a", "f 1 0 0 D"];
+        let bad = bad.map(|line| format!("{HEADER}\n{}", line.replace('D', "0000000000000000")));
+        for text in bad.iter().map(String::as_str).chain(["", "x"]) {
             std::fs::write(dir.path().join(name(&two)), text).unwrap();
             assert_eq!(difference(dir.path(), &one, &two), None, "{text}");
         }

@@ -43,6 +43,9 @@ pub(super) struct StageMemory {
     /// What FROM names, and what that was.
     pub(super) base: (String, String),
     pub(super) steps: Vec<StepMemory>,
+    /// Digests of the files of its steps, those of this build first, then of those before.
+    #[serde(default)]
+    pub(super) lists: Vec<String>,
 }
 
 /// A step.
@@ -198,7 +201,11 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             assert_eq!(read(&path), Known::default());
         }
-        let stage = StageMemory { base: ("b".to_owned(), "d".to_owned()), steps: Vec::new() };
+        let stage = StageMemory {
+            base: ("b".to_owned(), "d".to_owned()),
+            steps: Vec::new(),
+            lists: Vec::new(),
+        };
         for number in 0..20 {
             write(&path, &format!("platform-{number:02}"), stage.clone());
         }

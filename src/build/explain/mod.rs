@@ -20,7 +20,7 @@ use crate::progress::{Event, StepId};
 use files::FileList;
 use memory::{StageMemory, StepMemory};
 use parts::Around;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +29,8 @@ pub(super) use parts::{FILES, MOUNTED};
 
 /// Reasons of one step.
 const REASONS: usize = 12;
+/// Lists of files that are kept for each that a stage has.
+const GENERATIONS: usize = 4;
 /// Characters of a reason.
 const LONGEST: usize = 4000;
 
@@ -340,13 +342,32 @@ impl Builder<'_> {
                 // It failed, or was not reached: what it was before is still the last that is known.
                 _ => before.step(at).cloned(),
             };
-            let steps = plan.steps.iter().enumerate().filter_map(step).collect();
+            let steps: Vec<StepMemory> = plan.steps.iter().enumerate().filter_map(step).collect();
+            let lists = self.kept_lists(&steps, before.stage.as_ref());
             memory::write(
                 &self.memory_path(stage),
                 &plan.platform.to_string(),
-                StageMemory { base, steps },
+                StageMemory { base, steps, lists },
             );
         }
+    }
+}
+
+impl Builder<'_> {
+    /// The lists of files that stay for a stage: its own and a few older ones, for whoever goes back and forth. The
+    /// others are removed, since every change of a file makes another list.
+    fn kept_lists(&self, steps: &[StepMemory], before: Option<&StageMemory>) -> Vec<String> {
+        let of_files = |(name, _): &(&String, &String)| *name == FILES || name.starts_with(MOUNTED);
+        let own = steps.iter().flat_map(|step| step.parts.iter().filter(of_files));
+        let mut lists: Vec<String> = own.map(|(_, digest)| digest.clone()).collect();
+        let kept = lists.len() * GENERATIONS;
+        lists.extend(before.into_iter().flat_map(|stage| stage.lists.clone()));
+        let mut seen = BTreeSet::new();
+        lists.retain(|list| seen.insert(list.clone()));
+        for list in lists.drain(kept.min(lists.len())..) {
+            files::forget(&self.explainer.dir, &list);
+        }
+        lists
     }
 }
 
