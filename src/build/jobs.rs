@@ -11,7 +11,9 @@ use crate::layers::compress::{Compression, Workers, compress_layer};
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::{TimePolicy, write_layer};
 use crate::layers::{Change, Layer};
+use crate::oci::layout::BlobWriter;
 use crate::progress::{Emitter, Event};
+use crate::sys::writeback;
 use crate::timings::{Phase, Place};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -19,6 +21,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
+
+/// Bytes of a blob after which the disk is set to work.
+const WRITTEN_AT_ONCE: u64 = 8 << 20;
 
 /// A layer that is there, or will be.
 #[derive(Debug, Default)]
@@ -148,7 +153,7 @@ fn write(
     emitter: &Emitter,
 ) -> Result<Layer> {
     let mut span = emitter.span(Phase::Layer);
-    let blob = store.images().blob_writer()?;
+    let blob = Eager { blob: store.images().blob_writer()?.trusted(), begun: 0 };
     let root = job.snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
     let (blob, layer) = compress_layer(compression, workers, blob, |out| {
         let mut out = Counting { out, bytes: 0 };
@@ -159,7 +164,7 @@ fn write(
     span.gave(layer.size);
     span.about(&layer.digest);
     care::room::check(store, emitter)?;
-    blob.commit(&layer.digest)?;
+    blob.blob.commit(&layer.digest)?;
     Ok(layer)
 }
 
@@ -178,5 +183,28 @@ impl Write for Counting<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+/// A blob that goes to the disk while it grows, so that little is left for the sync at the end of the build.
+struct Eager {
+    blob: BlobWriter,
+    /// Bytes that are on their way.
+    begun: u64,
+}
+
+impl Write for Eager {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.blob.write(bytes)?;
+        let grown = self.blob.size() - self.begun;
+        if grown >= WRITTEN_AT_ONCE {
+            writeback::begin(self.blob.as_file(), self.begun, grown);
+            self.begun += grown;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.blob.flush()
     }
 }
