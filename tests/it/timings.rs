@@ -224,3 +224,22 @@ fn packages_say_it_as_well() {
         assert!(steps.iter().any(|step| step["name"] == "COPY . /"), "{timings}");
     }
 }
+
+#[test]
+fn assemblies_say_it_as_well() {
+    let world = World::new();
+    world.file("dir/f", "content");
+    world.file(
+        "image.json",
+        r#"{"version": 1, "name": "app", "contents": [{"dir": "dir"}], "config": {"Cmd": ["/f"]}}"#,
+    );
+    world.run(["assemble", "-f", "context/image.json", "--timings", "out/t.json"]).ok();
+    let timings = read(&world, "out/t.json");
+    assert_within(&timings);
+    assert_eq!(timings["steps"].as_array().unwrap().len(), 0);
+    let phases: BTreeSet<String> = list(&timings, "spans")
+        .iter()
+        .map(|span| span["phase"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(phases, set(&["plan", "layer", "manifest", "sync"]));
+}

@@ -272,6 +272,7 @@ fn few(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn file(mode: u32, content: &str) -> Entry {
         let mut digits = NOTHING;
@@ -323,6 +324,23 @@ mod tests {
              755, 0:0 → 1:2)"
         );
         assert_eq!(compared(&old, &old), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_comes_back_as_it_was(path in proptest::collection::vec(any::<u8>(), 0..40), mode in any::<u32>()) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut list = FileList::default();
+            list.push(path.clone(), file(mode, "1"));
+            list.keep(dir.path(), &Digest::of(b"list"));
+            let found = read(dir.path(), &Digest::of(b"list")).unwrap();
+            prop_assert_eq!(found, BTreeMap::from([(path, file(mode, "1"))]));
+        }
+
+        #[test]
+        fn any_line_is_read_or_refused(text in ".{0,60}") {
+            let _read_or_not = line(&text);
+        }
     }
 
     #[test]

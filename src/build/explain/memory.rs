@@ -20,7 +20,7 @@ const LARGEST: u64 = 32 << 20;
 /// Platforms that are remembered of a stage.
 const PLATFORMS: usize = 8;
 /// Steps that are compared by their texts.
-const ALIGNED: usize = 2000;
+pub(super) const ALIGNED: usize = 2000;
 /// Characters of a value that are kept.
 const VALUE: usize = 200;
 

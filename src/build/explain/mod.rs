@@ -296,7 +296,11 @@ impl Builder<'_> {
     fn read_before(&self, stage: usize) -> Before {
         let plan = &self.plan.stages[stage];
         let mut known = memory::read(&self.memory_path(stage));
-        let found = known.platforms.remove(&plan.platform.to_string());
+        let mut found = known.platforms.remove(&plan.platform.to_string());
+        if let Some(stage) = &mut found {
+            // No image has so many layers; a file that says so is none of ours.
+            stage.steps.truncate(memory::ALIGNED);
+        }
         let platforms = known.platforms.into_keys().collect();
         let old: Vec<&str> =
             found.iter().flat_map(|stage| &stage.steps).map(|step| step.text.as_str()).collect();
