@@ -15,11 +15,13 @@ use crate::layers::{Change, Layer};
 use crate::oci::layout::BlobWriter;
 use crate::progress::{Emitter, Event};
 use crate::sys::writeback;
+use crate::timings::{Phase, Place};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// Bytes of a blob after which the disk is set to work.
 const WRITTEN_AT_ONCE: u64 = 8 << 20;
@@ -69,6 +71,10 @@ pub(super) struct Job {
     pub(super) content: Content,
     /// File times.
     pub(super) times: TimePolicy,
+    /// The step it is for, where that is recorded.
+    pub(super) place: Option<Place>,
+    /// Since when it waits, likewise.
+    pub(super) queued: Option<Instant>,
 }
 
 /// Changes, and where the bytes of their files are.
@@ -78,6 +84,19 @@ pub(super) enum Content {
     Tree(Vec<Change>, Option<Arc<Snapshot>>),
     /// Where they come from.
     Planned(Arc<Planned>),
+}
+
+impl Content {
+    /// Writes the tar.
+    fn write(&self, store: &Store, times: &TimePolicy, out: &mut dyn Write) -> Result<()> {
+        match self {
+            Self::Tree(changes, snapshot) => {
+                let root = snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
+                write_layer(changes, root.as_fd(), times, out)
+            }
+            Self::Planned(planned) => planned.write(times, out),
+        }
+    }
 }
 
 /// The threads that write layers.
@@ -106,6 +125,8 @@ impl Jobs {
                 let cancel = Arc::clone(cancel);
                 std::thread::spawn(move || {
                     while let Some(job) = next(&jobs) {
+                        let _at = emitter.timings().at(job.place);
+                        emitter.timings().waited(Phase::Queue, job.queued);
                         let result = match cancel.interrupted() {
                             Some(error) => Err(error),
                             None => write(&job, &store, compression, &workers, &emitter),
@@ -152,17 +173,37 @@ fn write(
     workers: &Workers,
     emitter: &Emitter,
 ) -> Result<Layer> {
+    let mut span = emitter.span(Phase::Layer);
     let blob = Eager { blob: store.images().blob_writer()?.trusted(), begun: 0 };
-    let (blob, layer) = compress_layer(compression, workers, blob, |out| match &job.content {
-        Content::Tree(changes, snapshot) => {
-            let root = snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
-            write_layer(changes, root.as_fd(), &job.times, out)
-        }
-        Content::Planned(planned) => planned.write(&job.times, out),
+    let (blob, layer) = compress_layer(compression, workers, blob, |out| {
+        let mut out = Counting { out, bytes: 0 };
+        let written = job.content.write(store, &job.times, &mut out);
+        span.took(out.bytes);
+        written
     })?;
+    span.gave(layer.size);
+    span.about(&layer.digest);
     care::room::check(store, emitter)?;
     blob.blob.commit(&layer.digest)?;
     Ok(layer)
+}
+
+/// Counts what passes through.
+struct Counting<'a> {
+    out: &'a mut dyn Write,
+    bytes: u64,
+}
+
+impl Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// A blob that goes to the disk while it grows, so that little is left for the sync at the end of the build.

@@ -6,6 +6,7 @@
 use super::assemble::HistoryItem;
 use super::cache::{self, StepCache, StepRecord};
 use super::care;
+use super::explain::Explainer;
 use super::images::BaseImage;
 use super::jobs::{Content, Job, Jobs, Pending};
 use super::keys;
@@ -13,7 +14,7 @@ use super::planned::Planned;
 use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
-use super::state::{Limit, Slot, StageState, States};
+use super::state::{Limit, Permit, Slot, StageState, States};
 use super::store::Store;
 use super::tree;
 use super::worker::Worker;
@@ -29,6 +30,7 @@ use crate::plan::step::{
     BaseRef, BuildPlan, CopyFrom, RunMountKind, StageBase, StagePlan, Step, StepKind,
 };
 use crate::progress::{Emitter, Event, StepId};
+use crate::timings::Phase;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -59,6 +61,7 @@ pub(super) struct Builder<'a> {
     pub qemu_image: OnceLock<BaseImage>,
     /// Held while the tree of `--qemu-image` is looked for.
     pub qemu_tree: Mutex<()>,
+    pub explainer: Explainer,
 }
 
 /// A step that was carried out, to be recorded once its blob is durable.
@@ -111,7 +114,10 @@ impl Builder<'_> {
     /// Goes on with a stage as far as possible; true when it is complete.
     pub(super) fn advance(&self, stage: usize, tools: Option<Tools<'_>>) -> Result<bool> {
         let plan = &self.plan.stages[stage];
+        // Waiting for the stage below belongs to the first step.
+        let waiting = self.emitter.timings().at_step(stage, 1);
         let Some(mut state) = self.begin(stage, tools.is_some())? else { return Ok(false) };
+        drop(waiting);
         let shown = plan.steps.iter().filter(|step| !matches!(step.kind, StepKind::Config)).count();
         let mut position = plan.steps[..state.next]
             .iter()
@@ -128,6 +134,7 @@ impl Builder<'_> {
                 continue;
             }
             position += 1;
+            let _at = self.emitter.timings().at_step(stage, position);
             let name =
                 StepName { stage, plan, platform: self.shown_platform(stage), position, of: shown };
             let went_on = self
@@ -174,14 +181,27 @@ impl Builder<'_> {
                 fresh(keys::base(Some(&image.manifest)), image.slots(), image.history())
             }
             StageBase::Stage(below) => {
-                let below = if wait {
-                    Some(self.states.wait(*below).ok_or_else(stopped)?)
-                } else {
-                    self.states.complete(*below)
-                };
+                let below =
+                    if wait { Some(self.wait_for(*below)?) } else { self.states.complete(*below) };
                 below.map(|state| StageState { next: 0, ..state })
             }
         })
+    }
+
+    /// The state of another stage, once it is complete.
+    pub(super) fn wait_for(&self, stage: usize) -> Result<StageState> {
+        let _span = self.emitter.span(Phase::WaitStage);
+        self.states.wait(stage).ok_or_else(stopped)
+    }
+
+    fn claim(&self, key: &Digest) -> Claim<'_> {
+        let _span = self.emitter.span(Phase::WaitSame);
+        self.running.claim(key)
+    }
+
+    fn take_place(&self) -> Permit<'_> {
+        let _span = self.emitter.span(Phase::WaitPlace);
+        self.limit.take()
     }
 
     pub(super) fn image(&self, base: &BaseRef) -> Result<&BaseImage> {
@@ -198,9 +218,11 @@ impl Builder<'_> {
         name: &StepName<'_>,
         tools: Option<Tools<'_>>,
     ) -> Result<bool> {
+        let looking = self.emitter.span(Phase::LookUp);
         let Some(prepared) = self.prepare(state, step, name.plan, tools.map(|t| t.worker))? else {
             return Ok(false);
         };
+        self.explainer.saw(name.stage, state, &prepared);
         let (key, own) = (prepared.key.clone(), prepared.record.clone());
         let alone = prepared.is_independent();
         let slot_of = |layer, tree, record: &StepRecord| {
@@ -222,7 +244,8 @@ impl Builder<'_> {
             }
             return Ok(false);
         };
-        let doing = match self.running.claim(&own) {
+        drop(looking);
+        let doing = match self.claim(&own) {
             Claim::Mine(doing) => doing,
             Claim::Failed => return Err(stopped()),
             Claim::Done(Shared { slot, created }) => {
@@ -232,26 +255,28 @@ impl Builder<'_> {
                 return Ok(true);
             }
         };
-        if let Some(record) = record
-            && let Some(layer) = self.rewrite(&record, &own, tools)?
+        if let Some(record) = &record
+            && let Some(layer) = self.rewrite(record, &own, tools)?
         {
             let id = self.announce(step, name);
             self.emitter.emit(Event::StepCached { id });
-            let slot = slot_of(layer, None, &record);
+            let slot = slot_of(layer, None, record);
             doing.done(Shared { slot: slot.clone(), created: record.created });
             append(state, step, key, slot, record.created);
             return Ok(true);
         }
-        let _permit = self.limit.take();
+        let _permit = self.take_place();
         // The wait for a place, and for the stage that does the same, may have been long.
         tools.worker.cancel.check()?;
         let id = self.announce(step, name);
+        self.tell_why(id, (name.stage, state.next), record.as_ref());
         let began = Instant::now();
         let started = now();
         match self.carry_out((state, name.stage), step, prepared, id, tools) {
             Ok(done) => {
                 let layer = self.submit(&done, started, tools);
                 let created = nanoseconds(now());
+                self.explainer.carried_out(name.stage, state.next);
                 let record = self.remember(&own, &layer, &done, created, started);
                 let planned = done.planned();
                 let slot = Slot { planned, ..slot_of(layer, done.tree, &record) };
@@ -358,9 +383,12 @@ impl Builder<'_> {
 
     fn submit(&self, done: &Done, started: (i64, u32), tools: Tools<'_>) -> Arc<Pending> {
         let slot = Arc::new(Pending::default());
+        let timings = self.emitter.timings();
         tools.jobs.submit(Job {
             slot: Arc::clone(&slot),
             content: done.content.clone(),
+            place: timings.place(),
+            queued: timings.instant(),
             times: TimePolicy { epoch: self.epoch.filter(|_| !self.request.keep_times), started },
         });
         slot
@@ -400,8 +428,13 @@ impl Builder<'_> {
         }
         let nothing = StageState { slots: Vec::new(), ..state.clone() };
         let below = if prepared.is_independent() { &nothing } else { state };
+        let mounting = self.emitter.span(Phase::Mount);
         let draft = tree::draft(self.store, below, worker, self.others_want(stage, state))?;
+        drop(mounting);
+        let working = self.emitter.span(phase_of(step));
         self.work((&draft, stage), step, prepared, id, worker)?;
+        drop(working);
+        let _diff = self.emitter.span(Phase::Diff);
         let changes = draft.changes(tools.diff_options().placeholders)?;
         care::room::check(self.store, self.emitter)?;
         if changes.is_empty() {
@@ -510,6 +543,15 @@ impl StepName<'_> {
     fn text(&self) -> String {
         let stage = self.plan.name.clone().unwrap_or_else(|| format!("stage-{}", self.plan.number));
         format!("{stage} {}/{}", self.position, self.of)
+    }
+}
+
+/// What carrying out a step is called.
+fn phase_of(step: &Step) -> Phase {
+    match &step.kind {
+        StepKind::Run(_) => Phase::Run,
+        StepKind::Copy(_) => Phase::Copy,
+        StepKind::Workdir(_) | StepKind::Config => Phase::Workdir,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::Builder;
 use crate::build::lock::{self, LockMode};
-use crate::build::request::{BuildRequest, ImageSource, OutputKind, OutputSpec, PullPolicy};
+use crate::build::request::{
+    BuildRequest, Explain, ImageSource, OutputKind, OutputSpec, PullPolicy,
+};
 use crate::build::store::Store;
 use crate::dockerfile::{self, ast::InstructionKind};
 use crate::error::{Error, Result};
@@ -79,6 +81,10 @@ impl Builder<'_> {
             outputs: vec![OutputSpec { kind: OutputKind::Image, dest: None }],
             no_cache: !step_cache,
             no_cache_stages: Vec::new(),
+            explain: Explain {
+                wanted: options.explain_cache,
+                origin: package.dir.display().to_string(),
+            },
             run: RunSettings { keep_fsync: options.keep_fsync, ..RunSettings::default() },
             entitlements: Vec::new(),
             network: if network { NetworkMode::Default } else { NetworkMode::None },

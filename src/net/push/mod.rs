@@ -137,9 +137,10 @@ impl Registry {
         source: &Layout,
         blob: &Descriptor,
         target: &Reference,
+        emitter: &Emitter,
     ) -> NetResult<()> {
         let blob = plan::Blob::of(blob)?;
-        self.ensure(source, &blob, target).map(drop)
+        self.ensure(source, &blob, target, emitter).map(drop)
     }
 
     /// Remembers that the repository of `reference` has a blob, so that others of the same registry can take it from
@@ -156,8 +157,8 @@ impl Registry {
         target: &Reference,
         emitter: &Emitter,
     ) -> NetResult<()> {
-        let sent = self.send_blobs(source, &plan.layers, target)?;
-        let sent = sent + self.send_blobs(source, &plan.configs, target)?;
+        let sent = self.send_blobs(source, &plan.layers, target, emitter)?;
+        let sent = sent + self.send_blobs(source, &plan.configs, target, emitter)?;
         let count = plan.layers.len() + plan.configs.len();
         let repository = format!("{}/{}", target.registry, target.repository);
         emitter.note(format!("pushing to {repository}: {sent} of {count} blobs were not there"));
@@ -174,6 +175,7 @@ impl Registry {
         source: &Layout,
         blobs: &[plan::Blob],
         target: &Reference,
+        emitter: &Emitter,
     ) -> NetResult<usize> {
         let (next, sent) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let failed: Mutex<Option<(usize, NetError)>> = Mutex::new(None);
@@ -181,7 +183,7 @@ impl Registry {
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(blob) = blobs.get(at) else { return };
-                match self.ensure(source, blob, target) {
+                match self.ensure(source, blob, target, emitter) {
                     Ok(new) => {
                         sent.fetch_add(usize::from(new), Ordering::Relaxed);
                     }
