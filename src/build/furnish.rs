@@ -7,18 +7,21 @@
 use super::caches::Note;
 use super::mounts::Binds;
 use super::run::RunPlaces;
-use super::stubs::make_stubs;
+use super::scratch::{Scratch, SharedFiles};
+use super::stubs::{make_stubs, missing_points};
+use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::isolation::Kind;
 use crate::executor::mounts::{self, DEVICES, MOUNT_POINTS, MountOp};
 use crate::executor::plant::{Garden, Thing};
 use crate::executor::spawner::{Spawner, Will};
-use crate::layers::snapshot::{Draft, random_id};
+use crate::layers::snapshot::Draft;
 use crate::plan::step::RunStep;
-use crate::sys::mount::{self, MountFlags};
+use crate::sys::sweeper::Sweeper;
 use crate::sys::{SysError, SysResultExt, fs, probe};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 /// A file that every RUN has: target, text, mode.
 pub(super) type OwnFile = (String, String, u32);
@@ -36,7 +39,7 @@ pub(super) struct Furnished {
     garden: Option<Garden>,
     /// Let go when all of that is back.
     will: Option<Will>,
-    _scratch: Scratch,
+    _scratch: Option<Scratch>,
 }
 
 /// How it is to be done.
@@ -50,6 +53,24 @@ pub(super) struct Manner<'a> {
     pub(super) whole: bool,
     /// Device nodes can be made.
     pub(super) devices: bool,
+    /// Files that all RUNs share.
+    pub(super) shared: &'a SharedFiles,
+    /// Removes what is not needed any more.
+    pub(super) sweeper: &'a Arc<Sweeper>,
+}
+
+impl<'a> Manner<'a> {
+    /// As a worker has it.
+    pub(super) fn of(worker: &'a Worker) -> Self {
+        Self {
+            spawner: &worker.spawner,
+            kind: worker.isolation.kind,
+            whole: worker.snapshots.are_whole(),
+            devices: worker.isolation.devices,
+            shared: &worker.shared_files,
+            sweeper: &worker.sweeper,
+        }
+    }
 }
 
 /// Gets a root file system ready: it, detached or as a directory, and what belongs to it.
@@ -61,19 +82,26 @@ pub(super) fn furnish(
     manner: Manner<'_>,
     places: &RunPlaces<'_>,
 ) -> Result<(OwnedFd, Furnished)> {
-    let scratch = Scratch::new(places.tmp)?;
+    let new_scratch = || Scratch::new(places.tmp, manner.sweeper);
     if manner.kind == Kind::Chroot {
-        return by_hand((draft, places.tmp), files, binds, manner, scratch);
+        return by_hand((draft, places.tmp), files, binds, manner, new_scratch()?);
     }
     let mut points: Vec<(String, bool)> =
         MOUNT_POINTS.iter().map(|path| ((*path).to_owned(), true)).collect();
     points.extend(files.iter().filter(|file| !in_new_mount(&file.0)).map(|f| (f.0.clone(), false)));
     points.extend(binds.targets());
+    let mut scratch = None;
     let (rootfs, garden) = if manner.whole {
-        let garden = stubs_in_tree(draft, &points, &scratch)?;
+        let garden = stubs_in_tree(draft, &points, scratch.insert(new_scratch()?))?;
         (draft.mount(None, true)?, Some(garden))
     } else {
-        let stubs = make_stubs(draft.below()?, &points, &scratch.path.join("stubs"))?;
+        let missing = missing_points(draft.below()?, &points)?;
+        let stubs = if missing.is_empty() {
+            None
+        } else {
+            let scratch = scratch.insert(new_scratch()?);
+            Some(make_stubs(draft.below()?, &missing, &scratch.path.join("stubs"))?)
+        };
         (draft.mount(stubs.as_ref().map(AsFd::as_fd), true)?, None)
     };
     let mut list = mounts::standard(step.insecure);
@@ -87,12 +115,12 @@ pub(super) fn furnish(
     if files.iter().any(|(target, ..)| target.starts_with(PIPES)) {
         list.push(MountOp::Directory { path: PIPES.trim_end_matches('/').to_owned(), mode: 0o755 });
     }
-    for (at, (target, text, mode)) in files.iter().enumerate() {
+    for (target, text, mode) in files {
         if target.starts_with(PIPES) {
             list.push(MountOp::File { path: target.clone() });
         }
         list.push(MountOp::Given { fd: fds.len(), target: target.clone() });
-        fds.push(scratch.file(&format!("own-{at}"), text, *mode)?);
+        fds.push(manner.shared.mounted(text, *mode)?);
     }
     binds.append(&mut list, &mut fds);
     Ok((rootfs, Furnished { list, fds, notes: Vec::new(), will: None, garden, _scratch: scratch }))
@@ -186,7 +214,10 @@ fn by_hand(
     };
     let notes = binds.plant(&mut garden, store, draft.id())?;
     let (list, fds) = (Vec::new(), Vec::new());
-    Ok((rootfs, Furnished { list, fds, notes, will, garden: Some(garden), _scratch: scratch }))
+    Ok((
+        rootfs,
+        Furnished { list, fds, notes, will, garden: Some(garden), _scratch: Some(scratch) },
+    ))
 }
 
 /// Device numbers of [`DEVICES`].
@@ -214,38 +245,5 @@ impl Furnished {
         self.notes.iter().for_each(Note::forget);
         drop(self.will);
         Ok(())
-    }
-}
-
-/// A directory under `tmp` that goes away with the value.
-#[derive(Debug)]
-struct Scratch {
-    path: PathBuf,
-}
-
-impl Scratch {
-    fn new(tmp: &Path) -> Result<Self> {
-        let path = tmp.join(format!("run-{}", random_id()));
-        std::fs::create_dir(&path)
-            .or_error(ErrorKind::Environment, || format!("cannot make {}", path.display()))?;
-        Ok(Self { path })
-    }
-
-    fn file(&self, name: &str, text: &str, mode: u32) -> Result<OwnedFd> {
-        let path = self.path.join(name);
-        let what = || format!("cannot write {}", path.display());
-        std::fs::write(&path, text).or_error(ErrorKind::Environment, what)?;
-        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        std::fs::set_permissions(&path, permissions).or_error(ErrorKind::Environment, what)?;
-        let clone = mount::clone_tree_path(&path, false).or_error(ErrorKind::Environment, what)?;
-        let flags = MountFlags { read_only: true, nosuid: true, nodev: true, noexec: false };
-        mount::set_flags(&clone, flags, false).or_error(ErrorKind::Environment, what)?;
-        Ok(clone)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _prune_takes_it = std::fs::remove_dir_all(&self.path);
     }
 }

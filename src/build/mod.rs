@@ -36,6 +36,7 @@ pub mod request;
 pub mod rootfs;
 mod run;
 mod running;
+mod scratch;
 pub mod script;
 mod secrets;
 pub mod sources;

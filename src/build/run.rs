@@ -76,13 +76,8 @@ pub(super) fn run(
         (_, None) => NameServers::Host,
     };
     let files = own_files(step, servers, places);
-    let manner = Manner {
-        spawner: &worker.spawner,
-        kind: worker.isolation.kind,
-        whole: worker.snapshots.are_whole(),
-        devices: worker.isolation.devices,
-    };
-    let (rootfs, mut furnished) = furnish(draft, step, &files, &mut binds, manner, places)?;
+    let (rootfs, mut furnished) =
+        furnish(draft, step, &files, &mut binds, Manner::of(worker), places)?;
     let tree = fs::reopen_dir(&rootfs)
         .or_error(ErrorKind::Environment, || "cannot open the root file system".to_owned())?;
     let who = user::resolve(tree.as_fd(), &step.user)?;

@@ -10,13 +10,11 @@ use crate::sys::{SysResult, SysResultExt, owners, root};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// Makes what is missing of `points` (path, true for a directory) below `dir`; `None` when nothing is missing.
-/// Directories that the rootfs has are repeated with their metadata, since the topmost one decides.
-pub(super) fn make_stubs(
+/// Which of `points` (path, true for a directory) a tree does not have, all links followed.
+pub(super) fn missing_points(
     lower: BorrowedFd<'_>,
     points: &[(String, bool)],
-    dir: &Path,
-) -> Result<Option<OwnedFd>> {
+) -> Result<Vec<(Vec<u8>, bool)>> {
     let mut missing = Vec::new();
     for (path, is_dir) in points {
         let found = root::canonical(lower, path.as_bytes())
@@ -25,9 +23,16 @@ pub(super) fn make_stubs(
             missing.push((found.0, *is_dir));
         }
     }
-    if missing.is_empty() {
-        return Ok(None);
-    }
+    Ok(missing)
+}
+
+/// Makes what is missing below `dir`. Directories that the rootfs has are repeated with their metadata, since the topmost
+/// one decides.
+pub(super) fn make_stubs(
+    lower: BorrowedFd<'_>,
+    missing: &[(Vec<u8>, bool)],
+    dir: &Path,
+) -> Result<OwnedFd> {
     let what = || "cannot make mount targets".to_owned();
     std::fs::create_dir(dir).or_error(ErrorKind::Environment, what)?;
     let stubs = fs::open_dir_path(dir).or_error(ErrorKind::Environment, what)?;
@@ -37,7 +42,7 @@ pub(super) fn make_stubs(
             repeat(lower, &stubs, b".", &stat)?;
             repeated.push((b".".to_vec(), stat));
         }
-        for (path, is_dir) in &missing {
+        for (path, is_dir) in missing {
             make_stub(lower, &stubs, path, *is_dir, &mut repeated)?;
         }
         // Making entries changed the times; deepest first.
@@ -47,7 +52,7 @@ pub(super) fn make_stubs(
         Ok(())
     })();
     made.or_error(ErrorKind::Environment, what)?;
-    Ok(Some(stubs))
+    Ok(stubs)
 }
 
 fn make_stub(

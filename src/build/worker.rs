@@ -1,6 +1,7 @@
 //! What a build needs to run steps: its isolation, a spawner, snapshots. Made once, on the first step that is not
 //! cached, while the process still has one thread.
 
+use super::scratch::SharedFiles;
 use super::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::emulation::Places;
@@ -12,6 +13,7 @@ use crate::executor::spawner::Spawner;
 use crate::layers::snapshot::{Form, Snapshots};
 use crate::layers::whiteout::XattrFlavour;
 use crate::sys::mount::{self, MountFlags};
+use crate::sys::sweeper::Sweeper;
 use crate::sys::{SysResultExt, owners, process, signals};
 use crate::timings::Timings;
 use std::os::fd::AsFd;
@@ -36,6 +38,10 @@ pub struct Worker {
     pub cancel: Arc<Cancel>,
     /// Records where time goes.
     pub timings: Timings,
+    /// Files that all RUNs share.
+    pub shared_files: SharedFiles,
+    /// Removes what is not needed any more.
+    pub sweeper: Arc<Sweeper>,
 }
 
 impl Worker {
@@ -69,7 +75,9 @@ impl Worker {
             }
             Trees::Whole => Form::Whole { mounts: isolation.kind.mounts() },
         };
-        let snapshots = Snapshots::open(dir.as_fd(), flavour, form)?;
+        let sweeper = Arc::<Sweeper>::default();
+        let shared_files = SharedFiles::new(store.sub("tmp"), &sweeper);
+        let snapshots = Snapshots::open(dir.as_fd(), flavour, form, &sweeper)?;
         let cancel = Arc::new(Cancel::new()?);
         let watched = Arc::clone(&cancel);
         signals::watch_signals(move |signal| watched.signalled(signal))
@@ -83,6 +91,8 @@ impl Worker {
             connector: None,
             cancel,
             timings: Timings::default(),
+            shared_files,
+            sweeper,
         })
     }
 

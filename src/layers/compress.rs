@@ -87,69 +87,95 @@ impl Compression {
 }
 
 /// Runs `produce`, which writes a tar, and puts the blob into `out`. `produce` runs on this thread; hashing and
-/// writing run beside it.
+/// writing run beside it, unless the tar is so small that starting threads would take longer.
 pub fn compress_layer<W: Write + Send>(
     compression: Compression,
     workers: &Workers,
     out: W,
     produce: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<(W, Layer)> {
-    let window = workers.count() * 2 + 2;
     thread::scope(|scope| {
-        let spawned =
-            |error: io::Error| Error::environment("cannot start a thread for a layer").cause(error);
-        let (to_hash, blocks) = sync_channel::<Arc<Vec<u8>>>(window);
-        let (to_write, pieces) = sync_channel::<Piece>(window);
-        let threads = workers.count() as u32;
-        let hasher =
-            thread::Builder::new().spawn_scoped(scope, move || hash(&blocks)).map_err(spawned)?;
-        let writer = thread::Builder::new()
-            .spawn_scoped(scope, move || write(compression, threads, out, &pieces))
-            .map_err(spawned)?;
-        let mut sink =
-            Sink { compression, workers, block: Vec::new(), members: 0, to_hash, to_write };
-        let produced = match produce(&mut sink) {
-            Ok(()) => sink
-                .finish()
-                .or_error(ErrorKind::Environment, || "cannot write the layer".to_owned()),
-            Err(error) => {
-                // The threads end when nobody can send any more.
-                drop(sink);
-                Err(error)
+        let start = |out: W| Line::start(scope, compression, workers, out);
+        let mut sink = Sink { out: Some(out), start, block: Vec::new(), line: None };
+        let produced = produce(&mut sink)
+            .and_then(|()| sink.end().or_error(ErrorKind::Environment, cannot_write));
+        let Sink { out, block, line, .. } = sink;
+        let (diff_id, written) = match (line, out) {
+            (Some(line), _) => line.join()?,
+            (None, Some(out)) => {
+                produced.clone()?;
+                (Digest::of(&block), write_small(compression, workers, out, &block))
             }
-        };
-        let joined = (hasher.join(), writer.join());
-        let (Ok(diff_id), Ok(written)) = joined else {
-            return Err(Error::internal("a thread that wrote a layer panicked"));
+            (None, None) => return Err(Error::internal("a layer lost its file")),
         };
         // A failed writer makes `produce` fail too; its own error says why.
-        let (out, digest, size) =
-            written.or_error(ErrorKind::Environment, || "cannot write the layer".to_owned())?;
+        let (out, digest, size) = written.or_error(ErrorKind::Environment, cannot_write)?;
         produced?;
         let media_type = compression.media_type().to_owned();
         Ok((out, Layer { digest, size, diff_id: DiffId(diff_id), media_type }))
     })
 }
 
+fn cannot_write() -> String {
+    "cannot write the layer".to_owned()
+}
+
+/// A blob whose tar is one block, or nothing.
+fn write_small<W: Write>(
+    compression: Compression,
+    workers: &Workers,
+    out: W,
+    block: &[u8],
+) -> io::Result<(W, Digest, u64)> {
+    let (to_write, pieces) = sync_channel::<Piece>(1);
+    let piece = match compression {
+        Compression::Gzip { level } => Piece::Done(member(block, level)?),
+        _ => Piece::Plain(Arc::new(block.to_vec())),
+    };
+    to_write.send(piece).map_err(|_| io::Error::other("a channel is gone"))?;
+    drop(to_write);
+    write(compression, workers.count() as u32, out, &pieces)
+}
+
 /// One thing for the writer, in order.
 enum Piece {
     Plain(Arc<Vec<u8>>),
     Packed(Receiver<io::Result<Vec<u8>>>),
+    Done(Vec<u8>),
 }
 
-/// Cuts what is written into blocks and hands them out.
-struct Sink<'a> {
+/// What a writer gives back: where it wrote, and digest and size of the blob.
+type Written<W> = io::Result<(W, Digest, u64)>;
+
+/// The threads behind a large layer, and the way to them.
+struct Line<'scope, 'w, W> {
     compression: Compression,
-    workers: &'a Workers,
-    block: Vec<u8>,
-    members: u64,
+    workers: &'w Workers,
     to_hash: SyncSender<Arc<Vec<u8>>>,
     to_write: SyncSender<Piece>,
+    hasher: thread::ScopedJoinHandle<'scope, Digest>,
+    writer: thread::ScopedJoinHandle<'scope, Written<W>>,
 }
 
-impl Sink<'_> {
-    fn send(&mut self) -> io::Result<()> {
-        let block = Arc::new(std::mem::take(&mut self.block));
+impl<'scope, 'w, W: Write + Send + 'scope> Line<'scope, 'w, W> {
+    fn start(
+        scope: &'scope thread::Scope<'scope, '_>,
+        compression: Compression,
+        workers: &'w Workers,
+        out: W,
+    ) -> io::Result<Self> {
+        let window = workers.count() * 2 + 2;
+        let (to_hash, blocks) = sync_channel::<Arc<Vec<u8>>>(window);
+        let (to_write, pieces) = sync_channel::<Piece>(window);
+        let threads = workers.count() as u32;
+        let hasher = thread::Builder::new().spawn_scoped(scope, move || hash(&blocks))?;
+        let writer = thread::Builder::new()
+            .spawn_scoped(scope, move || write(compression, threads, out, &pieces))?;
+        Ok(Self { compression, workers, to_hash, to_write, hasher, writer })
+    }
+
+    fn send(&self, block: Vec<u8>) -> io::Result<()> {
+        let block = Arc::new(block);
         let stopped = || io::Error::other("the writer of the layer stopped");
         let piece = match self.compression {
             Compression::Gzip { level } => {
@@ -158,30 +184,70 @@ impl Sink<'_> {
             }
             _ => Piece::Plain(Arc::clone(&block)),
         };
-        self.members += 1;
         self.to_hash.send(block).map_err(|_| stopped())?;
         self.to_write.send(piece).map_err(|_| stopped())
     }
 
-    /// The last block; an empty input still needs one member.
-    fn finish(mut self) -> io::Result<()> {
-        if !self.block.is_empty() || self.members == 0 {
-            self.send()?;
-        }
-        Ok(())
+    /// The threads end when nobody can send any more.
+    fn join(self) -> Result<(Digest, Written<W>)> {
+        drop((self.to_hash, self.to_write));
+        let (Ok(diff_id), Ok(written)) = (self.hasher.join(), self.writer.join()) else {
+            return Err(Error::internal("a thread that wrote a layer panicked"));
+        };
+        Ok((diff_id, written))
     }
 }
 
-impl Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.block.capacity() == 0 {
-            self.block.reserve_exact(BLOCK);
+/// Cuts what is written into blocks and hands them out. The threads start with the second block.
+struct Sink<'scope, 'w, W, S> {
+    /// Until the threads have it.
+    out: Option<W>,
+    start: S,
+    block: Vec<u8>,
+    line: Option<Line<'scope, 'w, W>>,
+}
+
+impl<'scope, 'w, W, S> Sink<'scope, 'w, W, S>
+where
+    W: Write + Send + 'scope,
+    S: Fn(W) -> io::Result<Line<'scope, 'w, W>>,
+{
+    fn send(&mut self) -> io::Result<()> {
+        if let Some(out) = self.out.take() {
+            self.line = Some((self.start)(out)?);
         }
-        let n = bytes.len().min(BLOCK - self.block.len());
-        self.block.extend_from_slice(&bytes[..n]);
+        let block = std::mem::take(&mut self.block);
+        match &self.line {
+            Some(line) => line.send(block),
+            None => Err(io::Error::other("the threads of the layer did not start")),
+        }
+    }
+
+    /// Hands out the rest, unless it is all there is.
+    fn end(&mut self) -> io::Result<()> {
+        if self.line.is_some() && !self.block.is_empty() { self.send() } else { Ok(()) }
+    }
+}
+
+impl<'scope, 'w, W, S> Write for Sink<'scope, 'w, W, S>
+where
+    W: Write + Send + 'scope,
+    S: Fn(W) -> io::Result<Line<'scope, 'w, W>>,
+{
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.block.len() == BLOCK {
             self.send()?;
         }
+        if self.block.capacity() == 0 {
+            // Most layers are small; a large one soon needs all of it.
+            self.block.reserve_exact(if self.line.is_some() {
+                BLOCK
+            } else {
+                bytes.len().min(BLOCK)
+            });
+        }
+        let n = bytes.len().min(BLOCK - self.block.len());
+        self.block.extend_from_slice(&bytes[..n]);
         Ok(n)
     }
 
@@ -219,6 +285,7 @@ fn write<W: Write>(
         for piece in pieces {
             match piece {
                 Piece::Plain(block) => out.write_all(&block)?,
+                Piece::Done(packed) => out.write_all(&packed)?,
                 Piece::Packed(packed) => {
                     let died = |_| io::Error::other("a compression thread panicked");
                     out.write_all(&packed.recv().map_err(died)??)?;

@@ -82,10 +82,8 @@ pub fn entry_of(
 ) -> Result<Option<(Entry, FileId)>> {
     let read = || format!("cannot read {} of the base", shown(path));
     let (parent, name) = root::split_last(path);
-    let dir = match open_dir(tree, parent).or_error(ErrorKind::Environment, read)? {
-        Some(dir) => dir,
-        None => return Ok(None),
-    };
+    let dir = open_dir(tree, parent).or_error(ErrorKind::Environment, read)?;
+    let Some(dir) = dir else { return Ok(None) };
     let name = name.unwrap_or(b".");
     let stat = fs::lstat_opt(&dir, name).or_error(ErrorKind::Environment, read)?;
     let Some(stat) = stat.filter(represented) else { return Ok(None) };

@@ -2,7 +2,7 @@
 
 use crate::context::FileTree;
 use crate::error::{Error, Result};
-use crate::layers::tar_write::{TimePolicy, file_body, write_stream};
+use crate::layers::tar_write::{TimePolicy, WriteBody, file_body, write_stream};
 use crate::layers::{Change, ChangeKind, Entry, EntryKind, path_order, planned};
 use crate::sys::fs::{self, Kind, Stat};
 use std::fs::File;
@@ -81,15 +81,14 @@ impl Planned {
     /// Writes the tar.
     pub(in crate::build) fn write(&self, times: &TimePolicy, out: &mut dyn Write) -> Result<()> {
         let mut at = 0;
-        let bodies: &mut dyn FnMut(&[u8], u64, &mut dyn Write) -> Result<()> =
-            &mut |path, size, out| {
-                // They come in order.
-                while self.changes.get(at).is_some_and(|change| change.path != path) {
-                    at += 1;
-                }
-                let tag = self.tags.get(at).copied().unwrap_or(NONE);
-                self.body((path, size), tag, out)
-            };
+        let bodies: &mut WriteBody<'_> = &mut |path, size, out| {
+            // They come in order.
+            while self.changes.get(at).is_some_and(|change| change.path != path) {
+                at += 1;
+            }
+            let tag = self.tags.get(at).copied().unwrap_or(NONE);
+            self.body((path, size), tag, out)
+        };
         write_stream(&self.changes, bodies, times, out)
     }
 

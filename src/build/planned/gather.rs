@@ -61,11 +61,11 @@ impl<'a> Gather<'a> {
     }
 
     /// Where a destination is; `None` when it cannot be resolved.
-    pub(super) fn resolve(&self, text: &str, cwd: &str) -> Result<Option<Destination>> {
+    pub(super) fn resolve(&self, text: &str, cwd: &str) -> Option<Destination> {
         let means_dir = matches!(text.rsplit('/').next().unwrap_or_default(), "" | "." | "..");
         let full = if text.starts_with('/') { text.to_owned() } else { format!("/{cwd}/{text}") };
         let found = resolve_in(self.ground, &clean(full.as_bytes()));
-        Ok(found.ok().map(|path| Destination { path, means_dir }))
+        found.ok().map(|path| Destination { path, means_dir })
     }
 
     /// Adds a source; false when that cannot be planned.
@@ -265,7 +265,7 @@ impl<'a> Gather<'a> {
     /// The copy of a node that is no directory.
     fn node(&mut self, source: &Source<'_>, root: u32) -> Result<Option<Node>> {
         let stat = source.stat;
-        let Some(xattrs) = self.xattrs(source)? else { return Ok(None) };
+        let Some(xattrs) = attributes(source)? else { return Ok(None) };
         let (uid, gid) = self.owner(source)?;
         let mut mode = self.request.chmod.as_ref().map_or(stat.mode, |c| c.apply(stat.mode, false));
         let mut leaf = NONE;
@@ -288,18 +288,6 @@ impl<'a> Gather<'a> {
         let xattrs = if stat.kind == Kind::Symlink { Vec::new() } else { xattrs };
         let entry = Entry { kind, mode, uid, gid, mtime: stat.mtime, xattrs };
         Ok(Some(Node { entry, shared: None, leaf }))
-    }
-
-    /// Attributes that end up in the layer; `None` where one is a mark of ours, or one that not every node can have.
-    fn xattrs(&self, source: &Source<'_>) -> Result<Option<xattr::Xattrs>> {
-        let tree = source.tree;
-        let read = xattr::read(source.dir, source.name, !tree.is_context())
-            .map_err(|error| tree.unreadable(source.path, &error))?;
-        let plain = matches!(source.stat.kind, Kind::File | Kind::Directory);
-        if read.iter().any(|(name, _)| !plain || is_private_xattr(name)) {
-            return Ok(None);
-        }
-        Ok(Some(read))
     }
 
     fn owner(&self, source: &Source<'_>) -> Result<(u32, u32)> {
@@ -352,7 +340,7 @@ impl TreeGather<'_, '_> {
             return Ok(false);
         }
         let source = self.source(dir, &from);
-        let Some(xattrs) = self.gather.xattrs(&source)? else { return Ok(false) };
+        let Some(xattrs) = attributes(&source)? else { return Ok(false) };
         let (uid, gid) = self.gather.owner(&source)?;
         let stat = dir.stat;
         let chmod = self.gather.request.chmod.as_ref();
@@ -396,6 +384,18 @@ impl Visitor for TreeGather<'_, '_> {
     fn is_done(&self) -> bool {
         !self.planned
     }
+}
+
+/// Attributes that end up in the layer; `None` where one is a mark of ours, or one that not every node can have.
+fn attributes(source: &Source<'_>) -> Result<Option<xattr::Xattrs>> {
+    let tree = source.tree;
+    let read = xattr::read(source.dir, source.name, !tree.is_context())
+        .map_err(|error| tree.unreadable(source.path, &error))?;
+    let plain = matches!(source.stat.kind, Kind::File | Kind::Directory);
+    if read.iter().any(|(name, _)| !plain || is_private_xattr(name)) {
+        return Ok(None);
+    }
+    Ok(Some(read))
 }
 
 /// Path of the directory that holds a path.

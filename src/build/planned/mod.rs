@@ -68,7 +68,7 @@ impl Builder<'_> {
         });
         let request = Request { chown, chmod, now: super::stage::now() };
         let mut gather = Gather::new(&ground, request);
-        let Some(place) = gather.resolve(&step.destination, &step.cwd)? else { return Ok(None) };
+        let Some(place) = gather.resolve(&step.destination, &step.cwd) else { return Ok(None) };
         for selected in &files.selected {
             if !gather.add(&files.tree, selected, &place)? {
                 return Ok(None);
@@ -95,7 +95,7 @@ impl Builder<'_> {
         let owner = user::resolve_workdir_owner(ground.files()?.as_fd(), &step.user)?;
         let request = Request { chown: Some(owner), chmod: None, now: super::stage::now() };
         let mut gather = Gather::new(&ground, request);
-        let Some(place) = gather.resolve(&format!("/{}/", step.path), "/")? else {
+        let Some(place) = gather.resolve(&format!("/{}/", step.path), "/") else {
             return Ok(None);
         };
         if !gather.directory(&place)? {

@@ -137,7 +137,7 @@ impl Draft<'_> {
         unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(self.id.clone());
         // Only a writer needs it, and overlayfs leaves a directory in it that its owner may not enter: with it an
         // ordinary user could not remove the store.
-        let _prune_takes_it = fs::remove_tree(&own, b"work");
+        self.snapshots.sweeper.remove(own, b"work");
         let upper = reopen(self.fs.as_fd())?;
         let before = self.before.take();
         if before.is_none() {

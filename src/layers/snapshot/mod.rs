@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layers::scan::Tree;
 use crate::layers::whiteout::XattrFlavour;
 use crate::oci::ChainId;
+use crate::sys::sweeper::Sweeper;
 use crate::sys::{SysResultExt, fs, owners, probe, root};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -48,6 +49,7 @@ pub struct Snapshots {
     boot: String,
     /// Ids of what was made here and is not known to be on the disk.
     unsynced: Mutex<Vec<String>>,
+    sweeper: Arc<Sweeper>,
 }
 
 /// A finished snapshot and, through its parents, a whole tree.
@@ -93,8 +95,13 @@ fn open_or_make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
 }
 
 impl Snapshots {
-    /// `store` is the store's directory. `flavour` names what else decides how files look on disk (the id map).
-    pub fn open(store: BorrowedFd<'_>, flavour: &str, form: Form) -> Result<Self> {
+    /// `store` is the store's directory; `sweeper` removes what nobody needs any more. `flavour` names what else decides how files look on disk (the id map).
+    pub fn open(
+        store: BorrowedFd<'_>,
+        flavour: &str,
+        form: Form,
+        sweeper: &Arc<Sweeper>,
+    ) -> Result<Self> {
         let dir = open_or_make(store, b"snapshots")?;
         let tmp = open_or_make(store, b"tmp")?;
         Ok(Self {
@@ -109,6 +116,7 @@ impl Snapshots {
             form,
             boot: probe::boot_id(),
             unsynced: Mutex::default(),
+            sweeper: Arc::clone(sweeper),
         })
     }
 
