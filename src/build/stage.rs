@@ -12,6 +12,8 @@ use super::keys;
 use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
+use super::sharing::export::{Exports, Told};
+use super::sharing::import::{Imports, Offer};
 use super::state::{Limit, Slot, StageState, States};
 use super::store::Store;
 use super::tree;
@@ -41,6 +43,8 @@ pub(super) struct Builder<'a> {
     pub plan: &'a BuildPlan,
     pub store: &'a Arc<Store>,
     pub cache: StepCache,
+    pub imports: &'a Imports,
+    pub exports: &'a Exports,
     pub emitter: &'a Emitter,
     pub images: BTreeMap<BaseRef, BaseImage>,
     pub epoch: Option<i64>,
@@ -122,6 +126,14 @@ impl Builder<'_> {
         Ok(true)
     }
 
+    /// Forgets how far the stages are, while there is no worker.
+    pub(super) fn begin_again(&self) {
+        self.states.reset();
+        self.exports.forget();
+        self.next_step.store(1, Ordering::Relaxed);
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Points at the instruction, and says for which platform it was when there are several.
     pub(super) fn placed(&self, error: Error, step: &Step, stage: usize) -> Error {
         if matches!(error.kind(), ErrorKind::Interrupted(_)) {
@@ -186,14 +198,18 @@ impl Builder<'_> {
             // What the snapshot of an independent layer shows has nothing below it.
             if alone { Slot::unpacked_later(layer) } else { Slot::new(layer, tree, record) }
         };
-        let record = if self.ignores_cache(name.plan) { None } else { self.cache.get(&own) };
+        let looks = !self.ignores_cache(name.plan);
+        let mut took = |shared, offer| self.took(state, (step, name), (&key, &own), shared, offer);
+        let record = if looks { self.cache.get(&own) } else { None };
         if let Some((record, layer)) = record.as_ref().and_then(|record| self.usable(&own, record))
         {
-            let id = self.announce(step, name);
-            self.emitter.emit(Event::StepCached { id });
             let slot = slot_of(Pending::ready(layer), None, record);
-            append(state, step, key, slot, record.created);
-            return Ok(true);
+            return Ok(took(Shared::of(slot, record), None));
+        }
+        let offer = if looks { self.offer(&own) } else { None };
+        if let (Some(offer), None) = (&offer, tools) {
+            let slot = Slot::unpacked_later(self.imports.pass(&own, offer.clone()));
+            return Ok(took(offer.shared(slot), Some(offer.clone())));
         }
         let Some(tools) = tools else {
             if record.is_none() {
@@ -204,22 +220,18 @@ impl Builder<'_> {
         let doing = match self.running.claim(&own) {
             Claim::Mine(doing) => doing,
             Claim::Failed => return Err(stopped()),
-            Claim::Done(Shared { slot, created }) => {
-                let id = self.announce(step, name);
-                self.emitter.emit(Event::StepCached { id });
-                append(state, step, key, slot, created);
-                return Ok(true);
-            }
+            Claim::Done(shared) => return Ok(took(shared, None)),
         };
+        if let Some(shared) = offer.and_then(|offer| self.imported(&own, &offer)) {
+            doing.done(shared.clone());
+            return Ok(took(shared, None));
+        }
         if let Some(record) = record
             && let Some(layer) = self.rewrite(&record, &own, tools)?
         {
-            let id = self.announce(step, name);
-            self.emitter.emit(Event::StepCached { id });
-            let slot = slot_of(layer, None, &record);
-            doing.done(Shared { slot: slot.clone(), created: record.created });
-            append(state, step, key, slot, record.created);
-            return Ok(true);
+            let shared = Shared::of(slot_of(layer, None, &record), &record);
+            doing.done(shared.clone());
+            return Ok(took(shared, None));
         }
         let _permit = self.limit.take();
         // The wait for a place, and for the stage that does the same, may have been long.
@@ -232,9 +244,10 @@ impl Builder<'_> {
                 let layer = self.submit(&done, started, tools);
                 let created = nanoseconds(now());
                 let record = self.remember(&own, &layer, &done, created, started);
-                let slot = slot_of(layer, done.tree, &record);
-                doing.done(Shared { slot: slot.clone(), created: record.created });
-                append(state, step, key, slot, record.created);
+                let shared = Shared::of(slot_of(layer, done.tree, &record), &record);
+                doing.done(shared.clone());
+                self.note_step(name.stage, &own, &shared, None);
+                append(state, step, key, shared.slot, created);
                 self.emitter.emit(Event::StepDone { id, took: began.elapsed() });
                 Ok(true)
             }
@@ -250,6 +263,43 @@ impl Builder<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// Appends a step that was not carried out; always true.
+    fn took(
+        &self,
+        state: &mut StageState,
+        (step, name): (&Step, &StepName<'_>),
+        (key, own): (&Digest, &Digest),
+        shared: Shared,
+        offer: Option<Offer>,
+    ) -> bool {
+        let id = self.announce(step, name);
+        self.emitter.emit(Event::StepCached { id });
+        self.note_step(name.stage, own, &shared, offer);
+        append(state, step, key.clone(), shared.slot, shared.created);
+        true
+    }
+
+    fn note_step(&self, stage: usize, key: &Digest, shared: &Shared, offer: Option<Offer>) {
+        let Shared { slot, created, started } = shared;
+        let (created, started) = (*created, *started);
+        self.exports.note(Told { stage, key, created, started, layer: &slot.layer, offer });
+    }
+
+    /// What a shared cache has of a step.
+    pub(super) fn offer(&self, key: &Digest) -> Option<Offer> {
+        self.imports.find(key, &self.variant, self.request.compression.media_type())
+    }
+
+    /// Takes a layer out of a shared cache, to be recorded when it is durable.
+    fn imported(&self, key: &Digest, offer: &Offer) -> Option<Shared> {
+        let slot = Pending::ready(self.imports.bring(self.store, key, offer)?);
+        let (created, started) = (offer.created, offer.started);
+        let (key, snapshot) = (key.clone(), None);
+        let made = Made { key, slot: Arc::clone(&slot), snapshot, created, started };
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+        Some(offer.shared(Slot::unpacked_later(slot)))
     }
 
     /// `--no-cache`, or `--no-cache-filter` with the name of the stage.

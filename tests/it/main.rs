@@ -64,6 +64,7 @@ mod reproducible;
 mod results;
 mod sandbox;
 mod secrets;
+mod sharing_basics;
 mod single_ids;
 mod statements;
 mod transport;

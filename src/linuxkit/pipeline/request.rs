@@ -3,6 +3,7 @@
 use super::Builder;
 use crate::build::lock::{self, LockMode};
 use crate::build::request::{BuildRequest, ImageSource, OutputKind, OutputSpec, PullPolicy};
+use crate::build::sharing::SharedCaches;
 use crate::build::store::Store;
 use crate::dockerfile::{self, ast::InstructionKind};
 use crate::error::{Error, Result};
@@ -78,6 +79,7 @@ impl Builder<'_> {
             tags: Vec::new(),
             outputs: vec![OutputSpec { kind: OutputKind::Image, dest: None }],
             no_cache: !step_cache,
+            shared: SharedCaches::default(),
             no_cache_stages: Vec::new(),
             run: RunSettings { keep_fsync: options.keep_fsync, ..RunSettings::default() },
             entitlements: Vec::new(),

@@ -142,6 +142,26 @@ impl Registry {
         self.ensure(source, &blob, target).map(drop)
     }
 
+    /// Uploads blobs, a few at a time; how many of them were not there.
+    pub fn push_blobs(
+        &self,
+        source: &Layout,
+        blobs: &[Descriptor],
+        target: &Reference,
+    ) -> NetResult<usize> {
+        let blobs = blobs.iter().map(plan::Blob::of).collect::<NetResult<Vec<_>>>()?;
+        self.send_blobs(source, &blobs, target)
+    }
+
+    /// Whether the repository has a blob already; nothing is sent.
+    pub fn has_blob(&self, blob: &Descriptor, target: &Reference) -> NetResult<bool> {
+        let blob = plan::Blob::of(blob)?;
+        match self.homes().has(target, &blob.digest) {
+            Some(_) => Ok(true),
+            None => self.is_there(&blob, target),
+        }
+    }
+
     /// Remembers that the repository of `reference` has a blob, so that others of the same registry can take it from
     /// there.
     pub fn note_home(&self, reference: &Reference, digest: &Digest) {

@@ -60,7 +60,7 @@ impl Registry {
         if let Some(brought) = self.homes().has(target, &blob.digest) {
             return Ok(brought);
         }
-        let there = self.has_blob(blob, target)?;
+        let there = self.is_there(blob, target)?;
         if !there {
             let path = source.blob_path(&blob.digest);
             let file = File::open(&path)
@@ -84,7 +84,7 @@ impl Registry {
     }
 
     /// Whether the repository has it. A registry that cannot say so gets the blob.
-    fn has_blob(&self, blob: &Blob, target: &Reference) -> NetResult<bool> {
+    pub(super) fn is_there(&self, blob: &Blob, target: &Reference) -> NetResult<bool> {
         let answer = self.ask_origin(&Wish {
             reference: target,
             method: "HEAD",
@@ -153,7 +153,7 @@ impl Upload<'_> {
             return Ok(false);
         }
         self.session = None;
-        self.registry.has_blob(self.blob, self.target)
+        self.registry.is_there(self.blob, self.target)
     }
 
     fn attempt(&mut self) -> NetResult<Attempt> {
