@@ -122,7 +122,8 @@ fn build_with(
         Inputs { request, store, emitter, plan, images, epoch, engine, pushing, imports, exports };
     let done = attempts(&inputs, worker);
     let variant = inputs.variant();
-    let exported = exports.finish((plan, &variant, imports), (store, emitter), done.is_err());
+    let exported =
+        exports.finish((plan, &variant, imports, worker.as_ref()), (store, emitter), done.is_err());
     let outcome = done?;
     exported?;
     if request.locks.save()? {

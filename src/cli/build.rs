@@ -132,7 +132,8 @@ fn request(
         insecure,
     } = output::all(&args.outputs, &further, &values::build_compression(args))?;
     values::one_stdout(&outputs)?;
-    let caching = caching::parse(&args.real.cache_to, &args.real.cache_from, environment)?;
+    let caching =
+        caching::parse((&args.real.cache_to, &args.real.cache_from), &build_args, environment)?;
     let platforms: Vec<String> =
         args.platform.iter().cloned().chain(args.real.platform()).collect();
     let mut request = BuildRequest {

@@ -8,7 +8,7 @@ use super::output::fields;
 use super::values;
 use crate::boolean;
 use crate::build::sharing::{
-    CacheFrom, CacheKey, CacheTo, FromPlace, Mode, Pick, SharedCaches, ToPlace,
+    CacheFrom, CacheKey, CacheTo, FromPlace, Inline, Mode, Mounts, Pick, SharedCaches, ToPlace,
 };
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::oci::{Digest, Reference};
@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// The key of all caches that name none.
 const KEY_FILE: &str = "NATIVEBUILD_CACHE_KEY_FILE";
+/// Build argument of BuildKit that asks for an inline cache.
+const INLINE_ARGUMENT: &str = "BUILDKIT_INLINE_CACHE";
 /// Name of a cache in a layout, as BuildKit has it.
 const TAG: &str = "latest";
 
@@ -43,12 +45,17 @@ struct Said {
     digest: Option<String>,
     mode: Option<Mode>,
     ignore_error: bool,
+    mounts: Mounts,
     insecure: bool,
     key: Option<PathBuf>,
 }
 
 /// Reads both flags.
-pub(super) fn parse(to: &[String], from: &[String], environment: &Environment) -> Result<Caching> {
+pub(super) fn parse(
+    (to, from): (&[String], &[String]),
+    build_args: &[(String, String)],
+    environment: &Environment,
+) -> Result<Caching> {
     let mut all = Caching::default();
     let usual = environment.get(KEY_FILE).map(PathBuf::from);
     let usual = usual.filter(|path| !path.as_os_str().is_empty());
@@ -58,15 +65,26 @@ pub(super) fn parse(to: &[String], from: &[String], environment: &Environment) -
     };
     for text in to {
         for said in read(text, Flag::To)? {
+            if said.kind == "inline" {
+                said.check_inline(text)?;
+                all.shared.inline = Some(Inline { key: key(&said)? });
+                continue;
+            }
             let place = said.written_place(text)?;
             all.note_insecure(&said)?;
             let (mode, key) = (said.mode.unwrap_or_default(), key(&said)?);
-            let ignore_error = said.ignore_error;
+            let (ignore_error, mounts) = (said.ignore_error, said.mounts.clone());
             if all.shared.to.iter().any(|known| known.place == place) {
                 return Err(bad(text, Flag::To, "that cache is written already"));
             }
-            all.shared.to.push(CacheTo { place, mode, ignore_error, key });
+            all.shared.to.push(CacheTo { place, mode, ignore_error, mounts, key });
         }
+    }
+    let inline = build_args.iter().rev().find(|(name, _)| name == INLINE_ARGUMENT);
+    if all.shared.inline.is_none()
+        && inline.is_some_and(|(_, value)| boolean::parse(value) == Some(true))
+    {
+        all.shared.inline = Some(Inline { key: key(&Said::default())? });
     }
     for text in from {
         for said in read(text, Flag::From)? {
@@ -136,6 +154,7 @@ impl Said {
             ("tag", _) => self.tag = given(),
             ("digest", Flag::From) => self.digest = given(),
             ("key", _) => self.key = Some(value.into()),
+            ("mounts", Flag::To) => self.mounts = self.mounts.and(value),
             ("ignore-error", Flag::To) => self.ignore_error = truth()?,
             ("registry.insecure", _) => self.insecure = truth()?,
             ("mode", Flag::To) => {
@@ -151,6 +170,19 @@ impl Said {
             }
             ("compression" | "compression-level", Flag::To) => {}
             _ => return Err(bad(text, flag, &format!("unknown key `{key}`"))),
+        }
+        Ok(())
+    }
+
+    fn check_inline(&self, text: &str) -> Result<()> {
+        let others = [("ref", &self.reference), ("dest", &self.dir), ("tag", &self.tag)];
+        self.only(&others, text, Flag::To)?;
+        if self.mounts != Mounts::None {
+            return Err(bad(text, Flag::To, "an image has no cache mounts"));
+        }
+        if self.mode == Some(Mode::Max) {
+            let why = "an image has no layers of other stages";
+            return Err(bad(text, Flag::To, why).hint("use a cache of type registry besides it"));
         }
         Ok(())
     }
@@ -230,17 +262,104 @@ impl Said {
 }
 
 fn unknown(kind: &str, text: &str, flag: Flag) -> Error {
-    let (why, types) = match (kind, flag) {
-        ("gha" | "s3" | "azblob", _) => (
-            format!("the type {kind} needs a service that only one vendor has"),
-            "registry and local",
-        ),
-        _ => (format!("unknown type `{kind}`"), "registry and local"),
+    let why = match kind {
+        "gha" | "s3" | "azblob" => {
+            format!("the type {kind} needs a service that only one vendor has")
+        }
+        _ => format!("unknown type `{kind}`"),
     };
+    let types = if flag == Flag::To { "registry, local and inline" } else { "registry and local" };
     bad(text, flag, &why).hint(format!("the types are {types}: docs/cache.md"))
 }
 
 fn bad(text: &str, flag: Flag, why: &str) -> Error {
     let flag = if flag == Flag::To { "--cache-to" } else { "--cache-from" };
     Error::usage(format!("bad `{flag} {text}`: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(place: &impl std::fmt::Debug) -> String {
+        format!("{place:?}")
+    }
+
+    fn to(text: &str) -> std::result::Result<String, String> {
+        let said = read(text, Flag::To).map_err(|error| error.to_string())?;
+        let one = |said: &Said| {
+            let place = said.written_place(text).map_err(|error| error.to_string())?;
+            Ok(format!("{place} {:?} {}", said.mode.unwrap_or_default(), said.ignore_error))
+        };
+        said.iter()
+            .map(one)
+            .collect::<std::result::Result<Vec<_>, String>>()
+            .map(|all| all.join("; "))
+    }
+
+    fn from(text: &str) -> std::result::Result<String, String> {
+        let said = read(text, Flag::From).map_err(|error| error.to_string())?;
+        let one = |said: &Said| said.read_place(text).map(|place| place.to_string());
+        let all: Result<Vec<String>> = said.iter().map(one).collect();
+        all.map(|all| all.join("; ")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_spellings_of_buildx_and_podman_are_read() {
+        for (text, wanted) in [
+            ("type=registry,ref=r.io/a:b", "r.io/a:b Min false"),
+            ("r.io/a:b", "r.io/a:b Min false"),
+            (
+                "type=registry,ref=r.io/a:b,mode=max,ignore-error=true,image-manifest=true,oci-mediatypes=true,compression=zstd",
+                "r.io/a:b Max true",
+            ),
+            ("type=local,dest=/c,mode=min", "/c:latest Min false"),
+            ("type=local,\"dest=/a,b\",tag=main", "/a,b:main Min false"),
+        ] {
+            assert_eq!(to(text).as_deref(), Ok(wanted), "{text}");
+        }
+        let digest = Digest::of(b"x");
+        for (text, wanted) in [
+            ("a", "docker.io/library/a:latest".to_owned()),
+            ("r.io/a,r.io/b:2", "r.io/a:latest; r.io/b:2".to_owned()),
+            ("type=registry,ref=r.io/a:b", "r.io/a:b".to_owned()),
+            ("type=local,src=c", "c:latest".to_owned()),
+            (&format!("type=local,src=c,digest={digest}"), format!("c@{digest}")),
+        ] {
+            assert_eq!(from(text), Ok(wanted), "{text}");
+        }
+        assert_eq!(shown(&CacheKey::parse(&[b'k'; 16]).unwrap()), "CacheKey");
+    }
+
+    #[test]
+    fn bad_values_are_wrong_usage() {
+        for (text, why) in [
+            ("", "it is empty, or a part of it is"),
+            ("type=registry,", "it is empty, or a part of it is"),
+            ("ref=a", "it has no `type`"),
+            ("type=registry", "it has no `ref`"),
+            ("type=registry,ref=r.io/a,dest=x", "the type registry has no `dest`"),
+            ("type=registry,ref=A B", "`A B` is not a valid image name"),
+            ("type=local", "it has no `dest`"),
+            ("type=local,src=x", "unknown key `src`"),
+            ("type=local,dest=x,tag=a/b", "`tag` is no tag"),
+            ("type=registry,ref=a,mode=all", "`mode` is min or max"),
+            ("type=registry,ref=a,ignore-error=x", "`ignore-error` is true or false"),
+            ("type=gha", "the type gha needs a service that only one vendor has"),
+            ("type=x", "unknown type `x`"),
+            ("type=registry,x", "`x` is no `key=value`"),
+        ] {
+            let found = to(text).unwrap_err();
+            assert!(found.starts_with(&format!("bad `--cache-to {text}`: {why}")), "{found}");
+        }
+        for (text, why) in [
+            ("type=local", "it has no `src`"),
+            ("type=local,src=x,digest=sha256:1", "`digest` is no sha256 digest"),
+            ("type=inline", "unknown type `inline`"),
+            ("type=registry,ref=a,mode=max", "unknown key `mode`"),
+            ("type=s3", "the type s3 needs a service that only one vendor has"),
+        ] {
+            assert_eq!(from(text), Err(format!("bad `--cache-from {text}`: {why}")));
+        }
+    }
 }

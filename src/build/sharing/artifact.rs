@@ -4,7 +4,8 @@
 //! believes only records whose layer is among the `layers`, with the same digest and size.
 
 use super::key::CacheKey;
-use super::record::{Document, MAX_BYTES};
+use super::pack::CHUNK;
+use super::record::{ChunkEntry, Document, MAX_BYTES};
 use crate::error::{Error, Result};
 use crate::oci::blobs::{self, Parsed};
 use crate::oci::spec::{self, Descriptor, ImageManifest, MediaType, descriptor};
@@ -65,34 +66,59 @@ impl Artifact {
     }
 }
 
-/// The layers of all records, each once, in the order of their digests.
+/// The layers of all records and the chunks of all mounts, each once, in the order of their digests.
 fn layers(document: &Document) -> Vec<Descriptor> {
-    let all = document.steps.iter().flat_map(|entry| &entry.layers).map(|entry| &entry.layer);
-    let by_digest: BTreeMap<&Digest, _> = all.map(|layer| (&layer.digest, layer)).collect();
-    let blob = |(digest, layer): (&Digest, &crate::layers::Layer)| {
-        descriptor(layer.media_type.as_str().into(), digest, layer.size)
-    };
+    let layers = document.steps.iter().flat_map(|entry| &entry.layers).map(|entry| &entry.layer);
+    let layers = layers.map(|layer| (&layer.digest, (&*layer.media_type, layer.size)));
+    let chunks = document.mounts.iter().flat_map(|entry| &entry.chunks);
+    let chunks = chunks.map(|chunk| (&chunk.digest, (CHUNK, chunk.size)));
+    let by_digest: BTreeMap<&Digest, _> = chunks.chain(layers).collect();
+    let blob =
+        |(digest, (kind, size)): (&Digest, (&str, u64))| descriptor(kind.into(), digest, size);
     by_digest.into_iter().map(blob).collect()
 }
 
-/// The manifest of a cache of ours; an error that says what else is there.
-pub(super) fn manifest(found: &Descriptor, bytes: &[u8]) -> Result<ImageManifest> {
+/// What a name led to.
+pub(super) enum Found {
+    /// A cache of ours.
+    Cache(ImageManifest),
+    /// An image, which may have a cache in its config.
+    Image(ImageManifest),
+    /// Images.
+    Index(Vec<Descriptor>),
+}
+
+/// What a document is; an error that says so when it has no cache of ours.
+pub(super) fn find(found: &Descriptor, bytes: &[u8]) -> Result<Found> {
     let other = |what: &str| Err(Error::image(format!("it is {what}, not a cache of nativebuild")));
     match blobs::parse(found, bytes)? {
         Parsed::Index(index) => {
             let types = index.manifests().iter().map(Descriptor::media_type);
-            let buildkit = types.map(AsRef::as_ref).any(|name| name == BUILDKIT);
-            other(if buildkit { "a cache in BuildKit's form" } else { "an index of images" })
+            if types.map(AsRef::as_ref).any(|name| name == BUILDKIT) {
+                return other("a cache in BuildKit's form");
+            }
+            let images = index.manifests().iter().filter(|entry| !media::is_attestation(entry));
+            Ok(Found::Index(images.cloned().collect()))
         }
         Parsed::Manifest(manifest) => match manifest.config().media_type().as_ref() {
-            CONFIG if manifest.config().size() > MAX_BYTES => {
+            _ if manifest.config().size() > MAX_BYTES => {
                 Err(Error::integrity("its records have more than 8 MiB"))
             }
-            CONFIG => Ok(manifest),
+            CONFIG => Ok(Found::Cache(manifest)),
             BUILDKIT => other("a cache in BuildKit's form"),
-            _ if media::is_image_config(manifest.config().media_type()) => other("an image"),
+            _ if media::is_image_config(manifest.config().media_type()) => {
+                Ok(Found::Image(manifest))
+            }
             _ => other("something else"),
         },
+    }
+}
+
+/// The manifest of a cache of ours, when it is one.
+pub(super) fn manifest(found: &Descriptor, bytes: &[u8]) -> Option<ImageManifest> {
+    match find(found, bytes) {
+        Ok(Found::Cache(manifest)) => Some(manifest),
+        _ => None,
     }
 }
 
@@ -104,20 +130,15 @@ pub(super) fn records(
 ) -> Result<(Document, usize)> {
     if let Some(key) = key {
         let annotations = manifest.annotations().as_ref();
-        match annotations.and_then(|all| all.get(SIGNATURE)) {
-            None => return Err(Error::integrity("its records are not signed")),
-            Some(signature) if !key.verify(config, signature) => {
-                return Err(Error::integrity("its records are signed with another key"));
-            }
-            Some(_) => {}
-        }
+        let signature = annotations.and_then(|all| all.get(SIGNATURE));
+        key.check(config, signature.map(String::as_str))?;
     }
     let document = Document::parse(config)?;
     Ok(among(document, manifest.layers()))
 }
 
 /// Leaves out layers that are not listed.
-fn among(mut document: Document, listed: &[Descriptor]) -> (Document, usize) {
+pub(super) fn among(mut document: Document, listed: &[Descriptor]) -> (Document, usize) {
     let sizes: HashMap<String, u64> =
         listed.iter().map(|blob| (blob.digest().to_string(), blob.size())).collect();
     let mut lost = 0;
@@ -128,5 +149,11 @@ fn among(mut document: Document, listed: &[Descriptor]) -> (Document, usize) {
             there
         });
     }
+    document.mounts.retain(|entry| {
+        let there = |chunk: &ChunkEntry| sizes.get(chunk.digest.as_str()) == Some(&chunk.size);
+        let whole = entry.chunks.iter().all(there);
+        lost += usize::from(!whole);
+        whole
+    });
     (document, lost)
 }

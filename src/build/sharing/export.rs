@@ -6,18 +6,25 @@
 
 use super::artifact::Artifact;
 use super::import::{Imports, Offer, blob};
+use super::pack::{self, Place};
+use super::record::MountEntry;
 use super::record::{Document, LayerEntry, StepEntry};
 use super::source::Source;
-use super::{CacheFrom, CacheTo, FromPlace, Mode, Pick, ToPlace, local};
+use super::{CacheFrom, CacheTo, FromPlace, Mode, Mounts, Pick, ToPlace, in_one_line, local};
+use crate::build::caches::CacheMounts;
 use crate::build::jobs::Pending;
 use crate::build::request::BuildRequest;
 use crate::build::stage::Builder;
 use crate::build::store::Store;
+use crate::build::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::executor::isolation::Kind;
 use crate::executor::sandbox::Cancel;
+use crate::layers::Layer;
 use crate::net::Registry;
 use crate::oci::layout::Layout;
 use crate::oci::{Digest, Reference, blobs, media};
+use crate::plan::step::CacheSharing;
 use crate::plan::step::{BuildPlan, StageBase};
 use crate::progress::Emitter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,6 +37,7 @@ const UPLOADS: usize = 2;
 #[derive(Debug)]
 pub(in crate::build) struct Exports {
     caches: Vec<CacheTo>,
+    inline: bool,
     registry: Option<Arc<Registry>>,
     cancel: Arc<OnceLock<Arc<Cancel>>>,
     notes: Mutex<Notes>,
@@ -41,6 +49,15 @@ pub(in crate::build) struct Exports {
 struct Notes {
     steps: BTreeMap<Digest, Noted>,
     selections: BTreeMap<Digest, Digest>,
+    mounts: BTreeMap<String, UsedMount>,
+}
+
+/// A cache mount of a RUN of this build.
+#[derive(Clone, Debug)]
+struct UsedMount {
+    /// As the Dockerfile has it.
+    id: String,
+    sharing: CacheSharing,
 }
 
 /// A step of this build.
@@ -81,6 +98,7 @@ impl Exports {
         let cancel = Arc::<OnceLock<Arc<Cancel>>>::default();
         let mut all = Self {
             caches: Vec::new(),
+            inline: request.shared.inline.is_some(),
             registry: None,
             cancel: Arc::clone(&cancel),
             notes: Mutex::default(),
@@ -132,9 +150,9 @@ impl Exports {
         self.registry.as_ref().ok_or_else(|| Error::internal("no client for caches"))
     }
 
-    /// True when there is nothing to be written.
-    pub(in crate::build) fn is_empty(&self) -> bool {
-        self.caches.is_empty()
+    /// True when nobody wants to know of steps.
+    fn is_empty(&self) -> bool {
+        self.caches.is_empty() && !self.inline
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -177,6 +195,14 @@ impl Exports {
         }
     }
 
+    /// Notes a cache mount that a RUN has: under which name it is kept, its id, and how it is shared.
+    pub(in crate::build) fn note_mount(&self, name: &str, id: &str, sharing: CacheSharing) {
+        if self.caches.iter().any(|cache| cache.mounts.has(id)) {
+            let used = UsedMount { id: id.to_owned(), sharing };
+            self.notes().mounts.insert(name.to_owned(), used);
+        }
+    }
+
     /// A stage goes to work.
     pub(in crate::build) fn open(&self) -> Open<'_> {
         self.queue().open += 1;
@@ -185,7 +211,7 @@ impl Exports {
 
     /// How many threads should [`Exports::follow`].
     pub(in crate::build) fn followers(&self) -> usize {
-        if self.registry.is_some() && !self.is_empty() { UPLOADS } else { 0 }
+        if self.registry.is_some() && !self.caches.is_empty() { UPLOADS } else { 0 }
     }
 
     /// Uploads end when a signal stops the build.
@@ -233,11 +259,12 @@ impl Exports {
     /// Writes all caches; `failed` says that the build did not get to its end.
     pub(in crate::build) fn finish(
         &self,
-        inputs: (&BuildPlan, &str, &Imports),
+        inputs: (&BuildPlan, &str, &Imports, Option<&Worker>),
         (store, emitter): (&Store, &Emitter),
         failed: bool,
     ) -> Result<()> {
-        if self.is_empty() || self.interrupted() || (failed && self.notes().steps.is_empty()) {
+        if self.caches.is_empty() || self.interrupted() || (failed && self.notes().steps.is_empty())
+        {
             return Ok(());
         }
         let _heeding = self.cancel.get().map(|cancel| cancel.heed());
@@ -259,34 +286,26 @@ impl Exports {
     fn write(
         &self,
         cache: &CacheTo,
-        (plan, variant, imports): (&BuildPlan, &str, &Imports),
+        (plan, variant, imports, worker): (&BuildPlan, &str, &Imports, Option<&Worker>),
         (store, emitter): (&Store, &Emitter),
         failed: bool,
     ) -> Result<()> {
-        let (steps, selections) = {
-            let notes = self.notes();
-            (notes.steps.clone(), notes.selections.clone())
-        };
-        let entry = |(key, noted): (Digest, Noted)| {
-            let wanted = noted.stages.iter().any(|stage| wants(cache, plan, *stage));
-            let layer = match noted.layer.get() {
-                _ if !wanted => None,
-                Some(layer) => Some(layer),
-                None => self.elsewhere(cache, (store, imports), &key, noted.offer.as_ref()),
-            };
-            // A step whose layer was never finished is none.
-            if wanted && layer.is_none() && noted.offer.is_none() {
-                return None;
+        let mut elsewhere =
+            |key: &Digest, offer: &Offer| self.elsewhere(cache, (store, imports), key, offer);
+        let wanted = |stage| wants(cache, plan, stage);
+        let mut document = self.document(variant, &|_| true, &wanted, &mut elsewhere);
+        let mut mounts = self.pack(cache, worker, store)?;
+        if (failed || cache.mounts != Mounts::None)
+            && let Some(mut earlier) = self.earlier(cache)
+        {
+            // Those of RUNs that were cached this time.
+            mounts.append(&mut earlier.mounts);
+            if failed {
+                document = document.and_older(earlier);
             }
-            let layers = layer.map(|layer| LayerEntry { variant: variant.to_owned(), layer });
-            let (created, started) = (noted.created, noted.started);
-            Some(StepEntry { key, created, started, layers: layers.into_iter().collect() })
-        };
-        let entries = steps.into_iter().filter_map(entry).collect();
-        let mut document = Document::new(entries, selections.into_iter().collect());
-        if failed && let Some(earlier) = self.earlier(cache) {
-            document = document.and_older(earlier);
         }
+        // The sort is stable, so that of two the new one stays.
+        document = document.with_mounts(mounts);
         let artifact = Artifact::new(&document, cache.key.as_ref())?;
         let text = match &cache.place {
             ToPlace::Local { dir, tag } => {
@@ -303,15 +322,85 @@ impl Exports {
         Ok(())
     }
 
+    /// Packs the directories of cache mounts that this build used.
+    fn pack(
+        &self,
+        cache: &CacheTo,
+        worker: Option<&Worker>,
+        store: &Store,
+    ) -> Result<Vec<MountEntry>> {
+        let Some(worker) = worker else { return Ok(Vec::new()) };
+        let used = self.notes().mounts.clone();
+        let by_hand = worker.isolation.kind == Kind::Chroot;
+        let layout = match &cache.place {
+            ToPlace::Local { dir, .. } => Some(Layout::create(dir)?),
+            ToPlace::Registry(_) => None,
+        };
+        let place = match (&cache.place, &layout) {
+            (ToPlace::Registry(reference), _) => Place::Registry(self.registry()?, reference),
+            (_, Some(layout)) => Place::Layout(layout),
+            (_, None) => return Err(Error::internal("a layout was not opened")),
+        };
+        let mut packed = Vec::new();
+        for (name, UsedMount { id, sharing }) in used {
+            if !cache.mounts.has(&id) {
+                continue;
+            }
+            // Nobody writes to it who has locked it.
+            let wanted = vec![(name.clone(), sharing)];
+            let locked = CacheMounts::take(store, wanted, by_hand, &worker.cancel)?;
+            let path = locked.path(&name, sharing)?;
+            if path.exists() {
+                packed.push(pack::pack((&name, path), &place, worker, store)?);
+            }
+        }
+        Ok(packed)
+    }
+
+    /// The steps of stages for which `known` holds, those of stages for which `wanted` holds with their layers; `elsewhere`
+    /// looks for layers that were never fetched.
+    pub(super) fn document(
+        &self,
+        variant: &str,
+        known: &dyn Fn(usize) -> bool,
+        wanted: &dyn Fn(usize) -> bool,
+        elsewhere: &mut dyn FnMut(&Digest, &Offer) -> Option<Layer>,
+    ) -> Document {
+        let (steps, selections) = {
+            let notes = self.notes();
+            (notes.steps.clone(), notes.selections.clone())
+        };
+        let entry = |(key, noted): (Digest, Noted)| {
+            let any = |holds: &dyn Fn(usize) -> bool| noted.stages.iter().any(|at| holds(*at));
+            if !any(known) {
+                return None;
+            }
+            let wanted = any(wanted);
+            let layer = match (noted.layer.get(), &noted.offer) {
+                _ if !wanted => None,
+                (None, Some(offer)) => elsewhere(&key, offer),
+                (layer, _) => layer,
+            };
+            // A step whose layer was never finished is none.
+            if wanted && layer.is_none() && noted.offer.is_none() {
+                return None;
+            }
+            let layers = layer.map(|layer| LayerEntry { variant: variant.to_owned(), layer });
+            let (created, started) = (noted.created, noted.started);
+            Some(StepEntry { key, created, started, layers: layers.into_iter().collect() })
+        };
+        let entries = steps.into_iter().filter_map(entry).collect();
+        Document::new(entries, selections.into_iter().collect())
+    }
+
     /// A layer that only the place has that the build took the step from: it goes from there to here, unless it is here.
     fn elsewhere(
         &self,
         cache: &CacheTo,
         (store, imports): (&Store, &Imports),
         key: &Digest,
-        offer: Option<&Offer>,
-    ) -> Option<crate::layers::Layer> {
-        let offer = offer?;
+        offer: &Offer,
+    ) -> Option<Layer> {
         let layer = offer.layer.as_ref()?;
         let there = match &cache.place {
             ToPlace::Registry(reference) => {
@@ -383,7 +472,7 @@ fn wants(cache: &CacheTo, plan: &BuildPlan, stage: usize) -> bool {
 }
 
 /// True for a stage whose layers are in those of `of`.
-fn is_below(plan: &BuildPlan, of: usize, stage: usize) -> bool {
+pub(super) fn is_below(plan: &BuildPlan, of: usize, stage: usize) -> bool {
     let mut at = of;
     loop {
         match plan.stages[at].base {
@@ -412,6 +501,5 @@ fn wrap(cache: &CacheTo, error: Error) -> Error {
 }
 
 fn warn(emitter: &Emitter, cache: &CacheTo, error: &Error) {
-    let causes = error.causes().first().map_or_else(String::new, |cause| format!(": {cause}"));
-    emitter.warn(format!("cannot write the cache `{}`: {}{causes}", cache.place, error.message()));
+    emitter.warn(format!("cannot write the cache `{}`: {}", cache.place, in_one_line(error)));
 }

@@ -7,9 +7,10 @@
 //! With a worker a step's layer is fetched when the step is reached.
 
 use super::need;
-use super::record::{Document, StepEntry};
+use super::record::{Document, MountEntry, StepEntry};
 use super::source::{Lost, Source};
-use super::{CacheFrom, FromPlace, SharedCaches};
+use super::unpack::{of_mount, unpack};
+use super::{CacheFrom, FromPlace, SharedCaches, in_one_line};
 use crate::build::cache::{self, StepRecord};
 use crate::build::care;
 use crate::build::jobs::Pending;
@@ -18,6 +19,7 @@ use crate::build::running::Shared;
 use crate::build::stage::Builder;
 use crate::build::state::Slot;
 use crate::build::store::Store;
+use crate::build::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::Layer;
 use crate::layers::compress::guarded;
@@ -29,6 +31,7 @@ use crate::oci::spec::{Descriptor, descriptor};
 use crate::progress::Emitter;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::BufReader;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -61,6 +64,7 @@ struct State {
 struct Said {
     steps: HashMap<Digest, StepEntry>,
     selections: HashMap<Digest, Digest>,
+    mounts: Vec<MountEntry>,
 }
 
 #[derive(Clone, Debug)]
@@ -121,9 +125,8 @@ impl Imports {
 
     fn warn(&self, cache: usize, error: &Error) {
         let Some(emitter) = &self.emitter else { return };
-        let causes = error.causes().first().map_or_else(String::new, |cause| format!(": {cause}"));
         let place = &self.caches[cache].place;
-        emitter.warn(format!("cannot use the cache `{place}`: {}{causes}", error.message()));
+        emitter.warn(format!("cannot use the cache `{place}`: {}", in_one_line(error)));
     }
 
     /// What the caches say; they are asked once.
@@ -306,6 +309,41 @@ impl Imports {
         None
     }
 
+    /// Fills the empty directory of a cache mount; false when no cache has it, or what it has is of no use, which is said:
+    /// then the directory is not empty any more.
+    pub(in crate::build) fn fill(
+        &self,
+        (id, root): (&str, BorrowedFd<'_>),
+        worker: &Worker,
+        store: &Store,
+    ) -> Option<bool> {
+        if self.caches.is_empty() {
+            return None;
+        }
+        let (cache, entry) = {
+            let mut state = self.lock();
+            let said = self.said(&mut state).iter().enumerate();
+            let mut found =
+                said.filter_map(|(cache, said)| Some((cache, of_mount(&said.mounts, id)?)));
+            let (cache, entry) = found.next()?;
+            let entry = entry.clone();
+            if state.dead.contains(&cache) {
+                return None;
+            }
+            (cache, entry)
+        };
+        let Err(Lost { error, whole_place }) =
+            unpack(&entry, &self.source(cache), root, worker, store)
+        else {
+            return Some(true);
+        };
+        if whole_place {
+            self.lock().dead.insert(cache);
+        }
+        self.warn(cache, &error.wrap("a cache mount stays empty"));
+        Some(false)
+    }
+
     fn try_bring(&self, store: &Store, cache: usize, layer: &Layer) -> Result<(), Lost> {
         let blob = blob(layer);
         let here = store.images().has(&blob);
@@ -327,7 +365,8 @@ impl Imports {
 impl Said {
     fn of(document: Document) -> Self {
         let steps = document.steps.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
-        Self { steps, selections: document.selections.into_iter().collect() }
+        let selections = document.selections.into_iter().collect();
+        Self { steps, selections, mounts: document.mounts }
     }
 }
 

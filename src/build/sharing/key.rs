@@ -37,8 +37,17 @@ impl CacheKey {
         hex(context.sign().as_ref())
     }
 
+    /// Fails unless this is their signature.
+    pub(super) fn check(&self, bytes: &[u8], signature: Option<&str>) -> Result<()> {
+        match signature {
+            Some(signature) if self.verify(bytes, signature) => Ok(()),
+            Some(_) => Err(Error::integrity("its records are signed with another key")),
+            None => Err(Error::integrity("its records are not signed")),
+        }
+    }
+
     /// Whether this is their signature; takes as long for a wrong one.
-    pub(super) fn verify(&self, bytes: &[u8], signature: &str) -> bool {
+    fn verify(&self, bytes: &[u8], signature: &str) -> bool {
         let signed = [DOMAIN, bytes].concat();
         unhex(signature).is_some_and(|tag| hmac::verify(&self.0, &signed, &tag).is_ok())
     }

@@ -56,7 +56,7 @@ fn drop_unnamed(layout: &Layout, earlier: &[Descriptor]) -> Result<()> {
     }
     for top in earlier {
         let bytes = layout.read_blob_small(top)?;
-        let Ok(manifest) = artifact::manifest(top, &bytes) else { continue };
+        let Some(manifest) = artifact::manifest(top, &bytes) else { continue };
         for blob in manifest.layers().iter().chain([manifest.config(), top]) {
             let digest = digest_of(blob)?;
             if !kept.contains(&digest) {

@@ -6,17 +6,23 @@
 //! everything that is taken is verified, and what cannot be taken is a warning and a miss.
 
 mod artifact;
+mod chunker;
 pub(super) mod export;
 pub(super) mod held;
 pub(super) mod import;
+pub(super) mod inline;
 mod key;
 mod local;
 mod need;
+mod pack;
 mod record;
 mod source;
+mod unpack;
 
+pub use inline::Inline;
 pub use key::CacheKey;
 
+use crate::error::Error;
 use crate::oci::{Digest, Reference};
 use std::fmt;
 use std::path::PathBuf;
@@ -28,6 +34,8 @@ pub struct SharedCaches {
     pub to: Vec<CacheTo>,
     /// `--cache-from`, the first one that has a step counts.
     pub from: Vec<CacheFrom>,
+    /// `--cache-to type=inline`: the image has the records of its own layers.
+    pub inline: Option<Inline>,
 }
 
 /// One `--cache-to`.
@@ -39,6 +47,8 @@ pub struct CacheTo {
     pub mode: Mode,
     /// What cannot be written is a warning.
     pub ignore_error: bool,
+    /// Which directories of cache mounts go there too.
+    pub mounts: Mounts,
     /// What the records are signed with.
     pub key: Option<CacheKey>,
 }
@@ -65,6 +75,42 @@ pub enum Mode {
     Min,
     /// All.
     Max,
+}
+
+/// Which directories of `RUN --mount=type=cache` are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Mounts {
+    /// None.
+    #[default]
+    None,
+    /// Those that the build used.
+    Used,
+    /// Of these the ones that the build used, by their ids.
+    These(Vec<String>),
+}
+
+impl Mounts {
+    /// With a further value of `mounts`: true, false, or an id.
+    pub fn and(&self, value: &str) -> Self {
+        match (crate::boolean::parse(value), self) {
+            (Some(true), _) => Self::Used,
+            (Some(false), _) => Self::None,
+            (None, Self::Used) => Self::Used,
+            (None, Self::None) => Self::These(vec![value.to_owned()]),
+            (None, Self::These(ids)) => {
+                Self::These(ids.iter().cloned().chain([value.to_owned()]).collect())
+            }
+        }
+    }
+
+    /// Whether a mount of this id is kept.
+    pub(super) fn has(&self, id: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Used => true,
+            Self::These(ids) => ids.iter().any(|known| known == id),
+        }
+    }
 }
 
 /// One `--cache-from`.
@@ -118,4 +164,10 @@ impl fmt::Display for FromPlace {
             }
         }
     }
+}
+
+/// An error as the end of a warning.
+fn in_one_line(error: &Error) -> String {
+    let causes = error.causes().iter().map(String::as_str);
+    std::iter::once(error.message()).chain(causes).collect::<Vec<_>>().join(": ")
 }

@@ -5,7 +5,7 @@
 
 use crate::build::jobs::Pending;
 use crate::build::stage::Builder;
-use crate::plan::step::{CopyFrom, RunMountKind, Step, StepKind};
+use crate::plan::step::{BuildPlan, CopyFrom, RunMountKind, StageBase, Step, StepKind};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -22,6 +22,23 @@ pub(super) fn needed(builder: &Builder<'_>, complete: bool) -> Vec<Arc<Pending>>
     }
     let states = stages.into_iter().filter_map(|stage| builder.states.get(stage));
     states.flat_map(|state| state.slots).map(|slot| slot.layer).collect()
+}
+
+/// All stages on which one stands: below it, or copied from.
+pub(super) fn below(plan: &BuildPlan, stage: usize) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![stage];
+    while let Some(at) = open.pop() {
+        if !found.insert(at) {
+            continue;
+        }
+        let stage = &plan.stages[at];
+        open.extend(stage.steps.iter().flat_map(copied_from));
+        if let StageBase::Stage(below) = stage.base {
+            open.push(below);
+        }
+    }
+    found
 }
 
 /// Stages that a step takes files of.

@@ -1,6 +1,7 @@
 //! One place that a cache is read from: its records, and single blobs.
 
-use super::artifact;
+use super::artifact::{self, Found};
+use super::inline;
 use super::record::Document;
 use super::{CacheFrom, FromPlace, Pick};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -8,6 +9,9 @@ use crate::net::{NetError, Registry, Trouble};
 use crate::oci::layout::Layout;
 use crate::oci::spec::{Descriptor, digest_of};
 use std::sync::Arc;
+
+/// Platforms of one image.
+const MAX_IMAGES: usize = 64;
 
 /// A place, and the way to it.
 #[derive(Debug)]
@@ -43,9 +47,48 @@ impl Source<'_> {
     /// The records, and how many of them have lost their layers.
     pub(super) fn records(&self) -> std::result::Result<(Document, usize), Lost> {
         let (found, bytes) = self.top()?;
-        let manifest = artifact::manifest(&found, &bytes)?;
-        let config = self.small(manifest.config())?;
-        Ok(artifact::records(&manifest, &config, self.from.key.as_ref())?)
+        self.records_of(artifact::find(&found, &bytes)?, true)
+    }
+
+    fn records_of(
+        &self,
+        found: Found,
+        is_top: bool,
+    ) -> std::result::Result<(Document, usize), Lost> {
+        let key = self.from.key.as_ref();
+        match found {
+            Found::Cache(manifest) => {
+                Ok(artifact::records(&manifest, &self.small(manifest.config())?, key)?)
+            }
+            Found::Image(manifest) => {
+                Ok(inline::records(&manifest, &self.small(manifest.config())?, key)?)
+            }
+            Found::Index(images) if is_top && !images.is_empty() && images.len() <= MAX_IMAGES => {
+                let mut all: Option<(Document, usize)> = None;
+                for image in &images {
+                    let (document, lost) =
+                        self.records_of(artifact::find(image, &self.entry(image)?)?, false)?;
+                    all = Some(match all {
+                        None => (document, lost),
+                        Some((known, before)) => (known.and_older(document), before + lost),
+                    });
+                }
+                Ok(all.unwrap_or_default())
+            }
+            Found::Index(_) => {
+                Err(Error::image("it is an index without images, or with too many").into())
+            }
+        }
+    }
+
+    /// A manifest that an index names.
+    fn entry(&self, image: &Descriptor) -> std::result::Result<Vec<u8>, Lost> {
+        match &self.from.place {
+            FromPlace::Registry(reference) => {
+                Ok(self.registry()?.look_up_entry(reference, image)?)
+            }
+            FromPlace::Local { dir, .. } => Ok(Layout::open(dir)?.read_blob_small(image)?),
+        }
     }
 
     fn top(&self) -> std::result::Result<(Descriptor, Vec<u8>), Lost> {
