@@ -117,7 +117,8 @@ fn build_with(
     let pushing = Pushing::of(request)?;
     let PlannedBuild { plan, images, epoch, .. } = &planned;
     let (epoch, engine, pushing) = (*epoch, engine.as_ref(), pushing.as_ref());
-    let (imports, exports) = (&Imports::of(request, emitter)?, &Exports::of(request, emitter)?);
+    let (imports, exports) =
+        (&Imports::of(request, emitter)?, &Exports::of(request, pushing, emitter)?);
     let inputs =
         Inputs { request, store, emitter, plan, images, epoch, engine, pushing, imports, exports };
     let done = attempts(&inputs, worker);

@@ -176,7 +176,7 @@ impl Registry {
     }
 
     /// Who hears of long waits from now on.
-    pub(super) fn tell(&self, emitter: &Emitter) {
+    pub fn tell(&self, emitter: &Emitter) {
         self.http.tell(emitter);
     }
 

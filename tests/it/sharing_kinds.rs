@@ -1,11 +1,11 @@
 //! Shared caches in images, of several platforms, with kaniko's flags, and where registries are not what they should be.
 
-use crate::support::faults::{Fault, Faults};
+use crate::support::faults::{Dice, Fault, Faults};
 use crate::support::registry::Registry;
-use crate::support::{Said, World, peer};
+use crate::support::{Said, World, peer, program};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const DOCKERFILE: &str = "FROM base AS tools\nRUN echo tool > /tool\n\
     FROM base\nCOPY a /a\nCOPY --from=tools /tool /copied\nRUN cat /copied > /t\n";
@@ -107,7 +107,7 @@ fn kaniko_keeps_its_steps_beside_the_destination() {
     let run = |store: &str, args: &[&str]| {
         let tar = world.path("base.tar");
         world.run(["image", "import", "--root", store, "base", tar.to_str().unwrap()]).ok();
-        let mut command = world.command(crate::support::program());
+        let mut command = world.command(program());
         command.env("NATIVEBUILD_ROOT", world.path(store));
         command.args(["kaniko-executor", "-c", context.to_str().unwrap(), "--cache=true"]);
         Said::of(command.args(args).output().unwrap())
@@ -176,5 +176,93 @@ fn a_registry_that_breaks_off_costs_no_more_than_a_miss() {
         let said = fresh(&world, &format!("two-{at}"), &[epoch, "--cache-from", &from]);
         assert!(said.stderr.contains("cannot use the cache"), "{said:?}");
         assert_eq!(said.ok(), digest);
+    }
+}
+
+/// The second step ends when the registry has the first step's layer, and not before.
+#[test]
+fn layers_are_uploaded_while_later_steps_of_the_stage_run() {
+    let Some(world) = ready() else { return };
+    let registry = Registry::start(&world);
+    let host = &registry.address;
+    world.file(
+        "Dockerfile",
+        format!(
+            "FROM base\nRUN echo 1 > /one\nRUN n=0; until wget -q -O - http://{host}/v2/_catalog | grep early; \
+             do n=$((n + 1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done\n"
+        ),
+    );
+    let cache = format!("{host}/early:cache");
+    fresh(&world, "one", &["--network", "host", "--cache-to", &cache]).ok();
+    // Beside a push to the same repository every blob goes there once.
+    world.file("Dockerfile", "FROM base\nRUN dd if=/dev/urandom of=/big bs=65536 count=64\n");
+    let proxy = Faults::before(&registry.address, |_| None);
+    let (image, cache) = (format!("{}/app:1", proxy.host()), format!("{}/app:cache", proxy.host()));
+    fresh(&world, "one", &["--push", "-t", &image, "--cache-to", &cache]).ok();
+    let sent = proxy.take().sent;
+    assert!(sent < 7 << 20, "{sent}");
+}
+
+#[test]
+fn what_a_killed_build_sent_is_not_sent_again() {
+    let Some(world) = ready() else { return };
+    let registry = Registry::start(&world);
+    let proxy = Faults::before(&registry.address, |_| None);
+    let sizes = [1 << 20, 6 << 20, 6 << 20];
+    let mut dockerfile = "FROM base\n".to_owned();
+    for (at, size) in sizes.iter().enumerate() {
+        world.file(&format!("f{at}"), Dice::new(&format!("f{at}")).bytes(*size));
+        dockerfile += &format!("COPY f{at} /\n");
+    }
+    world.file("Dockerfile", &dockerfile);
+    let cache = format!("{}/killed:cache", proxy.host());
+    let args = ["--source-date-epoch=1700000000", "--cache-to", &cache];
+    // The base image is there.
+    let context = world.context();
+    world
+        .run(["image", "import", "--root", "one", "base", world.path("base.tar").to_str().unwrap()])
+        .ok();
+    let hit = proxy.trap(8 << 20);
+    let mut build = world.command(program());
+    build.args(["build", "-q", "--root", "one"]).args(args).arg(&context);
+    let mut child = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    hit.recv().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    proxy.release();
+    let before = proxy.take().sent;
+    let digest = fresh(&world, "one", &args).ok();
+    let after = proxy.take().sent;
+    let all: usize = sizes.iter().sum();
+    assert!(after < all as u64, "{before} and {after} of {all}");
+    let said = fresh(&world, "two", &[args[0], "--cache-from", &cache]);
+    assert!(!ran(&said), "{said:?}");
+    assert_eq!(said.ok(), digest);
+}
+
+#[test]
+fn what_was_not_asked_for_is_not_taken() {
+    let Some(world) = ready() else { return };
+    let dir = world.path("cache");
+    let to = format!("type=local,dest={},mode=max", dir.display());
+    let from = format!("type=local,src={}", dir.display());
+    let epoch = "--source-date-epoch=1700000000";
+    let digest = fresh(&world, "one", &[epoch, "--cache-to", &to]).ok();
+    let cached = |store: &str, args: &[&str]| {
+        let said = fresh(&world, store, &[&[epoch, "--cache-from", &from], args].concat());
+        let cached = said.stderr.matches("CACHED").count();
+        (cached, said.ok())
+    };
+    assert_eq!(cached("two", &[]), (4, digest.clone()));
+    assert_eq!(cached("three", &["--no-cache"]), (0, digest.clone()));
+    // The other stage is the same again.
+    assert_eq!(cached("four", &["--no-cache-filter", "tools"]), (3, digest.clone()));
+    // Layers in another form are no use, and the steps are done.
+    assert_eq!(cached("five", &["--compression", "zstd"]).0, 0);
+    // Trees that are no differences: what came is unpacked for what comes after it.
+    world.file("Dockerfile", DOCKERFILE.to_owned() + "RUN cat /a /t > /both\n");
+    let wanted = fresh(&world, "one", &[epoch]).ok();
+    for (store, snapshots) in [("six", "whole"), ("seven", "overlay")] {
+        assert_eq!(cached(store, &["--snapshots", snapshots]), (4, wanted.clone()));
     }
 }

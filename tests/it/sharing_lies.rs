@@ -75,6 +75,12 @@ fn build(world: &World, store: &str, args: &[&str]) -> Said {
 type Lie = (&'static str, &'static str, fn(&mut Cache), usize);
 
 const LIES: &[Lie] = &[
+    (
+        "huge",
+        "more than 8 MiB",
+        |cache| cache.config["steps"][0]["pad"] = json!("x".repeat(9 << 20)),
+        0,
+    ),
     ("wrong size", "not among its blobs", |cache| cache.layer(0)["size"] = json!(7), 1),
     (
         "wrong diff id",

@@ -71,7 +71,9 @@ fn a_fresh_machine_has_the_directory_of_the_other() {
         for chunk in chunks(&cache) {
             assert!(!blob(&world.path("two/images"), &chunk["digest"]).exists());
         }
-        assert_eq!(fs::read_dir(world.path("two/tmp")).unwrap().count(), 0);
+        let left = fs::read_dir(world.path("two/tmp")).unwrap();
+        let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(!left.into_iter().any(|name| name.starts_with("chunks-")));
         // A build whose RUNs were all cached does not lose them, nor does one of a fresh machine.
         build(&world, "one", FILL, &["--cache-to", &to]).ok();
         assert!(chunks(&cache).len() > 4);
@@ -105,6 +107,8 @@ fn one_changed_file_sends_few_chunks() {
     assert_eq!(seen(&world, "two", &["--cache-from", &name]).1, wanted);
 }
 
+type Lie = fn(&Path, &mut Value);
+
 #[test]
 fn a_chunk_that_lies_leaves_an_empty_cache_and_a_warning() {
     let world = World::new().with_base();
@@ -112,7 +116,6 @@ fn a_chunk_that_lies_leaves_an_empty_cache_and_a_warning() {
     let to = format!("type=local,dest={},mounts=true", cache.display());
     let from = format!("type=local,src={}", cache.display());
     let dockerfile = "FROM base\nRUN --mount=type=cache,id=deps,target=/c ls -A /c > /seen\n";
-    type Lie = fn(&Path, &mut Value);
     let lies: &[(&str, Lie)] = &[
         ("wrong content", |path, _| {
             let mut bytes = fs::read(path).unwrap();

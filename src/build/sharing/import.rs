@@ -106,6 +106,9 @@ impl Imports {
         let remote = caches.iter().any(|cache| matches!(cache.place, FromPlace::Registry(_)));
         let registry = remote.then(|| Registry::new(&request.net)).transpose()?;
         let registry = registry.map(|registry| Arc::new(registry.impatient()));
+        if let Some(registry) = &registry {
+            registry.tell(emitter);
+        }
         let emitter = Some(emitter.clone());
         Ok(Self { caches, registry, emitter, state: Mutex::default() })
     }
@@ -237,6 +240,12 @@ impl Imports {
             .into_iter()
             .map(|(key, passed)| Wanted { key, passed })
             .partition(|wanted| needed.iter().any(|it| Arc::ptr_eq(it, &wanted.passed.layer)));
+        let layers = wanted.iter().filter_map(|wanted| wanted.passed.offer.layer.as_ref());
+        let (count, bytes) = layers
+            .fold((0, 0), |(count, bytes), layer| (count + 1, u128::from(layer.size) + bytes));
+        if let (Some(emitter), true) = (&self.emitter, count > 0) {
+            emitter.note(format!("taking {count} layers, {bytes} bytes, from other machines"));
+        }
         let came = self.bring_all(builder, &wanted);
         if came.iter().any(Option::is_some) {
             builder.store.images().sync()?;

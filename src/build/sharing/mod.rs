@@ -18,6 +18,7 @@ mod pack;
 mod record;
 mod source;
 mod unpack;
+mod write;
 
 pub use inline::Inline;
 pub use key::CacheKey;
@@ -93,9 +94,8 @@ impl Mounts {
     /// With a further value of `mounts`: true, false, or an id.
     pub fn and(&self, value: &str) -> Self {
         match (crate::boolean::parse(value), self) {
-            (Some(true), _) => Self::Used,
             (Some(false), _) => Self::None,
-            (None, Self::Used) => Self::Used,
+            (Some(true), _) | (None, Self::Used) => Self::Used,
             (None, Self::None) => Self::These(vec![value.to_owned()]),
             (None, Self::These(ids)) => {
                 Self::These(ids.iter().cloned().chain([value.to_owned()]).collect())
