@@ -57,6 +57,7 @@ impl Registry {
         blob: &Blob,
         target: &Reference,
     ) -> NetResult<bool> {
+        let _turn = self.homes().turn(target, &blob.digest);
         if let Some(brought) = self.homes().has(target, &blob.digest) {
             return Ok(brought);
         }
