@@ -40,9 +40,9 @@ bless:
 	UPDATE_EXPECT=1 $(CARGO) test --workspace --locked
 
 bench:
-	scripts/setup-test-machine
-	$(CARGO) build --release --locked
-	bench/run && bench/registry && bench/assemble
+	scripts/setup-test-machine bench
+	$(CARGO) build --release --locked && $(CARGO) build --release --locked --example hot-paths
+	bench/all
 
 install:
 	scripts/install

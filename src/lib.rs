@@ -9,6 +9,7 @@ pub mod boolean;
 pub mod error;
 pub mod progress;
 pub mod source;
+pub mod timings;
 
 pub mod dockerfile;
 pub mod oci;

@@ -4,6 +4,7 @@
 //! terminal, a log or a program. Steps are named by [`StepId`], the same number in all events of a step.
 
 use crate::error::Place;
+use crate::timings::{Phase, Span, Timings};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// Number of a step in this build, counted from 1 in the order of their first event.
@@ -35,6 +36,13 @@ pub enum Event {
     StepCached {
         /// The step.
         id: StepId,
+    },
+    /// The cache did not have the step, and why.
+    StepMissed {
+        /// The step.
+        id: StepId,
+        /// Fragments; at least one.
+        reasons: Vec<String>,
     },
     /// Bytes that the step's command wrote.
     StepOutput {
@@ -125,12 +133,30 @@ pub trait Sink: Send + Sync {
 
 /// A handle to a sink that can be cloned into threads.
 #[derive(Clone)]
-pub struct Emitter(Arc<dyn Sink>);
+pub struct Emitter {
+    sink: Arc<dyn Sink>,
+    timings: Timings,
+}
 
 impl Emitter {
     /// An emitter into `sink`.
     pub fn new(sink: Arc<dyn Sink>) -> Self {
-        Self(sink)
+        Self { sink, timings: Timings::default() }
+    }
+
+    /// The same, with what records where time goes.
+    pub fn timed(self, timings: Timings) -> Self {
+        Self { timings, ..self }
+    }
+
+    /// What records where time goes.
+    pub fn timings(&self) -> &Timings {
+        &self.timings
+    }
+
+    /// Something begins that takes time; it ends with the value.
+    pub fn span(&self, phase: Phase) -> Span<'_> {
+        self.timings.span(phase)
     }
 
     /// An emitter that drops everything.
@@ -139,12 +165,13 @@ impl Emitter {
         impl Sink for Nothing {
             fn event(&self, _: Event) {}
         }
-        Self(Arc::new(Nothing))
+        Self::new(Arc::new(Nothing))
     }
 
     /// Emits an event.
     pub fn emit(&self, event: Event) {
-        self.0.event(event);
+        self.timings.event(&event);
+        self.sink.event(event);
     }
 
     /// Emits a warning without a place.

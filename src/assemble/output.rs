@@ -14,6 +14,7 @@ use crate::oci::archive::{StreamedLayer, stream_docker};
 use crate::oci::digest::HashingWriter;
 use crate::oci::spec::{self, Descriptor, ImageConfig, descriptor};
 use crate::oci::{DiffId, Digest, Reference};
+use crate::timings::Phase;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -43,11 +44,15 @@ impl Assembly<'_> {
             .zip(&self.plans)
             .map(|(layer, plan)| (layer.diff_id.clone(), plan.about.clone()))
             .collect();
+        let writing = self.request.emitter.span(Phase::Manifest);
         let config = self.config(&new)?;
         let images = self.request.store.images();
         let (made, config_digest) =
             image::write(self.request.spec, images, &config, &self.base, &layers)?;
+        drop(writing);
+        let syncing = self.request.emitter.span(Phase::Sync);
         images.sync()?;
+        drop(syncing);
         let name = self.name(&config_digest)?;
         Ok(Assembled { descriptor: made, config_digest, name })
     }
@@ -59,11 +64,14 @@ impl Assembly<'_> {
     fn layer(&self, plan: &Plan) -> Result<Layer> {
         self.interrupted()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut span = self.request.emitter.span(Phase::Layer);
         let blob = self.request.store.images().blob_writer()?;
         let (blob, layer) = compress_layer(self.compression, &Workers::new(cores), blob, |out| {
             write_members(plan.members(&self.tree), out)
         })?;
         blob.commit(&layer.digest)?;
+        span.gave(layer.size);
+        span.about(&layer.digest);
         Ok(layer)
     }
 

@@ -33,11 +33,7 @@ pub struct BaseImage {
 impl BaseImage {
     /// Its layers for a stage.
     pub(super) fn slots(&self) -> Vec<Slot> {
-        let slot = |layer: &Layer| Slot {
-            layer: Pending::ready(layer.clone()),
-            snapshot: None,
-            recorded: None,
-        };
+        let slot = |layer: &Layer| Slot::unpacked_later(Pending::ready(layer.clone()));
         self.layers.iter().map(slot).collect()
     }
 

@@ -4,6 +4,7 @@
 //! memory is bounded by the queue, not by the size of layers.
 
 use super::care;
+use super::planned::Planned;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::sandbox::Cancel;
@@ -11,11 +12,19 @@ use crate::layers::compress::{Compression, Workers, compress_layer};
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::{TimePolicy, write_layer};
 use crate::layers::{Change, Layer};
+use crate::oci::layout::BlobWriter;
 use crate::progress::{Emitter, Event};
+use crate::sys::writeback;
+use crate::timings::{Phase, Place};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Bytes of a blob after which the disk is set to work.
+const WRITTEN_AT_ONCE: u64 = 8 << 20;
 
 /// A layer that is there, or will be.
 #[derive(Debug, Default)]
@@ -60,11 +69,35 @@ pub(super) struct Job {
     /// Where the result goes.
     pub(super) slot: Arc<Pending>,
     /// What changed.
-    pub(super) changes: Vec<Change>,
-    /// Whose upper directory holds the files; none when nothing changed.
-    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) content: Content,
     /// File times.
     pub(super) times: TimePolicy,
+    /// The step it is for, where that is recorded.
+    pub(super) place: Option<Place>,
+    /// Since when it waits, likewise.
+    pub(super) queued: Option<Instant>,
+}
+
+/// Changes, and where the bytes of their files are.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// In the upper directory of a snapshot; in none when nothing changed.
+    Tree(Vec<Change>, Option<Arc<Snapshot>>),
+    /// Where they come from.
+    Planned(Arc<Planned>),
+}
+
+impl Content {
+    /// Writes the tar.
+    fn write(&self, store: &Store, times: &TimePolicy, out: &mut dyn Write) -> Result<()> {
+        match self {
+            Self::Tree(changes, snapshot) => {
+                let root = snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
+                write_layer(changes, root.as_fd(), times, out)
+            }
+            Self::Planned(planned) => planned.write(times, out),
+        }
+    }
 }
 
 /// The threads that write layers.
@@ -93,6 +126,8 @@ impl Jobs {
                 let cancel = Arc::clone(cancel);
                 std::thread::spawn(move || {
                     while let Some(job) = next(&jobs) {
+                        let _at = emitter.timings().at(job.place);
+                        emitter.timings().waited(Phase::Queue, job.queued);
                         let result = match cancel.interrupted() {
                             Some(error) => Err(error),
                             None => write(&job, &store, compression, &workers, &emitter),
@@ -139,12 +174,58 @@ fn write(
     workers: &Workers,
     emitter: &Emitter,
 ) -> Result<Layer> {
-    let blob = store.images().blob_writer()?;
-    let root = job.snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
+    let mut span = emitter.span(Phase::Layer);
+    let blob = Eager { blob: store.images().blob_writer()?.trusted(), begun: 0 };
     let (blob, layer) = compress_layer(compression, workers, blob, |out| {
-        write_layer(&job.changes, root.as_fd(), &job.times, out)
+        let mut out = Counting { out, bytes: 0 };
+        let written = job.content.write(store, &job.times, &mut out);
+        span.took(out.bytes);
+        written
     })?;
+    span.gave(layer.size);
+    span.about(&layer.digest);
     care::room::check(store, emitter)?;
-    blob.commit(&layer.digest)?;
+    blob.blob.commit(&layer.digest)?;
     Ok(layer)
+}
+
+/// Counts what passes through.
+struct Counting<'a> {
+    out: &'a mut dyn Write,
+    bytes: u64,
+}
+
+impl Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A blob that goes to the disk while it grows, so that little is left for the sync at the end of the build.
+struct Eager {
+    blob: BlobWriter,
+    /// Bytes that are on their way.
+    begun: u64,
+}
+
+impl Write for Eager {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.blob.write(bytes)?;
+        let grown = self.blob.size() - self.begun;
+        if grown >= WRITTEN_AT_ONCE {
+            writeback::begin(self.blob.as_file(), self.begun, grown);
+            self.begun += grown;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.blob.flush()
+    }
 }

@@ -15,6 +15,7 @@ pub mod check;
 mod devices;
 mod echo;
 mod emulate;
+mod explain;
 mod finish;
 mod furnish;
 pub mod images;
@@ -26,6 +27,7 @@ pub mod logins;
 mod mounts;
 pub mod output;
 pub mod packer;
+mod planned;
 mod planning;
 pub mod prefetch;
 mod push;
@@ -54,6 +56,7 @@ use crate::oci::Digest;
 use crate::plan::step::BuildPlan;
 use crate::plan::step::NetworkMode;
 use crate::progress::{Emitter, Event};
+use crate::timings::Phase;
 use images::BaseImage;
 use jobs::Jobs;
 use output::Tree;
@@ -109,7 +112,9 @@ fn build_with(
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
     care::room::check(store, emitter)?;
     let engine = load::find_engine(request)?;
+    let planning = emitter.span(Phase::Plan);
     let planned = check::plan_all(&dockerfile, request, store, emitter)?;
+    drop(planning);
     care::room::check(store, emitter)?;
     planning::warn_of_filter(&request.no_cache_stages, &dockerfile, emitter);
     planning::check_entitlements(&planned.plan, request)?;
@@ -184,9 +189,10 @@ impl Inputs<'_> {
 /// One try at a build; [`build`] says when there is a second one.
 fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutcome> {
     let Inputs { request, store, emitter, plan, images, epoch, engine, pushing, .. } = *inputs;
+    emitter.timings().next_build();
     let digests = file_digests(store)?;
     let held = (!inputs.imports.is_empty()).then(|| Held::before(emitter));
-    let held_emitter = held.clone().map(|held| Emitter::new(held));
+    let held_emitter = held.clone().map(|held| Emitter::new(held).timed(emitter.timings().clone()));
     inputs.exports.forget();
     let builder = Builder {
         request,
@@ -209,6 +215,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         remotes: remote::Remotes::default(),
         qemu_image: OnceLock::new(),
         qemu_tree: Mutex::default(),
+        explainer: explain::Explainer::of(store),
     };
     if let Some(pushing) = pushing {
         pushing.note_bases(&builder);
@@ -220,12 +227,16 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         builder.prepare_ways(worker)?;
         run_stages(&builder, worker, pushing)?;
     }
-    let mut outcome = finish::finish(&builder)?;
+    let mut outcome = {
+        let _span = emitter.span(Phase::Manifest);
+        finish::finish(&builder)?
+    };
     // Without it the next build reads the files again.
     let _best_effort = builder.file_digests.save();
     if request.outputs.iter().any(output::needs_tree) {
         let worker = ensure(worker, &builder, false)?;
         let times = epoch.filter(|_| !request.keep_times);
+        let _span = emitter.span(Phase::Output);
         output::write_trees(request, worker, &trees(&builder, worker)?, times, emitter)?;
     }
     if let Some(error) = worker.as_ref().and_then(|worker| worker.cancel.interrupted()) {
@@ -233,9 +244,11 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
     }
     output::write_images(request, store, &outcome, emitter)?;
     if let Some(engine) = engine {
+        let _span = emitter.span(Phase::Output);
         load::load(engine, request, store, &outcome, worker.as_ref(), emitter)?;
     }
     if let Some(pushing) = pushing {
+        let _span = emitter.span(Phase::Push);
         outcome.pushed = pushing.finish(store, &outcome, emitter)?;
     }
     Ok(outcome)
@@ -282,6 +295,7 @@ fn ensure<'w>(
 ) -> Result<&'w Worker> {
     let request = builder.request;
     if worker.is_none() {
+        let _span = builder.emitter.span(Phase::Enter);
         let mut entered = Worker::enter(builder.store, &request.account, &request.emulators)?;
         let network = match request.network {
             NetworkMode::Default if request.net.offline => Some("none".to_owned()),
@@ -299,6 +313,7 @@ fn ensure<'w>(
                  recorded, are refused",
             );
         }
+        entered.timings = builder.emitter.timings().clone();
         *worker = Some(entered);
     }
     Ok(worker.as_ref().expect("it was just made"))
@@ -345,11 +360,16 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
         }
         drop(at_work);
     });
+    let waiting = builder.emitter.span(Phase::WaitLayers);
     jobs.finish();
+    drop(waiting);
     let made = worker.snapshots.unsynced();
+    let syncing = builder.emitter.span(Phase::Sync);
     let synced = builder.store.images().sync();
+    drop(syncing);
     if synced.is_ok() {
         builder.record_made();
+        builder.remember_inputs();
         worker.snapshots.mark_synced(made);
     }
     let errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -18,6 +18,7 @@ use crate::oci::platform::{self, Platform};
 use crate::oci::spec::Descriptor;
 use crate::progress::{Emitter, Event};
 use crate::sys::{SysResultExt, fs};
+use crate::timings::Phase;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -116,6 +117,7 @@ pub(super) fn write_images(
             SaveFormat::DockerArchive => of_this_machine(outcome)?,
             _ => &outcome.descriptor,
         };
+        let _span = emitter.span(Phase::Output);
         save(store, descriptor, &request.tags, format, output.dest.as_deref())?;
         tell(emitter, output);
     }

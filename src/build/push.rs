@@ -76,7 +76,7 @@ impl Pushing {
             while let Some((slots, complete)) = builder.states.slots_after(stage, seen) {
                 for slot in &slots {
                     let Ok(layer) = slot.layer.wait() else { return };
-                    self.send(builder.store, &layer);
+                    self.send(builder.store, &layer, builder.emitter);
                 }
                 seen += slots.len();
                 if complete {
@@ -86,11 +86,11 @@ impl Pushing {
         }
     }
 
-    fn send(&self, store: &Store, layer: &Layer) {
+    fn send(&self, store: &Store, layer: &Layer, emitter: &Emitter) {
         let blob = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
         for name in self.repositories() {
             // The push at the end does it again, and tells.
-            let _head_start = self.registry.push_blob(store.images(), &blob, name);
+            let _head_start = self.registry.push_blob(store.images(), &blob, name, emitter);
         }
     }
 

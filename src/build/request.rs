@@ -53,6 +53,8 @@ pub struct BuildRequest {
     pub shared: SharedCaches,
     /// `--no-cache-filter`: stages that do not look into the cache.
     pub no_cache_stages: Vec<String>,
+    /// `--explain-cache`.
+    pub explain: Explain,
     /// `--add-host`, `--shm-size`, `--ulimit`.
     pub run: RunSettings,
     /// `--allow`.
@@ -100,6 +102,15 @@ impl BuildRequest {
     pub(super) fn sources<'a>(&'a self, store: &'a Store, emitter: &'a Emitter) -> Sources<'a> {
         Sources { store, net: &self.net, secrets: &self.secrets, locks: &self.locks, emitter }
     }
+}
+
+/// Whether misses of the cache are explained, and by what.
+#[derive(Clone, Debug, Default)]
+pub struct Explain {
+    /// They are told.
+    pub wanted: bool,
+    /// Where the context is from and which Dockerfile it is: what stays the same from build to build.
+    pub origin: String,
 }
 
 /// What [`ImageSource`] asks: an image of this name for this platform, with its blobs put into the store.

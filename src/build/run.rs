@@ -20,6 +20,7 @@ use crate::plan::step::{NetworkMode, RunStep};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::seccomp::Supervise;
 use crate::sys::{SysResultExt, fs, probe, root};
+use crate::timings::Cpu;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::Write;
@@ -127,6 +128,10 @@ pub(super) fn run(
         sandbox::run(spawner, &spec, (rootfs, fds), &worker.cancel, &mut |stderr, bytes| {
             told.add(stderr, bytes);
         })?;
+    if let Report::Ended(_, spent) = &report {
+        let (user, system) = spent.times();
+        worker.timings.command_used(Cpu { user, system });
+    }
     furnished.clear()?;
     judge(&report, step, told.finish())
         .map_err(|error| explain_full_disk(error, places.tmp))
@@ -258,7 +263,7 @@ fn environment(step: &RunStep, given: &[(String, String)], home: &str) -> Vec<(S
 
 fn judge(report: &Report, step: &RunStep, log: Log) -> Result<()> {
     let code = match report {
-        Report::Ended(ended) if ended.code() == 0 => {
+        Report::Ended(ended, _) if ended.code() == 0 => {
             log.remove();
             return Ok(());
         }
@@ -269,7 +274,7 @@ fn judge(report: &Report, step: &RunStep, log: Log) -> Result<()> {
                     "`nativebuild build --print-plan` needs no sandbox; see docs/run-sandbox.md",
                 ));
         }
-        Report::Ended(ended) => ended.code(),
+        Report::Ended(ended, _) => ended.code(),
         Report::Exec { code, .. } => *code,
     };
     let mut error = Error::new(

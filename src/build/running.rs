@@ -116,7 +116,7 @@ mod tests {
             diff_id: DiffId(digest),
             media_type: String::new(),
         };
-        let slot = Slot { layer: Pending::ready(layer), snapshot: None, recorded: None };
+        let slot = Slot::unpacked_later(Pending::ready(layer));
         Shared { slot, created, started: (0, 0) }
     }
 

@@ -6,15 +6,17 @@
 use super::assemble::HistoryItem;
 use super::cache::{self, StepCache, StepRecord};
 use super::care;
+use super::explain::Explainer;
 use super::images::BaseImage;
-use super::jobs::{Job, Jobs, Pending};
+use super::jobs::{Content, Job, Jobs, Pending};
 use super::keys;
+use super::planned::Planned;
 use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
-use super::sharing::export::{Exports, Told};
-use super::sharing::import::{Imports, Offer};
-use super::state::{Limit, Slot, StageState, States};
+use super::sharing::export::Exports;
+use super::sharing::import::Imports;
+use super::state::{Limit, Permit, Slot, StageState, States};
 use super::store::Store;
 use super::tree;
 use super::worker::Worker;
@@ -30,6 +32,7 @@ use crate::plan::step::{
     BaseRef, BuildPlan, CopyFrom, RunMountKind, StageBase, StagePlan, Step, StepKind,
 };
 use crate::progress::{Emitter, Event, StepId};
+use crate::timings::Phase;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -62,16 +65,17 @@ pub(super) struct Builder<'a> {
     pub qemu_image: OnceLock<BaseImage>,
     /// Held while the tree of `--qemu-image` is looked for.
     pub qemu_tree: Mutex<()>,
+    pub explainer: Explainer,
 }
 
 /// A step that was carried out, to be recorded once its blob is durable.
 #[derive(Debug)]
 pub(super) struct Made {
-    key: Digest,
-    slot: Arc<Pending>,
-    snapshot: Option<Arc<Snapshot>>,
-    created: i64,
-    started: (i64, u32),
+    pub(super) key: Digest,
+    pub(super) slot: Arc<Pending>,
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) created: i64,
+    pub(super) started: (i64, u32),
 }
 
 /// The tools of a build that runs steps.
@@ -83,18 +87,41 @@ pub(super) struct Tools<'a> {
 
 /// What carrying out a step gave.
 struct Done {
-    /// The tree after the step.
+    /// The tree after the step; none where nobody needs one.
     tree: Option<Arc<Snapshot>>,
-    /// The step's own snapshot; none when it changed nothing.
-    own: Option<Arc<Snapshot>>,
-    changes: Vec<Change>,
+    content: Content,
+}
+
+impl Done {
+    /// A step that changed nothing.
+    fn nothing(tree: Option<Arc<Snapshot>>) -> Self {
+        Self { tree, content: Content::Tree(Vec::new(), None) }
+    }
+
+    /// The step's own snapshot.
+    fn own(&self) -> Option<&Arc<Snapshot>> {
+        match &self.content {
+            Content::Tree(_, own) => own.as_ref(),
+            Content::Planned(_) => None,
+        }
+    }
+
+    fn planned(&self) -> Option<Arc<Planned>> {
+        match &self.content {
+            Content::Tree(..) => None,
+            Content::Planned(planned) => Some(Arc::clone(planned)),
+        }
+    }
 }
 
 impl Builder<'_> {
     /// Goes on with a stage as far as possible; true when it is complete.
     pub(super) fn advance(&self, stage: usize, tools: Option<Tools<'_>>) -> Result<bool> {
         let plan = &self.plan.stages[stage];
+        // Waiting for the stage below belongs to the first step.
+        let waiting = self.emitter.timings().at_step(stage, 1);
         let Some(mut state) = self.begin(stage, tools.is_some())? else { return Ok(false) };
+        drop(waiting);
         let shown = plan.steps.iter().filter(|step| !matches!(step.kind, StepKind::Config)).count();
         let mut position = plan.steps[..state.next]
             .iter()
@@ -111,6 +138,7 @@ impl Builder<'_> {
                 continue;
             }
             position += 1;
+            let _at = self.emitter.timings().at_step(stage, position);
             let name =
                 StepName { stage, plan, platform: self.shown_platform(stage), position, of: shown };
             let went_on = self
@@ -124,14 +152,6 @@ impl Builder<'_> {
         }
         self.states.set(stage, state, true);
         Ok(true)
-    }
-
-    /// Forgets how far the stages are, while there is no worker.
-    pub(super) fn begin_again(&self) {
-        self.states.reset();
-        self.exports.forget();
-        self.next_step.store(1, Ordering::Relaxed);
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Points at the instruction, and says for which platform it was when there are several.
@@ -165,14 +185,27 @@ impl Builder<'_> {
                 fresh(keys::base(Some(&image.manifest)), image.slots(), image.history())
             }
             StageBase::Stage(below) => {
-                let below = if wait {
-                    Some(self.states.wait(*below).ok_or_else(stopped)?)
-                } else {
-                    self.states.complete(*below)
-                };
+                let below =
+                    if wait { Some(self.wait_for(*below)?) } else { self.states.complete(*below) };
                 below.map(|state| StageState { next: 0, ..state })
             }
         })
+    }
+
+    /// The state of another stage, once it is complete.
+    pub(super) fn wait_for(&self, stage: usize) -> Result<StageState> {
+        let _span = self.emitter.span(Phase::WaitStage);
+        self.states.wait(stage).ok_or_else(stopped)
+    }
+
+    fn claim(&self, key: &Digest) -> Claim<'_> {
+        let _span = self.emitter.span(Phase::WaitSame);
+        self.running.claim(key)
+    }
+
+    fn take_place(&self) -> Permit<'_> {
+        let _span = self.emitter.span(Phase::WaitPlace);
+        self.limit.take()
     }
 
     pub(super) fn image(&self, base: &BaseRef) -> Result<&BaseImage> {
@@ -189,9 +222,11 @@ impl Builder<'_> {
         name: &StepName<'_>,
         tools: Option<Tools<'_>>,
     ) -> Result<bool> {
+        let looking = self.emitter.span(Phase::LookUp);
         let Some(prepared) = self.prepare(state, step, name.plan, tools.map(|t| t.worker))? else {
             return Ok(false);
         };
+        self.explainer.saw(name.stage, state, &prepared);
         let (key, own) = (prepared.key.clone(), prepared.record.clone());
         let alone = prepared.is_independent();
         let slot_of = |layer, tree, record: &StepRecord| {
@@ -217,7 +252,8 @@ impl Builder<'_> {
             }
             return Ok(false);
         };
-        let doing = match self.running.claim(&own) {
+        drop(looking);
+        let doing = match self.claim(&own) {
             Claim::Mine(doing) => doing,
             Claim::Failed => return Err(stopped()),
             Claim::Done(shared) => return Ok(took(shared, None)),
@@ -226,25 +262,29 @@ impl Builder<'_> {
             doing.done(shared.clone());
             return Ok(took(shared, None));
         }
-        if let Some(record) = record
-            && let Some(layer) = self.rewrite(&record, &own, tools)?
+        if let Some(record) = &record
+            && let Some(layer) = self.rewrite(record, &own, tools)?
         {
-            let shared = Shared::of(slot_of(layer, None, &record), &record);
+            let shared = Shared::of(slot_of(layer, None, record), record);
             doing.done(shared.clone());
             return Ok(took(shared, None));
         }
-        let _permit = self.limit.take();
+        let _permit = self.take_place();
         // The wait for a place, and for the stage that does the same, may have been long.
         tools.worker.cancel.check()?;
         let id = self.announce(step, name);
+        self.tell_why(id, (name.stage, state.next), record.as_ref());
         let began = Instant::now();
         let started = now();
         match self.carry_out((state, name.stage), step, prepared, id, tools) {
             Ok(done) => {
                 let layer = self.submit(&done, started, tools);
                 let created = nanoseconds(now());
+                self.explainer.carried_out(name.stage, state.next);
                 let record = self.remember(&own, &layer, &done, created, started);
-                let shared = Shared::of(slot_of(layer, done.tree, &record), &record);
+                let planned = done.planned();
+                let slot = Slot { planned, ..slot_of(layer, done.tree, &record) };
+                let shared = Shared::of(slot, &record);
                 doing.done(shared.clone());
                 self.note_step(name.stage, &own, &shared, None);
                 append(state, step, key, shared.slot, created);
@@ -265,43 +305,6 @@ impl Builder<'_> {
         }
     }
 
-    /// Appends a step that was not carried out; always true.
-    fn took(
-        &self,
-        state: &mut StageState,
-        (step, name): (&Step, &StepName<'_>),
-        (key, own): (&Digest, &Digest),
-        shared: Shared,
-        offer: Option<Offer>,
-    ) -> bool {
-        let id = self.announce(step, name);
-        self.emitter.emit(Event::StepCached { id });
-        self.note_step(name.stage, own, &shared, offer);
-        append(state, step, key.clone(), shared.slot, shared.created);
-        true
-    }
-
-    fn note_step(&self, stage: usize, key: &Digest, shared: &Shared, offer: Option<Offer>) {
-        let Shared { slot, created, started } = shared;
-        let (created, started) = (*created, *started);
-        self.exports.note(Told { stage, key, created, started, layer: &slot.layer, offer });
-    }
-
-    /// What a shared cache has of a step.
-    pub(super) fn offer(&self, key: &Digest) -> Option<Offer> {
-        self.imports.find(key, &self.variant, self.request.compression.media_type())
-    }
-
-    /// Takes a layer out of a shared cache, to be recorded when it is durable.
-    fn imported(&self, key: &Digest, offer: &Offer) -> Option<Shared> {
-        let slot = Pending::ready(self.imports.bring(self.store, key, offer)?);
-        let (created, started) = (offer.created, offer.started);
-        let (key, snapshot) = (key.clone(), None);
-        let made = Made { key, slot: Arc::clone(&slot), snapshot, created, started };
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
-        Some(offer.shared(Slot::unpacked_later(slot)))
-    }
-
     /// `--no-cache`, or `--no-cache-filter` with the name of the stage.
     pub(super) fn ignores_cache(&self, plan: &StagePlan) -> bool {
         let named =
@@ -309,7 +312,7 @@ impl Builder<'_> {
         self.request.no_cache || self.request.no_cache_stages.iter().any(named)
     }
 
-    fn announce(&self, step: &Step, name: &StepName<'_>) -> StepId {
+    pub(super) fn announce(&self, step: &Step, name: &StepName<'_>) -> StepId {
         let id = self.next_step.fetch_add(1, Ordering::Relaxed);
         self.emitter.emit(Event::StepStarted {
             id,
@@ -356,7 +359,7 @@ impl Builder<'_> {
         tools: Tools<'_>,
     ) -> Result<Option<Arc<Pending>>> {
         if record.layers.values().any(|layer| layer.diff_id == empty_diff_id()) {
-            let done = Done { tree: None, own: None, changes: Vec::new() };
+            let done = Done::nothing(None);
             return Ok(Some(self.rewritten(record, key, &done, tools)));
         }
         let Some(id) = &record.snapshot else { return Ok(None) };
@@ -368,7 +371,7 @@ impl Builder<'_> {
         let Some(lower) = tools.worker.snapshots.view(snapshot.parent())? else { return Ok(None) };
         let changes =
             diff::diff_overlay(snapshot.upper(), Some(lower.as_fd()), &tools.diff_options())?;
-        let done = Done { tree: None, own: Some(snapshot), changes };
+        let done = Done { tree: None, content: Content::Tree(changes, Some(snapshot)) };
         Ok(Some(self.rewritten(record, key, &done, tools)))
     }
 
@@ -386,10 +389,12 @@ impl Builder<'_> {
 
     fn submit(&self, done: &Done, started: (i64, u32), tools: Tools<'_>) -> Arc<Pending> {
         let slot = Arc::new(Pending::default());
+        let timings = self.emitter.timings();
         tools.jobs.submit(Job {
             slot: Arc::clone(&slot),
-            changes: done.changes.clone(),
-            snapshot: done.own.clone(),
+            content: done.content.clone(),
+            place: timings.place(),
+            queued: timings.instant(),
             times: TimePolicy { epoch: self.epoch.filter(|_| !self.request.keep_times), started },
         });
         slot
@@ -406,7 +411,7 @@ impl Builder<'_> {
         let made = Made {
             key: key.clone(),
             slot: Arc::clone(slot),
-            snapshot: done.own.clone(),
+            snapshot: done.own().cloned(),
             created,
             started,
         };
@@ -424,20 +429,48 @@ impl Builder<'_> {
         tools: Tools<'_>,
     ) -> Result<Done> {
         let worker = tools.worker;
+        if let Some(planned) = self.planned(state, stage, step, &prepared, tools)? {
+            return Ok(Done { tree: None, content: Content::Planned(Arc::new(planned)) });
+        }
         let nothing = StageState { slots: Vec::new(), ..state.clone() };
         let below = if prepared.is_independent() { &nothing } else { state };
+        let mounting = self.emitter.span(Phase::Mount);
         let draft = tree::draft(self.store, below, worker, self.others_want(stage, state))?;
+        drop(mounting);
+        let working = self.emitter.span(phase_of(step));
         self.work((&draft, stage), step, prepared, id, worker)?;
+        drop(working);
+        let _diff = self.emitter.span(Phase::Diff);
         let changes = draft.changes(tools.diff_options().placeholders)?;
         care::room::check(self.store, self.emitter)?;
         if changes.is_empty() {
-            return Ok(Done { tree: draft.unchanged()?, own: None, changes });
+            return Ok(Done::nothing(draft.unchanged()?));
         }
         if tools.worker.isolation.placeholders() && changes.iter().any(is_device) {
             draft.note_placeholders();
         }
         let own = draft.commit()?;
-        Ok(Done { tree: Some(Arc::clone(&own)), own: Some(own), changes })
+        Ok(Done { tree: Some(Arc::clone(&own)), content: Content::Tree(changes, Some(own)) })
+    }
+
+    /// Whether another stage that is not complete stands on a stage or reads its files.
+    pub(super) fn is_read_elsewhere(&self, stage: usize) -> bool {
+        let reads = |step: &Step| match &step.kind {
+            StepKind::Copy(copy) => matches!(copy.from, CopyFrom::Stage(from) if from == stage),
+            StepKind::Run(run) => run.mounts.iter().any(|mount| match &mount.kind {
+                RunMountKind::Bind { from, .. }
+                | RunMountKind::Cache { from: Some((from, _)), .. } => {
+                    matches!(from, CopyFrom::Stage(from) if *from == stage)
+                }
+                _ => false,
+            }),
+            _ => false,
+        };
+        let others = self.plan.stages.iter().enumerate().filter(|(at, _)| *at != stage);
+        let mut open = others.filter(|(at, _)| self.states.complete(*at).is_none());
+        open.any(|(_, other)| {
+            other.base == StageBase::Stage(stage) || other.steps.iter().any(reads)
+        })
     }
 
     /// Whether the tree on which a stage begins is one on which others begin, or from which they copy.
@@ -505,7 +538,7 @@ impl Tools<'_> {
 
 /// Name of a step in progress lines.
 pub(super) struct StepName<'a> {
-    stage: usize,
+    pub(super) stage: usize,
     plan: &'a StagePlan,
     platform: Option<String>,
     position: usize,
@@ -519,6 +552,15 @@ impl StepName<'_> {
     }
 }
 
+/// What carrying out a step is called.
+fn phase_of(step: &Step) -> Phase {
+    match &step.kind {
+        StepKind::Run(_) => Phase::Run,
+        StepKind::Copy(_) => Phase::Copy,
+        StepKind::Workdir(_) | StepKind::Config => Phase::Workdir,
+    }
+}
+
 /// True for a device node that commands see.
 fn is_device(change: &Change) -> bool {
     let ChangeKind::Present(entry) = &change.kind else { return false };
@@ -526,7 +568,7 @@ fn is_device(change: &Change) -> bool {
         && !is_in_dev(&change.path)
 }
 
-fn append(state: &mut StageState, step: &Step, key: Digest, slot: Slot, created: i64) {
+pub(super) fn append(state: &mut StageState, step: &Step, key: Digest, slot: Slot, created: i64) {
     state.key = key;
     state.slots.push(slot);
     state.history.extend(history(step, Some(created)));

@@ -3,6 +3,7 @@
 use super::assemble::HistoryItem;
 use super::cache::StepRecord;
 use super::jobs::Pending;
+use super::planned::Planned;
 use crate::layers::Layer;
 use crate::layers::snapshot::Snapshot;
 use crate::oci::{ChainId, DiffId, Digest};
@@ -17,6 +18,8 @@ pub(super) struct Slot {
     pub snapshot: Option<Arc<Snapshot>>,
     /// Its snapshot by the step's record, which may be gone.
     pub recorded: Option<String>,
+    /// What it is, when it never was a tree.
+    pub planned: Option<Arc<Planned>>,
 }
 
 impl Slot {
@@ -25,12 +28,12 @@ impl Slot {
         snapshot: Option<Arc<Snapshot>>,
         record: &StepRecord,
     ) -> Self {
-        Self { layer, snapshot, recorded: record.snapshot.clone() }
+        Self { layer, snapshot, recorded: record.snapshot.clone(), planned: None }
     }
 
     /// A layer that was made on nothing: what lies below it is seen only when its blob is unpacked onto that.
     pub(super) fn unpacked_later(layer: Arc<Pending>) -> Self {
-        Self { layer, snapshot: None, recorded: None }
+        Self { layer, snapshot: None, recorded: None, planned: None }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::layers::tar_read::Limits;
 use crate::oci::digest::HashingReader;
 use crate::oci::spec::descriptor;
 use crate::plan::step::CopyFrom;
+use crate::timings::Phase;
 use std::io::{BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -73,6 +74,9 @@ fn unpack(
     if layer.diff_id == empty_diff_id() {
         return Ok(below);
     }
+    let mut span = worker.timings.span(Phase::Unpack);
+    span.about(&layer.digest);
+    span.took(layer.size);
     let Some(draft) = worker.snapshots.prepare(below.as_ref(), false)? else {
         return Err(taken());
     };
@@ -174,7 +178,7 @@ impl Builder<'_> {
             CopyFrom::Named(name) => return self.named_tree(name).map(Some),
             CopyFrom::Stage(stage) => match worker {
                 None => return Ok(None),
-                Some(_) => self.states.wait(*stage).ok_or_else(super::stage::stopped)?,
+                Some(_) => self.wait_for(*stage)?,
             },
             CopyFrom::Image(base) => base_state(self.image(base)?),
         };

@@ -1,13 +1,16 @@
 //! What a step needs and what it does: keys from its inputs, then RUN, COPY or WORKDIR on a draft snapshot.
 
+use super::explain::files::FileList;
+use super::explain::{FILES, MOUNTED};
 use super::keys;
+use super::planned::Planned;
 use super::remote::Remote;
 use super::run::{RunPlaces, run};
-use super::stage::Builder;
+use super::stage::{Builder, Tools};
 use super::state::StageState;
 use super::tree::devices;
 use super::worker::Worker;
-use crate::context::{self, FileTree, SelectOptions, Selected};
+use crate::context::{self, FileTree, Listing, SelectOptions, Selected};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::copy::{self, CopyRequest, ModeChange, Unpack, UnpackPlace};
 use crate::executor::user;
@@ -38,6 +41,8 @@ pub(super) struct Prepared {
     pub(super) key: Digest,
     /// What its layer is remembered under; another one when the layer does not depend on what is below it.
     pub(super) record: Digest,
+    /// Content digests, by what they are of.
+    pub(super) inputs: Vec<(String, Digest)>,
     files: Option<Files>,
     remotes: Vec<(RemoteSource, Arc<Remote>)>,
 }
@@ -51,9 +56,9 @@ impl Prepared {
 
 /// The files of a COPY and their content digest.
 #[derive(Debug)]
-struct Files {
-    tree: FileTree,
-    selected: Vec<Selected>,
+pub(super) struct Files {
+    pub(super) tree: FileTree,
+    pub(super) selected: Vec<Selected>,
     digest: Digest,
 }
 
@@ -82,13 +87,15 @@ impl Builder<'_> {
         plan: &StagePlan,
         worker: Option<&Worker>,
     ) -> Result<Option<Prepared>> {
-        let mut remotes = Vec::new();
+        let (mut remotes, mut inputs) = (Vec::new(), Vec::new());
         let (key, files) = match &step.kind {
             StepKind::Config => (state.key.clone(), None),
             StepKind::Workdir(workdir) => (keys::workdir(&state.key, workdir), None),
             StepKind::Run(run) => {
-                let Some(inputs) = self.run_inputs(run, worker)? else { return Ok(None) };
-                (self.run_key(state, run, plan, &inputs), None)
+                let Some(found) = self.run_inputs(run, worker)? else { return Ok(None) };
+                let digests: Vec<Digest> = found.iter().map(|(_, digest)| digest.clone()).collect();
+                inputs = found;
+                (self.run_key(state, run, plan, &digests), None)
             }
             StepKind::Copy(copy) => {
                 remotes = self.look_at_remotes(copy)?;
@@ -107,13 +114,19 @@ impl Builder<'_> {
                 let nothing = keys::base(None);
                 let parent = if copy.is_independent() { &nothing } else { &state.key };
                 let key = keys::copy(parent, copy, &digest, identities);
+                inputs.push((FILES.to_owned(), digest.clone()));
+                let fetched = |(at, _): &(usize, RemoteSource)| copy.sources[*at].0.clone();
+                let fetched = copy.remotes.iter().map(fetched).zip(&remotes);
+                inputs.extend(fetched.map(|(name, (_, remote))| {
+                    (format!("what is at {name}"), remote.identity.clone())
+                }));
                 (key, files.map(|(tree, selected)| Files { tree, selected, digest }))
             }
         };
         let independent = matches!(&step.kind, StepKind::Copy(copy) if copy.is_independent());
         let (key, record) =
             if independent { (keys::on_top(&state.key, &key), key) } else { (key.clone(), key) };
-        Ok(Some(Prepared { key, record, files, remotes }))
+        Ok(Some(Prepared { key, record, inputs, files, remotes }))
     }
 
     fn look_at_remotes(&self, copy: &CopyStep) -> Result<Vec<(RemoteSource, Arc<Remote>)>> {
@@ -128,7 +141,7 @@ impl Builder<'_> {
         copy.remotes.iter().map(look).collect()
     }
 
-    fn network(&self, run: &RunStep) -> NetworkMode {
+    pub(super) fn network(&self, run: &RunStep) -> NetworkMode {
         match run.network.unwrap_or(self.request.network) {
             NetworkMode::Default if self.request.net.offline => NetworkMode::None,
             other => other,
@@ -160,25 +173,31 @@ impl Builder<'_> {
         }
     }
 
-    fn run_inputs(&self, run: &RunStep, worker: Option<&Worker>) -> Result<Option<Vec<Digest>>> {
+    /// Content digests of what is mounted, each with the part of the step that it is.
+    fn run_inputs(
+        &self,
+        run: &RunStep,
+        worker: Option<&Worker>,
+    ) -> Result<Option<Vec<(String, Digest)>>> {
         let mut inputs = Vec::new();
         for mount in &run.mounts {
             if let RunMountKind::Cache { id, from: Some(seed), .. } = &mount.kind {
                 // Later, with a place among the running steps taken, waiting for that stage could be for ever.
                 if let CopyFrom::Stage(stage) = seed.0 {
                     match worker {
-                        Some(_) => drop(self.states.wait(stage).ok_or_else(super::stage::stopped)?),
+                        Some(_) => drop(self.wait_for(stage)?),
                         None if self.states.complete(stage).is_none() => return Ok(None),
                         None => {}
                     }
                 }
-                inputs.push(Digest::of(self.cache_id(id, Some(seed))?.as_bytes()));
+                let digest = Digest::of(self.cache_id(id, Some(seed))?.as_bytes());
+                inputs.push((format!("source of the cache at {}", mount.target), digest));
             }
             let RunMountKind::Bind { from, source } = &mount.kind else { continue };
             let sources = [(source.clone(), mount.span)];
             let selection = Selection::of_mount(from, &sources);
             let Some((digest, _)) = self.select(&selection, worker)? else { return Ok(None) };
-            inputs.push(digest);
+            inputs.push((format!("{MOUNTED}{}", mount.target), digest));
         }
         Ok(Some(inputs))
     }
@@ -197,7 +216,13 @@ impl Builder<'_> {
         }
         let Some(tree) = self.source(selection.from, worker)? else { return Ok(None) };
         let selected = tree.select(selection.sources, self.options(selection))?;
-        let digest = context::digest(&tree, &selected, &self.file_digests)?;
+        // Without a worker nothing is carried out, and nobody asks later what it was.
+        let mut list = worker.map(|_| FileList::default());
+        let listing = list.as_mut().map(|list| list as &mut dyn Listing);
+        let digest = context::digest_listing(&tree, &selected, &self.file_digests, listing)?;
+        if let Some(list) = list {
+            self.explainer.keep(&digest, list);
+        }
         // With a worker the stage is complete by now, so the key is known.
         if let Some(key) = self.selection_key(selection)? {
             self.cache.remember_selection(&key, &digest);
@@ -236,6 +261,23 @@ impl Builder<'_> {
         hasher.list(selection.sources.iter().map(|(source, _)| source));
         hasher.list(selection.exclude).number(selection.parents.into());
         Ok(Some(hasher.finish()))
+    }
+
+    /// The layer of a step without a tree, where that can be told; the files were the same before and after.
+    pub(super) fn planned(
+        &self,
+        state: &StageState,
+        stage: usize,
+        step: &Step,
+        prepared: &Prepared,
+        tools: Tools<'_>,
+    ) -> Result<Option<Planned>> {
+        let files = prepared.files.as_ref();
+        let planned = self.plan_step((state, stage), step, files, tools)?;
+        if let (Some(_), Some(files)) = (&planned, files) {
+            self.check_unchanged(files)?;
+        }
+        Ok(planned)
     }
 
     /// Does a step on a draft.
@@ -382,8 +424,8 @@ pub(super) fn plain_copy<'a>(
 }
 
 /// Unpacks the archives of ADD.
-struct Unpacker {
-    devices: Devices,
+pub(super) struct Unpacker {
+    pub(super) devices: Devices,
 }
 
 impl Unpack for Unpacker {

@@ -13,6 +13,7 @@ use crate::layers::snapshot::{Form, Snapshots};
 use crate::layers::whiteout::XattrFlavour;
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::{SysResultExt, owners, process, signals};
+use crate::timings::Timings;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub struct Worker {
     pub connector: Option<Connector>,
     /// Stops everything.
     pub cancel: Arc<Cancel>,
+    /// Records where time goes.
+    pub timings: Timings,
 }
 
 impl Worker {
@@ -72,7 +75,15 @@ impl Worker {
         signals::watch_signals(move |signal| watched.signalled(signal))
             .map_err(|error| Error::environment("cannot watch for signals").cause(error))?;
         let ways = Ways::new(emulators.clone());
-        Ok(Self { isolation, ways, spawner, snapshots, connector: None, cancel })
+        Ok(Self {
+            isolation,
+            ways,
+            spawner,
+            snapshots,
+            connector: None,
+            cancel,
+            timings: Timings::default(),
+        })
     }
 
     /// Whether files can have owners. With one id for all they are recorded in extended attributes, which a file system

@@ -132,6 +132,9 @@ pub struct BuildArgs {
     /// Carry out every step, whatever the cache has
     #[arg(long)]
     pub no_cache: bool,
+    /// Say for every step that the cache does not have why
+    #[arg(long)]
+    pub explain_cache: bool,
     /// When to ask a registry for a base image (`--pull` alone means `always`)
     #[arg(long, value_enum, default_value = "check", num_args = 0..=1, default_missing_value = "always", require_equals = true)]
     pub pull: Pull,
@@ -172,6 +175,9 @@ pub struct BuildArgs {
     /// Write digests and names as JSON to a file
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
+    /// Write where the time went to a file: a page when it ends in `.html`, data when it ends in `.json`
+    #[arg(long, value_name = "FILE")]
+    pub timings: Option<PathBuf>,
     /// Time for `created` and for files that steps make: seconds since 1970, or `git` for the time of the last commit
     #[arg(long, alias = "timestamp", value_name = "N|git")]
     pub source_date_epoch: Option<String>,

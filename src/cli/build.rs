@@ -1,17 +1,20 @@
 //! `nativebuild build`: arguments as typed → [`BuildRequest`] → digest.
 
 use super::args::{BuildArgs, Network, Progress, Pull};
-use super::call::{self, Method, Teller};
+use super::call::{self, Call, Method, Teller};
 use super::contexts::Opened;
 use super::environment::Environment;
 use super::network::net_config;
 use super::output::{self, Outputs};
 use super::progress::{Form, Printer};
 use super::report::Style;
+use super::timings::TimingsFile;
 use super::trust::Asked;
 use super::{caching, contexts, locks, print_data, private, values};
 use crate::build::lock::{LockMode, Locks};
-use crate::build::request::{BuildOutcome, BuildRequest, OutputKind, OutputSpec, PullPolicy};
+use crate::build::request::{
+    BuildOutcome, BuildRequest, Explain, OutputKind, OutputSpec, PullPolicy,
+};
 use crate::build::store::Store;
 use crate::build::{self};
 use crate::context::{FileTree, IgnoreRules};
@@ -24,6 +27,7 @@ use crate::plan::step::NetworkMode;
 use crate::progress::Emitter;
 use crate::source::SourceFile;
 use crate::sys::{SysResultExt, fs};
+use crate::timings::{Phase, Timings};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,15 +43,28 @@ pub(super) fn carry_out(
     style: Style,
 ) -> Result<Option<BuildOutcome>> {
     let call = call::parse(&args)?;
+    let timings = TimingsFile::open(args.timings.as_deref())?;
+    timings.finish(carry_out_timed(args, call, timings.timings(), environment, style))
+}
+
+fn carry_out_timed(
+    args: BuildArgs,
+    call: Call,
+    timings: &Timings,
+    environment: &Environment,
+    style: Style,
+) -> Result<Option<BuildOutcome>> {
     let form = form(&args, environment, style)?;
-    let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
+    let emitter = Emitter::new(Arc::new(Printer::new(form, style))).timed(timings.clone());
     let store = environment.store(args.root.as_ref()).and_then(|path| Store::open(&path));
     let limit = environment.store_limit(args.max_store.as_ref())?;
     let store = store.map(|store| Arc::new(store.limited(limit)));
     // Checking also works where there is no place for a store.
     let store = if call.method == Method::Build { Some(store?) } else { store.ok() };
     let locks = locks::open(&args)?;
+    let opening = emitter.span(Phase::Context);
     let mut opened = contexts::open(&args, environment, store.as_deref(), &locks, &emitter)?;
+    drop(opening);
     // Here until the end: the contexts lie in it.
     let _fetched = std::mem::take(&mut opened.fetched);
     let request = request(&args, opened, environment, &emitter)?;
@@ -151,6 +168,7 @@ fn request(
         no_cache: args.no_cache,
         shared: caching.shared,
         no_cache_stages: Vec::new(),
+        explain: explain(args),
         run: RunSettings::default(),
         entitlements: Vec::new(),
         network: match args.network {
@@ -195,6 +213,17 @@ fn request(
     args.real.apply(&mut request)?;
     request.run.keep_fsync = args.keep_fsync;
     Ok(request)
+}
+
+/// Whether misses are explained, and what the build is known by.
+fn explain(args: &BuildArgs) -> Explain {
+    let absolute = |path: &Path| {
+        let path = if path.is_dir() { std::path::absolute(path).ok() } else { None };
+        path.map(|path| path.display().to_string())
+    };
+    let context = absolute(&args.context).unwrap_or_else(|| args.context.display().to_string());
+    let file = args.file.as_deref().unwrap_or(Path::new(""));
+    Explain { wanted: args.explain_cache, origin: format!("{context}\n{}", file.display()) }
 }
 
 /// What `--offline` contradicts.

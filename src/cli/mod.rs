@@ -33,6 +33,7 @@ mod prune;
 mod report;
 mod shorthand;
 mod terminal;
+mod timings;
 mod trust;
 mod values;
 

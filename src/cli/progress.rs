@@ -54,6 +54,9 @@ impl Printer {
                 steps.platforms.remove(id);
                 format!("#{id} {}\n", paint("32", "CACHED"))
             }
+            Event::StepMissed { id, reasons } => {
+                format!("#{id} {}: {}\n", paint("33", "MISSED"), visible(&reasons.join("; ")))
+            }
             Event::StepOutput { id, bytes, stderr } => {
                 let prefix = steps.prefix(*id);
                 let line = steps.partial.entry((*id, *stderr)).or_default();
@@ -164,6 +167,9 @@ fn json(event: &Event) -> serde_json::Value {
             value
         }
         Event::StepCached { id } => json!({"event": "step-cached", "step": id}),
+        Event::StepMissed { id, reasons } => {
+            json!({"event": "step-missed", "step": id, "reasons": reasons})
+        }
         Event::StepOutput { id, bytes, stderr } => json!({
             "event": "step-output", "step": id, "stream": if *stderr { "stderr" } else { "stdout" },
             "text": String::from_utf8_lossy(bytes),

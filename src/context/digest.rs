@@ -24,9 +24,38 @@ const VERSION: &str = "nb-files-1";
 /// A file that changed this recently may change again without its times telling: some file systems count in seconds.
 const RACY_SECONDS: i64 = 2;
 
+/// One thing that counts in a digest.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a> {
+    /// Where it is in the tree, as two parts that belong together.
+    pub path: (&'a [u8], &'a [u8]),
+    /// What it is.
+    pub stat: &'a Stat,
+    /// User and group as they count.
+    pub owner: (u32, u32),
+    /// Digest of a file, target of a link; empty for the rest.
+    pub content: &'a [u8],
+}
+
+/// Is told of everything that counts, in the order in which it does.
+pub trait Listing {
+    /// One thing.
+    fn add(&mut self, one: Listed<'_>);
+}
+
 /// Digest of everything that `selected` makes a copy take.
 pub fn digest(tree: &FileTree, selected: &[Selected], cache: &dyn DigestCache) -> Result<Digest> {
-    let mut hashing = Hashing { tree, cache, hasher: FieldHasher::new(VERSION), at: &[] };
+    digest_listing(tree, selected, cache, None)
+}
+
+/// The same, telling what it is over.
+pub fn digest_listing<'l>(
+    tree: &FileTree,
+    selected: &[Selected],
+    cache: &dyn DigestCache,
+    listing: Option<&'l mut (dyn Listing + 'l)>,
+) -> Result<Digest> {
+    let mut hashing = Hashing { tree, cache, hasher: FieldHasher::new(VERSION), at: &[], listing };
     for one in selected {
         hashing.at = &one.path;
         hashing.selected(one)?;
@@ -34,15 +63,22 @@ pub fn digest(tree: &FileTree, selected: &[Selected], cache: &dyn DigestCache) -
     Ok(hashing.hasher.finish())
 }
 
-struct Hashing<'a> {
+struct Hashing<'a, 'l> {
     tree: &'a FileTree,
     cache: &'a dyn DigestCache,
     hasher: FieldHasher,
     /// Path in the tree of what is being walked, for messages.
     at: &'a [u8],
+    listing: Option<&'l mut (dyn Listing + 'l)>,
 }
 
-impl Hashing<'_> {
+impl Hashing<'_, '_> {
+    fn list(&mut self, path: &[u8], stat: &Stat, owner: (u32, u32), content: &[u8]) {
+        if let Some(listing) = &mut self.listing {
+            listing.add(Listed { path: (self.at, path), stat, owner, content });
+        }
+    }
+
     fn selected(&mut self, selected: &Selected) -> Result<()> {
         self.hasher.field(b"selected").number(selected.source as u64).field(&selected.name);
         // Which name a wildcard matched decides where it ends up, and that a rename is a change.
@@ -81,15 +117,18 @@ impl Hashing<'_> {
         if stat.kind != Kind::Symlink {
             self.hasher.number(stat.mode.into());
         }
+        let mut content = Vec::new();
         match stat.kind {
             Kind::File => {
                 let digest = self.file(dir, name, stat, path)?;
                 self.hasher.number(stat.size).field(digest.as_str().as_bytes());
+                self.list(path, stat, (uid, gid), digest.as_str().as_bytes());
                 return Ok(());
             }
             Kind::Symlink => {
                 let target = fs::readlink(dir, name).map_err(|error| unreadable(&error))?;
                 self.hasher.field(&target);
+                content = target;
             }
             Kind::CharDevice | Kind::BlockDevice => {
                 self.hasher.number(stat.rdev.0.into()).number(stat.rdev.1.into());
@@ -99,6 +138,7 @@ impl Hashing<'_> {
         let xattrs =
             xattr::read(dir, name, !self.tree.is_context()).map_err(|error| unreadable(&error))?;
         self.hasher.list(xattrs.into_iter().flat_map(|(key, value)| [key, value]));
+        self.list(path, stat, (uid, gid), &content);
         Ok(())
     }
 
@@ -138,7 +178,7 @@ fn is_settled(stat: &Stat, now: i64) -> bool {
     stat.mtime.0.max(stat.ctime.0).saturating_add(RACY_SECONDS) < now
 }
 
-impl Visitor for Hashing<'_> {
+impl Visitor for Hashing<'_, '_> {
     fn enter(&mut self, dir: &WalkEntry<'_>) -> Result<()> {
         self.node(dir.dir, dir.name, dir.path, dir.stat)
     }

@@ -16,7 +16,7 @@ pub mod tree;
 pub mod walk;
 pub mod xattr;
 
-pub use digest::digest;
+pub use digest::{Listed, Listing, digest, digest_listing};
 pub use digest_cache::{DigestCache, FileDigestCache, NoDigestCache, StatKey};
 pub use ignore::{Decision, IgnoreRules};
 pub use select::SelectOptions;

@@ -30,8 +30,31 @@ pub struct Resolved {
     pub links: Vec<Vec<u8>>,
 }
 
+/// What a path is resolved in.
+pub trait Ground {
+    /// What is at a path of which only the parents are followed.
+    fn look(&self, path: &[u8]) -> Result<Option<Stat>>;
+    /// Target of the link at a path.
+    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>>;
+}
+
+impl Ground for BorrowedFd<'_> {
+    fn look(&self, path: &[u8]) -> Result<Option<Stat>> {
+        look(*self, path)
+    }
+
+    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
+        read_link(*self, path)
+    }
+}
+
 /// Resolves `path` inside `root`.
 pub fn resolve(root: BorrowedFd<'_>, path: &[u8]) -> Result<Resolved> {
+    resolve_in(&root, path)
+}
+
+/// Resolves `path` inside anything that can be looked at.
+pub fn resolve_in(root: &impl Ground, path: &[u8]) -> Result<Resolved> {
     let mut todo: Vec<Vec<u8>> = parts(path).rev().collect();
     let mut done: Vec<Vec<u8>> = Vec::new();
     let mut found = Resolved::default();
@@ -47,7 +70,7 @@ pub fn resolve(root: BorrowedFd<'_>, path: &[u8]) -> Result<Resolved> {
         }
         done.push(part);
         let here = done.join(&b'/');
-        let stat = look(root, &here)?;
+        let stat = root.look(&here)?;
         match stat {
             None => {
                 found.missing.get_or_insert(here);
@@ -58,7 +81,7 @@ pub fn resolve(root: BorrowedFd<'_>, path: &[u8]) -> Result<Resolved> {
                     return Err(Error::context(message)
                         .cause(format!("`/{}` is the last one followed", shown(&here))));
                 }
-                let target = read_link(root, &here)?;
+                let target = root.read_link(&here)?;
                 done.pop();
                 if target.starts_with(b"/") {
                     done.clear();
@@ -71,12 +94,12 @@ pub fn resolve(root: BorrowedFd<'_>, path: &[u8]) -> Result<Resolved> {
     }
     found.path = done.join(&b'/');
     if found.missing.is_none() {
-        found.stat = look(root, &found.path)?;
+        found.stat = root.look(&found.path)?;
     } else if found.missing.as_deref().is_some_and(|missing| !is_at_or_below(&found.path, missing))
     {
         // A `..` led back out of what is missing.
         found.missing = None;
-        found.stat = look(root, &found.path)?;
+        found.stat = root.look(&found.path)?;
         if found.stat.is_none() {
             found.missing = Some(found.path.clone());
         }

@@ -24,6 +24,7 @@ pub mod user;
 use crate::sys::landlock;
 use crate::sys::process::Ended;
 use crate::sys::seccomp::Supervise;
+use crate::sys::usage::Spent;
 use mounts::MountOp;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -106,8 +107,8 @@ pub struct Bequest {
 /// What the process in the sandbox tells the builder, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
-    /// The command ended.
-    Ended(Ended),
+    /// The command ended, and what it and its children needed.
+    Ended(Ended, Spent),
     /// The sandbox could not be set up: what was being done, and what the kernel said.
     SetUp {
         /// For example `mounting /proc`.

@@ -10,6 +10,7 @@ pub mod apply;
 pub mod compress;
 pub mod diff;
 pub mod flat;
+pub mod planned;
 pub mod snapshot;
 pub mod tar_read;
 pub mod tar_stream;

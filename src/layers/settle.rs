@@ -21,12 +21,14 @@ pub(super) struct Found {
     pub(super) shared: Option<Inode>,
     /// Inode of the same path in the tree below.
     pub(super) lower: Option<Inode>,
+    /// Whatever the caller wants to find again beside the change.
+    pub(super) tag: u32,
 }
 
 impl Found {
     /// A vanished path.
     pub(super) fn deleted(path: ImagePath) -> Self {
-        Self { path, entry: None, changed: true, shared: None, lower: None }
+        Self { path, entry: None, changed: true, shared: None, lower: None, tag: 0 }
     }
 }
 
@@ -39,7 +41,12 @@ struct Group {
 
 /// Drops what did not change, keeps the parents of what did, and turns second names into hard links. A group of names
 /// of one inode stays or goes as a whole: half a group would lose the link.
-pub(super) fn settle(mut found: Vec<Found>) -> Vec<Change> {
+pub(super) fn settle(found: Vec<Found>) -> Vec<Change> {
+    settle_tagged(found).map(|(change, _)| change).collect()
+}
+
+/// The same with the tags of what is kept.
+pub(super) fn settle_tagged(mut found: Vec<Found>) -> impl Iterator<Item = (Change, u32)> {
     let groups = hard_links(&found);
     for item in &mut found {
         if let Some(group) = item.shared.and_then(|inode| groups.get(&inode)) {
@@ -53,7 +60,10 @@ pub(super) fn settle(mut found: Vec<Found>) -> Vec<Change> {
         .map(|(inode, group)| (*inode, found[group.first].path.clone()))
         .collect();
     let kept = found.into_iter().filter(|item| item.changed);
-    kept.map(|item| change(item, &first_names)).collect()
+    kept.map(move |item| {
+        let tag = item.tag;
+        (change(item, &first_names), tag)
+    })
 }
 
 fn change(item: Found, first_names: &HashMap<Inode, ImagePath>) -> Change {

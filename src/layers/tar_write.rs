@@ -344,8 +344,20 @@ pub(super) fn body(
     size: u64,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let read = || format!("cannot read {}", shown(path));
     let (file, stat) = open_body(root, path, path, size)?;
+    file_body(&file, &stat, path, out)?;
+    let read = || format!("cannot read {}", shown(path));
+    if fs::fstat(&file).or_error(ErrorKind::Environment, read)?.size != size {
+        return Err(changed(path));
+    }
+    Ok(())
+}
+
+/// The bytes of an open file, at its start, that has as many as `stat` says. Whether they changed meanwhile is the
+/// caller's to see; `path` is for messages.
+pub fn file_body(file: &File, stat: &fs::Stat, path: &[u8], out: &mut dyn Write) -> Result<()> {
+    let size = stat.size;
+    let read = || format!("cannot read {}", shown(path));
     let written = |result: std::io::Result<()>| {
         result.or_error(ErrorKind::Environment, || "cannot write the layer".to_owned())
     };
@@ -353,16 +365,13 @@ pub(super) fn body(
     let sparse = stat.blocks.saturating_mul(512) < size;
     while at < size {
         let (start, end) = if sparse {
-            data_range(&file, at, size).or_error(ErrorKind::Environment, read)?
+            data_range(file, at, size).or_error(ErrorKind::Environment, read)?
         } else {
             (0, size)
         };
         written(zeros(start - at, out))?;
-        copy(&file, path, end - start, out)?;
+        copy(file, path, end - start, out)?;
         at = end;
-    }
-    if fs::fstat(&file).or_error(ErrorKind::Environment, read)?.size != size {
-        return Err(changed(path));
     }
     Ok(())
 }

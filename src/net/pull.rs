@@ -16,6 +16,7 @@ use crate::oci::media;
 use crate::oci::spec::{self, Descriptor, ImageConfig};
 use crate::oci::{Digest, Platform, Reference, platform};
 use crate::progress::Emitter;
+use crate::timings::Phase;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -281,7 +282,14 @@ impl Pull<'_> {
                 let Some(blob) = plan.blobs.get(at) else { return };
                 let (registry, reference) = (self.registry, self.reference);
                 let source = Source { registry, reference, digest: &blob.digest, size: blob.size };
-                if let Err(error) = source.store(self.layout) {
+                let mut span = emitter.span(Phase::Download);
+                span.about(&blob.digest);
+                let stored = source.store(self.layout);
+                if stored.is_ok() {
+                    span.took(blob.size);
+                }
+                drop(span);
+                if let Err(error) = stored {
                     if blob.foreign && error.trouble() == Trouble::NotFound {
                         emitter.note(format!(
                             "{} is not in the registry, as its licence has it",

@@ -43,6 +43,13 @@ const SECRET: [&str; 10] = [
 /// Parts of a name that say that it does not.
 const NOT_SECRET: [&str; 3] = ["public", "file", "version"];
 
+/// True for the name of a variable that says that its value is secret.
+pub fn is_secret(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
+    has(&SECRET) && !has(&NOT_SECRET)
+}
+
 /// Remarks on the FROM lines of a file.
 pub(super) fn froms(inputs: &Inputs<'_>) -> Result<Vec<Warning>> {
     let defaults = Globals::of_defaults(inputs)?;
@@ -213,9 +220,7 @@ impl StageLint {
 
     fn secret(&mut self, keyword: &str, key: &Word, source: &SourceFile, it: &Instruction) {
         let name = key.text.trim_matches(['"', '\'']);
-        let lower = name.to_ascii_lowercase();
-        let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-        if has(&SECRET) && !has(&NOT_SECRET) {
+        if is_secret(name) {
             let message = format!(
                 "Do not use ARG or ENV instructions for sensitive data ({keyword} {name:?})"
             );

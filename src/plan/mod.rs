@@ -16,7 +16,7 @@ mod history;
 mod image_config;
 mod join;
 mod links;
-mod lint;
+pub mod lint;
 mod mounts;
 mod needs;
 mod outline;

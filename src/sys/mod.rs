@@ -19,6 +19,7 @@ pub mod process;
 pub mod root;
 pub mod seccomp;
 pub mod signals;
+pub mod usage;
 pub mod userns;
 pub mod writeback;
 

@@ -114,7 +114,7 @@ impl Scene {
 }
 
 /// Empty directories that a build may make.
-const MADE_WHEN_NEEDED: [&str; 2] = ["cache/files", "tmp/rootfs"];
+const MADE_WHEN_NEEDED: [&str; 3] = ["cache/explain", "cache/files", "tmp/rootfs"];
 
 /// What stays when everything was removed.
 const EMPTY_STORE: [&str; 17] = [

@@ -113,7 +113,7 @@ impl Lister<'_> {
         self.each("cache", |name, seen| {
             name.starts_with("files.").then(|| (Kind::Leftover, seen.len(), modified(seen)))
         })?;
-        for dir in ["cache/steps", "cache/selections", "cache/http", "cache/git"] {
+        for dir in ["cache/steps", "cache/selections", "cache/explain", "cache/http", "cache/git"] {
             self.each(dir, |_, seen| Some((Kind::Record, seen.len(), modified(seen))))?;
         }
         for dir in ["tmp", "trash", "logs"] {

@@ -262,7 +262,8 @@ impl Exports {
             {
                 // The end does it again, and tells.
                 let images = builder.store.images();
-                let _head_start = registry.push_blob(images, &blob(&layer), reference);
+                let _head_start =
+                    registry.push_blob(images, &blob(&layer), reference, builder.emitter);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Events of steps that may have to be taken back: while it is open which steps a shared cache really has.
 
 use crate::progress::{Emitter, Event, Sink};
+use crate::timings::Timings;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Keeps events until it is known whether they count.
@@ -12,7 +13,9 @@ pub(in crate::build) struct Held {
 impl Held {
     /// Events for `to` wait until [`Held::release`].
     pub(in crate::build) fn before(to: &Emitter) -> Arc<Self> {
-        Arc::new(Self { to: to.clone(), events: Mutex::new(Some(Vec::new())) })
+        // When something happened is recorded then, and not once more when it is told.
+        let to = to.clone().timed(Timings::default());
+        Arc::new(Self { to, events: Mutex::new(Some(Vec::new())) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Vec<Event>>> {

@@ -15,6 +15,7 @@ use crate::net::Registry;
 use crate::oci::layout::Layout;
 use crate::oci::spec::{Descriptor, descriptor};
 use crate::oci::{Digest, Reference};
+use crate::progress::Emitter;
 use crate::sys::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -121,7 +122,8 @@ impl Sender<'_> {
     fn flush(&mut self) -> io::Result<()> {
         let Place::Registry(registry, target) = self.place else { return Ok(()) };
         let waiting = std::mem::take(&mut self.waiting);
-        registry.push_blobs(self.here, &waiting, target).map_err(Error::from)?;
+        let silent = Emitter::silent();
+        registry.push_blobs(self.here, &waiting, target, &silent).map_err(Error::from)?;
         for blob in waiting {
             self.here.remove_blob(&crate::oci::spec::digest_of(&blob)?)?;
         }

@@ -85,7 +85,7 @@ impl Exports {
                 String::new()
             }
             ToPlace::Registry(reference) => {
-                let (sent, all) = self.push(reference, store, &artifact)?;
+                let (sent, all) = self.push(reference, (store, emitter), &artifact)?;
                 format!(", {sent} of {all} blobs were not there")
             }
         };
@@ -205,7 +205,7 @@ impl Exports {
     fn push(
         &self,
         target: &Reference,
-        store: &Store,
+        (store, emitter): (&Store, &Emitter),
         artifact: &Artifact,
     ) -> Result<(usize, usize)> {
         let registry = self.registry()?;
@@ -217,17 +217,17 @@ impl Exports {
                 return Err(blobs::missing(blob));
             }
         }
-        let sent = registry.push_blobs(store.images(), &absent, target)?;
+        let sent = registry.push_blobs(store.images(), &absent, target, emitter)?;
         let dir = tempfile::Builder::new()
             .prefix("cache-")
             .tempdir_in(store.sub("tmp"))
             .or_error(ErrorKind::Environment, || "cannot write into the store".to_owned())?;
         let small = Layout::create(dir.path())?;
         let config = small.put_document(artifact::CONFIG, &artifact.config)?;
-        registry.push_blob(&small, &config, target)?;
+        registry.push_blob(&small, &config, target, emitter)?;
         if let Some(bytes) = artifact.empty {
             let empty = small.put_document("application/octet-stream", bytes)?;
-            registry.push_blob(&small, &empty, target)?;
+            registry.push_blob(&small, &empty, target, emitter)?;
         }
         registry.put_manifest(target, media::OCI_MANIFEST, &artifact.manifest)?;
         Ok((sent, artifact.layers.len()))

@@ -41,6 +41,9 @@ pub struct AssembleArgs {
     /// Time for `source-date-epoch` in the spec, in seconds since 1970 [default: SOURCE_DATE_EPOCH]
     #[arg(long, value_name = "N")]
     pub source_date_epoch: Option<i64>,
+    /// Write where the time went to a file: a page when it ends in `.html`, data when it ends in `.json`
+    #[arg(long, value_name = "FILE")]
+    pub timings: Option<PathBuf>,
     /// Tell nothing on the way
     #[arg(short, long)]
     pub quiet: bool,

@@ -6,6 +6,7 @@ mod target;
 use super::environment::Environment;
 use super::progress::{Form, Printer};
 use super::report::Style;
+use super::timings::TimingsFile;
 use super::{pkg, print_data, values};
 use crate::assemble::spec::{self, Spec};
 use crate::assemble::{Assembled, Assembly, Request, Times};
@@ -18,6 +19,7 @@ use crate::oci::layout::Origin;
 use crate::oci::{Platform, Reference};
 use crate::progress::Emitter;
 use crate::source::SourceFile;
+use crate::timings::{Phase, Timings};
 use crate::transfer::copy::Delivered;
 use crate::transfer::{Access, Location};
 use args::AssembleArgs;
@@ -33,15 +35,25 @@ pub(super) fn run(args: AssembleArgs, environment: &Environment, style: Style) -
     if args.schema {
         return print_data(spec::SCHEMA.as_bytes());
     }
+    let timings = TimingsFile::open(args.timings.as_deref())?;
+    timings.finish(run_timed(&args, timings.timings(), environment, style))
+}
+
+fn run_timed(
+    args: &AssembleArgs,
+    timings: &Timings,
+    environment: &Environment,
+    style: Style,
+) -> Result<()> {
     let form = if args.quiet { Form::Quiet } else { Form::Plain };
-    let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
+    let emitter = Emitter::new(Arc::new(Printer::new(form, style))).timed(timings.clone());
     let (source, dir) = read(args.file.as_deref())?;
     let (spec, warnings) = spec::parse(&source, &args.set)?;
     for warning in warnings {
         emitter.warn(warning);
     }
     if args.layer_only {
-        return layer_only(&args, &spec, &dir, environment, &emitter);
+        return layer_only(args, &spec, &dir, environment, &emitter);
     }
     let mut targets =
         args.outputs.iter().map(|text| Target::parse(text)).collect::<Result<Vec<_>>>()?;
@@ -52,11 +64,13 @@ pub(super) fn run(args: AssembleArgs, environment: &Environment, style: Style) -
     if targets.is_empty() && spec.name.is_none() && !args.print_digest && !args.check {
         return Err(nameless("the store"));
     }
-    with_request(&args, &spec, &dir, (environment, &emitter), |request| {
+    with_request(args, &spec, &dir, (environment, &emitter), |request| {
         if args.check {
             return Assembly::check(request);
         }
+        let planning = emitter.span(Phase::Plan);
         let assembly = Assembly::prepare(request)?;
+        drop(planning);
         if args.print_digest {
             let made = assembly.store()?;
             return print_data(format!("{}\n", made.descriptor.digest()).as_bytes());
@@ -174,6 +188,7 @@ impl Delivery<'_> {
             if let Target::File { path: None, .. } | Target::Tree { path: None, .. } = target {
                 to_stdout = true;
             }
+            let _span = self.request.emitter.span(Phase::Output);
             match (target, &stored) {
                 (Target::File { path, name, .. }, _) if target.streams() => {
                     let digest = self.stream(path.as_deref(), name.as_ref())?;

@@ -233,6 +233,9 @@ pub struct PkgBuildArgs {
     /// Most bytes that the store may have, for example `20GB` [default: NATIVEBUILD_MAX_STORE]
     #[arg(long, value_name = "SIZE")]
     pub max_store: Option<String>,
+    /// Write where the time went to a file: a page when it ends in `.html`, data when it ends in `.json`
+    #[arg(long, value_name = "FILE")]
+    pub timings: Option<PathBuf>,
     /// Image with qemu-user programs
     #[arg(long, value_name = "NAME")]
     pub qemu_image: Option<String>,
@@ -252,6 +255,8 @@ switches! {
         push,
         /// Let commands wait for the disk when they ask to (fsync and its like do nothing in a RUN)
         keep_fsync,
+        /// Say for every step that the cache does not have why
+        explain_cache,
         /// Only push
         nobuild,
         /// Push the index alone, without a tag for each architecture

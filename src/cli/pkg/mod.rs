@@ -8,6 +8,7 @@ use super::args::{Cli, Command, Progress};
 use super::environment::Environment;
 use super::progress::Printer;
 use super::report::Style;
+use super::timings::TimingsFile;
 use super::trust::{Asked, linuxkit_command};
 use super::{print_data, values};
 use crate::build::lock::{LockMode, Locks};
@@ -20,6 +21,7 @@ use crate::linuxkit::pipeline::{BuildOptions, Builder};
 use crate::linuxkit::platforms;
 use crate::net::{Mirror, NetConfig};
 use crate::progress::Emitter;
+use crate::timings::Timings;
 use args::{
     BuilderCommand, CacheArgs, NetArgs, PkgArgs, PkgBuildArgs, PkgCommand, PkgCommon, Timestamps,
 };
@@ -127,10 +129,20 @@ fn build(
     style: Style,
 ) -> Result<()> {
     push::last_word(&mut args);
-    let args = &args;
+    let timings = TimingsFile::open(args.timings.as_deref())?;
+    timings.finish(build_timed(&args, common, timings.timings(), environment, style))
+}
+
+fn build_timed(
+    args: &PkgBuildArgs,
+    common: &PkgCommon,
+    timings: &Timings,
+    environment: &Environment,
+    style: Style,
+) -> Result<()> {
     let progress = if common.quiet { Progress::Quiet } else { args.progress };
     let form = super::build::form_of(progress, style);
-    let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
+    let emitter = Emitter::new(Arc::new(Printer::new(form, style))).timed(timings.clone());
     refuse(args)?;
     warn(args, &emitter);
     let options = build_options(args, common, environment, &emitter)?;
@@ -311,6 +323,7 @@ fn build_options(
         },
         proxies: automatic::proxies(|name| environment.text(name)),
         keep_fsync: args.switches.keep_fsync,
+        explain_cache: args.switches.explain_cache,
         jobs: values::jobs(args.jobs)?,
         account: args.isolation.account(environment, emitter)?,
         emulators: crate::executor::emulation::Places {

@@ -54,7 +54,7 @@ pub(super) fn run(arch: &Architecture, spawner: &Spawner, bench: &Bench<'_>) -> 
     };
     let report = sandbox::run(spawner, &spec, (rootfs, Vec::new()), bench.cancel, &mut |_, _| {})?;
     match report {
-        Report::Ended(ended) => Ok(Verdict::of_exit_code(ended.code())),
+        Report::Ended(ended, _) => Ok(Verdict::of_exit_code(ended.code())),
         Report::Exec { code, .. } => Ok(Verdict::of_exit_code(code)),
         Report::SetUp { doing, error } => {
             Err(Error::environment(format!("cannot set up a sandbox: {doing}")).cause(error))

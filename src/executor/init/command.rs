@@ -5,7 +5,7 @@ use crate::executor::isolation::Kind;
 use crate::executor::{Net, Report, RunSpec, supervisor};
 use crate::sys::process::{self, Ended};
 use crate::sys::seccomp::Supervise;
-use crate::sys::{Named, SysError, caps, fs, landlock, limits, seccomp};
+use crate::sys::{Named, SysError, caps, fs, landlock, limits, seccomp, usage};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::io::Write;
@@ -47,9 +47,14 @@ pub(super) fn command(
     forward_signals(if spec.kind == Kind::Namespaces { EVERYBODY } else { -pid });
     loop {
         match process::wait(-1, true) {
-            Ok(Some((ended, how))) if ended == pid => return failed.unwrap_or(Report::Ended(how)),
+            Ok(Some((ended, how))) if ended == pid => {
+                return failed.unwrap_or_else(|| Report::Ended(how, usage::of_children()));
+            }
             Ok(Some(_)) => {}
-            Ok(None) => return failed.unwrap_or(Report::Ended(Ended::Exited(0))),
+            Ok(None) => {
+                let nobody_knows = Ended::Exited(0);
+                return failed.unwrap_or_else(|| Report::Ended(nobody_knows, usage::of_children()));
+            }
             Err(error) => return set_up(("waiting for the command".to_owned(), error)),
         }
     }

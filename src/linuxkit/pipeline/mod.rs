@@ -69,6 +69,8 @@ pub struct BuildOptions {
     pub proxies: Vec<(String, String)>,
     /// Commands wait for the disk when they ask to.
     pub keep_fsync: bool,
+    /// Say why the cache does not have a step.
+    pub explain_cache: bool,
     /// Steps at once.
     pub jobs: usize,
     /// Who builds.

@@ -2,7 +2,9 @@
 
 use super::Builder;
 use crate::build::lock::{self, LockMode};
-use crate::build::request::{BuildRequest, ImageSource, OutputKind, OutputSpec, PullPolicy};
+use crate::build::request::{
+    BuildRequest, Explain, ImageSource, OutputKind, OutputSpec, PullPolicy,
+};
 use crate::build::sharing::SharedCaches;
 use crate::build::store::Store;
 use crate::dockerfile::{self, ast::InstructionKind};
@@ -81,6 +83,10 @@ impl Builder<'_> {
             no_cache: !step_cache,
             shared: SharedCaches::default(),
             no_cache_stages: Vec::new(),
+            explain: Explain {
+                wanted: options.explain_cache,
+                origin: package.dir.display().to_string(),
+            },
             run: RunSettings { keep_fsync: options.keep_fsync, ..RunSettings::default() },
             entitlements: Vec::new(),
             network: if network { NetworkMode::Default } else { NetworkMode::None },

@@ -168,9 +168,10 @@ impl Registry {
         source: &Layout,
         blob: &Descriptor,
         target: &Reference,
+        emitter: &Emitter,
     ) -> NetResult<()> {
         let blob = plan::Blob::of(blob)?;
-        self.ensure(source, &blob, target).map(drop)
+        self.ensure(source, &blob, target, emitter).map(drop)
     }
 
     /// Uploads blobs, a few at a time; how many of them were not there.
@@ -179,9 +180,10 @@ impl Registry {
         source: &Layout,
         blobs: &[Descriptor],
         target: &Reference,
+        emitter: &Emitter,
     ) -> NetResult<usize> {
         let blobs = blobs.iter().map(plan::Blob::of).collect::<NetResult<Vec<_>>>()?;
-        self.send_blobs(source, &blobs, target)
+        self.send_blobs(source, &blobs, target, emitter)
     }
 
     /// Whether the repository has a blob already; nothing is sent.
@@ -207,8 +209,8 @@ impl Registry {
         target: &Reference,
         emitter: &Emitter,
     ) -> NetResult<()> {
-        let sent = self.send_blobs(source, &plan.layers, target)?;
-        let sent = sent + self.send_blobs(source, &plan.configs, target)?;
+        let sent = self.send_blobs(source, &plan.layers, target, emitter)?;
+        let sent = sent + self.send_blobs(source, &plan.configs, target, emitter)?;
         let count = plan.layers.len() + plan.configs.len();
         let repository = format!("{}/{}", target.registry, target.repository);
         emitter.note(format!("pushing to {repository}: {sent} of {count} blobs were not there"));
@@ -225,6 +227,7 @@ impl Registry {
         source: &Layout,
         blobs: &[plan::Blob],
         target: &Reference,
+        emitter: &Emitter,
     ) -> NetResult<usize> {
         let (next, sent) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let failed: Mutex<Option<(usize, NetError)>> = Mutex::new(None);
@@ -232,7 +235,7 @@ impl Registry {
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(blob) = blobs.get(at) else { return };
-                match self.ensure(source, blob, target) {
+                match self.ensure(source, blob, target, emitter) {
                     Ok(new) => {
                         sent.fetch_add(usize::from(new), Ordering::Relaxed);
                     }

@@ -15,6 +15,8 @@ use crate::net::retry::Retry;
 use crate::net::wish::{Access, Path, Wish};
 use crate::oci::layout::Layout;
 use crate::oci::{Digest, Reference};
+use crate::progress::Emitter;
+use crate::timings::Phase;
 use std::fs::File;
 use std::time::Duration;
 
@@ -56,6 +58,7 @@ impl Registry {
         source: &Layout,
         blob: &Blob,
         target: &Reference,
+        emitter: &Emitter,
     ) -> NetResult<bool> {
         let _turn = self.homes().turn(target, &blob.digest);
         if let Some(brought) = self.homes().has(target, &blob.digest) {
@@ -63,6 +66,8 @@ impl Registry {
         }
         let there = self.is_there(blob, target)?;
         if !there {
+            let mut span = emitter.span(Phase::Upload);
+            span.about(&blob.digest);
             let path = source.blob_path(&blob.digest);
             let file = File::open(&path)
                 .or_error(ErrorKind::Environment, || format!("cannot read {}", path.display()))
@@ -79,6 +84,7 @@ impl Registry {
             upload
                 .run()
                 .map_err(|error| error.wrap(format!("cannot upload blob {}", blob.digest)))?;
+            span.gave(blob.size);
         }
         self.homes().add(target, &blob.digest, !there);
         Ok(!there)

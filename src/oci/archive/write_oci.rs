@@ -1,12 +1,10 @@
 //! Writes OCI layouts, as directory or archive: indexes whole, one descriptor a name (design §10.4).
 
-use super::save::{BUFFER, SaveImage, SaveOptions, TarOut, single};
+use super::save::{SaveImage, SaveOptions, TarOut, single};
 use crate::{
-    error::{Error, ErrorKind, Result, ResultExt},
+    error::{Error, Result},
     oci::{
-        Platform, Reference,
-        blobs::{self, Blobs},
-        digest::VerifyingReader,
+        Platform, Reference, blobs,
         layout::{
             Layout,
             index::{IMAGE_NAME, ORIGIN, REF_NAME},
@@ -16,11 +14,7 @@ use crate::{
     },
 };
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    io::{self, BufReader, Write},
-    path::Path,
-};
+use std::{collections::BTreeMap, io::Write, path::Path};
 
 const CREATED: &str = "org.opencontainers.image.created";
 
@@ -65,17 +59,7 @@ pub(super) fn write_dir(
 ) -> Result<()> {
     let content = collect(layout, images, options)?;
     let target = Layout::create(path)?;
-    for blob in content.blobs.values() {
-        let digest = spec::digest_of(blob)?;
-        let (reader, _) = layout.open(&digest)?.ok_or_else(|| blobs::missing(blob))?;
-        let reader = VerifyingReader::new(reader, digest.clone(), blob.size());
-        let mut reader = BufReader::with_capacity(BUFFER, reader);
-        let mut writer = target.blob_writer()?.trusted();
-        io::copy(&mut reader, &mut writer)
-            .or_error(ErrorKind::Environment, || format!("cannot copy blob {digest}"))?;
-        writer.commit(&digest)?;
-    }
-    target.sync()?;
+    target.copy_blobs(layout, content.blobs.values())?;
     let new: Vec<Value> = content
         .entries
         .iter()

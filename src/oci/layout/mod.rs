@@ -4,6 +4,7 @@
 //! whoever dies when. Durability is batched: [`Layout::sync`] once before a record names new blobs (design §4).
 //! Names live in `index.json`, which [`index`] changes under a lock.
 
+mod copies;
 pub mod index;
 mod lock;
 mod partial;

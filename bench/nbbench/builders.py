@@ -1,0 +1,125 @@
+"""Builders: how each gets a cold cache, the command that is measured, and where its bytes lie."""
+import os, shutil
+
+from .measure import Failed, bytes_on_disk, bytes_written, measure, run
+from .places import version_of
+
+OURS = "nativebuild"
+OWN = "nativebuild, own handler"
+
+
+class Builder:
+    """What they share. A cold build has the base image unpacked in the builder's store, and nothing else."""
+
+    name = ""
+    # Slow builders are run less often.
+    slow = False
+    # A daemon does the work.
+    served = None
+
+    def __init__(self, places, enter=()):
+        self.places, self.enter = places, list(enter)
+        label = self.name.replace(", ", "-").replace(" ", "-") + ("-inside" if enter else "")
+        self.state = places.path("state", label)
+        self.output = places.path("output", label)
+
+    def missing(self):
+        """Why it cannot run here; None when it can."""
+        return None
+
+    def open(self):
+        """Before the first build of a workload."""
+        os.makedirs(self.state, exist_ok=True)
+
+    def close(self):
+        """After the last one."""
+
+    def version(self):
+        return None
+
+    def platform(self, workload):
+        """Flags of a build for a foreign architecture."""
+        return ["--platform", "linux/" + workload.foreign] if workload.foreign else []
+
+    def make_cold(self, workload):
+        raise NotImplementedError
+
+    def command(self, workload, context, cold):
+        """The measured words; a cold build looks at no cache, should one be left."""
+        raise NotImplementedError
+
+    def store(self):
+        """The directory that holds its images and caches."""
+        return self.state
+
+    def environment(self):
+        return dict(os.environ)
+
+    def measure(self, workload, cold, sample=False):
+        """One build into an empty output."""
+        self.remove_output()
+        os.sync()
+        words = self.enter + self.command(workload, self.places.context(workload.name), cold)
+        return measure(words, self.places.log(self.name, workload.name), self.served, sample, self.environment())
+
+    def remove_output(self):
+        if os.path.isdir(self.output):
+            shutil.rmtree(self.output)
+        elif os.path.exists(self.output):
+            os.remove(self.output)
+
+    def sizes(self):
+        """Bytes of the store and of the output."""
+        return bytes_on_disk(self.store()), bytes_written(self.output)
+
+
+class Ours(Builder):
+    """nativebuild; the binary is started without a shell."""
+
+    name = OURS
+
+    def missing(self):
+        return None if os.access(self.places.binary, os.X_OK) else "no `%s` (make bench builds it)" % self.places.binary
+
+    def version(self):
+        return version_of(self.places.binary, "--version")
+
+    def make_cold(self, workload):
+        self.empty_store(workload, self.state)
+
+    def empty_store(self, workload, store):
+        """A new store that has the base image, unpacked, as a pull of the peers leaves it."""
+        shutil.rmtree(store, ignore_errors=True)
+        os.makedirs(store)
+        environment = {**os.environ, "NATIVEBUILD_ROOT": store}
+        run(*self.enter, self.places.binary, "image", "import", "nb-base:" + workload.base, self.places.layout(workload.base), env=environment)
+        # No workload has this step, so its cache does not matter.
+        warm_up = self.places.path("warm-up")
+        os.makedirs(warm_up, exist_ok=True)
+        with open(os.path.join(warm_up, "Dockerfile"), "w", encoding="utf-8") as file:
+            file.write("FROM nb-base:%s\nRUN true\n" % workload.base)
+        run(*self.enter, self.places.binary, "build", "--network", "none", *self.platform(workload), warm_up, env=environment)
+
+    def command(self, workload, context, cold):
+        return [self.places.binary, "build", "--root", self.state, "--network", "none", "-t", "bench:" + workload.name,
+                "-o", "type=oci,tar=false,dest=" + self.output, *self.platform(workload), *["--no-cache"] * cold, context]
+
+
+class OursWithOwnHandler(Ours):
+    """nativebuild where nobody has registered a handler."""
+
+    name = OWN
+
+    def platform(self, workload):
+        return super().platform(workload) + ["--qemu-dir", self.places.qemu]
+
+
+def checked(builder):
+    """Opens a builder; gives the reason when it cannot be used."""
+    if reason := builder.missing():
+        return reason
+    try:
+        builder.open()
+    except (Failed, OSError) as failure:
+        return str(failure)
+    return None

@@ -1,0 +1,137 @@
+"""Builders in turns on one workload."""
+import os, shutil, subprocess, time
+
+from .binfmt import Namespaces
+from .builders import OURS, OWN, Ours, OursWithOwnHandler, checked
+from .direct import Direct
+from .dockerd import Docker
+from .judge import ALL_PROCESSES
+from .measure import Failed, measure, say
+from .peers import Buildah, Podman, RootlessBuildah
+
+PEERS = ("buildah", "buildah-rootless", "dockerd", "podman")
+
+
+def make_builders(places, workload, peers, user, namespaces):
+    """All that were asked for; without the check whether they are there."""
+    enter = namespaces.enter if namespaces else ()
+    makers = {"buildah": lambda: Buildah(places, enter), "dockerd": lambda: Docker(places, enter)}
+    if not workload.foreign:
+        makers.update({"buildah-rootless": lambda: RootlessBuildah(places, user), "podman": lambda: Podman(places)})
+    builders = [Ours(places, enter)] + [makers[name]() for name in peers if name in makers]
+    return builders + [OursWithOwnHandler(places)] * bool(workload.foreign)
+
+
+class Comparison:
+    """One workload. `records` are dictionaries as figures.py writes them."""
+
+    def __init__(self, places, workload, arguments):
+        self.places, self.workload, self.arguments = places, workload, arguments
+        self.records, self.walks, self.direct, self.skipped, self.versions = [], [], [], {}, {}
+        self.modes = [mode for mode in workload.modes if mode in arguments.modes]
+
+    def run(self):
+        self.places.prepare(self.workload)
+        namespaces = Namespaces(self.places.qemu, self.workload.foreign) if self.workload.foreign else None
+        builders = []
+        try:
+            for builder in make_builders(self.places, self.workload, self.arguments.peers, self.arguments.user, namespaces):
+                if reason := checked(builder):
+                    self.skip(builder, reason)
+                    continue
+                self.versions[builder.name] = builder.version()
+                builders.append(builder)
+            self.take_turns(builders)
+            if self.workload.bound:
+                direct = Direct(self.places, self.workload, namespaces.enter if namespaces else ())
+                self.direct = [direct.measure() for _ in range(self.arguments.runs)]
+        finally:
+            for builder in builders:
+                builder.close()
+            if namespaces:
+                namespaces.close()
+        return self
+
+    def skip(self, builder, reason):
+        if builder.name in (OURS, OWN):
+            raise Failed("%s: %s" % (builder.name, reason))
+        self.skipped[builder.name] = reason.strip().splitlines()[-1]
+        say("SKIPPED %s in %s: %s" % (builder.name, self.workload.name, reason))
+
+    def take_turns(self, builders):
+        builders = list(builders)
+        for number in range(self.arguments.runs):
+            for mode in self.modes:
+                if mode == "edit":
+                    self.edit(number)
+                for builder in list(builders):
+                    if builder.slow and number >= self.arguments.slow_runs:
+                        continue
+                    try:
+                        self.one(builder, mode, number)
+                    except Failed as failure:
+                        self.skip(builder, str(failure))
+                        builder.close()
+                        builders.remove(builder)
+            self.undo_edit()
+        if self.arguments.memory and "cold" in self.modes:
+            for builder in builders:
+                builder.make_cold(self.workload)
+                self.record(builder, ALL_PROCESSES, 0, builder.measure(self.workload, True, sample=True))
+
+    def one(self, builder, mode, number):
+        if mode == "cold" or (number == 0 and mode == self.modes[0]):
+            builder.make_cold(self.workload)
+        if number == 0 and mode == self.modes[0] and mode != "cold":
+            # The first of what was asked for needs the cache that a cold build would have left.
+            builder.measure(self.workload, False)
+        measured = builder.measure(self.workload, mode == "cold")
+        sizes = builder.sizes() if mode == "cold" and self.is_last(builder, number) else None
+        self.record(builder, mode, number, measured, sizes)
+        if mode == "warm" and builder.name == OURS:
+            self.walk()
+
+    def is_last(self, builder, number):
+        runs = self.arguments.runs
+        return number + 1 == (min(runs, self.arguments.slow_runs) if builder.slow else runs)
+
+    def record(self, builder, mode, number, measured, sizes=None):
+        record = {"mode": mode, "builder": builder.name, "run": number + 1, "wall": round(measured.wall, 4), "cpu": round(measured.cpu, 3),
+                  "memory": round(measured.memory, 1), "main": round(measured.main, 1), "at": int(time.time())}
+        if sizes:
+            record["store"], record["output"] = sizes
+        self.records.append(record)
+        say("%s %s %s run %d: %.3f s, %.2f s CPU, %.0f MiB" % (
+            self.workload.name, mode, builder.name, number + 1, measured.wall, measured.cpu, measured.memory))
+
+    def walk(self):
+        """One lstat of everything in the context, beside the rebuild that has to do at least this."""
+        if not os.access(self.places.helper, os.X_OK):
+            say("SKIPPED walks: no `%s` (make bench builds it)" % self.places.helper)
+            return
+        context = self.places.context(self.workload.name)
+        self.walks.append(round(measure([self.places.helper, "lstat", context], self.places.log("walk")).wall, 4))
+
+    def edit(self, number):
+        """Changes one file; the time of its directory stays."""
+        with open(self.edited(), "w", encoding="utf-8") as file:
+            file.write("edit %d %d\n" % (number, time.time_ns()))
+
+    def undo_edit(self):
+        if os.path.exists(self.edited()):
+            os.remove(self.edited())
+
+    def edited(self):
+        return os.path.join(self.places.context(self.workload.name), "tree/d007/edited.txt")
+
+
+def remove_states(places):
+    """Stores and outputs of all builders; figures, images and contexts stay."""
+    # A builder that was stopped half-way leaves mounts behind.
+    with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
+        mounted = [line.split()[1] for line in file]
+    for point in reversed(mounted):
+        if point.startswith(places.path("state") + "/"):
+            subprocess.run(["umount", "--lazy", point], check=False)
+    for name in ("state", "output", "warm-up"):
+        shutil.rmtree(places.path(name), ignore_errors=True)

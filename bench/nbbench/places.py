@@ -1,0 +1,85 @@
+"""Where things are, and how they get there: contexts and base images, the emulator, states, outputs, figures."""
+import os, shutil, subprocess
+
+from .measure import run
+
+BENCH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PROJECT = os.path.dirname(BENCH)
+TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(PROJECT, "target"))
+BINARY = os.path.join(TARGET, "release/nativebuild")
+HELPER = os.path.join(TARGET, "release/examples/hot-paths")
+OUT = os.path.join(BENCH, "out")
+SMALL = bool(os.environ.get("SMALL"))
+
+
+def add_arguments(parser, runs):
+    """Flags that all commands have."""
+    parser.add_argument("--binary", default=BINARY)
+    parser.add_argument("--helper", default=HELPER, help="the example `hot-paths`, which walks directories")
+    parser.add_argument("--out", default=OUT)
+    parser.add_argument("--runs", type=int, default=1 if SMALL else runs)
+
+
+class Places:
+    """All paths of one invocation."""
+
+    def __init__(self, arguments):
+        self.out = os.path.abspath(arguments.out)
+        self.binary = os.path.abspath(arguments.binary)
+        self.helper = os.path.abspath(arguments.helper)
+        self.images = os.path.join(self.out, "images")
+        self.qemu = os.path.join(self.out, "qemu")
+        self.figures = os.path.join(self.out, "figures-small" if SMALL else "figures")
+        for directory in (self.images, self.figures, self.path("output"), self.path("log")):
+            os.makedirs(directory, exist_ok=True)
+
+    def path(self, *names):
+        return os.path.join(self.out, *names)
+
+    def context(self, name):
+        return self.path("context-small" if SMALL else "context", name)
+
+    def log(self, *names):
+        return self.path("log", "-".join(names).replace(" ", "-").replace(",", ""))
+
+    def layout(self, base):
+        """OCI layout of a base image."""
+        return os.path.join(self.images, base + ".oci")
+
+    def archive(self, base):
+        """The same for `docker load`, made when first asked for."""
+        path = os.path.join(self.images, base + ".docker.tar")
+        if not os.path.exists(path):
+            run("skopeo", "copy", "--quiet", "oci:%s:latest" % self.layout(base), "docker-archive:%s:nb-base:%s" % (path, base))
+        return path
+
+    def prepare(self, workload):
+        """Base image and context, made once."""
+        if workload.foreign:
+            self.prepare_foreign(workload)
+        else:
+            run(os.path.join(PROJECT, "scripts/make-base-images"), self.images, workload.base)
+        self.make_context(workload.name, workload.base)
+
+    def make_context(self, name, base):
+        if not os.path.exists(os.path.join(self.context(name), "Dockerfile")):
+            run(os.path.join(BENCH, "workloads", name), self.context(name), "nb-base:" + base, env={**os.environ, "IMAGES": self.images})
+
+    def prepare_foreign(self, workload):
+        """The base image of another architecture, and the emulator."""
+        environment = {**os.environ, "APT_CACHE": self.path("apt")}
+        run(os.path.join(PROJECT, "scripts/make-foreign-bases"), self.images, workload.base, env=environment)
+        run(os.path.join(PROJECT, "scripts/fetch-qemu"), self.qemu, workload.foreign, env=environment)
+        if not os.path.exists(os.path.join(self.layout(workload.base), "index.json")):
+            shutil.rmtree(self.layout(workload.base), ignore_errors=True)
+            run(os.path.join(PROJECT, "scripts/rootfs-to-oci"), "--architecture", workload.foreign,
+                os.path.join(self.images, workload.base + ".tar"), self.layout(workload.base), "latest")
+
+
+def version_of(*words):
+    """First line that a program says about itself."""
+    try:
+        said = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return None
+    return said.strip().splitlines()[0] if said.strip() else None

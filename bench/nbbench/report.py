@@ -1,0 +1,123 @@
+"""docs/bench: a page of tables and one picture for each mode, made of the figures that are there and nothing else."""
+import json, os
+
+from . import bars, figures, judge, tables
+from .builders import OURS
+from .growth import MEMORY
+from .places import BENCH, OUT, PROJECT, SMALL
+from .workloads import ALL
+
+DOCS = os.path.join(OUT, "docs-small") if SMALL else os.path.join(PROJECT, "docs/bench")
+TITLES = {"cold": "Nothing cached but the base image", "warm": "The same build again", "edit": "One file of the context changed"}
+
+METHOD = """\
+Every builder builds the same contexts on the same base image, in turns, in one run: one build of each builder, then the next.
+The time ends when the image lies in a file or an OCI layout of its own: nativebuild and buildah and podman write layers packed with gzip, `docker image save` writes them as they are, which is less work.
+The layer of the base image is not compressed to begin with, and no builder has it packed beforehand.
+`cold` has the base image unpacked in the builder's store and nothing else; `warm` is the same build again; in `edit` one file of 50,000 was changed.
+Times are medians, memory is the largest peak: of nativebuild's main process, of dockerd, of the largest process of buildah and podman.
+What Python hands down to the processes it starts, some 15 MiB, is the least that can be seen.
+CPU time is that of all processes of the build, in RUNs too, and of the daemon.
+The target of a row is about the better of dockerd and buildah as root; podman and buildah as an ordinary user are run less often and are there to be seen.
+`bench/run --help` says the rest, and `make bench` does all of it again.
+"""
+
+
+def summaries_of(places):
+    return [judge.Summary(workload, found) for workload in ALL if (found := figures.load(places, workload.name))]
+
+
+def about(found):
+    """Lines about where and when."""
+    lines = []
+    for machine in unique(figure["machine"] for figure in found):
+        lines.append("* %s, %d cores (%d usable), %.0f GiB, %s, Linux %s, %s" % (
+            machine["cpu"], machine["cores"], machine["usable_cores"], machine["memory"] / (1 << 30), machine["system"], machine["kernel"],
+            machine["file_system"]))
+    versions = {}
+    for figure in found:
+        versions.update({name: version for name, version in figure.get("versions", {}).items() if version})
+    lines += ["* %s: %s" % (name, version) for name, version in sorted(versions.items())]
+    lines.append("* commit %s, %s to %s" % (", ".join(unique(figure["commit"] for figure in found)), min(figure["date"] for figure in found)[:10],
+                                            max(figure["date"] for figure in found)[:10]))
+    skipped = {}
+    for figure in found:
+        for name, why in figure.get("skipped", {}).items():
+            skipped.setdefault((name, why), []).append(figure.get("workload", "instructions"))
+    lines += ["* without %s in %s: %s" % (name, ", ".join(names), why) for (name, why), names in skipped.items()]
+    return "\n".join(lines)
+
+
+def unique(values):
+    found = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def panels(summaries, mode):
+    for summary in summaries:
+        bars_of = [(name, wall) for name in tables.SHOWN if (wall := summary.wall(mode, name))]
+        if len(bars_of) > 1:
+            ratio = summary.ratio(mode)
+            times = ": %.1f times faster" % ratio if ratio and ratio >= 1 else ""
+            yield "%s, %s%s" % (summary.workload.name, summary.workload.what, times), bars_of
+
+
+def section(parts, title, *texts):
+    parts.append("## %s\n" % title)
+    parts.extend(text.rstrip("\n") + "\n" for text in texts)
+
+
+def write(places, docs=DOCS):
+    """Makes the page; gives its path."""
+    os.makedirs(docs, exist_ok=True)
+    summaries = summaries_of(places)
+    others = {name: figures.load(places, name) for name in ("crowd", "growth", "instructions", "diamond-digests")}
+    found = [summary.figures for summary in summaries] + [other for other in others.values() if other]
+    if not found:
+        raise SystemExit("bench/report: no figures below %s; bench/run makes them" % places.figures)
+    parts = ["# Benchmarks\n", "This page was made by `bench/report` from measured figures; it is not edited by hand.\n"]
+    if SMALL:
+        parts.append("**These are small workloads of a trial (SMALL=1): the figures say nothing.**\n")
+    section(parts, "Method", METHOD)
+    section(parts, "Machine and versions", about(found))
+    if summaries:
+        section(parts, "Wall time in seconds", tables.walls(summaries), *pictures(summaries, docs))
+        section(parts, "Bounds", "What a build may take whatever others take.", tables.bounds(summaries, others["crowd"]))
+        section(parts, "CPU time and memory", tables.costs(summaries))
+        section(parts, "Bytes on disk", "After a cold build: the whole store with the base image, and the output.", tables.sizes(summaries))
+    add_others(parts, others, docs)
+    section(parts, "Workloads", "\n".join("* %s: %s" % (workload.name, workload.what) for workload in ALL))
+    page = os.path.join(docs, "README.md")
+    with open(page, "w", encoding="utf-8") as file:
+        file.write("\n".join(parts))
+    return page
+
+
+def pictures(summaries, docs):
+    for mode, title in TITLES.items():
+        if shown := list(panels(summaries, mode)):
+            with open(os.path.join(docs, mode + ".svg"), "w", encoding="utf-8") as file:
+                file.write(bars.picture(title + "; times are against the better of dockerd and buildah", shown, OURS))
+            yield "![%s](%s.svg)" % (title, mode)
+
+
+def add_others(parts, others, docs):
+    if growth := others["growth"]:
+        section(parts, "Growth", "Cold builds of one size after the other. A row is superlinear when the price of a unit grows by more than 1.3 over "
+                "the sizes beyond the smallest, in wall or in CPU time.", tables.growth(growth["series"], MEMORY))
+    if digests := others["diamond-digests"]:
+        section(parts, "One digest", "%d builds of the diamond with `--jobs` %s, with and without all cores, gave %d digest%s." % (
+            digests["runs"], ", ".join(map(str, digests["jobs"])), len(digests["digests"]), "" if len(digests["digests"]) == 1 else "s"))
+    if counts := others["instructions"]:
+        with open(os.path.join(docs, "instructions.json"), "w", encoding="utf-8") as file:
+            json.dump(counts, file, indent=1, sort_keys=True)
+            file.write("\n")
+        section(parts, "Instructions", "Counted by callgrind and strace, so that a regression shows on a busy machine too: "
+                "`bench/instructions --check docs/bench/instructions.json` compares.", tables.instructions(counts))
+
+
+def relative(path):
+    return os.path.relpath(path, os.path.dirname(BENCH))

@@ -1,0 +1,409 @@
+//! Collects what a COPY or WORKDIR would leave. The rules are those of `executor::copy` (dockerfile.md §1.7), told of
+//! paths instead of done to files; what that refuses, or what is rare, ends the planning.
+
+use super::bodies::{Leaf, NONE, Planned, Root};
+use super::ground::{Ground, resolve_in};
+use super::wanted::{Links, Node};
+use crate::context::pattern::clean;
+use crate::context::{FileTree, Selected, Visitor, WalkEntry, xattr};
+use crate::error::Result;
+use crate::executor::copy::ModeChange;
+use crate::layers::planned::{Wanted, changes};
+use crate::layers::whiteout::{is_private_xattr, is_reserved_name};
+use crate::layers::{Entry, EntryKind, ImagePath};
+use crate::sys::fs::{self, Kind, Stat};
+use crate::sys::root::split_last;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// An attribute that files made in a directory inherit.
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
+/// What all copies of a step have in common.
+pub(super) struct Request {
+    pub(super) chown: Option<(u32, u32)>,
+    pub(super) chmod: Option<ModeChange>,
+    /// Time of what no source gives a time.
+    pub(super) now: (i64, u32),
+}
+
+/// A destination as resolved.
+pub(super) struct Destination {
+    path: ImagePath,
+    means_dir: bool,
+}
+
+/// What was collected so far.
+pub(super) struct Gather<'a> {
+    ground: &'a Ground,
+    request: Request,
+    nodes: HashMap<ImagePath, Node>,
+    /// Directories that are made on the way, with the time that they get.
+    made: HashMap<ImagePath, (i64, u32)>,
+    links: Links,
+    source: usize,
+    leaves: Vec<Leaf>,
+    roots: Vec<Root>,
+}
+
+impl<'a> Gather<'a> {
+    pub(super) fn new(ground: &'a Ground, request: Request) -> Self {
+        Self {
+            ground,
+            request,
+            nodes: HashMap::new(),
+            made: HashMap::new(),
+            links: Links::default(),
+            source: 0,
+            leaves: Vec::new(),
+            roots: Vec::new(),
+        }
+    }
+
+    /// Where a destination is; `None` when it cannot be resolved.
+    pub(super) fn resolve(&self, text: &str, cwd: &str) -> Result<Option<Destination>> {
+        let means_dir = matches!(text.rsplit('/').next().unwrap_or_default(), "" | "." | "..");
+        let full = if text.starts_with('/') { text.to_owned() } else { format!("/{cwd}/{text}") };
+        let found = resolve_in(self.ground, &clean(full.as_bytes()));
+        Ok(found.ok().map(|path| Destination { path, means_dir }))
+    }
+
+    /// Adds a source; false when that cannot be planned.
+    pub(super) fn add(
+        &mut self,
+        tree: &FileTree,
+        selected: &Selected,
+        destination: &Destination,
+    ) -> Result<bool> {
+        if selected.source != self.source {
+            self.links.clear();
+            self.source = selected.source;
+        }
+        if selected.parents || selected.is_dir() {
+            let mtime = (!selected.parents).then_some(selected.stat.mtime);
+            if !self.make_dir(&destination.path, mtime)? {
+                return Ok(false);
+            }
+            let root = self.root(tree, selected, &destination.path)?;
+            let base = destination.path.clone();
+            let mut walk = TreeGather { gather: self, tree, selected, base, root, planned: true };
+            tree.walk(selected, &mut walk)?;
+            return Ok(walk.planned);
+        }
+        let Some(target) = self.target(destination, &selected.name)? else { return Ok(false) };
+        let (dir, name) = tree.open_parent(selected)?;
+        let root = self.root(tree, selected, &target)?;
+        let source =
+            Source { tree, dir: dir.as_fd(), name, stat: &selected.stat, path: &selected.path };
+        self.put(&source, target, root, true)
+    }
+
+    /// Adds a file of the Dockerfile.
+    pub(super) fn heredoc(
+        &mut self,
+        name: &str,
+        body: &str,
+        destination: &Destination,
+    ) -> Result<bool> {
+        let name = name.rsplit('/').next().unwrap_or_default();
+        if matches!(name, "" | "." | "..") {
+            return Ok(false);
+        }
+        let Some(target) = self.target(destination, name.as_bytes())? else { return Ok(false) };
+        let (uid, gid) = self.request.chown.unwrap_or((0, 0));
+        let mode = self.request.chmod.as_ref().map_or(0o644, |change| change.apply(0o644, false));
+        let kind = EntryKind::File { size: body.len() as u64 };
+        let mtime = self.request.now;
+        let entry = Entry { kind, mode, uid, gid, mtime, xattrs: Vec::new() };
+        self.roots.push(Root::Text(body.as_bytes().to_vec()));
+        let leaf = self.leaf(self.roots.len() as u32 - 1, (0, (0, 0)));
+        self.replace(target, Node { entry, shared: None, leaf }, true)
+    }
+
+    /// Makes a directory and its parents where they are missing.
+    pub(super) fn directory(&mut self, destination: &Destination) -> Result<bool> {
+        self.make_dir(&destination.path, None)
+    }
+
+    /// The layer; `None` when it cannot be written.
+    pub(super) fn finish(mut self, independent: bool) -> Result<Option<Planned>> {
+        let mode = match self.request.chmod {
+            Some(ModeChange::Octal(mode)) => mode,
+            _ => 0o755,
+        };
+        for (path, mtime) in &self.made {
+            if let Some(node) = self.nodes.get_mut(path) {
+                node.entry.mode = mode;
+                node.entry.mtime = *mtime;
+            }
+        }
+        let reserved = |path: &ImagePath| is_reserved_name(split_last(path).1.unwrap_or_default());
+        if self.nodes.keys().any(reserved) {
+            return Ok(None);
+        }
+        let wanted = |(path, node): (ImagePath, Node)| Wanted {
+            path,
+            entry: node.entry,
+            shared: node.shared,
+            tag: node.leaf,
+        };
+        let wanted = self.nodes.into_iter().map(wanted).collect();
+        let (leaves, roots) = (self.leaves, self.roots);
+        let open = |path: &[u8], tag| {
+            super::bodies::open_leaf(&roots, &leaves, path, tag).map(|(file, _)| file)
+        };
+        let (changes, tags) = changes(wanted, self.ground, &open)?;
+        Ok(Some(Planned { changes, independent, tags, leaves, roots }))
+    }
+
+    fn root(&mut self, tree: &FileTree, selected: &Selected, to: &[u8]) -> Result<u32> {
+        let at = selected.path.clone();
+        self.roots.push(Root::Tree { tree: tree.try_clone()?, at, to: to.to_vec() });
+        Ok(self.roots.len() as u32 - 1)
+    }
+
+    fn leaf(&mut self, root: u32, seen: (u64, (i64, u32))) -> u32 {
+        self.leaves.push(Leaf { root, seen });
+        self.leaves.len() as u32 - 1
+    }
+
+    /// What is at a path now.
+    fn kind(&self, path: &[u8]) -> Result<Option<bool>> {
+        if path.is_empty() {
+            return Ok(Some(true));
+        }
+        if let Some(node) = self.nodes.get(path) {
+            return Ok(Some(node.is_dir()));
+        }
+        let below = self.ground.look(path)?;
+        Ok(below.map(|(entry, _)| entry.kind == EntryKind::Directory))
+    }
+
+    /// Path of a file that is called `name` unless the destination says otherwise.
+    fn target(&mut self, destination: &Destination, name: &[u8]) -> Result<Option<ImagePath>> {
+        let Destination { path, means_dir } = destination;
+        let there = self.kind(path)?;
+        if !means_dir && there != Some(true) {
+            let parent = parent(path).to_vec();
+            return Ok(self.make_dir(&parent, None)?.then(|| path.clone()));
+        }
+        Ok(self.make_dir(path, None)?.then(|| below(path, name)))
+    }
+
+    /// Makes a directory and its parents; false when something else is in the way.
+    fn make_dir(&mut self, path: &[u8], mtime: Option<(i64, u32)>) -> Result<bool> {
+        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+        let ends: Vec<usize> = ends.chain((!path.is_empty()).then_some(path.len())).collect();
+        for end in ends {
+            let here = &path[..end];
+            if self.nodes.contains_key(here) {
+                if !self.nodes[here].is_dir() {
+                    return Ok(false);
+                }
+                continue;
+            }
+            match self.ground.look(here)? {
+                Some((entry, _)) if entry.kind == EntryKind::Directory => {
+                    if entry.xattrs.iter().any(|(name, _)| name == DEFAULT_ACL) {
+                        return Ok(false);
+                    }
+                    self.nodes.insert(here.to_vec(), Node::plain(entry));
+                }
+                Some(_) => return Ok(false),
+                None => {
+                    let mtime = mtime.filter(|_| end == path.len()).unwrap_or(self.request.now);
+                    let owner = self.request.chown.unwrap_or((0, 0));
+                    self.touch(parent(here));
+                    self.nodes.insert(here.to_vec(), Node::directory(0o755, owner, mtime));
+                    self.made.insert(here.to_vec(), mtime);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// A name was added to a directory or replaced in it.
+    fn touch(&mut self, dir: &[u8]) {
+        let now = self.request.now;
+        if let Some(node) = self.nodes.get_mut(dir) {
+            node.entry.mtime = now;
+        }
+    }
+
+    /// Puts something that is no directory at a path.
+    fn replace(&mut self, path: ImagePath, node: Node, touch: bool) -> Result<bool> {
+        match self.kind(&path)? {
+            Some(true) => return Ok(false),
+            Some(false) if node.shared.is_none() => self.links.forget(&path),
+            _ => {}
+        }
+        if touch {
+            self.touch(parent(&path));
+        }
+        self.nodes.insert(path, node);
+        Ok(true)
+    }
+
+    fn put(
+        &mut self,
+        source: &Source<'_>,
+        path: ImagePath,
+        root: u32,
+        touch: bool,
+    ) -> Result<bool> {
+        let stat = source.stat;
+        if self.kind(&path)? == Some(false) {
+            self.links.forget(&path);
+        }
+        let Some(mut node) = self.node(source, root)? else { return Ok(false) };
+        if stat.nlink > 1 && stat.kind != Kind::Socket {
+            node.shared = Some(self.links.file(stat, &path));
+        }
+        self.replace(path, node, touch)
+    }
+
+    /// The copy of a node that is no directory.
+    fn node(&mut self, source: &Source<'_>, root: u32) -> Result<Option<Node>> {
+        let stat = source.stat;
+        let Some(xattrs) = self.xattrs(source)? else { return Ok(None) };
+        let (uid, gid) = self.owner(source)?;
+        let mut mode = self.request.chmod.as_ref().map_or(stat.mode, |c| c.apply(stat.mode, false));
+        let mut leaf = NONE;
+        let kind = match stat.kind {
+            Kind::File => {
+                leaf = self.leaf(root, (stat.ino, stat.ctime));
+                EntryKind::File { size: stat.size }
+            }
+            Kind::Socket => EntryKind::File { size: 0 },
+            Kind::Symlink => {
+                mode = 0o777;
+                let target = fs::readlink(source.dir, source.name);
+                let target = target.map_err(|e| source.tree.unreadable(source.path, &e))?;
+                EntryKind::Symlink { target }
+            }
+            Kind::Fifo => EntryKind::Fifo,
+            Kind::Directory | Kind::CharDevice | Kind::BlockDevice => return Ok(None),
+        };
+        // Links have no attributes in a layer.
+        let xattrs = if stat.kind == Kind::Symlink { Vec::new() } else { xattrs };
+        let entry = Entry { kind, mode, uid, gid, mtime: stat.mtime, xattrs };
+        Ok(Some(Node { entry, shared: None, leaf }))
+    }
+
+    /// Attributes that end up in the layer; `None` where one is a mark of ours, or one that not every node can have.
+    fn xattrs(&self, source: &Source<'_>) -> Result<Option<xattr::Xattrs>> {
+        let tree = source.tree;
+        let read = xattr::read(source.dir, source.name, !tree.is_context())
+            .map_err(|error| tree.unreadable(source.path, &error))?;
+        let plain = matches!(source.stat.kind, Kind::File | Kind::Directory);
+        if read.iter().any(|(name, _)| !plain || is_private_xattr(name)) {
+            return Ok(None);
+        }
+        Ok(Some(read))
+    }
+
+    fn owner(&self, source: &Source<'_>) -> Result<(u32, u32)> {
+        if let Some(owner) = self.request.chown {
+            return Ok(owner);
+        }
+        let tree = source.tree;
+        tree.owner(source.dir, source.name, source.stat)
+            .map_err(|error| tree.unreadable(source.path, &error))
+    }
+}
+
+/// A node to copy.
+struct Source<'a> {
+    tree: &'a FileTree,
+    dir: BorrowedFd<'a>,
+    name: &'a [u8],
+    stat: &'a Stat,
+    /// Path in its tree, for messages.
+    path: &'a [u8],
+}
+
+/// The content of a directory.
+struct TreeGather<'g, 'a> {
+    gather: &'g mut Gather<'a>,
+    tree: &'g FileTree,
+    selected: &'g Selected,
+    base: ImagePath,
+    root: u32,
+    planned: bool,
+}
+
+impl TreeGather<'_, '_> {
+    fn source<'s>(&'s self, entry: &'s WalkEntry<'_>, path: &'s [u8]) -> Source<'s> {
+        Source { tree: self.tree, dir: entry.dir, name: entry.name, stat: entry.stat, path }
+    }
+
+    /// Metadata of a directory of the copy.
+    fn directory(&mut self, dir: &WalkEntry<'_>) -> Result<bool> {
+        let path = below(&self.base, dir.path);
+        let from = below(&self.selected.path, dir.path);
+        let known = match self.gather.nodes.get(&path) {
+            Some(node) => Some(node.entry.clone()),
+            None => self.gather.ground.look(&path)?.map(|(entry, _)| entry),
+        };
+        let is_new = known.is_none();
+        let known = known.unwrap_or_else(|| Node::directory(0o755, (0, 0), (0, 0)).entry);
+        let inherits = known.xattrs.iter().any(|(name, _)| name == DEFAULT_ACL);
+        if known.kind != EntryKind::Directory || inherits {
+            return Ok(false);
+        }
+        let source = self.source(dir, &from);
+        let Some(xattrs) = self.gather.xattrs(&source)? else { return Ok(false) };
+        let (uid, gid) = self.gather.owner(&source)?;
+        let stat = dir.stat;
+        let chmod = self.gather.request.chmod.as_ref();
+        let mode = chmod.map_or(stat.mode, |change| change.apply(stat.mode, true));
+        let mut node = Node::plain(Entry { mode, uid, gid, mtime: stat.mtime, ..known });
+        node.set_xattrs(xattrs);
+        if is_new && parent(&path) == self.base {
+            self.gather.touch(&self.base);
+        }
+        self.gather.nodes.insert(path, node);
+        Ok(true)
+    }
+}
+
+impl Visitor for TreeGather<'_, '_> {
+    fn enter(&mut self, dir: &WalkEntry<'_>) -> Result<()> {
+        self.planned &= self.directory(dir)?;
+        Ok(())
+    }
+
+    fn leaf(&mut self, entry: &WalkEntry<'_>) -> Result<()> {
+        let path = below(&self.base, entry.path);
+        let from = below(&self.selected.path, entry.path);
+        // Directories further down get the time of their source in the end.
+        let touch = parent(&path) == self.base;
+        let source = Source {
+            tree: self.tree,
+            dir: entry.dir,
+            name: entry.name,
+            stat: entry.stat,
+            path: &from,
+        };
+        self.planned &= self.gather.put(&source, path, self.root, touch)?;
+        Ok(())
+    }
+
+    fn leave(&mut self, _dir: &WalkEntry<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        !self.planned
+    }
+}
+
+/// Path of the directory that holds a path.
+fn parent(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|b| *b == b'/').map_or(b"", |at| &path[..at])
+}
+
+/// `name` in the directory `dir`.
+fn below(dir: &[u8], name: &[u8]) -> ImagePath {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}

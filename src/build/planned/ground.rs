@@ -1,0 +1,151 @@
+//! What a planned step stands on: a mounted tree, and the layers above it that are only planned themselves.
+
+use super::bodies::Planned;
+use super::placeholders;
+use crate::build::stage::Builder;
+use crate::build::state::StageState;
+use crate::build::tree;
+use crate::build::worker::Worker;
+use crate::context::resolve::{self, Ground as Resolvable};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::layers::planned::{self, Below, FileId};
+use crate::layers::{ChangeKind, Entry, EntryKind};
+use crate::sys::SysResultExt;
+use crate::sys::fs::{Kind, Stat};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// The tree below a step.
+#[derive(Debug)]
+pub(super) struct Ground {
+    /// `None` when nothing is below.
+    view: Option<OwnedFd>,
+    /// The lowest first. None of them has anything but a directory where the tree below has one, or the other way round.
+    above: Vec<Arc<Planned>>,
+    placeholders: bool,
+}
+
+impl Builder<'_> {
+    /// What a step stands on; nothing at all for one that does not look.
+    pub(super) fn ground(
+        &self,
+        state: &StageState,
+        nothing: bool,
+        worker: &Worker,
+    ) -> Result<Ground> {
+        let placeholders = placeholders(worker);
+        if nothing || state.slots.is_empty() {
+            return Ok(Ground { view: None, above: Vec::new(), placeholders });
+        }
+        let planned = |slot: &super::super::state::Slot| {
+            slot.planned.as_ref().filter(|planned| !planned.independent).map(Arc::clone)
+        };
+        let mut above: Vec<_> = state.slots.iter().rev().map_while(planned).collect();
+        above.reverse();
+        let slots = state.slots[..state.slots.len() - above.len()].to_vec();
+        let view = if slots.is_empty() {
+            None
+        } else {
+            Some(tree::view(self.store, &StageState { slots, ..state.clone() }, worker)?)
+        };
+        Ok(Ground { view, above, placeholders })
+    }
+}
+
+impl Ground {
+    /// True when a planned layer has one of these paths.
+    pub(super) fn changes(&self, paths: &[&[u8]]) -> bool {
+        paths.iter().any(|path| self.planned(path).is_some_and(|(layer, at)| {
+            // An unchanged parent of something else is in there too.
+            !matches!(&layer.changes[at].kind, ChangeKind::Present(entry) if entry.kind == EntryKind::Directory)
+        }))
+    }
+
+    /// The files of the mounted tree.
+    pub(super) fn files(&self) -> Result<OwnedFd> {
+        let Some(view) = &self.view else {
+            let empty = tempfile::tempdir()
+                .or_error(ErrorKind::Environment, || "cannot make a directory".to_owned())?;
+            return crate::sys::fs::open_dir_path(empty.path())
+                .or_error(ErrorKind::Environment, || "cannot open a directory".to_owned());
+        };
+        view.try_clone().or_error(ErrorKind::Environment, || "cannot copy a descriptor".to_owned())
+    }
+
+    /// What is at a path whose parents are directories; no link is followed.
+    pub(super) fn look(&self, path: &[u8]) -> Result<Option<(Entry, Option<FileId>)>> {
+        if let Some((layer, at)) = self.planned(path) {
+            return Ok(layer.entry(at).map(|entry| (entry, None)));
+        }
+        let Some(view) = &self.view else { return Ok(None) };
+        let found = planned::entry_of(view.as_fd(), path, self.placeholders)?;
+        Ok(found.map(|(entry, file)| (entry, Some(file))))
+    }
+
+    /// The topmost planned layer that has a path, and where.
+    fn planned(&self, path: &[u8]) -> Option<(&Planned, usize)> {
+        self.above.iter().rev().find_map(|layer| Some((&**layer, layer.find(path)?)))
+    }
+}
+
+impl Below for Ground {
+    fn entry(&self, path: &[u8]) -> Result<Option<(Entry, Option<FileId>)>> {
+        self.look(path)
+    }
+
+    fn open(&self, path: &[u8]) -> Result<File> {
+        if let Some((layer, at)) = self.planned(path) {
+            return layer.open(at);
+        }
+        let view = self.view.as_ref().ok_or_else(|| Error::internal("a file of no tree"))?;
+        planned::open_file(view.as_fd(), path)
+            .or_error(ErrorKind::Environment, || "cannot read a file of the base".to_owned())
+    }
+}
+
+impl Resolvable for &Ground {
+    fn look(&self, path: &[u8]) -> Result<Option<Stat>> {
+        if path.is_empty() {
+            return Ok(Some(stat_of(Kind::Directory)));
+        }
+        let found = Ground::look(self, path)?;
+        Ok(found.map(|(entry, _)| {
+            stat_of(match entry.kind {
+                EntryKind::Directory => Kind::Directory,
+                EntryKind::Symlink { .. } => Kind::Symlink,
+                _ => Kind::File,
+            })
+        }))
+    }
+
+    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
+        match Ground::look(self, path)? {
+            Some((Entry { kind: EntryKind::Symlink { target }, .. }, _)) => Ok(target),
+            _ => Err(Error::internal("a link was looked at that is none")),
+        }
+    }
+}
+
+/// Only the kind is looked at.
+fn stat_of(kind: Kind) -> Stat {
+    Stat {
+        kind,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        mtime: (0, 0),
+        ctime: (0, 0),
+        dev: 0,
+        ino: 0,
+        nlink: 1,
+        rdev: (0, 0),
+        blocks: 0,
+    }
+}
+
+/// Where a destination leads, all links followed.
+pub(super) fn resolve_in(ground: &Ground, path: &[u8]) -> Result<Vec<u8>> {
+    resolve::resolve_in(&ground, path).map(|found| found.path)
+}

@@ -1,0 +1,114 @@
+//! Many blobs of one layout for another, for an output: several at once, each verified while the kernel copies it.
+//!
+//! Where the file system can share data between files, nothing is copied at all. The files are never the same: whoever
+//! changes an output must not change the store.
+
+use super::Layout;
+use crate::{
+    error::{Error, ErrorKind, Result, ResultExt},
+    oci::{
+        blobs::missing,
+        digest::{Digest, VerifyingReader},
+        spec::{self, Descriptor},
+    },
+};
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    sync::Mutex,
+    sync::PoisonError,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+/// Read at once for a digest.
+const BUFFER: usize = 256 << 10;
+/// Fewer bytes than this are not worth a thread.
+const WORTH_A_THREAD: u64 = 1 << 20;
+/// Blobs that are copied at once.
+const MOST_AT_ONCE: usize = 4;
+
+impl Layout {
+    /// Copies blobs out of another layout and verifies them. What is here already is written anew: it may be damaged.
+    pub fn copy_blobs<'b>(
+        &self,
+        from: &Layout,
+        blobs: impl Iterator<Item = &'b Descriptor>,
+    ) -> Result<()> {
+        let mut blobs: Vec<&Descriptor> = blobs.collect();
+        // Taken from the end: the largest first, so that no single one is left over for the last.
+        blobs.sort_by_key(|blob| blob.size());
+        let total: u64 = blobs.iter().map(|blob| blob.size()).fold(0, u64::saturating_add);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let threads = if total < WORTH_A_THREAD { 1 } else { cores.min(MOST_AT_ONCE) };
+        let queue = Mutex::new(blobs);
+        let failed = AtomicBool::new(false);
+        let work = || {
+            while let Some(blob) = next(&queue).filter(|_| !failed.load(Ordering::Relaxed)) {
+                self.copy_blob(from, blob)
+                    .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+            let others: Vec<_> = (1..threads).map_while(start).collect();
+            let own = work();
+            let died = || Err(Error::internal("a thread that copied blobs panicked"));
+            let joined = others.into_iter().map(|other| other.join().unwrap_or_else(|_| died()));
+            joined.fold(own, Result::and)
+        })
+    }
+
+    fn copy_blob(&self, from: &Layout, blob: &Descriptor) -> Result<()> {
+        let digest = spec::digest_of(blob)?;
+        let open = || from.open_raw(&digest)?.ok_or_else(|| missing(blob));
+        let (file, size) = open()?;
+        let mut writer = self.blob_writer()?.trusted();
+        let fail = || format!("cannot copy blob {digest}");
+        if size < WORTH_A_THREAD {
+            let mut reader = verified(file, &digest, blob);
+            io::copy(&mut reader, &mut writer).or_error(ErrorKind::Environment, fail)?;
+        } else if rustix::fs::ioctl_ficlone(writer.as_file(), &file).is_ok() {
+            read(file, &digest, blob).or_error(ErrorKind::Environment, fail)?;
+        } else {
+            let source = open()?.0;
+            copy_and_read(writer.as_file(), source, || read(file, &digest, blob))
+                .or_error(ErrorKind::Environment, fail)?;
+        }
+        writer.commit(&digest)
+    }
+}
+
+fn next<'b>(queue: &Mutex<Vec<&'b Descriptor>>) -> Option<&'b Descriptor> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).pop()
+}
+
+fn verified(file: File, digest: &Digest, blob: &Descriptor) -> BufReader<VerifyingReader<File>> {
+    BufReader::with_capacity(BUFFER, VerifyingReader::new(file, digest.clone(), blob.size()))
+}
+
+/// Reads a blob to its end, which fails when it is not what its descriptor says.
+fn read(file: File, digest: &Digest, blob: &Descriptor) -> io::Result<()> {
+    io::copy(&mut verified(file, digest, blob), &mut io::sink()).map(drop)
+}
+
+/// Copies a file on a thread of its own, where there is one to be had, while `verify` reads it here.
+fn copy_and_read(
+    mut to: &File,
+    mut from: File,
+    verify: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let spare = from.try_clone()?;
+    thread::scope(|scope| {
+        let copying = thread::Builder::new()
+            .spawn_scoped(scope, move || io::copy(&mut from, &mut to).map(drop));
+        if let Ok(copying) = copying {
+            let seen = verify();
+            let died = |_| Err(io::Error::other("the thread that copied panicked"));
+            return seen.and(copying.join().unwrap_or_else(died));
+        }
+        let (mut spare, mut to) = (spare, to);
+        io::copy(&mut spare, &mut to).and_then(|_| verify())
+    })
+}
