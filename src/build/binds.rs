@@ -36,10 +36,16 @@ impl Builder<'_> {
                     binds.add_path(&mount.target, &path, mount.read_only, Some(copy))?;
                 }
                 RunMountKind::Cache { id, from, inside, sharing, owner } => {
-                    let path = caches.path(&self.cache_id(id, from.as_ref())?, *sharing)?;
-                    if !path.exists() {
-                        self.seed(path, from.as_ref(), *owner, mount.span, worker)?;
+                    let name = self.cache_id(id, from.as_ref())?;
+                    let path = caches.path(&name, *sharing)?;
+                    // An empty one that somebody else may have mounted must stay where it is.
+                    if *sharing != CacheSharing::Shared && !self.imports.is_empty() {
+                        let _not_empty = std::fs::remove_dir(path);
                     }
+                    if !path.exists() {
+                        self.seed((&name, path), from.as_ref(), *owner, mount.span, worker)?;
+                    }
+                    self.exports.note_mount(&name, id, *sharing);
                     binds.add_inside(&mount.target, path, inside, mount.read_only)?;
                 }
             }
@@ -146,7 +152,7 @@ impl Builder<'_> {
     /// Makes a cache directory: empty or from its seed, with the wanted owner and mode.
     fn seed(
         &self,
-        path: &Path,
+        (name, path): (&str, &Path),
         from: Option<&(CopyFrom, String)>,
         owner: (u32, u32, u32),
         span: Span,
@@ -155,10 +161,17 @@ impl Builder<'_> {
         let what = || format!("cannot make {}", path.display());
         let temporary = path.with_extension(format!("new-{}", &random_id()[..8]));
         std::fs::create_dir_all(temporary.join("dir")).or_error(ErrorKind::Environment, what)?;
-        if let Some((from, source)) = from {
+        let dir = fs::open_dir_path(&temporary).or_error(ErrorKind::Environment, what)?;
+        let empty = fs::open_dir(&dir, b"dir").or_error(ErrorKind::Environment, what)?;
+        let filled = self.imports.fill((name, empty.as_fd()), worker, self.store);
+        if filled == Some(false) {
+            let dir = temporary.join("dir");
+            let again = || std::fs::remove_dir_all(&dir).and_then(|()| std::fs::create_dir(&dir));
+            again().or_error(ErrorKind::Environment, what)?;
+        }
+        if let Some((from, source)) = from.filter(|_| filled != Some(true)) {
             self.copy_out(from, source, span, &temporary, worker)?;
         }
-        let dir = fs::open_dir_path(&temporary).or_error(ErrorKind::Environment, what)?;
         fs::lchown(&dir, b"dir", owner.0, owner.1).or_error(ErrorKind::Environment, what)?;
         fs::chmod(&dir, b"dir", owner.2).or_error(ErrorKind::Environment, what)?;
         // Whoever is first makes the cache; the other's is thrown away. Another RUN may have mounted the first one already.

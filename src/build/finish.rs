@@ -5,6 +5,7 @@ use super::assemble::{self, Assembled, Form, Types};
 use super::care;
 use super::output;
 use super::request::{BuildOutcome, BuildRequest, OutputKind};
+use super::sharing;
 use super::stage::{self, Builder};
 use crate::error::{Error, Result};
 use crate::oci::layout::Origin;
@@ -108,6 +109,7 @@ fn image(builder: &Builder<'_>, target: usize) -> Result<Assembled> {
     }
     let mut config = plan.stages[target].config.clone();
     config.created = builder.base_created(target)?;
+    sharing::inline::put(builder, target, &mut config)?;
     let noted = &builder.request.annotations;
     assemble::assemble(
         builder.store,

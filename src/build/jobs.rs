@@ -56,7 +56,8 @@ impl Pending {
         }
     }
 
-    fn set(&self, value: Result<Layer>) {
+    /// Gives it to all who wait.
+    pub(super) fn set(&self, value: Result<Layer>) {
         *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         self.done.notify_all();
     }

@@ -39,6 +39,7 @@ mod running;
 mod scratch;
 pub mod script;
 mod secrets;
+pub mod sharing;
 pub mod sources;
 mod stage;
 mod state;
@@ -64,6 +65,9 @@ use planning::{Images, PlannedBuild};
 use push::Pushing;
 use request::{BuildOutcome, BuildRequest};
 use running::Running;
+use sharing::export::Exports;
+use sharing::held::Held;
+use sharing::import::Imports;
 use stage::{Builder, Tools};
 use state::{Limit, States};
 use std::sync::atomic::AtomicU32;
@@ -119,8 +123,16 @@ fn build_with(
     let pushing = Pushing::of(request)?;
     let PlannedBuild { plan, images, epoch, .. } = &planned;
     let (epoch, engine, pushing) = (*epoch, engine.as_ref(), pushing.as_ref());
-    let inputs = Inputs { request, store, emitter, plan, images, epoch, engine, pushing };
-    let outcome = attempts(&inputs, worker)?;
+    let (imports, exports) =
+        (&Imports::of(request, emitter)?, &Exports::of(request, pushing, emitter)?);
+    let inputs =
+        Inputs { request, store, emitter, plan, images, epoch, engine, pushing, imports, exports };
+    let done = attempts(&inputs, worker);
+    let variant = inputs.variant();
+    let exported =
+        exports.finish((plan, &variant, imports, worker.as_ref()), (store, emitter), done.is_err());
+    let outcome = done?;
+    exported?;
     if request.locks.save()? {
         emitter.note(format!("wrote {}", request.locks.path().display()));
     }
@@ -163,24 +175,39 @@ struct Inputs<'a> {
     epoch: Option<i64>,
     engine: Option<&'a Engine>,
     pushing: Option<&'a Pushing>,
+    imports: &'a Imports,
+    exports: &'a Exports,
+}
+
+impl Inputs<'_> {
+    /// Kind of the layers that are wanted.
+    fn variant(&self) -> String {
+        let request = self.request;
+        keys::variant(request.compression, self.epoch.filter(|_| !request.keep_times))
+    }
 }
 
 /// One try at a build; [`build`] says when there is a second one.
 fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutcome> {
-    let Inputs { request, store, emitter, plan, images, epoch, engine, pushing } = *inputs;
+    let Inputs { request, store, emitter, plan, images, epoch, engine, pushing, .. } = *inputs;
     emitter.timings().next_build();
     let digests = file_digests(store)?;
+    let held = (!inputs.imports.is_empty()).then(|| Held::before(emitter));
+    let held_emitter = held.clone().map(|held| Emitter::new(held).timed(emitter.timings().clone()));
+    inputs.exports.forget();
     let builder = Builder {
         request,
         plan,
         store,
         cache: cache::StepCache::of(store),
-        emitter,
+        imports: inputs.imports,
+        exports: inputs.exports,
+        emitter: held_emitter.as_ref().unwrap_or(emitter),
         images: images.clone(),
         epoch,
         states: States::new(plan.stages.len()),
         limit: Limit::new(request.jobs),
-        variant: keys::variant(request.compression, epoch.filter(|_| !request.keep_times)),
+        variant: inputs.variant(),
         file_digests: digests,
         next_step: AtomicU32::new(1),
         made: Mutex::default(),
@@ -194,10 +221,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
     if let Some(pushing) = pushing {
         pushing.note_bases(&builder);
     }
-    let mut complete = true;
-    for stage in 0..plan.stages.len() {
-        complete &= builder.advance(stage, None)?;
-    }
+    let complete = look_up(&builder, held.as_deref())?;
     if !complete {
         builder.find_qemu_image()?;
         let worker = ensure(worker, &builder, builder.runs_commands())?;
@@ -229,6 +253,26 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         outcome.pushed = pushing.finish(store, &outcome, emitter)?;
     }
     Ok(outcome)
+}
+
+/// Goes through all stages as far as the caches answer; true when that is to the end.
+fn look_up(builder: &Builder<'_>, held: Option<&Held>) -> Result<bool> {
+    let pass = || {
+        let stages = 0..builder.plan.stages.len();
+        stages.map(|stage| builder.advance(stage, None)).try_fold(true, |all, one| Ok(all & one?))
+    };
+    let Some(held) = held else { return pass() };
+    let settled = || loop {
+        let complete = pass()?;
+        if builder.imports.settle(builder, complete)? {
+            return Ok(complete);
+        }
+        held.forget_steps();
+        builder.begin_again();
+    };
+    let done = settled();
+    held.release();
+    done
 }
 
 /// The root file systems of all targets.
@@ -284,6 +328,13 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
     let tools = Tools { worker, jobs: &jobs };
     let errors = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
+        let exports = builder.exports;
+        exports.stop_with(&worker.cancel);
+        // Before the threads: they end when no stage is at work.
+        let at_work = exports.open();
+        for _ in 0..exports.followers() {
+            scope.spawn(|| exports.follow(builder));
+        }
         if let Some(pushing) = pushing {
             pushing.stop_with(&worker.cancel);
             for target in &builder.plan.targets {
@@ -295,7 +346,9 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
                 continue;
             }
             let errors = &errors;
+            let at_work = exports.open();
             scope.spawn(move || {
+                let _until_done = at_work;
                 if let Err(error) = builder.advance(stage, Some(tools)) {
                     builder.states.fail(stage);
                     // A damaged blob is made again in a second attempt, which a cancelled worker could not do.
@@ -306,6 +359,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
                 }
             });
         }
+        drop(at_work);
     });
     let waiting = builder.emitter.span(Phase::WaitLayers);
     jobs.finish();

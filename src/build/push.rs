@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 /// The registries that a build pushes to.
 #[derive(Debug)]
 pub(super) struct Pushing {
-    registry: Registry,
+    registry: Arc<Registry>,
     names: Vec<Reference>,
     by_digest: bool,
     cancel: Arc<OnceLock<Arc<Cancel>>>,
@@ -41,11 +41,17 @@ impl Pushing {
         let mut registry = Registry::new(&request.net)?;
         let known = Arc::clone(&cancel);
         registry.stop_uploads_when(move || known.get().is_some_and(|all| all.is_cancelled()));
+        let registry = Arc::new(registry);
         let pushing = Self { registry, names, by_digest: request.push_by_digest, cancel };
         for name in pushing.repositories() {
             pushing.registry.check_push(name)?;
         }
         Ok(Some(pushing))
+    }
+
+    /// The client, which knows what it sent.
+    pub(super) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// Uploads end when the build is stopped.

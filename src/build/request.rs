@@ -2,6 +2,7 @@
 
 use super::annotations::Annotation;
 use super::lock::Locks;
+use super::sharing::SharedCaches;
 use super::sources::Sources;
 use super::store::Store;
 use crate::context::FileTree;
@@ -48,6 +49,8 @@ pub struct BuildRequest {
     pub outputs: Vec<OutputSpec>,
     /// `--no-cache`.
     pub no_cache: bool,
+    /// `--cache-to` and `--cache-from`.
+    pub shared: SharedCaches,
     /// `--no-cache-filter`: stages that do not look into the cache.
     pub no_cache_stages: Vec<String>,
     /// `--explain-cache`.

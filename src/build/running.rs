@@ -3,6 +3,7 @@
 //! Platforms often share the first steps of a stage. Whoever comes first does the step; the others wait and take its
 //! layer. What a build made counts within it even with `--no-cache`.
 
+use super::cache::StepRecord;
 use super::state::Slot;
 use crate::oci::Digest;
 use std::collections::HashMap;
@@ -28,6 +29,15 @@ pub(super) struct Shared {
     pub(super) slot: Slot,
     /// Nanoseconds since 1970.
     pub(super) created: i64,
+    /// When it began, seconds and nanoseconds.
+    pub(super) started: (i64, u32),
+}
+
+impl Shared {
+    /// A layer with the times of its record.
+    pub(super) fn of(slot: Slot, record: &StepRecord) -> Self {
+        Self { slot, created: record.created, started: record.started }
+    }
 }
 
 /// Who does a step.
@@ -107,7 +117,7 @@ mod tests {
             media_type: String::new(),
         };
         let slot = Slot::unpacked_later(Pending::ready(layer));
-        Shared { slot, created }
+        Shared { slot, created, started: (0, 0) }
     }
 
     #[test]

@@ -14,6 +14,8 @@ use super::planned::Planned;
 use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
+use super::sharing::export::Exports;
+use super::sharing::import::Imports;
 use super::state::{Limit, Permit, Slot, StageState, States};
 use super::store::Store;
 use super::tree;
@@ -44,6 +46,8 @@ pub(super) struct Builder<'a> {
     pub plan: &'a BuildPlan,
     pub store: &'a Arc<Store>,
     pub cache: StepCache,
+    pub imports: &'a Imports,
+    pub exports: &'a Exports,
     pub emitter: &'a Emitter,
     pub images: BTreeMap<BaseRef, BaseImage>,
     pub epoch: Option<i64>,
@@ -67,11 +71,11 @@ pub(super) struct Builder<'a> {
 /// A step that was carried out, to be recorded once its blob is durable.
 #[derive(Debug)]
 pub(super) struct Made {
-    key: Digest,
-    slot: Arc<Pending>,
-    snapshot: Option<Arc<Snapshot>>,
-    created: i64,
-    started: (i64, u32),
+    pub(super) key: Digest,
+    pub(super) slot: Arc<Pending>,
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) created: i64,
+    pub(super) started: (i64, u32),
 }
 
 /// The tools of a build that runs steps.
@@ -229,14 +233,18 @@ impl Builder<'_> {
             // What the snapshot of an independent layer shows has nothing below it.
             if alone { Slot::unpacked_later(layer) } else { Slot::new(layer, tree, record) }
         };
-        let record = if self.ignores_cache(name.plan) { None } else { self.cache.get(&own) };
+        let looks = !self.ignores_cache(name.plan);
+        let mut took = |shared, offer| self.took(state, (step, name), (&key, &own), shared, offer);
+        let record = if looks { self.cache.get(&own) } else { None };
         if let Some((record, layer)) = record.as_ref().and_then(|record| self.usable(&own, record))
         {
-            let id = self.announce(step, name);
-            self.emitter.emit(Event::StepCached { id });
             let slot = slot_of(Pending::ready(layer), None, record);
-            append(state, step, key, slot, record.created);
-            return Ok(true);
+            return Ok(took(Shared::of(slot, record), None));
+        }
+        let offer = if looks { self.offer(&own) } else { None };
+        if let (Some(offer), None) = (&offer, tools) {
+            let slot = Slot::unpacked_later(self.imports.pass(&own, offer.clone()));
+            return Ok(took(offer.shared(slot), Some(offer.clone())));
         }
         let Some(tools) = tools else {
             if record.is_none() {
@@ -248,22 +256,18 @@ impl Builder<'_> {
         let doing = match self.claim(&own) {
             Claim::Mine(doing) => doing,
             Claim::Failed => return Err(stopped()),
-            Claim::Done(Shared { slot, created }) => {
-                let id = self.announce(step, name);
-                self.emitter.emit(Event::StepCached { id });
-                append(state, step, key, slot, created);
-                return Ok(true);
-            }
+            Claim::Done(shared) => return Ok(took(shared, None)),
         };
+        if let Some(shared) = offer.and_then(|offer| self.imported(&own, &offer)) {
+            doing.done(shared.clone());
+            return Ok(took(shared, None));
+        }
         if let Some(record) = &record
             && let Some(layer) = self.rewrite(record, &own, tools)?
         {
-            let id = self.announce(step, name);
-            self.emitter.emit(Event::StepCached { id });
-            let slot = slot_of(layer, None, record);
-            doing.done(Shared { slot: slot.clone(), created: record.created });
-            append(state, step, key, slot, record.created);
-            return Ok(true);
+            let shared = Shared::of(slot_of(layer, None, record), record);
+            doing.done(shared.clone());
+            return Ok(took(shared, None));
         }
         let _permit = self.take_place();
         // The wait for a place, and for the stage that does the same, may have been long.
@@ -280,8 +284,10 @@ impl Builder<'_> {
                 let record = self.remember(&own, &layer, &done, created, started);
                 let planned = done.planned();
                 let slot = Slot { planned, ..slot_of(layer, done.tree, &record) };
-                doing.done(Shared { slot: slot.clone(), created: record.created });
-                append(state, step, key, slot, record.created);
+                let shared = Shared::of(slot, &record);
+                doing.done(shared.clone());
+                self.note_step(name.stage, &own, &shared, None);
+                append(state, step, key, shared.slot, created);
                 self.emitter.emit(Event::StepDone { id, took: began.elapsed() });
                 Ok(true)
             }
@@ -306,7 +312,7 @@ impl Builder<'_> {
         self.request.no_cache || self.request.no_cache_stages.iter().any(named)
     }
 
-    fn announce(&self, step: &Step, name: &StepName<'_>) -> StepId {
+    pub(super) fn announce(&self, step: &Step, name: &StepName<'_>) -> StepId {
         let id = self.next_step.fetch_add(1, Ordering::Relaxed);
         self.emitter.emit(Event::StepStarted {
             id,
@@ -532,7 +538,7 @@ impl Tools<'_> {
 
 /// Name of a step in progress lines.
 pub(super) struct StepName<'a> {
-    stage: usize,
+    pub(super) stage: usize,
     plan: &'a StagePlan,
     platform: Option<String>,
     position: usize,
@@ -562,7 +568,7 @@ fn is_device(change: &Change) -> bool {
         && !is_in_dev(&change.path)
 }
 
-fn append(state: &mut StageState, step: &Step, key: Digest, slot: Slot, created: i64) {
+pub(super) fn append(state: &mut StageState, step: &Step, key: Digest, slot: Slot, created: i64) {
     state.key = key;
     state.slots.push(slot);
     state.history.extend(history(step, Some(created)));

@@ -88,6 +88,11 @@ impl States {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets all states, while nobody waits for one.
+    pub(super) fn reset(&self) {
+        self.lock().iter_mut().for_each(|state| *state = (None, Progress::Open));
+    }
+
     /// The state of a stage, if it has begun.
     pub(super) fn get(&self, stage: usize) -> Option<StageState> {
         self.lock()[stage].0.clone()

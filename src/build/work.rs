@@ -161,7 +161,8 @@ impl Builder<'_> {
         let asked = run.network.unwrap_or(self.request.network);
         if self.request.net.offline && asked == NetworkMode::Default {
             let online = key(NetworkMode::Host);
-            if self.cache.get(&online).is_some() && !self.ignores_cache(plan) {
+            let known = || self.cache.get(&online).is_some() || self.offer(&online).is_some();
+            if !self.ignores_cache(plan) && known() {
                 return online;
             }
         }
@@ -210,7 +211,7 @@ impl Builder<'_> {
     ) -> Result<Option<(Digest, Option<(FileTree, Vec<Selected>)>)>> {
         let memory = self.selection_key(selection)?;
         if worker.is_none() && !matches!(selection.from, CopyFrom::Context | CopyFrom::Named(_)) {
-            let known = memory.as_ref().and_then(|key| self.cache.selection(key));
+            let known = memory.as_ref().and_then(|key| self.known_selection(key));
             return Ok(known.map(|digest| (digest, None)));
         }
         let Some(tree) = self.source(selection.from, worker)? else { return Ok(None) };
@@ -225,8 +226,15 @@ impl Builder<'_> {
         // With a worker the stage is complete by now, so the key is known.
         if let Some(key) = self.selection_key(selection)? {
             self.cache.remember_selection(&key, &digest);
+            self.exports.note_selection(&key, &digest);
         }
         Ok(Some((digest, Some((tree, selected)))))
+    }
+
+    fn known_selection(&self, key: &Digest) -> Option<Digest> {
+        let known = self.cache.selection(key).or_else(|| self.imports.selection(key))?;
+        self.exports.note_selection(key, &known);
+        Some(known)
     }
 
     pub(super) fn options<'s>(&'s self, selection: &Selection<'s>) -> SelectOptions<'s> {

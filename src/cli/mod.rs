@@ -7,6 +7,7 @@ pub mod args;
 pub mod assemble;
 mod booleans;
 mod build;
+mod caching;
 mod call;
 pub mod compat;
 mod contexts;

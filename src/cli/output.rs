@@ -195,7 +195,7 @@ fn annotation(text: &str, part: &str, value: &str) -> Result<String> {
 }
 
 /// Parts between commas. Quotes around a part, and a backslash before a comma, keep commas in it.
-fn fields(text: &str) -> std::result::Result<Vec<String>, &'static str> {
+pub(super) fn fields(text: &str) -> std::result::Result<Vec<String>, &'static str> {
     let mut all = Vec::new();
     let mut part = String::new();
     let mut quoted = false;

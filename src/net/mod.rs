@@ -13,6 +13,7 @@
 //! [`Trouble`]'s kinds it is, so that a build may go on with what it has.
 
 mod agent;
+mod artifact;
 mod auth;
 mod blob;
 mod catalog;

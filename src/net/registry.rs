@@ -12,7 +12,7 @@ use super::logins::Looked;
 use super::manifest;
 use super::places::{Place, Places, bad_name};
 use super::push::Homes;
-use super::retry::Retry;
+use super::retry::{FEW_TRIES, Retry};
 use super::url::Url;
 use super::warnings::Warnings;
 use super::wish::{Access, Path, Wish};
@@ -38,6 +38,8 @@ pub struct Registry {
     stopped: Stopped,
     signed_pulls: Option<String>,
     signed_pushes: Option<String>,
+    /// Few tries, also where nobody else can be asked.
+    pub(super) impatient: bool,
 }
 
 /// Whether uploads should end before their time.
@@ -80,6 +82,7 @@ impl Registry {
             signed_pulls: config.signed_pulls.clone(),
             signed_pushes: config.signed_pushes.clone(),
             stopped: Stopped(Box::new(|| false)),
+            impatient: false,
         }
     }
 
@@ -173,7 +176,7 @@ impl Registry {
     }
 
     /// Who hears of long waits from now on.
-    pub(super) fn tell(&self, emitter: &Emitter) {
+    pub fn tell(&self, emitter: &Emitter) {
         self.http.tell(emitter);
     }
 
@@ -342,7 +345,10 @@ impl Registry {
     }
 
     pub(super) fn open(&self, way: &Way) -> NetResult<Place> {
-        let place = self.places.open(&self.http, way)?;
+        let mut place = self.places.open(&self.http, way)?;
+        if self.impatient {
+            place.tries = place.tries.min(FEW_TRIES);
+        }
         if let Some(text) = &place.warning {
             self.warnings.add(text.clone());
         }

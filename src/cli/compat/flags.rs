@@ -5,7 +5,7 @@ use super::Takes::{Maybe, Nothing, Value};
 use super::{Foreign, Table};
 
 const LIMITS: &str = "RUNs share the builder's processors and memory";
-const LATER_CACHE: &str = "only this machine's cache is used for now";
+const AGE: &str = "steps do not get too old; `prune --older-than` removes old ones";
 const LAYERS: &str = "every step keeps its layer";
 const ATTESTATIONS: &str = "no attestations are made for now";
 const NO_DAEMON: &str = "there is no daemon and no other runtime";
@@ -26,9 +26,7 @@ impl Table for BuildTable {
             .granted(&["type=provenance,disabled=true", "type=sbom,disabled=true"]),
         flag!("build-context", Value, Refused("copy it into the build context")),
         flag!("builder", Value, Ignored(NO_DAEMON)),
-        flag!("cache-from", Value, Ignored(LATER_CACHE)),
-        flag!("cache-to", Value, Ignored(LATER_CACHE)),
-        flag!("cache-ttl", Value, Ignored(LATER_CACHE)),
+        flag!("cache-ttl", Value, Ignored(AGE)),
         flag!("call", Value, Refused("")).granted(&["build"]),
         flag!("cap-add", Value, Refused("a RUN has Docker's default capabilities")),
         flag!("cap-drop", Value, Refused("a RUN has Docker's default capabilities")),

@@ -23,6 +23,13 @@ pub struct RealArgs {
     /// Limit of RUN, `-1` means none; may be repeated
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
     pub ulimits: Vec<String>,
+    /// Where steps are kept for other machines: `type=registry,ref=NAME[,mode=max]`, `type=local,dest=DIR`; may be
+    /// repeated
+    #[arg(long = "cache-to", value_name = "SPEC")]
+    pub cache_to: Vec<String>,
+    /// Where to look for steps of other machines: NAME, `type=registry,ref=NAME`, `type=local,src=DIR`; may be repeated
+    #[arg(long = "cache-from", value_name = "SPEC")]
+    pub cache_from: Vec<String>,
     /// Stages that do not look into the cache; may be repeated
     #[arg(long = "no-cache-filter", value_name = "STAGE,…", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,

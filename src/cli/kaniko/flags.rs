@@ -4,7 +4,7 @@ use crate::cli::compat::Fate::{Granted, Ignored, Refused};
 use crate::cli::compat::Takes::{Maybe, Nothing, Value};
 use crate::cli::compat::{Foreign, Table, flag};
 
-const CACHE: &str = "only this machine's cache is used for now";
+const CACHE: &str = "base images are kept in the store, and nothing in it gets too old";
 const PUSH: &str = "nothing is pushed for now";
 
 /// Options of kaniko's executor.
@@ -18,7 +18,6 @@ impl Table for KanikoTable {
             .short('b'),
         flag!("cache-copy-layers", Maybe, Granted),
         flag!("cache-dir", Value, Ignored(CACHE)),
-        flag!("cache-repo", Value, Ignored(CACHE)),
         flag!("cache-run-layers", Maybe, Granted),
         flag!("cache-ttl", Value, Ignored(CACHE)),
         flag!("cleanup", Maybe, Granted),
@@ -35,7 +34,6 @@ impl Table for KanikoTable {
         flag!("log-format", Value, Granted),
         flag!("log-timestamp", Maybe, Granted),
         flag!("materialize", Maybe, Granted),
-        flag!("no-push-cache", Maybe, Granted),
         flag!("preserve-context", Maybe, Granted),
         flag!("push-ignore-immutable-tag-errors", Maybe, Ignored(PUSH)),
         flag!("push-retry", Value, Ignored(PUSH)),

@@ -59,6 +59,12 @@ pub struct KanikoArgs {
     /// Take steps from the cache
     #[arg(long)]
     pub cache: bool,
+    /// Repository for the steps, or `oci:DIR` [default: the first destination with `/cache` behind it]
+    #[arg(long, value_name = "REPOSITORY")]
+    pub cache_repo: Option<String>,
+    /// Only read from there
+    #[arg(long)]
+    pub no_push_cache: bool,
     /// Write a docker archive
     #[arg(long, alias = "tarPath", value_name = "FILE")]
     pub tar_path: Option<PathBuf>,
@@ -167,7 +173,8 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
     }
     build.mirror = mirrors(args)?;
     if args.insecure {
-        for name in &args.destinations {
+        let repository = args.cache_repo.iter().filter(|name| !name.starts_with("oci:"));
+        for name in args.destinations.iter().chain(repository) {
             build.tls.insecure.push(values::tag_reference(name)?.registry);
         }
     }
@@ -178,6 +185,7 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
     build.secrets.clone_from(&args.secrets);
     build.platform = args.custom_platform.iter().cloned().collect();
     build.no_cache = !args.cache;
+    share(args, &mut build)?;
     let quoted =
         |path: &Path| format!("\"dest={}\"", path.display().to_string().replace('"', "\"\""));
     build.outputs.extend(args.tar_path.iter().map(|path| format!("type=docker,{}", quoted(path))));
@@ -194,6 +202,45 @@ fn as_build(args: &KanikoArgs, environment: &Environment) -> Result<BuildArgs> {
         build.source_date_epoch = Some("0".to_owned());
     }
     Ok(build)
+}
+
+/// The cache of other machines in the words of `build`. As in kaniko, one that cannot be written is a warning.
+fn share(args: &KanikoArgs, build: &mut BuildArgs) -> Result<()> {
+    if !args.cache {
+        return Ok(());
+    }
+    let place = match (&args.cache_repo, args.destinations.first()) {
+        (Some(repository), _) => match repository.strip_prefix("oci:") {
+            Some(dir) => {
+                let dir = dir.replace('"', "\"\"");
+                let to = format!("type=local,mode=max,\"dest={dir}\"");
+                (to, format!("type=local,\"src={dir}\""))
+            }
+            None => in_registry(repository)?,
+        },
+        (None, Some(name)) if !args.no_push => {
+            let name = values::tag_reference(name)?;
+            in_registry(&format!("{}/{}/cache", name.registry, name.repository))?
+        }
+        _ => return Ok(()),
+    };
+    let (to, from) = place;
+    build.real.cache_from.push(from);
+    if !args.no_push_cache {
+        build.real.cache_to.push(format!("{to},ignore-error=true"));
+    }
+    Ok(())
+}
+
+/// All steps under one tag, which kaniko's own, a hash for each step, never is.
+fn in_registry(repository: &str) -> Result<(String, String)> {
+    let name = values::tag_reference(repository)?;
+    if repository.contains('@') || !repository.ends_with(&name.repository) {
+        return Err(Error::usage(format!("`--cache-repo {repository}` is no repository"))
+            .hint("write `REGISTRY/NAME`, without a tag"));
+    }
+    let spec = format!("type=registry,ref={}/{}:nativebuild", name.registry, name.repository);
+    Ok((spec.clone() + ",mode=max", spec))
 }
 
 /// Mirrors in the words of `build`, those of a map first.

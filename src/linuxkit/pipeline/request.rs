@@ -5,6 +5,7 @@ use crate::build::lock::{self, LockMode};
 use crate::build::request::{
     BuildRequest, Explain, ImageSource, OutputKind, OutputSpec, PullPolicy,
 };
+use crate::build::sharing::SharedCaches;
 use crate::build::store::Store;
 use crate::dockerfile::{self, ast::InstructionKind};
 use crate::error::{Error, Result};
@@ -80,6 +81,7 @@ impl Builder<'_> {
             tags: Vec::new(),
             outputs: vec![OutputSpec { kind: OutputKind::Image, dest: None }],
             no_cache: !step_cache,
+            shared: SharedCaches::default(),
             no_cache_stages: Vec::new(),
             explain: Explain {
                 wanted: options.explain_cache,

@@ -17,9 +17,9 @@ use crate::oci::spec::Descriptor;
 use crate::oci::{Digest, Reference};
 use crate::progress::Emitter;
 use plan::Plan;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Uploads at a time, of one image.
 const UPLOADS: usize = 4;
@@ -47,17 +47,48 @@ type Home = (String, String);
 
 /// Where blobs are known to be, and whether we brought them there.
 #[derive(Debug, Default)]
-pub(super) struct Homes(Mutex<HashMap<Digest, HashMap<Home, bool>>>);
+pub(super) struct Homes {
+    known: Mutex<HashMap<Digest, HashMap<Home, bool>>>,
+    /// What is being sent now.
+    sending: Mutex<HashSet<(Home, Digest)>>,
+    sent: Condvar,
+}
+
+/// The right to send one blob to one repository, until it is dropped.
+pub(super) struct Turn<'a> {
+    homes: &'a Homes,
+    what: (Home, Digest),
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut sending = self.homes.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        sending.remove(&self.what);
+        self.homes.sent.notify_all();
+    }
+}
 
 impl Homes {
+    /// Waits while another thread sends the same blob to the same repository.
+    fn turn(&self, reference: &Reference, digest: &Digest) -> Turn<'_> {
+        let home = (reference.registry.clone(), reference.repository.clone());
+        let what = (home, digest.clone());
+        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        while sending.contains(&what) {
+            sending = self.sent.wait(sending).unwrap_or_else(PoisonError::into_inner);
+        }
+        sending.insert(what.clone());
+        Turn { homes: self, what }
+    }
+
     fn add(&self, reference: &Reference, digest: &Digest, brought: bool) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let home = (reference.registry.clone(), reference.repository.clone());
         all.entry(digest.clone()).or_default().insert(home, brought);
     }
 
     fn forget(&self, reference: &Reference, digest: &Digest) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(homes) = all.get_mut(digest) {
             homes.remove(&(reference.registry.clone(), reference.repository.clone()));
         }
@@ -65,14 +96,14 @@ impl Homes {
 
     /// Whether the repository has the blob: by us, or from before.
     fn has(&self, reference: &Reference, digest: &Digest) -> Option<bool> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let home = (reference.registry.clone(), reference.repository.clone());
         all.get(digest)?.get(&home).copied()
     }
 
     /// Another repository of this registry that has the blob, the first by name.
     fn elsewhere(&self, reference: &Reference, digest: &Digest) -> Option<String> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let homes = all.get(digest)?.keys();
         let others = homes
             .filter(|(registry, repository)| {
@@ -141,6 +172,27 @@ impl Registry {
     ) -> NetResult<()> {
         let blob = plan::Blob::of(blob)?;
         self.ensure(source, &blob, target, emitter).map(drop)
+    }
+
+    /// Uploads blobs, a few at a time; how many of them were not there.
+    pub fn push_blobs(
+        &self,
+        source: &Layout,
+        blobs: &[Descriptor],
+        target: &Reference,
+        emitter: &Emitter,
+    ) -> NetResult<usize> {
+        let blobs = blobs.iter().map(plan::Blob::of).collect::<NetResult<Vec<_>>>()?;
+        self.send_blobs(source, &blobs, target, emitter)
+    }
+
+    /// Whether the repository has a blob already; nothing is sent.
+    pub fn has_blob(&self, blob: &Descriptor, target: &Reference) -> NetResult<bool> {
+        let blob = plan::Blob::of(blob)?;
+        match self.homes().has(target, &blob.digest) {
+            Some(_) => Ok(true),
+            None => self.is_there(&blob, target),
+        }
     }
 
     /// Remembers that the repository of `reference` has a blob, so that others of the same registry can take it from

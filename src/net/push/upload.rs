@@ -60,10 +60,11 @@ impl Registry {
         target: &Reference,
         emitter: &Emitter,
     ) -> NetResult<bool> {
+        let _turn = self.homes().turn(target, &blob.digest);
         if let Some(brought) = self.homes().has(target, &blob.digest) {
             return Ok(brought);
         }
-        let there = self.has_blob(blob, target)?;
+        let there = self.is_there(blob, target)?;
         if !there {
             let mut span = emitter.span(Phase::Upload);
             span.about(&blob.digest);
@@ -90,7 +91,7 @@ impl Registry {
     }
 
     /// Whether the repository has it. A registry that cannot say so gets the blob.
-    fn has_blob(&self, blob: &Blob, target: &Reference) -> NetResult<bool> {
+    pub(super) fn is_there(&self, blob: &Blob, target: &Reference) -> NetResult<bool> {
         let answer = self.ask_origin(&Wish {
             reference: target,
             method: "HEAD",
@@ -159,7 +160,7 @@ impl Upload<'_> {
             return Ok(false);
         }
         self.session = None;
-        self.registry.has_blob(self.blob, self.target)
+        self.registry.is_there(self.blob, self.target)
     }
 
     fn attempt(&mut self) -> NetResult<Attempt> {

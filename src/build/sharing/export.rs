@@ -1,0 +1,315 @@
+//! Writing what a build knows of its steps to shared caches.
+//!
+//! Every step that a build took or made is noted ([`Exports::note`]). Layers go to registries while later steps still
+//! run, as a head start whose failures are forgotten; [`super::write`] does the rest at the end, so that nobody sees a
+//! part of a cache.
+
+use super::import::{Offer, blob};
+use super::{CacheTo, Mode, ToPlace, in_one_line};
+use crate::build::jobs::Pending;
+use crate::build::push::Pushing;
+use crate::build::request::BuildRequest;
+use crate::build::stage::Builder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::executor::sandbox::Cancel;
+use crate::net::{NetConfig, Registry};
+use crate::oci::layout::Layout;
+use crate::oci::{Digest, blobs, media};
+use crate::plan::step::{BuildPlan, CacheSharing, StageBase};
+use crate::progress::Emitter;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Uploads at once while steps run.
+const UPLOADS: usize = 2;
+
+/// The caches of `--cache-to`, and what is to be in them.
+#[derive(Debug)]
+pub(in crate::build) struct Exports {
+    pub(super) caches: Vec<CacheTo>,
+    inline: bool,
+    /// That of `--push` where there is one, so that nothing is sent twice.
+    registry: Mutex<Option<Arc<Registry>>>,
+    net: NetConfig,
+    pub(super) cancel: Arc<OnceLock<Arc<Cancel>>>,
+    notes: Mutex<Notes>,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) steps: BTreeMap<Digest, Noted>,
+    pub(super) selections: BTreeMap<Digest, Digest>,
+    pub(super) mounts: BTreeMap<String, UsedMount>,
+}
+
+/// A cache mount of a RUN of this build.
+#[derive(Clone, Debug)]
+pub(super) struct UsedMount {
+    /// As the Dockerfile has it.
+    pub(super) id: String,
+    pub(super) sharing: CacheSharing,
+}
+
+/// A step of this build.
+#[derive(Clone, Debug)]
+pub(super) struct Noted {
+    pub(super) stages: BTreeSet<usize>,
+    pub(super) created: i64,
+    pub(super) started: (i64, u32),
+    pub(super) layer: Arc<Pending>,
+    /// Where its layer is when it was never fetched.
+    pub(super) offer: Option<Offer>,
+}
+
+/// Layers that wait for a head start.
+#[derive(Debug, Default)]
+struct Queue {
+    layers: VecDeque<(Digest, Arc<Pending>, usize)>,
+    /// Stages that may still make some.
+    open: usize,
+}
+
+/// Says that a stage is at work, until it is dropped.
+pub(in crate::build) struct Open<'a>(&'a Exports);
+
+/// What is told of a step.
+pub(in crate::build) struct Told<'a> {
+    pub(in crate::build) stage: usize,
+    pub(in crate::build) key: &'a Digest,
+    pub(in crate::build) created: i64,
+    pub(in crate::build) started: (i64, u32),
+    pub(in crate::build) layer: &'a Arc<Pending>,
+    pub(in crate::build) offer: Option<Offer>,
+}
+
+impl Exports {
+    /// The caches of a request. Fails when one cannot be written, or would replace an image.
+    pub(in crate::build) fn of(
+        request: &BuildRequest,
+        pushing: Option<&Pushing>,
+        emitter: &Emitter,
+    ) -> Result<Self> {
+        let mut all = Self {
+            caches: Vec::new(),
+            inline: request.shared.inline.is_some(),
+            registry: Mutex::default(),
+            net: request.net.clone(),
+            cancel: Arc::default(),
+            notes: Mutex::default(),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+        };
+        let remote = |cache: &CacheTo| matches!(cache.place, ToPlace::Registry(_));
+        if request.shared.to.iter().any(remote) {
+            let registry = match pushing {
+                Some(pushing) => Arc::clone(pushing.registry()),
+                None => all.client()?,
+            };
+            registry.tell(emitter);
+            all.use_client(registry);
+        }
+        for cache in &request.shared.to {
+            match all.check(cache, request) {
+                Ok(()) => all.caches.push(cache.clone()),
+                Err(error) if cache.ignore_error && error.kind() != ErrorKind::Usage => {
+                    warn(emitter, cache, &error);
+                }
+                Err(error) => return Err(wrap(cache, error)),
+            }
+        }
+        Ok(all)
+    }
+
+    /// What would fail later fails now.
+    fn check(&self, cache: &CacheTo, request: &BuildRequest) -> Result<()> {
+        let reference = match &cache.place {
+            ToPlace::Local { dir, .. } => return Layout::create(dir).map(drop),
+            ToPlace::Registry(reference) => reference,
+        };
+        let hint = "give the cache a tag of its own, for example `buildcache`";
+        if request.tags.contains(reference) {
+            return Err(Error::usage(format!("`{reference}` is the name of the image")).hint(hint));
+        }
+        let registry = self.registry()?;
+        registry.check_push(reference)?;
+        // A registry that does not say what it has is no reason to stop.
+        match registry.current(reference) {
+            Ok(Some((found, bytes))) if is_image(&found, &bytes) => Err(Error::image(format!(
+                "`{reference}` is an image, which the cache would replace"
+            ))
+            .hint(hint)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A client whose uploads only a signal ends.
+    pub(super) fn client(&self) -> Result<Arc<Registry>> {
+        let mut registry = Registry::new(&self.net)?;
+        let cancel = Arc::clone(&self.cancel);
+        registry.stop_uploads_when(move || cancel.get().is_some_and(|it| it.signal().is_some()));
+        Ok(Arc::new(registry))
+    }
+
+    pub(super) fn use_client(&self, registry: Arc<Registry>) {
+        *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = Some(registry);
+    }
+
+    pub(super) fn registry(&self) -> Result<Arc<Registry>> {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        registry.ok_or_else(|| Error::internal("no client for caches"))
+    }
+
+    /// True when nobody wants to know of steps.
+    fn is_empty(&self) -> bool {
+        self.caches.is_empty() && !self.inline
+    }
+
+    pub(super) fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another attempt begins.
+    pub(in crate::build) fn forget(&self) {
+        *self.notes() = Notes::default();
+    }
+
+    /// Notes a step that was taken or made.
+    pub(in crate::build) fn note(&self, told: Told<'_>) {
+        if self.is_empty() {
+            return;
+        }
+        let fresh = || Noted {
+            stages: BTreeSet::new(),
+            created: told.created,
+            started: told.started,
+            layer: Arc::clone(told.layer),
+            offer: told.offer,
+        };
+        self.notes().steps.entry(told.key.clone()).or_insert_with(fresh).stages.insert(told.stage);
+        let mut queue = self.queue();
+        if queue.open > 0 {
+            queue.layers.push_back((told.key.clone(), Arc::clone(told.layer), told.stage));
+            self.changed.notify_one();
+        }
+    }
+
+    /// Notes what a selection is.
+    pub(in crate::build) fn note_selection(&self, key: &Digest, digest: &Digest) {
+        if !self.is_empty() {
+            self.notes().selections.insert(key.clone(), digest.clone());
+        }
+    }
+
+    /// Notes a cache mount that a RUN has: under which name it is kept, its id, and how it is shared.
+    pub(in crate::build) fn note_mount(&self, name: &str, id: &str, sharing: CacheSharing) {
+        if self.caches.iter().any(|cache| cache.mounts.has(id)) {
+            let used = UsedMount { id: id.to_owned(), sharing };
+            self.notes().mounts.insert(name.to_owned(), used);
+        }
+    }
+
+    /// A stage goes to work.
+    pub(in crate::build) fn open(&self) -> Open<'_> {
+        self.queue().open += 1;
+        Open(self)
+    }
+
+    /// How many threads should [`Exports::follow`].
+    pub(in crate::build) fn followers(&self) -> usize {
+        if self.registry().is_ok() && !self.caches.is_empty() { UPLOADS } else { 0 }
+    }
+
+    /// Uploads end when a signal stops the build.
+    pub(in crate::build) fn stop_with(&self, cancel: &Arc<Cancel>) {
+        // A second attempt of a build has the same worker.
+        let _same = self.cancel.set(Arc::clone(cancel));
+    }
+
+    pub(super) fn interrupted(&self) -> bool {
+        self.cancel.get().is_some_and(|cancel| cancel.signal().is_some())
+    }
+
+    /// Uploads layers as they get done, until no stage is at work any more.
+    pub(in crate::build) fn follow(&self, builder: &Builder<'_>) {
+        let mut queue = self.queue();
+        loop {
+            if self.interrupted() {
+                return;
+            }
+            if let Some((_, layer, stage)) = queue.layers.pop_front() {
+                drop(queue);
+                self.send(builder, &layer, stage);
+                queue = self.queue();
+            } else if queue.open == 0 {
+                return;
+            } else {
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    fn send(&self, builder: &Builder<'_>, layer: &Pending, stage: usize) {
+        let (Ok(layer), Ok(registry)) = (layer.wait(), self.registry()) else { return };
+        for cache in &self.caches {
+            if let ToPlace::Registry(reference) = &cache.place
+                && wants(cache, builder.plan, stage)
+            {
+                // The end does it again, and tells.
+                let images = builder.store.images();
+                let _head_start =
+                    registry.push_blob(images, &blob(&layer), reference, builder.emitter);
+            }
+        }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.queue().open -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Whether a cache is to have the layers of a stage.
+pub(super) fn wants(cache: &CacheTo, plan: &BuildPlan, stage: usize) -> bool {
+    cache.mode == Mode::Max || plan.targets.iter().any(|target| is_below(plan, *target, stage))
+}
+
+/// True for a stage whose layers are in those of `of`.
+pub(super) fn is_below(plan: &BuildPlan, of: usize, stage: usize) -> bool {
+    let mut at = of;
+    loop {
+        match plan.stages[at].base {
+            _ if at == stage => return true,
+            StageBase::Stage(below) => at = below,
+            _ => return false,
+        }
+    }
+}
+
+fn is_image(found: &crate::oci::spec::Descriptor, bytes: &[u8]) -> bool {
+    match blobs::parse(found, bytes) {
+        Ok(blobs::Parsed::Manifest(manifest)) => {
+            media::is_image_config(manifest.config().media_type())
+        }
+        Ok(blobs::Parsed::Index(index)) => {
+            let about = |entry: &crate::oci::spec::Descriptor| entry.platform().is_some();
+            index.manifests().iter().any(about)
+        }
+        Err(_) => false,
+    }
+}
+
+pub(super) fn wrap(cache: &CacheTo, error: Error) -> Error {
+    error.wrap(format!("cannot write the cache `{}`", cache.place))
+}
+
+pub(super) fn warn(emitter: &Emitter, cache: &CacheTo, error: &Error) {
+    emitter.warn(format!("cannot write the cache `{}`: {}", cache.place, in_one_line(error)));
+}

@@ -1,0 +1,415 @@
+//! Taking steps from shared caches.
+//!
+//! In the pass that has no worker yet a step that only a shared cache knows is gone past with a layer that is not here
+//! ([`Imports::pass`]): the keys of what follows need no layer. Afterwards [`Imports::settle`] brings the layers that
+//! the image or the steps that are left need, all at once; where one cannot be had, its record is banned and the pass
+//! begins anew, so that in the end everything it went past is here. Layers that nobody needs never come.
+//! With a worker a step's layer is fetched when the step is reached.
+
+use super::need;
+use super::record::{Document, MountEntry, StepEntry};
+use super::source::{Lost, Source};
+use super::unpack::{of_mount, unpack};
+use super::{CacheFrom, FromPlace, SharedCaches, in_one_line};
+use crate::build::cache::{self, StepRecord};
+use crate::build::care;
+use crate::build::jobs::Pending;
+use crate::build::request::BuildRequest;
+use crate::build::running::Shared;
+use crate::build::stage::Builder;
+use crate::build::state::Slot;
+use crate::build::store::Store;
+use crate::build::worker::Worker;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::layers::Layer;
+use crate::layers::compress::guarded;
+use crate::layers::tar_read::Limits;
+use crate::net::Registry;
+use crate::oci::Digest;
+use crate::oci::digest::HashingReader;
+use crate::oci::spec::{Descriptor, descriptor};
+use crate::progress::Emitter;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::BufReader;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Layers fetched at once.
+const DOWNLOADS: usize = 4;
+
+/// The caches of `--cache-from`.
+#[derive(Debug)]
+pub(in crate::build) struct Imports {
+    caches: Vec<CacheFrom>,
+    registry: Option<Arc<Registry>>,
+    emitter: Option<Emitter>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What each cache says, once it was asked; nothing for one that failed.
+    said: Option<Vec<Said>>,
+    /// Records that led to nothing, by cache and key.
+    banned: HashSet<(usize, Digest)>,
+    /// Caches that do not answer any more.
+    dead: HashSet<usize>,
+    /// What the present pass went past.
+    passed: HashMap<Digest, Passed>,
+    selected: BTreeMap<Digest, Digest>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    steps: HashMap<Digest, StepEntry>,
+    selections: HashMap<Digest, Digest>,
+    mounts: Vec<MountEntry>,
+}
+
+#[derive(Clone, Debug)]
+struct Passed {
+    offer: Offer,
+    layer: Arc<Pending>,
+}
+
+/// What a cache has of a step.
+#[derive(Clone, Debug)]
+pub(in crate::build) struct Offer {
+    cache: usize,
+    /// Nanoseconds since 1970.
+    pub(in crate::build) created: i64,
+    pub(in crate::build) started: (i64, u32),
+    /// None where the cache only knows that there was such a step.
+    pub(in crate::build) layer: Option<Layer>,
+}
+
+impl Offer {
+    /// Its step with this layer.
+    pub(in crate::build) fn shared(&self, slot: Slot) -> Shared {
+        Shared { slot, created: self.created, started: self.started }
+    }
+}
+
+/// One layer to be fetched.
+struct Wanted {
+    key: Digest,
+    passed: Passed,
+}
+
+impl Imports {
+    /// The caches of a request. Fails only on settings that cannot be used.
+    pub(in crate::build) fn of(request: &BuildRequest, emitter: &Emitter) -> Result<Self> {
+        let SharedCaches { from, .. } = &request.shared;
+        // Nothing would be looked up in them.
+        let caches = if request.no_cache { Vec::new() } else { from.clone() };
+        let remote = caches.iter().any(|cache| matches!(cache.place, FromPlace::Registry(_)));
+        let registry = remote.then(|| Registry::new(&request.net)).transpose()?;
+        let registry = registry.map(|registry| Arc::new(registry.impatient()));
+        if let Some(registry) = &registry {
+            registry.tell(emitter);
+        }
+        let emitter = Some(emitter.clone());
+        Ok(Self { caches, registry, emitter, state: Mutex::default() })
+    }
+
+    /// True when there are none.
+    pub(in crate::build) fn is_empty(&self) -> bool {
+        self.caches.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn source(&self, cache: usize) -> Source<'_> {
+        Source { from: &self.caches[cache], registry: self.registry.as_ref() }
+    }
+
+    fn warn(&self, cache: usize, error: &Error) {
+        let Some(emitter) = &self.emitter else { return };
+        let place = &self.caches[cache].place;
+        emitter.warn(format!("cannot use the cache `{place}`: {}", in_one_line(error)));
+    }
+
+    /// What the caches say; they are asked once.
+    fn said<'s>(&self, state: &'s mut State) -> &'s [Said] {
+        if state.said.is_none() {
+            let mut silent: HashSet<&str> = HashSet::new();
+            let mut all = Vec::new();
+            for cache in 0..self.caches.len() {
+                let registry = self.registry_of(cache);
+                let said = match registry {
+                    Some(name) if silent.contains(name) => None,
+                    _ => self.ask(cache, &mut |lost| {
+                        silent.extend(lost.whole_place.then_some(registry).flatten());
+                    }),
+                };
+                all.push(said.unwrap_or_default());
+            }
+            state.said = Some(all);
+        }
+        state.said.as_deref().unwrap_or_default()
+    }
+
+    fn ask(&self, cache: usize, failed: &mut dyn FnMut(&Lost)) -> Option<Said> {
+        match self.source(cache).records() {
+            Ok((document, lost)) => {
+                if lost > 0 {
+                    let text = format!("{lost} of its layers are not among its blobs");
+                    self.warn(cache, &Error::integrity(text));
+                }
+                Some(Said::of(document))
+            }
+            Err(lost) => {
+                failed(&lost);
+                self.warn(cache, &lost.error);
+                None
+            }
+        }
+    }
+
+    fn registry_of(&self, cache: usize) -> Option<&str> {
+        match &self.caches[cache].place {
+            FromPlace::Registry(reference) => Some(&reference.registry),
+            FromPlace::Local { .. } => None,
+        }
+    }
+
+    /// What a cache has of a step in a variant, the first one that has its layer.
+    pub(in crate::build) fn find(
+        &self,
+        key: &Digest,
+        variant: &str,
+        media_type: &str,
+    ) -> Option<Offer> {
+        if self.caches.is_empty() {
+            return None;
+        }
+        let mut state = self.lock();
+        self.said(&mut state);
+        let mut known = None;
+        for (cache, said) in state.said.iter().flatten().enumerate() {
+            let Some(entry) = said.steps.get(key) else { continue };
+            if state.dead.contains(&cache) || state.banned.contains(&(cache, key.clone())) {
+                continue;
+            }
+            let fits = |layer: &&Layer| layer.media_type == media_type;
+            let of_variant = entry.layers.iter().find(|layer| layer.variant == variant);
+            let layer = of_variant.map(|entry| &entry.layer).filter(fits).cloned();
+            let (created, started) = (entry.created, entry.started);
+            let offer = Offer { cache, created, started, layer };
+            if offer.layer.is_some() {
+                return Some(offer);
+            }
+            known.get_or_insert(offer);
+        }
+        known
+    }
+
+    /// What a selection was.
+    pub(in crate::build) fn selection(&self, key: &Digest) -> Option<Digest> {
+        if self.caches.is_empty() {
+            return None;
+        }
+        let mut state = self.lock();
+        let found = self.said(&mut state).iter().find_map(|said| said.selections.get(key))?.clone();
+        state.selected.insert(key.clone(), found.clone());
+        Some(found)
+    }
+
+    /// Goes past a step: its layer comes later, or never when nobody needs it.
+    pub(in crate::build) fn pass(&self, key: &Digest, offer: Offer) -> Arc<Pending> {
+        let mut state = self.lock();
+        let fresh = || Passed { offer, layer: Arc::default() };
+        Arc::clone(&state.passed.entry(key.clone()).or_insert_with(fresh).layer)
+    }
+
+    /// Brings what is needed of the layers that were gone past; false when some cannot be had, so that the pass has to
+    /// begin anew. Called while there is one thread; there is one thread again when it returns.
+    pub(in crate::build) fn settle(&self, builder: &Builder<'_>, complete: bool) -> Result<bool> {
+        let (passed, selected) = {
+            let mut state = self.lock();
+            (std::mem::take(&mut state.passed), std::mem::take(&mut state.selected))
+        };
+        if passed.is_empty() && selected.is_empty() {
+            return Ok(true);
+        }
+        let needed = need::needed(builder, complete);
+        let (wanted, rest): (Vec<_>, Vec<_>) = passed
+            .into_iter()
+            .map(|(key, passed)| Wanted { key, passed })
+            .partition(|wanted| needed.iter().any(|it| Arc::ptr_eq(it, &wanted.passed.layer)));
+        let layers = wanted.iter().filter_map(|wanted| wanted.passed.offer.layer.as_ref());
+        let (count, bytes) = layers
+            .fold((0, 0), |(count, bytes), layer| (count + 1, u128::from(layer.size) + bytes));
+        if let (Some(emitter), true) = (&self.emitter, count > 0) {
+            emitter.note(format!("taking {count} layers, {bytes} bytes, from other machines"));
+        }
+        let came = self.bring_all(builder, &wanted);
+        if came.iter().any(Option::is_some) {
+            builder.store.images().sync()?;
+        }
+        let mut all = true;
+        for (wanted, layer) in wanted.iter().zip(came) {
+            let offer = &wanted.passed.offer;
+            if let Some(layer) = layer {
+                record(builder, &wanted.key, offer, &layer);
+                wanted.passed.layer.set(Ok(layer));
+            } else {
+                self.lock().banned.insert((offer.cache, wanted.key.clone()));
+                all = false;
+            }
+        }
+        if all {
+            for unneeded in rest {
+                let error = Error::integrity("the layer of a shared cache was not fetched");
+                unneeded.passed.layer.set(Err(error));
+            }
+            for (key, digest) in selected {
+                builder.cache.remember_selection(&key, &digest);
+            }
+        }
+        Ok(all)
+    }
+
+    fn bring_all(&self, builder: &Builder<'_>, wanted: &[Wanted]) -> Vec<Option<Layer>> {
+        let came: Vec<Mutex<Option<Layer>>> = wanted.iter().map(|_| Mutex::default()).collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(one) = wanted.get(at) else { return };
+                let layer = self.bring(builder.store, &one.key, &one.passed.offer);
+                *came[at].lock().unwrap_or_else(PoisonError::into_inner) = layer;
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..DOWNLOADS.min(wanted.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let layer = |one: Mutex<_>| one.into_inner().unwrap_or_else(PoisonError::into_inner);
+        came.into_iter().map(layer).collect()
+    }
+
+    /// Brings one layer into the store and verifies it; none when it cannot be had, which is said.
+    pub(in crate::build) fn bring(
+        &self,
+        store: &Store,
+        key: &Digest,
+        offer: &Offer,
+    ) -> Option<Layer> {
+        let layer = offer.layer.as_ref()?;
+        if self.lock().dead.contains(&offer.cache) {
+            return None;
+        }
+        let Err(Lost { error, whole_place }) = self.try_bring(store, offer.cache, layer) else {
+            return Some(layer.clone());
+        };
+        let mut state = self.lock();
+        state.banned.insert((offer.cache, key.clone()));
+        let first = !whole_place || state.dead.insert(offer.cache);
+        drop(state);
+        if first {
+            self.warn(offer.cache, &error);
+        }
+        None
+    }
+
+    /// Fills the empty directory of a cache mount; false when no cache has it, or what it has is of no use, which is said:
+    /// then the directory is not empty any more.
+    pub(in crate::build) fn fill(
+        &self,
+        (id, root): (&str, BorrowedFd<'_>),
+        worker: &Worker,
+        store: &Store,
+    ) -> Option<bool> {
+        if self.caches.is_empty() {
+            return None;
+        }
+        let (cache, entry) = {
+            let mut state = self.lock();
+            let said = self.said(&mut state).iter().enumerate();
+            let mut found =
+                said.filter_map(|(cache, said)| Some((cache, of_mount(&said.mounts, id)?)));
+            let (cache, entry) = found.next()?;
+            let entry = entry.clone();
+            if state.dead.contains(&cache) {
+                return None;
+            }
+            (cache, entry)
+        };
+        let Err(Lost { error, whole_place }) =
+            unpack(&entry, &self.source(cache), root, worker, store)
+        else {
+            return Some(true);
+        };
+        if whole_place {
+            self.lock().dead.insert(cache);
+        }
+        self.warn(cache, &error.wrap("a cache mount stays empty"));
+        Some(false)
+    }
+
+    fn try_bring(&self, store: &Store, cache: usize, layer: &Layer) -> Result<(), Lost> {
+        let blob = blob(layer);
+        let here = store.images().has(&blob);
+        // One that is here and damaged comes once more.
+        if here && check(store, layer).is_ok() {
+            return Ok(());
+        }
+        self.source(cache).bring(&blob, store.images())?;
+        care::room::check(store, &Emitter::silent())?;
+        check(store, layer).inspect_err(|_| {
+            if !here {
+                let _unused = store.images().remove_blob(&layer.digest);
+            }
+        })?;
+        Ok(())
+    }
+}
+
+impl Said {
+    fn of(document: Document) -> Self {
+        let steps = document.steps.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+        let selections = document.selections.into_iter().collect();
+        Self { steps, selections, mounts: document.mounts }
+    }
+}
+
+pub(super) fn blob(layer: &Layer) -> Descriptor {
+    descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size)
+}
+
+/// Reads a blob to its end: it is what its digest says, and unpacks to what the diff id says.
+fn check(store: &Store, layer: &Layer) -> Result<()> {
+    let what = || format!("cannot read layer {}", layer.digest);
+    let file = BufReader::with_capacity(1 << 18, store.images().open_blob(&blob(layer))?);
+    let mut plain = HashingReader::new(guarded(file, Limits::default().ratio)?);
+    std::io::copy(&mut plain, &mut std::io::sink()).or_error(ErrorKind::Integrity, what)?;
+    let found = plain.finish();
+    if found == layer.diff_id.0 {
+        return Ok(());
+    }
+    let (digest, wanted) = (&layer.digest, &layer.diff_id);
+    Err(Error::integrity(format!(
+        "the content of layer {digest} has the wrong digest: expected {wanted}, found {found}"
+    )))
+}
+
+/// Lets the store know a step whose blob is durable.
+fn record(builder: &Builder<'_>, key: &Digest, offer: &Offer, layer: &Layer) {
+    let variant = || builder.variant.clone();
+    let stamp = cache::stamp(&builder.store.images().blob_path(&layer.digest));
+    let record = StepRecord {
+        version: 1,
+        created: offer.created,
+        started: offer.started,
+        snapshot: None,
+        layers: BTreeMap::from([(variant(), layer.clone())]),
+        stamps: stamp.map(|stamp| (variant(), stamp)).into_iter().collect(),
+    };
+    builder.cache.put(key, record);
+}

@@ -1,0 +1,325 @@
+//! What a shared cache says of steps: the document in the config blob of its artifact, written and read.
+//!
+//! Keys and digests only: no names of files, no commands, no arguments. The lists are sorted and name nothing twice, so
+//! that the same steps give the same bytes, and so that no two readers can see two different things in them.
+
+use super::chunker::LARGEST;
+use crate::error::{Error, Result};
+use crate::layers::Layer;
+use crate::oci::Digest;
+use crate::oci::spec;
+use serde::{Deserialize, Serialize};
+
+/// Largest document that is read.
+pub(super) const MAX_BYTES: u64 = 8 << 20;
+/// Most records of one document, of all kinds together.
+const MAX_RECORDS: usize = 20_000;
+/// Longest name of a variant.
+const MAX_VARIANT: usize = 64;
+
+/// All that one artifact says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Document {
+    /// Version of this form, 1.
+    pub(super) version: u32,
+    /// By key.
+    pub(super) steps: Vec<StepEntry>,
+    /// What selections out of stages and images were, by key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) selections: Vec<(Digest, Digest)>,
+    /// Directories of cache mounts, by key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) mounts: Vec<MountEntry>,
+}
+
+/// The directory of a cache mount: a tar in chunks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MountEntry {
+    /// Hash of its id.
+    pub(super) mount: Digest,
+    /// In their order.
+    pub(super) chunks: Vec<ChunkEntry>,
+}
+
+/// A chunk of a tar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ChunkEntry {
+    /// Of the packed chunk.
+    pub(super) digest: Digest,
+    /// Bytes of the packed chunk.
+    pub(super) size: u64,
+    /// Bytes of the chunk itself.
+    pub(super) length: u64,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StepEntry {
+    /// What the step was looked up by.
+    pub(super) key: Digest,
+    /// When its layer was made, nanoseconds since 1970.
+    pub(super) created: i64,
+    /// When it began, seconds and nanoseconds.
+    pub(super) started: (i64, u32),
+    /// Its layers by variant. None says only that there was such a step, so that what comes after it can be looked up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) layers: Vec<LayerEntry>,
+}
+
+/// A layer of a step in one variant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LayerEntry {
+    /// Format, codec, level and epoch.
+    pub(super) variant: String,
+    /// The layer.
+    pub(super) layer: Layer,
+}
+
+impl Document {
+    /// One of these records, which are put in order.
+    pub(super) fn new(mut steps: Vec<StepEntry>, mut selections: Vec<(Digest, Digest)>) -> Self {
+        steps.sort_by(|a, b| a.key.cmp(&b.key));
+        steps.dedup_by(|a, b| a.key == b.key);
+        selections.sort();
+        selections.dedup_by(|a, b| a.0 == b.0);
+        Self { version: 1, steps, selections, mounts: Vec::new() }
+    }
+
+    /// The same with these mounts.
+    pub(super) fn with_mounts(mut self, mut mounts: Vec<MountEntry>) -> Self {
+        mounts.sort_by(|a, b| a.mount.cmp(&b.mount));
+        mounts.dedup_by(|a, b| a.mount == b.mount);
+        self.mounts = mounts;
+        self
+    }
+
+    /// How much it says.
+    fn records(&self) -> usize {
+        let chunks: usize = self.mounts.iter().map(|entry| 1 + entry.chunks.len()).sum();
+        self.steps.len() + self.selections.len() + chunks
+    }
+
+    /// Adds what another one says of steps that this one does not know, as far as there is room.
+    pub(super) fn and_older(self, older: Self) -> Self {
+        let room = MAX_RECORDS.saturating_sub(self.records()) / 2;
+        let mounts = self.mounts.clone();
+        let (mut steps, mut selections) = (self.steps, self.selections);
+        let known = |steps: &[StepEntry], key: &Digest| {
+            steps.binary_search_by(|entry| entry.key.cmp(key)).is_ok()
+        };
+        let more = older.steps.into_iter().filter(|entry| !known(&steps, &entry.key));
+        let more: Vec<StepEntry> = more.take(room).collect();
+        steps.extend(more);
+        selections.extend(older.selections.into_iter().take(room));
+        // The sort is stable, so that of two the own one stays.
+        selections.sort_by(|a, b| a.0.cmp(&b.0));
+        selections.dedup_by(|a, b| a.0 == b.0);
+        Self::new(steps, selections).with_mounts(mounts)
+    }
+
+    /// Its bytes.
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
+        let records = self.records();
+        let bytes = spec::to_json(self)?;
+        if records > MAX_RECORDS || bytes.len() as u64 > MAX_BYTES {
+            return Err(Error::environment(format!(
+                "there is too much for one shared cache: {records} records, in {} bytes",
+                bytes.len()
+            ))
+            .hint("at most 20000 records and chunks and 8 MiB are read again"));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads one, and refuses what no program of ours wrote.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(Error::integrity("its records have more than 8 MiB"));
+        }
+        let what = "the list of records";
+        let Version { version } = spec::from_json(what, bytes)?;
+        if version != 1 {
+            return Err(Error::integrity(format!(
+                "its records have version {version}, this program knows version 1"
+            )));
+        }
+        let document: Self = spec::from_json(what, bytes)?;
+        document
+            .check()
+            .map_err(|why| Error::integrity(format!("its records are wrong: {why}")))?;
+        Ok(document)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.records() > MAX_RECORDS {
+            return Err(format!("there are more than {MAX_RECORDS}"));
+        }
+        in_order(self.steps.iter().map(|entry| &entry.key))?;
+        in_order(self.selections.iter().map(|(key, _)| key))?;
+        in_order(self.mounts.iter().map(|entry| &entry.mount))?;
+        self.steps.iter().try_for_each(StepEntry::check)?;
+        self.mounts.iter().flat_map(|entry| &entry.chunks).try_for_each(ChunkEntry::check)
+    }
+}
+
+impl StepEntry {
+    fn check(&self) -> Result<(), String> {
+        let (seconds, nanoseconds) = self.started;
+        let sane = nanoseconds < 1_000_000_000
+            && self.created >= 0
+            && (0..=i64::MAX / 1_000_000_000).contains(&seconds);
+        if !sane {
+            return Err(format!("the times of step {} make no sense", self.key));
+        }
+        in_order(self.layers.iter().map(|entry| &entry.variant))?;
+        let named = |entry: &LayerEntry| {
+            entry.variant.len() <= MAX_VARIANT
+                && entry.variant.bytes().all(|b| b.is_ascii_graphic())
+        };
+        if self.layers.iter().all(named) {
+            return Ok(());
+        }
+        Err(format!("step {} has a variant without a name", self.key))
+    }
+}
+
+impl ChunkEntry {
+    fn check(&self) -> Result<(), String> {
+        let longest = LARGEST as u64;
+        // What cannot be packed grows a little.
+        if (1..=longest).contains(&self.length) && (1..=longest * 2).contains(&self.size) {
+            return Ok(());
+        }
+        Err(format!("chunk {} has a size that none has", self.digest))
+    }
+}
+
+fn in_order<T: Ord + std::fmt::Display>(keys: impl Iterator<Item = T>) -> Result<(), String> {
+    let mut last: Option<T> = None;
+    for key in keys {
+        match &last {
+            Some(last) if *last == key => return Err(format!("`{key}` comes twice")),
+            Some(last) if *last > key => return Err(format!("`{key}` is not in its place")),
+            _ => last = Some(key),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::DiffId;
+    use proptest::prelude::*;
+
+    fn digest(number: u64) -> Digest {
+        Digest::of(&number.to_le_bytes())
+    }
+
+    fn layer(number: u64) -> Layer {
+        let media_type = "application/vnd.oci.image.layer.v1.tar+gzip".to_owned();
+        Layer {
+            digest: digest(number),
+            size: number,
+            diff_id: DiffId(digest(number + 1)),
+            media_type,
+        }
+    }
+
+    fn entry(number: u64, layers: &[u64]) -> StepEntry {
+        let layers =
+            layers.iter().map(|at| LayerEntry { variant: format!("v{at}"), layer: layer(*at) });
+        let (created, started) = (number as i64, (number as i64, 7));
+        StepEntry { key: digest(number), created, started, layers: layers.collect() }
+    }
+
+    fn said(value: &serde_json::Value) -> String {
+        Document::parse(value.to_string().as_bytes()).map_or_else(
+            |error| error.to_string(),
+            |document| format!("{} steps", document.steps.len()),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            steps in proptest::collection::vec((0..1000_u64, proptest::collection::btree_set(0..9_u64, 0..3)), 0..40),
+            selections in proptest::collection::vec((0..99_u64, 0..99_u64), 0..20),
+        ) {
+            let steps = steps.iter().map(|(number, layers)| {
+                entry(*number, &layers.iter().copied().collect::<Vec<_>>())
+            });
+            let selections = selections.iter().map(|(key, value)| (digest(*key), digest(*value)));
+            let document = Document::new(steps.collect(), selections.collect());
+            let bytes = document.to_bytes().unwrap();
+            prop_assert_eq!(Document::parse(&bytes).unwrap(), document);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _any = Document::parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn records_that_no_program_of_ours_wrote_are_refused() {
+        let (low, high) = (digest(1).min(digest(2)), digest(1).max(digest(2)));
+        let step = |key: &Digest| serde_json::json!({"key": key, "created": 1, "started": [1, 2]});
+        let with =
+            |steps: Vec<serde_json::Value>| serde_json::json!({"version": 1, "steps": steps});
+        assert_eq!(said(&with(vec![step(&low), step(&high)])), "2 steps");
+        assert_eq!(
+            said(&with(vec![step(&high), step(&low)])),
+            format!("its records are wrong: `{low}` is not in its place")
+        );
+        assert_eq!(
+            said(&with(vec![step(&low), step(&low)])),
+            format!("its records are wrong: `{low}` comes twice")
+        );
+        for (name, value) in [
+            ("created", serde_json::json!(-1)),
+            ("started", serde_json::json!([1, 1_000_000_000])),
+            ("started", serde_json::json!([-1, 0])),
+            ("started", serde_json::json!([i64::MAX, 0])),
+        ] {
+            let mut wrong = step(&low);
+            wrong[name] = value;
+            let text = format!("its records are wrong: the times of step {low} make no sense");
+            assert_eq!(said(&with(vec![wrong])), text);
+        }
+        let twice = |variant: &str| serde_json::json!({"variant": variant, "layer": layer(1)});
+        let mut wrong = step(&low);
+        wrong["layers"] = serde_json::json!([twice("a"), twice("a")]);
+        assert_eq!(said(&with(vec![wrong.clone()])), "its records are wrong: `a` comes twice");
+        wrong["layers"] = serde_json::json!([twice("a\n")]);
+        let text = format!("its records are wrong: step {low} has a variant without a name");
+        assert_eq!(said(&with(vec![wrong])), text);
+        let newer = serde_json::json!({"version": 2, "other": 1});
+        assert_eq!(said(&newer), "its records have version 2, this program knows version 1");
+        let mut keys: Vec<Digest> = (0..20_001).map(digest).collect();
+        keys.sort();
+        let many = with(keys.iter().map(step).collect());
+        assert_eq!(said(&many), "its records are wrong: there are more than 20000");
+        let large = vec![b' '; MAX_BYTES as usize + 1];
+        let error = Document::parse(&large).unwrap_err().to_string();
+        assert_eq!(error, "its records have more than 8 MiB");
+    }
+
+    #[test]
+    fn what_was_there_before_stays_where_nothing_newer_is() {
+        let newer = Document::new(vec![entry(1, &[1])], vec![(digest(1), digest(2))]);
+        let older = Document::new(
+            vec![entry(1, &[]), entry(2, &[2])],
+            vec![(digest(1), digest(3)), (digest(4), digest(5))],
+        );
+        let wanted = Document::new(
+            vec![entry(1, &[1]), entry(2, &[2])],
+            vec![(digest(1), digest(2)), (digest(4), digest(5))],
+        );
+        assert_eq!(newer.and_older(older), wanted);
+    }
+}

@@ -1,0 +1,182 @@
+//! `--cache-to` and `--cache-from`: a machine that has nothing is as warm as the one that built before.
+
+use crate::support::registry::Registry;
+use crate::support::{Said, World, peer, program};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const DOCKERFILE: &str = "FROM base AS tools\nRUN echo tool > /tool\nRUN echo 1 > /more\n\
+    FROM base\nWORKDIR /w\nCOPY a /a\nCOPY --from=tools /tool /copied\nRUN cat /copied > /t && echo x > /x\nRUN true\n";
+
+fn worlds() -> Vec<World> {
+    World::each().into_iter().map(World::with_base).collect()
+}
+
+/// A build in a store of its own, which has the base image and nothing else.
+fn fresh(world: &World, store: &str, args: &[&str]) -> Said {
+    if !world.path(store).exists() {
+        let tar = world.path("base.tar");
+        world.run(["image", "import", "--root", store, "base", tar.to_str().unwrap()]).ok();
+    }
+    let context = world.context();
+    let fixed = ["build", "--progress", "plain", "--root", store];
+    world.run(fixed.iter().chain(args).copied().chain([context.to_str().unwrap()]))
+}
+
+fn layout(dir: &Path, tag: &str) -> (Value, Value) {
+    let blob = |digest: &str| -> Value {
+        let path = dir.join("blobs").join(digest.replace(':', "/"));
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    let index: Value = serde_json::from_slice(&fs::read(dir.join("index.json")).unwrap()).unwrap();
+    let entries = index["manifests"].as_array().unwrap();
+    let named = |entry: &&Value| entry["annotations"]["org.opencontainers.image.ref.name"] == tag;
+    let entry = entries.iter().find(named).unwrap();
+    let manifest = blob(entry["digest"].as_str().unwrap());
+    let config = blob(manifest["config"]["digest"].as_str().unwrap());
+    (manifest, config)
+}
+
+fn ran(said: &Said) -> bool {
+    said.stderr.contains("isolation: ")
+}
+
+#[test]
+fn a_fresh_store_takes_every_step_from_a_directory() {
+    for world in worlds() {
+        world.file("a", "a").file("Dockerfile", DOCKERFILE);
+        let cache = world.path("cache");
+        let to = format!("type=local,dest={},mode=max", cache.display());
+        let from = format!("type=local,src={}", cache.display());
+        let first = fresh(&world, "one", &["--cache-to", &to]);
+        assert!(ran(&first), "{first:?}");
+        let digest = first.ok();
+        let second = fresh(&world, "two", &["--cache-from", &from]);
+        assert!(!ran(&second), "{second:?}");
+        assert_eq!(second.stderr.matches("CACHED").count(), 7, "{second:?}");
+        assert_eq!(second.ok(), digest);
+        // Layers that only were copied from did not come.
+        let (manifest, _) = layout(&cache, "latest");
+        let layers = manifest["layers"].as_array().unwrap();
+        assert_eq!(layers.len(), 7);
+        let blob = |store: &str, layer: &Value| {
+            let digest = layer["digest"].as_str().unwrap().replace(':', "/");
+            world.path(store).join("images/blobs").join(digest).exists()
+        };
+        assert_eq!(layers.iter().filter(|layer| blob("one", layer)).count(), 7);
+        assert_eq!(layers.iter().filter(|layer| blob("two", layer)).count(), 5);
+        // What came is here now, without the cache.
+        fs::remove_dir_all(&cache).unwrap();
+        let third = fresh(&world, "two", &[]);
+        assert_eq!(third.stderr.matches("CACHED").count(), 5, "{third:?}");
+        assert_eq!(third.ok(), digest);
+    }
+}
+
+#[test]
+fn a_fresh_store_takes_every_step_from_a_registry() {
+    if !peer("docker-registry") {
+        return;
+    }
+    for world in worlds() {
+        let registry = Registry::start(&world);
+        world.file("a", "a").file("Dockerfile", DOCKERFILE);
+        let name = format!("{}/app/cache:main", registry.address);
+        let to = format!("type=registry,ref={name}");
+        let first = fresh(&world, "one", &["--cache-to", &to]);
+        assert!(first.stderr.contains("5 of 5 blobs were not there"), "{first:?}");
+        let digest = first.ok();
+        let second = fresh(&world, "two", &["--cache-from", &name, "--cache-to", &to]);
+        assert!(!ran(&second), "{second:?}");
+        assert!(second.stderr.contains("7 steps, 0 of 5 blobs were not there"), "{second:?}");
+        assert_eq!(second.ok(), digest);
+        // Another tool can copy it, and the copy is as good.
+        if !peer("skopeo") {
+            return;
+        }
+        let copy = world.path("copy");
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["copy", "--quiet", "--src-tls-verify=false"]);
+        skopeo.args([format!("docker://{name}"), format!("oci:{}:x", copy.display())]);
+        Said::of(skopeo.output().unwrap()).ok();
+        world.give();
+        let from = format!("type=local,src={},tag=x", copy.display());
+        let third = fresh(&world, "three", &["--cache-from", &from]);
+        assert!(!ran(&third), "{third:?}");
+        assert_eq!(third.ok(), digest);
+    }
+}
+
+#[test]
+fn what_a_later_step_needs_comes_and_nothing_else() {
+    for world in worlds() {
+        world.file("a", "a").file("Dockerfile", DOCKERFILE);
+        let cache = world.path("cache");
+        let place = |mode: &str| format!("type=local,dest={},mode={mode}", cache.display());
+        let from = format!("type=local,src={}", cache.display());
+        for (mode, runs_again) in [("min", true), ("max", false)] {
+            fresh(&world, &format!("{mode}-1"), &["--cache-to", &place(mode)]).ok();
+            // The last COPY is another one: it needs the tree of the first stage.
+            let changed = DOCKERFILE
+                .replace("/tool /copied", "/tool /other")
+                .replace("cat /copied", "cat /other");
+            world.file("Dockerfile", &changed);
+            let alone = fresh(&world, &format!("{mode}-2"), &["--cache-from", &from]);
+            assert!(ran(&alone), "{alone:?}");
+            let cached = alone.stderr.matches("CACHED").count();
+            assert_eq!(cached, if runs_again { 2 } else { 4 }, "{alone:?}");
+            alone.ok();
+            world.file("Dockerfile", DOCKERFILE);
+        }
+    }
+}
+
+#[test]
+fn a_build_that_failed_leaves_the_steps_that_it_finished() {
+    for world in worlds() {
+        let cache = world.path("cache");
+        let to = format!("type=local,dest={}", cache.display());
+        let from = format!("type=local,src={}", cache.display());
+        let good = "FROM base\nRUN echo 1 > /one\n";
+        world.file("Dockerfile", format!("{good}RUN echo 2 > /two\nRUN false\n"));
+        fresh(&world, "one", &["--cache-to", &to]).failed(1);
+        world.file("Dockerfile", format!("{good}RUN echo 2 > /two\n"));
+        let second = fresh(&world, "two", &["--cache-from", &from]);
+        assert!(!ran(&second), "{second:?}");
+        second.ok();
+        // What was there before stays when a build fails.
+        world.file("Dockerfile", format!("{good}RUN false\n"));
+        fresh(&world, "three", &["--cache-to", &to, "--cache-from", &from]).failed(1);
+        world.file("Dockerfile", format!("{good}RUN echo 2 > /two\n"));
+        let again = fresh(&world, "four", &["--cache-from", &from]);
+        assert!(!ran(&again), "{again:?}");
+    }
+}
+
+#[test]
+fn nothing_of_the_dockerfile_is_in_the_artifact() {
+    let world = World::new().with_base();
+    world.file("secret-name", "a");
+    world.file(
+        "Dockerfile",
+        "FROM base\nARG SECRET=hidden\nRUN echo $SECRET > /r\nCOPY secret-name /\n",
+    );
+    let cache = world.path("cache");
+    let to = format!("type=local,dest={},mode=max", cache.display());
+    fresh(&world, "one", &["--cache-to", &to]).ok();
+    let (manifest, config) = layout(&cache, "latest");
+    assert_eq!(manifest["artifactType"], "application/vnd.nativebuild.cache.v1+json");
+    let text = config.to_string() + &manifest.to_string();
+    for word in ["hidden", "secret", "SECRET", "echo", "COPY", "base"] {
+        assert!(!text.contains(word), "{word}: {text}");
+    }
+    // The same steps give the same bytes.
+    let first = fs::read(cache.join("index.json")).unwrap();
+    fresh(&world, "one", &["--cache-to", &to]).ok();
+    assert_eq!(fs::read(cache.join("index.json")).unwrap(), first);
+    let said = world.run(["image", "validate", &format!("oci:{}:latest", cache.display())]);
+    assert_eq!(said.ok(), "valid\n");
+    let _program = program();
+}

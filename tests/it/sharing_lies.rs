@@ -1,0 +1,308 @@
+//! Caches that lie: each costs a warning and a miss, and the image is the one that a build without them gives.
+
+use crate::support::{Said, World};
+use nativebuild::oci::Digest;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const DOCKERFILE: &str = "FROM base\nRUN echo 1 > /one\nRUN echo 2 > /two\n";
+const EPOCH: &str = "--source-date-epoch=1700000000";
+
+/// A cache in a directory, open to be changed.
+struct Cache {
+    dir: PathBuf,
+    manifest: Value,
+    config: Value,
+}
+
+fn blob(dir: &Path, digest: &str) -> PathBuf {
+    dir.join("blobs").join(digest.replace(':', "/"))
+}
+
+fn put(dir: &Path, bytes: &[u8]) -> (String, usize) {
+    let digest = Digest::of(bytes).to_string();
+    fs::write(blob(dir, &digest), bytes).unwrap();
+    (digest, bytes.len())
+}
+
+impl Cache {
+    fn open(dir: &Path) -> Self {
+        let read =
+            |path: PathBuf| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+        let index = read(dir.join("index.json"));
+        let manifest = read(blob(dir, index["manifests"][0]["digest"].as_str().unwrap()));
+        let config = read(blob(dir, manifest["config"]["digest"].as_str().unwrap()));
+        Self { dir: dir.to_owned(), manifest, config }
+    }
+
+    /// Writes it with right digests around what was changed.
+    fn store(mut self) {
+        let (digest, size) = put(&self.dir, self.config.to_string().as_bytes());
+        self.manifest["config"]["digest"] = digest.into();
+        self.manifest["config"]["size"] = size.into();
+        self.store_manifest();
+    }
+
+    fn store_manifest(self) {
+        let (digest, size) = put(&self.dir, self.manifest.to_string().as_bytes());
+        let path = self.dir.join("index.json");
+        let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        index["manifests"][0]["digest"] = digest.into();
+        index["manifests"][0]["size"] = size.into();
+        fs::write(path, index.to_string()).unwrap();
+    }
+
+    fn layer(&mut self, step: usize) -> &mut Value {
+        &mut self.config["steps"][step]["layers"][0]["layer"]
+    }
+
+    fn blob_of(&mut self, step: usize) -> PathBuf {
+        let digest = self.layer(step)["digest"].as_str().unwrap().to_owned();
+        blob(&self.dir, &digest)
+    }
+}
+
+fn build(world: &World, store: &str, args: &[&str]) -> Said {
+    let tar = world.path("base.tar");
+    world.run(["image", "import", "--root", store, "base", tar.to_str().unwrap()]).ok();
+    let context = world.context();
+    let fixed = ["build", "--progress", "plain", EPOCH, "--root", store];
+    world.run(fixed.iter().chain(args).copied().chain([context.to_str().unwrap()]))
+}
+
+/// What is wrong, a word of the warning, how it comes about, and how many steps are still taken.
+type Lie = (&'static str, &'static str, fn(&mut Cache), usize);
+
+const LIES: &[Lie] = &[
+    (
+        "huge",
+        "more than 8 MiB",
+        |cache| cache.config["steps"][0]["pad"] = json!("x".repeat(9 << 20)),
+        0,
+    ),
+    ("wrong size", "not among its blobs", |cache| cache.layer(0)["size"] = json!(7), 1),
+    (
+        "wrong diff id",
+        "has the wrong digest",
+        |cache| cache.layer(0)["diff_id"] = json!(format!("sha256:{}", "0".repeat(64))),
+        1,
+    ),
+    (
+        "other layer",
+        "has the wrong digest",
+        |cache| {
+            let digest = cache.layer(1)["digest"].clone();
+            let size = cache.layer(1)["size"].clone();
+            cache.layer(0)["digest"] = digest;
+            cache.layer(0)["size"] = size;
+        },
+        1,
+    ),
+    ("wrong type", "", |cache| cache.layer(0)["media_type"] = json!("text/plain"), 1),
+    (
+        "other variant",
+        "",
+        |cache| {
+            cache.config["steps"][0]["layers"][0]["variant"] = json!("1-gzip6-none");
+        },
+        1,
+    ),
+    ("absurd time", "make no sense", |cache| cache.config["steps"][0]["created"] = json!(-5), 0),
+    (
+        "no number",
+        "not valid JSON of its kind",
+        |cache| {
+            cache.config["steps"][0]["created"] = json!(1e300);
+        },
+        0,
+    ),
+    (
+        "twice",
+        "comes twice",
+        |cache| {
+            let other = cache.config["steps"][1]["layers"].clone();
+            cache.config["steps"][1] = cache.config["steps"][0].clone();
+            cache.config["steps"][1]["layers"] = other;
+        },
+        0,
+    ),
+    ("no version", "not valid JSON of its kind", |cache| cache.config = json!({"steps": []}), 0),
+    ("no object", "not valid JSON of its kind", |cache| cache.config = json!([1]), 0),
+    ("blob away", "is missing", |cache| fs::remove_file(cache.blob_of(0)).unwrap(), 1),
+    (
+        "blob cut",
+        "cut short",
+        |cache| {
+            let path = cache.blob_of(0);
+            let bytes = fs::read(&path).unwrap();
+            fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+        },
+        1,
+    ),
+    (
+        "blob longer",
+        "longer than",
+        |cache| {
+            let path = cache.blob_of(0);
+            let bytes = fs::read(&path).unwrap();
+            fs::write(path, [&bytes[..], b"x"].concat()).unwrap();
+        },
+        1,
+    ),
+    (
+        "blob other",
+        "wrong content",
+        |cache| {
+            let path = cache.blob_of(0);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[20] ^= 1;
+            fs::write(path, bytes).unwrap();
+        },
+        1,
+    ),
+    (
+        "blob a directory",
+        "is missing",
+        |cache| {
+            let path = cache.blob_of(0);
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(path).unwrap();
+        },
+        1,
+    ),
+    (
+        "no gzip",
+        "has the wrong digest",
+        |cache| {
+            let dir = cache.dir.clone();
+            let (digest, size) = put(&dir, b"not a layer");
+            let entry = json!({"mediaType": "x/y", "digest": digest, "size": size});
+            cache.manifest["layers"].as_array_mut().unwrap().push(entry);
+            cache.layer(0)["digest"] = json!(digest);
+            cache.layer(0)["size"] = json!(size);
+        },
+        1,
+    ),
+    (
+        "an image",
+        "an image without an inline cache",
+        |cache| {
+            cache.manifest["config"]["mediaType"] =
+                json!("application/vnd.oci.image.config.v1+json");
+        },
+        0,
+    ),
+    (
+        "something else",
+        "something else",
+        |cache| {
+            cache.manifest["config"]["mediaType"] = json!("application/vnd.example+json");
+        },
+        0,
+    ),
+    (
+        "BuildKit's",
+        "a cache in BuildKit's form",
+        |cache| {
+            cache.manifest["config"]["mediaType"] =
+                json!("application/vnd.buildkit.cacheconfig.v0");
+        },
+        0,
+    ),
+];
+
+#[test]
+fn every_lie_costs_a_miss_and_never_the_image() {
+    let world = World::new().with_base();
+    world.file("Dockerfile", DOCKERFILE);
+    let digest = build(&world, "first", &[]).ok();
+    for (at, (name, warning, lie, taken)) in LIES.iter().enumerate() {
+        let dir = world.path(&format!("cache-{at}"));
+        let to = format!("type=local,dest={}", dir.display());
+        build(&world, "first", &["--cache-to", &to]).ok();
+        let mut cache = Cache::open(&dir);
+        lie(&mut cache);
+        cache.store();
+        let from = format!("type=local,src={}", dir.display());
+        let store = format!("store-{at}");
+        let said = build(&world, &store, &["--cache-from", &from]);
+        let warnings = said.stderr.lines().filter(|line| line.starts_with("warning")).count();
+        assert_eq!(warnings, usize::from(!warning.is_empty()), "{name}: {said:?}");
+        assert!(said.stderr.contains(warning), "{name}: {said:?}");
+        assert_eq!(said.stderr.matches("CACHED").count(), *taken, "{name}: {said:?}");
+        assert_eq!(said.ok(), digest, "{name}");
+        // Nothing that was not believed is kept as true.
+        let again = build(&world, &store, &[]);
+        assert_eq!(again.stderr.matches("CACHED").count(), 2, "{name}: {again:?}");
+        assert_eq!(again.ok(), digest, "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_cache_at_all_is_a_warning() {
+    let world = World::new().with_base();
+    world.file("Dockerfile", DOCKERFILE);
+    let digest = build(&world, "first", &[]).ok();
+    let dir = world.path("cache");
+    let to = format!("type=local,dest={}", dir.display());
+    build(&world, "first", &["--cache-to", &to]).ok();
+    let index = fs::read_to_string(dir.join("index.json")).unwrap();
+    let named = serde_json::from_str::<Value>(&index).unwrap()["manifests"][0]["digest"].clone();
+    let path = blob(&dir, named.as_str().unwrap());
+    let place = format!("type=local,src={}", dir.display());
+    let other = format!("{place},digest=sha256:{}", "1".repeat(64));
+    let right = format!("{place},digest={}", named.as_str().unwrap());
+    let run = |store: &str, from: &str, cached: usize, word: &str| {
+        let said = build(&world, store, &["--cache-from", from]);
+        assert_eq!(said.stderr.matches("CACHED").count(), cached, "{said:?}");
+        assert!(said.stderr.contains(word), "{word}: {said:?}");
+        assert_eq!(said.ok(), digest);
+    };
+    run("right", &right, 2, "");
+    run("other", &other, 0, "has nothing of that name");
+    run("tag", &format!("{place},tag=x"), 0, "has nothing of that name");
+    run("nowhere", "type=local,src=/nonexistent", 0, "is not an OCI image layout");
+    // The manifest is not what its digest says.
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("\"size\":", "\"size\": "))
+        .unwrap();
+    run("manifest", &right, 0, "cannot use the cache");
+    fs::write(dir.join("index.json"), "{").unwrap();
+    run("index", &place, 0, "cannot use the cache");
+}
+
+#[test]
+fn with_a_key_only_what_was_signed_with_it_counts() {
+    let world = World::new().with_base();
+    world.file("Dockerfile", DOCKERFILE);
+    fs::write(world.path("key"), "0123456789abcdef\n").unwrap();
+    fs::write(world.path("other"), "0123456789abcdeg\n").unwrap();
+    fs::write(world.path("short"), "short\n").unwrap();
+    let dir = world.path("cache");
+    let to = format!("type=local,dest={}", dir.display());
+    let from = format!("type=local,src={}", dir.display());
+    let run = |store: &str, args: &[&str], cached: usize, word: &str| {
+        let said = build(&world, store, args);
+        assert_eq!(said.stderr.matches("CACHED").count(), cached, "{said:?}");
+        assert!(said.stderr.contains(word), "{word}: {said:?}");
+        said.ok()
+    };
+    let digest = run("1", &["--cache-to", &to], 0, "");
+    let with = |place: &str, key: &str| format!("{place},key={key}");
+    assert_eq!(run("2", &["--cache-from", &with(&from, "key")], 0, "are not signed"), digest);
+    run("1", &["--cache-to", &with(&to, "key")], 2, "");
+    assert_eq!(run("3", &["--cache-from", &with(&from, "key")], 2, ""), digest);
+    assert_eq!(run("4", &["--cache-from", &from], 2, ""), digest);
+    assert_eq!(run("5", &["--cache-from", &with(&from, "other")], 0, "another key"), digest);
+    // A record that was changed is not signed any more.
+    let mut cache = Cache::open(&dir);
+    cache.config["steps"][0]["created"] = json!(5);
+    cache.store();
+    assert_eq!(run("6", &["--cache-from", &with(&from, "key")], 0, "another key"), digest);
+    let said = build(&world, "7", &["--cache-from", &with(&from, "short")]).failed(2);
+    assert_eq!(
+        said,
+        "error: bad key file short\n cause: the key has less than 16 bytes\nhelp: make one by `head -c 32 /dev/urandom | base64 > FILE`\n"
+    );
+    build(&world, "7", &["--cache-from", &with(&from, "nothing")]).failed(2);
+}

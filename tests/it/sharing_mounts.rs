@@ -1,0 +1,164 @@
+//! Directories of `RUN --mount=type=cache` in shared caches: a fresh machine has them, and what did not change is not sent.
+
+use crate::support::faults::Faults;
+use crate::support::registry::Registry;
+use crate::support::{Said, World, peer};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Forty files of 256 KiB that nothing compresses, with times, modes, links and an owner.
+const FILL: &str = "FROM base\nRUN --mount=type=cache,id=deps,target=/c \
+    if [ ! -e /c/done ]; then for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40; do \
+    dd if=/dev/urandom of=/c/f$i bs=65536 count=4 2>/dev/null; done; \
+    mkdir /c/d && ln -s ../f1 /c/d/l && ln /c/f2 /c/d/h && chmod 4711 /c/f3 && chown 7:8 /c/f4 && touch -d '2001-02-03 04:05:06' /c/f5; fi; touch /c/done\n";
+const LOOK: &str = "RUN --mount=type=cache,id=deps,target=/c (cd /c && find . | sort && cat f* d/l d/h | sha256sum && \
+    stat -c '%n %a %u:%g %Y %h' f3 f4 f5 f2 d/l) > /seen\n";
+
+fn worlds() -> Vec<World> {
+    World::each().into_iter().map(World::with_base).collect()
+}
+
+fn build(world: &World, store: &str, dockerfile: &str, args: &[&str]) -> Said {
+    world.file("Dockerfile", dockerfile);
+    let tar = world.path("base.tar");
+    world.run(["image", "import", "--root", store, "base", tar.to_str().unwrap()]).ok();
+    let context = world.context();
+    let fixed = ["build", "--progress", "plain", "--root", store];
+    world.run(fixed.iter().chain(args).copied().chain([context.to_str().unwrap()]))
+}
+
+/// What LOOK saw.
+fn seen(world: &World, store: &str, args: &[&str]) -> (Said, String) {
+    let out = world.path(&format!("out/{store}"));
+    let output = format!("type=local,dest={}", out.display());
+    let args = [args, &["-o", &output]].concat();
+    let said = build(world, store, &format!("FROM base\n{LOOK}"), &args);
+    assert_eq!(said.code, 0, "{said:?}");
+    let text = fs::read_to_string(out.join("seen")).unwrap();
+    (said, text)
+}
+
+fn blob(dir: &Path, digest: &Value) -> PathBuf {
+    dir.join("blobs").join(digest.as_str().unwrap().replace(':', "/"))
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn chunks(dir: &Path) -> Vec<Value> {
+    let index = read(&dir.join("index.json"));
+    let manifest = read(&blob(dir, &index["manifests"][0]["digest"]));
+    let config = read(&blob(dir, &manifest["config"]["digest"]));
+    config["mounts"][0]["chunks"].as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn a_fresh_machine_has_the_directory_of_the_other() {
+    for world in worlds() {
+        let cache = world.path("cache");
+        let to = format!("type=local,dest={},mounts=deps", cache.display());
+        let from = format!("type=local,src={}", cache.display());
+        build(&world, "one", FILL, &["--cache-to", &to]).ok();
+        let (_, wanted) = seen(&world, "one", &[]);
+        assert_eq!(wanted.lines().count(), 51, "{wanted}");
+        let (said, found) = seen(&world, "two", &["--cache-from", &from]);
+        assert!(!said.stderr.contains("warning"), "{said:?}");
+        assert_eq!(found, wanted);
+        // Nothing of the chunks stays in the store.
+        assert!(chunks(&cache).len() > 4);
+        for chunk in chunks(&cache) {
+            assert!(!blob(&world.path("two/images"), &chunk["digest"]).exists());
+        }
+        let left = fs::read_dir(world.path("two/tmp")).unwrap();
+        let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(!left.into_iter().any(|name| name.starts_with("chunks-")));
+        // A build whose RUNs were all cached does not lose them, nor does one of a fresh machine.
+        build(&world, "one", FILL, &["--cache-to", &to]).ok();
+        assert!(chunks(&cache).len() > 4);
+        // Where nobody asks for it, nothing is kept.
+        let to = format!("type=local,dest={},mounts=other", world.path("none").display());
+        build(&world, "three", FILL, &["--cache-to", &to]).ok();
+        assert_eq!(chunks(&world.path("none")), Vec::<Value>::new());
+    }
+}
+
+#[test]
+fn one_changed_file_sends_few_chunks() {
+    let world = World::new().with_base();
+    if !peer("docker-registry") {
+        return;
+    }
+    let registry = Registry::start(&world);
+    let proxy = Faults::before(&registry.address, |_| None);
+    let to = format!("type=registry,ref={}/cache:1,mounts=true", proxy.host());
+    // Large enough that a few chunks are not most of it.
+    let fill = FILL.replace("count=4", "count=16");
+    build(&world, "one", &fill, &["--cache-to", &to]).ok();
+    let first = proxy.take().sent;
+    assert!(first > 40 << 20, "{first}");
+    let change = "FROM base\nRUN --mount=type=cache,id=deps,target=/c echo changed > /c/f20\n";
+    build(&world, "one", change, &["--cache-to", &to]).ok();
+    let second = proxy.take().sent;
+    assert!(second * 2 < first, "{second} of {first}");
+    let name = format!("{}/cache:1", proxy.host());
+    let (_, wanted) = seen(&world, "one", &[]);
+    assert_eq!(seen(&world, "two", &["--cache-from", &name]).1, wanted);
+}
+
+type Lie = fn(&Path, &mut Value);
+
+#[test]
+fn a_chunk_that_lies_leaves_an_empty_cache_and_a_warning() {
+    let world = World::new().with_base();
+    let cache = world.path("cache");
+    let to = format!("type=local,dest={},mounts=true", cache.display());
+    let from = format!("type=local,src={}", cache.display());
+    let dockerfile = "FROM base\nRUN --mount=type=cache,id=deps,target=/c ls -A /c > /seen\n";
+    let lies: &[(&str, Lie)] = &[
+        ("wrong content", |path, _| {
+            let mut bytes = fs::read(path).unwrap();
+            bytes[100] ^= 1;
+            fs::write(path, bytes).unwrap();
+        }),
+        ("is missing", |path, _| fs::remove_file(path).unwrap()),
+        ("not what it should be", |_, chunk| {
+            let length = chunk["length"].as_u64().unwrap();
+            chunk["length"] = json!(length - 1);
+        }),
+        ("not what it should be", |_, chunk| {
+            let length = chunk["length"].as_u64().unwrap();
+            chunk["length"] = json!(length + 1);
+        }),
+        ("a size that none has", |_, chunk| chunk["length"] = json!(1_u64 << 40)),
+    ];
+    for (at, (word, lie)) in lies.iter().enumerate() {
+        let _gone = fs::remove_dir_all(&cache);
+        build(&world, &format!("one-{at}"), FILL, &["--cache-to", &to]).ok();
+        let index = read(&cache.join("index.json"));
+        let mut manifest = read(&blob(&cache, &index["manifests"][0]["digest"]));
+        let mut config = read(&blob(&cache, &manifest["config"]["digest"]));
+        let chunk = &mut config["mounts"][0]["chunks"][3];
+        let path = blob(&cache, &chunk["digest"].clone());
+        lie(&path, chunk);
+        let put = |value: &Value| {
+            let bytes = value.to_string();
+            let digest = json!(nativebuild::oci::Digest::of(bytes.as_bytes()));
+            fs::write(blob(&cache, &digest), &bytes).unwrap();
+            (digest, json!(bytes.len()))
+        };
+        (manifest["config"]["digest"], manifest["config"]["size"]) = put(&config);
+        let mut changed = index.clone();
+        (changed["manifests"][0]["digest"], changed["manifests"][0]["size"]) = put(&manifest);
+        fs::write(cache.join("index.json"), changed.to_string()).unwrap();
+        let out = world.path(&format!("out/{at}"));
+        let output = format!("type=local,dest={}", out.display());
+        let store = format!("two-{at}");
+        let said = build(&world, &store, dockerfile, &["--cache-from", &from, "-o", &output]);
+        assert!(said.stderr.contains(word), "{word}: {said:?}");
+        assert_eq!(said.stderr.matches("warning:").count(), 1, "{said:?}");
+        said.ok();
+        assert_eq!(fs::read_to_string(out.join("seen")).unwrap(), "", "{word}");
+    }
+}
