@@ -1,14 +1,14 @@
 //! From tar bytes to a blob in one pass: both digests, the compressed bytes and their size.
 //!
-//! gzip: input in blocks of 1 MiB, each one member with a bare header, compressed side by side and written in order.
+//! gzip: input in blocks of 1 MiB, each one member or several ([`super::gzip`]), packed side by side and written in order.
 //! zstd: one frame by the library's own job machinery, always with at least one worker (without any it gives other
-//! bytes). Neither depends on the number of threads, on write sizes, or on the machine (`layer-format 1`, pinned in
+//! bytes). Neither depends on the number of threads, on write sizes, or on the machine (`layer-format 2`, pinned in
 //! tests). Memory is bounded by a few blocks for each worker. RFC 1952, RFC 8878.
 
 pub use super::decompress::{decompressor, guarded};
 pub use super::workers::Workers;
 
-use super::Layer;
+use super::{Layer, gzip};
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
 use crate::oci::digest::HashingWriter;
 use crate::oci::{DiffId, Digest};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-/// Input bytes of one gzip member.
+/// Input bytes that are packed together.
 const BLOCK: usize = 1 << 20;
 
 /// Format and level of a layer blob.
@@ -25,7 +25,7 @@ const BLOCK: usize = 1 << 20;
 pub enum Compression {
     /// The tar itself.
     None,
-    /// Members of 1 MiB.
+    /// Members of at most 1 MiB.
     Gzip {
         /// 0 to 9.
         level: u8,
@@ -129,7 +129,7 @@ fn write_small<W: Write>(
 ) -> io::Result<(W, Digest, u64)> {
     let (to_write, pieces) = sync_channel::<Piece>(1);
     let piece = match compression {
-        Compression::Gzip { level } => Piece::Done(member(block, level)?),
+        Compression::Gzip { level } => Piece::Done(gzip::pack(block, level)?),
         _ => Piece::Plain(Arc::new(block.to_vec())),
     };
     to_write.send(piece).map_err(|_| io::Error::other("a channel is gone"))?;
@@ -180,7 +180,7 @@ impl<'scope, 'w, W: Write + Send + 'scope> Line<'scope, 'w, W> {
         let piece = match self.compression {
             Compression::Gzip { level } => {
                 let block = Arc::clone(&block);
-                Piece::Packed(self.workers.submit(move || member(&block, level)))
+                Piece::Packed(self.workers.submit(move || gzip::pack(&block, level)))
             }
             _ => Piece::Plain(Arc::clone(&block)),
         };
@@ -295,23 +295,4 @@ fn write<W: Write>(
     }
     out.flush()?;
     Ok(out.finish())
-}
-
-/// One gzip member: no name, no time, unknown system, so that nothing but content and level shows.
-fn member(block: &[u8], level: u8) -> io::Result<Vec<u8>> {
-    const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-    let invalid = |_| io::Error::other("the gzip level is not known");
-    let level = libdeflater::CompressionLvl::new(level.into()).map_err(invalid)?;
-    // A fresh one each time: state that survives a block would make the bytes depend on who did which block.
-    let mut compressor = libdeflater::Compressor::new(level);
-    let bound = compressor.deflate_compress_bound(block.len());
-    let mut out = vec![0_u8; HEADER.len() + bound + 8];
-    out[..HEADER.len()].copy_from_slice(&HEADER);
-    let packed = compressor
-        .deflate_compress(block, &mut out[HEADER.len()..HEADER.len() + bound])
-        .map_err(|_| io::Error::other("a block does not fit its own bound"))?;
-    out.truncate(HEADER.len() + packed);
-    out.extend_from_slice(&libdeflater::crc32(block).to_le_bytes());
-    out.extend_from_slice(&(block.len() as u32).to_le_bytes());
-    Ok(out)
 }

@@ -20,6 +20,7 @@ pub mod whiteout;
 mod beneath;
 mod copy_tree;
 mod decompress;
+mod gzip;
 mod node;
 mod pax;
 mod place;
@@ -33,7 +34,7 @@ mod workers;
 mod tests;
 
 /// Version of the bytes we write for a change stream; frozen, pinned by digests in tests, part of blob keys.
-pub const LAYER_FORMAT: u32 = 1;
+pub const LAYER_FORMAT: u32 = 2;
 
 /// Extended attribute in which a placeholder records the device node that it stands for (design §3): a user
 /// namespace cannot make device nodes. Value: `c` or `b`, `:major:minor:mode(octal)`. Never enters a layer.
