@@ -11,6 +11,7 @@ use crate::layers::snapshot::random_id;
 use crate::oci::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -37,8 +38,12 @@ pub type Stamp = (u64, u64, i64, i64);
 
 /// The stamp of a file; none when it is not there.
 pub fn stamp(path: &Path) -> Option<Stamp> {
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.len(), found.ino(), found.mtime(), found.mtime_nsec()))
+    std::fs::metadata(path).ok().as_ref().map(stamp_of)
+}
+
+/// The stamp of a file of which this is said.
+pub fn stamp_of(found: &Metadata) -> Stamp {
+    (found.len(), found.ino(), found.mtime(), found.mtime_nsec())
 }
 
 /// The step cache of a store.

@@ -388,7 +388,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
 fn file_digests(store: &Store) -> Result<FileDigestCache> {
     let dir = crate::sys::fs::open_dir(store.dir(), b"cache")
         .map_err(|error| Error::environment("cannot open the cache of the store").cause(error))?;
-    Ok(FileDigestCache::load(dir, b"files"))
+    Ok(FileDigestCache::new(dir, b"files"))
 }
 
 /// Removes blobs whose content is not what their name says; true when there was one that can be made again.

@@ -328,8 +328,7 @@ impl Builder<'_> {
     fn usable<'r>(&self, key: &Digest, record: &'r StepRecord) -> Option<(&'r StepRecord, Layer)> {
         let layer = record.layers.get(&self.variant)?;
         // Marks it as used, which its stamp does not show.
-        self.store.images().blob_size(&layer.digest)?;
-        let found = cache::stamp(&self.store.images().blob_path(&layer.digest))?;
+        let found = cache::stamp_of(&self.store.images().blob_metadata(&layer.digest)?);
         if found.0 != layer.size {
             return None;
         }

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::context::digest_cache::{DigestCache, StatKey};
+use crate::context::ahead::Scouting;
+use crate::context::digest_cache::{DigestCache, FileHash, StatKey};
 use crate::context::tree::{FileTree, Selected};
 use crate::context::walk::{Visitor, WalkEntry};
 use crate::context::xattr;
@@ -23,6 +24,9 @@ use crate::sys::root;
 const VERSION: &str = "nb-files-1";
 /// A file that changed this recently may change again without its times telling: some file systems count in seconds.
 const RACY_SECONDS: i64 = 2;
+
+/// Bytes of fields that are hashed at once.
+const COLLECTED: usize = 8192;
 
 /// One thing that counts in a digest.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +49,7 @@ pub trait Listing {
 
 /// Digest of everything that `selected` makes a copy take.
 pub fn digest(tree: &FileTree, selected: &[Selected], cache: &dyn DigestCache) -> Result<Digest> {
-    digest_listing(tree, selected, cache, None)
+    digest_scouted(tree, selected, cache, None, Scouting::USUAL)
 }
 
 /// The same, telling what it is over.
@@ -55,7 +59,19 @@ pub fn digest_listing<'l>(
     cache: &dyn DigestCache,
     listing: Option<&'l mut (dyn Listing + 'l)>,
 ) -> Result<Digest> {
-    let mut hashing = Hashing { tree, cache, hasher: FieldHasher::new(VERSION), at: &[], listing };
+    digest_scouted(tree, selected, cache, listing, Scouting::USUAL)
+}
+
+/// The same, saying how the walk is helped.
+pub(super) fn digest_scouted<'l>(
+    tree: &FileTree,
+    selected: &[Selected],
+    cache: &dyn DigestCache,
+    listing: Option<&'l mut (dyn Listing + 'l)>,
+    scouting: Scouting,
+) -> Result<Digest> {
+    let hasher = FieldHasher::collecting(VERSION, COLLECTED);
+    let mut hashing = Hashing { tree, cache, hasher, at: &[], listing, scouting };
     for one in selected {
         hashing.at = &one.path;
         hashing.selected(one)?;
@@ -70,6 +86,7 @@ struct Hashing<'a, 'l> {
     /// Path in the tree of what is being walked, for messages.
     at: &'a [u8],
     listing: Option<&'l mut (dyn Listing + 'l)>,
+    scouting: Scouting,
 }
 
 impl Hashing<'_, '_> {
@@ -88,7 +105,8 @@ impl Hashing<'_, '_> {
             let dir = root::open_dir(self.tree.root(), &selected.path)
                 .map_err(|error| self.tree.unreadable(&selected.path, &error))?;
             self.node(dir.as_fd(), b".", b"", &selected.stat)?;
-            self.tree.walk(selected, self)?;
+            let (tree, scouting) = (self.tree, self.scouting);
+            tree.walk_scouted(selected, self, scouting)?;
         } else {
             let (dir, name) = self.tree.open_parent(selected)?;
             self.node(dir.as_fd(), name, b"", &selected.stat)?;
@@ -120,9 +138,9 @@ impl Hashing<'_, '_> {
         let mut content = Vec::new();
         match stat.kind {
             Kind::File => {
-                let digest = self.file(dir, name, stat, path)?;
-                self.hasher.number(stat.size).field(digest.as_str().as_bytes());
-                self.list(path, stat, (uid, gid), digest.as_str().as_bytes());
+                let digest = Digest::text_of(&self.file(dir, name, stat, path)?);
+                self.hasher.number(stat.size).field(&digest);
+                self.list(path, stat, (uid, gid), &digest);
                 return Ok(());
             }
             Kind::Symlink => {
@@ -143,14 +161,14 @@ impl Hashing<'_, '_> {
     }
 
     /// Digest of a regular file's content and extended attributes, remembered by what `stat` says.
-    fn file(&self, dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, path: &[u8]) -> Result<Digest> {
+    fn file(&self, dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, path: &[u8]) -> Result<FileHash> {
         let trusted = !self.tree.is_context();
         let key = StatKey::new(stat, trusted);
-        // Before the file is looked into: what changes later has a later time, unless it is this recent.
-        let now = clock_gettime(ClockId::Realtime).tv_sec;
         if let Some(known) = self.cache.get(&key) {
             return Ok(known);
         }
+        // Before the file is looked into: what changes later has a later time, unless it is this recent.
+        let now = clock_gettime(ClockId::Realtime).tv_sec;
         let separator: &[u8] = if self.at.is_empty() || path.is_empty() { b"" } else { b"/" };
         let full = [self.at, separator, path].concat();
         let unreadable = |error: &_| self.tree.unreadable(&full, error);
@@ -164,12 +182,12 @@ impl Hashing<'_, '_> {
         let mut hasher = FieldHasher::new("nb-file-1");
         hasher.field(content.as_str().as_bytes());
         hasher.list(xattrs.into_iter().flat_map(|(key, value)| [key, value]));
-        let digest = hasher.finish();
+        let hash = hasher.finish_bytes();
         let after = fs::fstat(&file).map_err(|error| unreadable(&error))?;
         if StatKey::new(&after, trusted) == key && is_settled(stat, now) {
-            self.cache.put(key, digest.clone());
+            self.cache.put(key, hash);
         }
-        Ok(digest)
+        Ok(hash)
     }
 }
 

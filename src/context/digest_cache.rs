@@ -1,32 +1,33 @@
 //! Remembered file digests, so that an unchanged context costs one walk of `stat`.
 //!
 //! In: what `stat` says of a file; out: the digest computed when it said the same before. [`FileDigestCache`] keeps
-//! them in one file: a magic, records of fixed size, a checksum over all. A missing, damaged or foreign file is an empty
-//! cache and never an error. Saving writes a new file and renames it; of two builds that save at once, the last one's
-//! entries stay. Who puts an entry makes sure that the file was not changed just now (see [`super::digest`]).
+//! them in two files of sorted records ([`super::records`]): a large one, and a small one with what came since, which
+//! alone is written while it is small. Both are opened when the first digest is asked for. A missing, damaged or
+//! foreign file is an empty one and never an error. Saving writes a new file and renames it; of two builds that save at
+//! once, the last one's entries stay. Who puts an entry makes sure that the file was not changed just now (see
+//! [`super::digest`]).
 
-use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
+use crate::context::records::{KEY, Key, RecordWriter, Records};
 use crate::error::{ErrorKind, Result, ResultExt};
-use crate::oci::digest::Digest;
 use crate::sys::SysResultExt;
 use crate::sys::fs::{self, Stat};
 
-/// First bytes of the file, with its version.
-const MAGIC: &[u8; 8] = b"nb-fd-1\n";
-/// Bytes of one record.
-const RECORD: usize = KEY + 32;
-/// Bytes of its key.
-const KEY: usize = 49;
 /// Above this number, entries that this run did not use are dropped on saving.
 const MAX_KEPT: usize = 1_000_000;
-/// Largest file that is loaded.
-const MAX_BYTES: u64 = (RECORD * MAX_KEPT * 4) as u64;
+/// The small file may have a sixteenth of the entries of the large one and this many.
+const MIN_RECENT: usize = 1000;
+/// What follows the name of the large file in that of the small one.
+const RECENT: &[u8] = b".recent";
+
+/// SHA-256 over what counts of a file.
+pub type FileHash = [u8; 32];
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,50 +53,27 @@ impl StatKey {
         Self { dev, ino, size, mtime, ctime, rootfs }
     }
 
-    fn to_bytes(self) -> [u8; KEY] {
+    /// Ordered by device and inode first: files that were made together are mostly asked for together.
+    fn to_bytes(self) -> Key {
         let mut bytes = [0; KEY];
-        let fields: [&[u8]; 8] = [
-            &self.dev.to_le_bytes(),
-            &self.ino.to_le_bytes(),
-            &self.size.to_le_bytes(),
-            &self.mtime.0.to_le_bytes(),
-            &self.mtime.1.to_le_bytes(),
-            &self.ctime.0.to_le_bytes(),
-            &self.ctime.1.to_le_bytes(),
-            &[u8::from(self.rootfs)],
-        ];
-        bytes.copy_from_slice(&fields.concat());
+        bytes[..8].copy_from_slice(&self.dev.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.ino.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.size.to_be_bytes());
+        bytes[24..32].copy_from_slice(&self.mtime.0.to_be_bytes());
+        bytes[32..36].copy_from_slice(&self.mtime.1.to_be_bytes());
+        bytes[36..44].copy_from_slice(&self.ctime.0.to_be_bytes());
+        bytes[44..48].copy_from_slice(&self.ctime.1.to_be_bytes());
+        bytes[48] = u8::from(self.rootfs);
         bytes
-    }
-
-    fn from_bytes(bytes: &[u8; KEY]) -> Self {
-        let long = |at: usize| {
-            let mut number = [0; 8];
-            number.copy_from_slice(&bytes[at..at + 8]);
-            u64::from_le_bytes(number)
-        };
-        let short = |at: usize| {
-            let mut number = [0; 4];
-            number.copy_from_slice(&bytes[at..at + 4]);
-            u32::from_le_bytes(number)
-        };
-        Self {
-            dev: long(0),
-            ino: long(8),
-            size: long(16),
-            mtime: (long(24) as i64, short(32)),
-            ctime: (long(36) as i64, short(44)),
-            rootfs: bytes[48] != 0,
-        }
     }
 }
 
 /// Remembers digests of files.
 pub trait DigestCache {
     /// The digest that a file in this state has.
-    fn get(&self, key: &StatKey) -> Option<Digest>;
+    fn get(&self, key: &StatKey) -> Option<FileHash>;
     /// Remembers one.
-    fn put(&self, key: StatKey, digest: Digest);
+    fn put(&self, key: StatKey, hash: FileHash);
 }
 
 /// Remembers nothing.
@@ -103,51 +81,127 @@ pub trait DigestCache {
 pub struct NoDigestCache;
 
 impl DigestCache for NoDigestCache {
-    fn get(&self, _key: &StatKey) -> Option<Digest> {
+    fn get(&self, _key: &StatKey) -> Option<FileHash> {
         None
     }
 
-    fn put(&self, _key: StatKey, _digest: Digest) {}
+    fn put(&self, _key: StatKey, _hash: FileHash) {}
 }
 
-/// A [`DigestCache`] in a file.
+/// A [`DigestCache`] in a directory.
 #[derive(Debug)]
 pub struct FileDigestCache {
     dir: OwnedFd,
     name: Vec<u8>,
+    limit: usize,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    entries: HashMap<StatKey, Remembered>,
-    changed: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Remembered {
-    hash: [u8; 32],
-    used: bool,
+    is_open: bool,
+    /// The large file and the small one; `None` when missing or damaged.
+    base: Option<Records>,
+    recent: Option<Records>,
+    /// The large file is to be written anew.
+    is_base_damaged: bool,
+    added: BTreeMap<Key, FileHash>,
 }
 
 impl FileDigestCache {
-    /// Loads the file `name` of `dir`; whatever is wrong with it, the cache is then empty.
-    pub fn load(dir: OwnedFd, name: &[u8]) -> Self {
-        let entries = read_all(&dir, name).and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        let state = Mutex::new(State { entries, changed: false });
-        Self { dir, name: name.to_vec(), state }
+    /// In the file `name` of `dir` and one beside it. Nothing is opened before it is needed.
+    pub fn new(dir: OwnedFd, name: &[u8]) -> Self {
+        Self::with_limit(dir, name, MAX_KEPT)
     }
 
-    /// Writes the file anew if anything was added.
+    fn with_limit(dir: OwnedFd, name: &[u8], limit: usize) -> Self {
+        Self { dir, name: name.to_vec(), limit, state: Mutex::default() }
+    }
+
+    /// Writes what was added, if anything was.
     pub fn save(&self) -> Result<()> {
         let mut state = self.lock();
-        if !state.changed {
-            return Ok(());
+        if !state.added.is_empty() {
+            self.open(&mut state);
+            self.write(&state)?;
+            // The files that are open are those of before.
+            *state = State::default();
         }
-        let message = || format!("cannot save the file digests `{}`", name_of(&self.name));
-        let temporary = [&self.name[..], format!(".{}", std::process::id()).as_bytes()].concat();
+        Ok(())
+    }
+
+    fn open(&self, state: &mut State) {
+        if std::mem::replace(&mut state.is_open, true) {
+            return;
+        }
+        let open = |name: &[u8]| match fs::open_read(self.dir.as_fd(), name) {
+            Ok(file) => Some(Records::open(file, self.limit.saturating_mul(4)).ok()),
+            Err(_) => None,
+        };
+        // Who moves entries into the large file removes the small one afterwards: in this order none is missed.
+        state.recent = open(&self.recent_name()).flatten();
+        let base = open(&self.name);
+        state.is_base_damaged = matches!(base, Some(None));
+        state.base = base.flatten();
+    }
+
+    fn write(&self, state: &State) -> Result<()> {
+        let of = |records: &Option<Records>| records.as_ref().map_or(0, Records::len);
+        let of_base = of(&state.base);
+        let keep_all = of_base + of(&state.recent) + state.added.len() <= self.limit;
+        let mut small = BTreeMap::new();
+        if let Some(recent) = &state.recent {
+            // What came before damage was checked and may stay.
+            let _damaged = recent.for_each(|key, hash, used| {
+                if keep_all || used {
+                    small.insert(*key, *hash);
+                }
+                Ok(())
+            });
+        }
+        small.extend(&state.added);
+        if keep_all && !state.is_base_damaged && small.len() <= of_base / 16 + MIN_RECENT {
+            return self.replace(&self.recent_name(), |writer| {
+                small.iter().try_for_each(|(key, hash)| writer.add(key, hash))
+            });
+        }
+        let mut small = small.iter().peekable();
+        self.replace(&self.name, |writer| {
+            let moved = state.base.as_ref().map(|base| {
+                base.for_each(|key, hash, used| {
+                    while let Some((key, hash)) = small.next_if(|(small, _)| *small < key) {
+                        writer.add(key, hash)?;
+                    }
+                    let is_newer_there = small.peek().is_some_and(|(small, _)| *small == key);
+                    if (keep_all || used) && !is_newer_there {
+                        writer.add(key, hash)?;
+                    }
+                    Ok(())
+                })
+            });
+            if let Some(Ok(written)) = moved {
+                written?;
+            }
+            small.try_for_each(|(key, hash)| writer.add(key, hash))
+        })?;
+        // Entries that are in both files do no harm.
+        let _best_effort = fs::unlink(&self.dir, &self.recent_name());
+        Ok(())
+    }
+
+    /// Writes a file beside another and puts it in its place.
+    fn replace(
+        &self,
+        name: &[u8],
+        fill: impl FnOnce(&mut RecordWriter<&mut dyn Write>) -> io::Result<()>,
+    ) -> Result<()> {
+        let message = || {
+            let shown = String::from_utf8_lossy(name);
+            format!("cannot save the file digests `{shown}`")
+        };
+        let temporary = [name, format!(".{}", std::process::id()).as_bytes()].concat();
         let create = || fs::create_new(&self.dir, &temporary, 0o600);
-        let mut file = match create() {
+        let file = match create() {
             // Left by a build that was killed and had our process id.
             Err(error) if error.errno == Errno::EXIST => {
                 fs::unlink(&self.dir, &temporary).and_then(|()| create())
@@ -155,97 +209,60 @@ impl FileDigestCache {
             other => other,
         }
         .or_error(ErrorKind::Environment, message)?;
-        let written = file.write_all(&encode(&state.entries));
+        let mut buffered = BufWriter::with_capacity(1 << 16, file);
+        let mut writer = RecordWriter::new(&mut buffered as &mut dyn Write);
+        let written = fill(&mut writer).and_then(|()| writer.finish());
         let renamed = written.or_error(ErrorKind::Environment, message).and_then(|()| {
-            fs::rename(&self.dir, &temporary, &self.dir, &self.name)
+            fs::rename(&self.dir, &temporary, &self.dir, name)
                 .or_error(ErrorKind::Environment, message)
         });
         if renamed.is_err() {
             // Nothing more can be done about it than what the error below already says.
             let _ignored = fs::unlink(&self.dir, &temporary);
-        } else {
-            state.changed = false;
         }
         renamed
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn recent_name(&self) -> Vec<u8> {
+        [&self.name, RECENT].concat()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl DigestCache for FileDigestCache {
-    fn get(&self, key: &StatKey) -> Option<Digest> {
+    fn get(&self, key: &StatKey) -> Option<FileHash> {
         let mut state = self.lock();
-        let entry = state.entries.get_mut(key)?;
-        entry.used = true;
-        Some(Digest::from_hash(&entry.hash))
+        self.open(&mut state);
+        let key = key.to_bytes();
+        if let Some(hash) = state.added.get(&key) {
+            return Some(*hash);
+        }
+        for is_base in [false, true] {
+            let records = if is_base { &mut state.base } else { &mut state.recent };
+            match records.as_mut().map(|records| records.get(&key)) {
+                Some(Ok(Some(hash))) => return Some(hash),
+                Some(Ok(None)) | None => {}
+                Some(Err(_)) => {
+                    *records = None;
+                    state.is_base_damaged |= is_base;
+                }
+            }
+        }
+        None
     }
 
-    fn put(&self, key: StatKey, digest: Digest) {
-        let Some(hash) = hash_of(&digest) else { return };
-        let mut state = self.lock();
-        state.entries.insert(key, Remembered { hash, used: true });
-        state.changed = true;
+    fn put(&self, key: StatKey, hash: FileHash) {
+        self.lock().added.insert(key.to_bytes(), hash);
     }
-}
-
-fn name_of(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).into_owned()
-}
-
-/// The bytes of a digest.
-fn hash_of(digest: &Digest) -> Option<[u8; 32]> {
-    let mut hash = [0; 32];
-    for (byte, hex) in hash.iter_mut().zip(digest.hex().as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?;
-    }
-    Some(hash)
-}
-
-fn read_all(dir: &OwnedFd, name: &[u8]) -> Option<Vec<u8>> {
-    let file = fs::open_read(dir.as_fd(), name).ok()?;
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-fn encode(entries: &HashMap<StatKey, Remembered>) -> Vec<u8> {
-    let keep_all = entries.len() <= MAX_KEPT;
-    let mut kept: Vec<_> = entries.iter().filter(|(_, entry)| keep_all || entry.used).collect();
-    kept.sort_unstable_by_key(|(key, _)| **key);
-    let mut bytes = Vec::with_capacity(MAGIC.len() + kept.len() * RECORD + 64);
-    bytes.extend_from_slice(MAGIC);
-    for (key, entry) in kept {
-        bytes.extend_from_slice(&key.to_bytes());
-        bytes.extend_from_slice(&entry.hash);
-    }
-    let checksum = Digest::of(&bytes);
-    bytes.extend_from_slice(checksum.hex().as_bytes());
-    bytes
-}
-
-/// `None` when damaged.
-fn decode(bytes: &[u8]) -> Option<HashMap<StatKey, Remembered>> {
-    let (checked, checksum) = bytes.split_at_checked(bytes.len().checked_sub(64)?)?;
-    if Digest::of(checked).hex().as_bytes() != checksum {
-        return None;
-    }
-    let (records, rest) = checked.strip_prefix(MAGIC)?.as_chunks::<RECORD>();
-    if !rest.is_empty() {
-        return None;
-    }
-    let mut entries = HashMap::with_capacity(records.len());
-    for record in records {
-        let key = StatKey::from_bytes(record.first_chunk()?);
-        entries.insert(key, Remembered { hash: *record.last_chunk()?, used: false });
-    }
-    Some(entries)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn key(ino: u64) -> StatKey {
         StatKey {
@@ -258,55 +275,156 @@ mod tests {
         }
     }
 
-    #[test]
-    fn entries_come_back_from_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let load = || FileDigestCache::load(fs::open_dir_path(dir.path()).unwrap(), b"files");
-        let cache = load();
-        for ino in 0..100 {
-            cache.put(key(ino), Digest::of(&ino.to_le_bytes()));
+    fn hash(number: u64) -> FileHash {
+        let mut hash = [9; 32];
+        hash[..8].copy_from_slice(&number.to_le_bytes());
+        hash
+    }
+
+    fn cache(dir: &Path, limit: usize) -> FileDigestCache {
+        FileDigestCache::with_limit(fs::open_dir_path(dir).unwrap(), b"files", limit)
+    }
+
+    fn put(cache: &FileDigestCache, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            cache.put(key(number), hash(number));
         }
         cache.save().unwrap();
-        let again = load();
-        for ino in 0_u64..100 {
-            assert_eq!(again.get(&key(ino)), Some(Digest::of(&ino.to_le_bytes())));
-        }
-        assert_eq!(again.get(&StatKey { size: 4, ..key(1) }), None);
-        let names: Vec<_> =
-            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(names, ["files"]);
+    }
+
+    /// Which of a range are remembered.
+    fn known(cache: &FileDigestCache, numbers: std::ops::Range<u64>) -> Vec<u64> {
+        let is_known = |number: &u64| match cache.get(&key(*number)) {
+            Some(found) => {
+                assert_eq!(found, hash(*number));
+                true
+            }
+            None => false,
+        };
+        numbers.filter(is_known).collect()
+    }
+
+    fn files(dir: &Path) -> Vec<(String, u64)> {
+        let of = |entry: std::fs::DirEntry| {
+            (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len())
+        };
+        let mut files: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|entry| of(entry.unwrap())).collect();
+        files.sort();
+        files
     }
 
     #[test]
-    fn a_damaged_file_is_an_empty_cache() {
+    fn entries_come_back() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("files");
-        let load = || FileDigestCache::load(fs::open_dir_path(dir.path()).unwrap(), b"files");
-        let cache = load();
-        cache.put(key(1), Digest::of(b"x"));
-        cache.save().unwrap();
-        let good = std::fs::read(&path).unwrap();
-        for at in 0..good.len() {
-            let mut bad = good.clone();
-            bad[at] ^= 1;
-            assert!(decode(&bad).is_none(), "byte {at}");
-            assert!(decode(&good[..at]).is_none(), "cut to {at}");
+        let first = cache(dir.path(), MAX_KEPT);
+        put(&first, 0..100);
+        for cache in [first, cache(dir.path(), MAX_KEPT)] {
+            assert_eq!(known(&cache, 0..120), (0..100).collect::<Vec<_>>());
+            for other in [
+                StatKey { dev: 2, ..key(1) },
+                StatKey { size: 4, ..key(1) },
+                StatKey { mtime: (-5, 7), ..key(1) },
+                StatKey { mtime: (-6, 6), ..key(1) },
+                StatKey { ctime: (7, 9), ..key(1) },
+                StatKey { ctime: (8, 8), ..key(1) },
+                StatKey { rootfs: true, ..key(1) },
+            ] {
+                assert_eq!(cache.get(&other), None);
+            }
         }
-        std::fs::write(&path, &good[..good.len() - 1]).unwrap();
-        assert_eq!(load().get(&key(1)), None);
-        std::fs::remove_file(&path).unwrap();
-        std::fs::create_dir(&path).unwrap();
-        assert_eq!(load().get(&key(1)), None);
+        assert_eq!(files(dir.path()), [("files.recent".to_owned(), 2 * 4096)]);
+    }
+
+    #[test]
+    fn a_few_new_entries_do_not_write_all_again() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&cache(dir.path(), MAX_KEPT), 0..5000);
+        assert_eq!(files(dir.path()), [("files".to_owned(), 100 * 4096)]);
+        put(&cache(dir.path(), MAX_KEPT), 5000..5001);
+        put(&cache(dir.path(), MAX_KEPT), 5001..5003);
+        let both = [("files".to_owned(), 100 * 4096), ("files.recent".to_owned(), 4096)];
+        assert_eq!(files(dir.path()), both);
+        assert_eq!(known(&cache(dir.path(), MAX_KEPT), 0..5010), (0..5003).collect::<Vec<_>>());
+        // More than a sixteenth and a thousand: they move.
+        put(&cache(dir.path(), MAX_KEPT), 5003..6320);
+        assert_eq!(files(dir.path()), [("files".to_owned(), 127 * 4096)]);
+        assert_eq!(known(&cache(dir.path(), MAX_KEPT), 0..6400), (0..6320).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_later_entry_for_the_same_state_counts() {
+        for before in [10, 2000] {
+            let dir = tempfile::tempdir().unwrap();
+            put(&cache(dir.path(), MAX_KEPT), 0..before);
+            let again = cache(dir.path(), MAX_KEPT);
+            again.put(key(5), hash(77));
+            assert_eq!(again.get(&key(5)), Some(hash(77)));
+            again.save().unwrap();
+            assert_eq!(cache(dir.path(), MAX_KEPT).get(&key(5)), Some(hash(77)));
+        }
+    }
+
+    #[test]
+    fn above_the_limit_only_what_was_used_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&cache(dir.path(), 5000), 0..2000);
+        put(&cache(dir.path(), 5000), 2000..2100);
+        let full = cache(dir.path(), 5000);
+        known(&full, 1990..2010);
+        put(&full, 3000..6000);
+        let expected: Vec<_> = (1990..2010).chain(3000..6000).collect();
+        assert_eq!(known(&cache(dir.path(), 5000), 0..7000), expected);
+        assert_eq!(files(dir.path()), [("files".to_owned(), 61 * 4096)]);
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_empty_cache_and_is_replaced() {
+        for (name, count) in [("files.recent", 100), ("files", 2000)] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            put(&cache(dir.path(), MAX_KEPT), 0..count);
+            let good = std::fs::read(&path).unwrap();
+            let mut flipped = good.clone();
+            flipped[60] ^= 1;
+            let foreign = b"nb-fd-1\n and what an older version wrote".to_vec();
+            for bad in [flipped, good[..good.len() - 1].to_vec(), vec![0; good.len()], foreign] {
+                std::fs::write(&path, &bad).unwrap();
+                let damaged = cache(dir.path(), MAX_KEPT);
+                assert!(known(&damaged, 0..1).is_empty());
+                put(&damaged, 0..count);
+                assert_eq!(std::fs::read(&path).unwrap(), good, "{name}");
+            }
+            std::fs::remove_file(&path).unwrap();
+            std::fs::create_dir(&path).unwrap();
+            assert!(known(&cache(dir.path(), MAX_KEPT), 0..1).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_damaged_large_file_is_replaced_by_a_few_entries_too() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("files"), "damaged").unwrap();
+        put(&cache(dir.path(), MAX_KEPT), 0..3);
+        assert_eq!(files(dir.path()), [("files".to_owned(), 4096)]);
+    }
+
+    #[test]
+    fn nothing_is_touched_before_it_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let idle = cache(dir.path(), MAX_KEPT);
+        idle.save().unwrap();
+        assert!(!idle.lock().is_open);
+        assert!(files(dir.path()).is_empty());
     }
 
     #[test]
     fn saving_replaces_what_a_killed_build_left() {
         let dir = tempfile::tempdir().unwrap();
-        let left = dir.path().join(format!("files.{}", std::process::id()));
+        let left = dir.path().join(format!("files.recent.{}", std::process::id()));
         std::fs::write(&left, "half").unwrap();
-        let cache = FileDigestCache::load(fs::open_dir_path(dir.path()).unwrap(), b"files");
-        cache.put(key(1), Digest::of(b"x"));
-        cache.save().unwrap();
+        put(&cache(dir.path(), MAX_KEPT), 0..1);
         assert!(!left.exists());
+        assert_eq!(known(&cache(dir.path(), MAX_KEPT), 0..1), [0]);
     }
 }

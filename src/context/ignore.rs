@@ -128,6 +128,20 @@ impl IgnoreRules {
         (Matched(state), decision)
     }
 
+    /// The decision of [`Self::enter`] alone, for what has no children.
+    pub fn decide_in(&self, parent: &Matched, path: &[u8]) -> Decision {
+        let mut decision = Decision { included: true, by: None };
+        for (index, rule) in self.rules.iter().enumerate() {
+            // Most rules would change nothing and need not be matched.
+            if rule.negated != decision.included
+                && (parent.0.get(index).copied().unwrap_or(false) || rule.pattern.matches(path))
+            {
+                decision = Decision { included: rule.negated, by: Some(rule.line) };
+            }
+        }
+        decision
+    }
+
     /// False only when certainly no `!` pattern takes back anything below the directory `dir`.
     pub fn may_take_back_below(&self, dir: &[u8]) -> bool {
         self.rules.iter().any(|rule| rule.negated && rule.pattern.may_match_below(dir))

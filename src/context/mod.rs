@@ -6,10 +6,13 @@
 //! to whoever asks, so the digest covers exactly what a copy takes. Nothing here follows a link out of the tree,
 //! writes anything but the file-digest cache, or knows what a Dockerfile is.
 
+mod ahead;
 pub mod digest;
 pub mod digest_cache;
+mod filter;
 pub mod ignore;
 pub mod pattern;
+mod records;
 pub mod resolve;
 pub mod select;
 pub mod tree;
@@ -17,7 +20,7 @@ pub mod walk;
 pub mod xattr;
 
 pub use digest::{Listed, Listing, digest, digest_listing};
-pub use digest_cache::{DigestCache, FileDigestCache, NoDigestCache, StatKey};
+pub use digest_cache::{DigestCache, FileDigestCache, FileHash, NoDigestCache, StatKey};
 pub use ignore::{Decision, IgnoreRules};
 pub use select::SelectOptions;
 pub use tree::{FileTree, Selected};

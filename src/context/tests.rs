@@ -12,11 +12,11 @@ use crate::source::{SourceFile, Span};
 use crate::sys::fs;
 
 /// A directory to copy from.
-struct Fixture(tempfile::TempDir);
+pub(super) struct Fixture(pub(super) tempfile::TempDir);
 
 impl Fixture {
     /// Makes files (content = own path); a name with a trailing slash is a directory, `a -> b` a link.
-    fn new(names: &[&str]) -> Self {
+    pub(super) fn new(names: &[&str]) -> Self {
         let fixture = Self(tempfile::tempdir().unwrap());
         for name in names {
             fixture.add(name);
@@ -24,11 +24,11 @@ impl Fixture {
         fixture
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(super) fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn add(&self, name: &str) {
+    pub(super) fn add(&self, name: &str) {
         let make_parent = |path: &Path| std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         if let Some((link, target)) = name.split_once(" -> ") {
             make_parent(&self.at(link));
@@ -41,25 +41,25 @@ impl Fixture {
         }
     }
 
-    fn tree(&self, ignore: &str) -> FileTree {
+    pub(super) fn tree(&self, ignore: &str) -> FileTree {
         let source = Arc::new(SourceFile::new(".dockerignore", ignore));
         let rules = IgnoreRules::parse(&source).unwrap();
         FileTree::context(fs::open_dir_path(self.0.path()).unwrap(), Some(rules))
     }
 
-    fn rootfs(&self) -> FileTree {
+    pub(super) fn rootfs(&self) -> FileTree {
         FileTree::rootfs(fs::open_dir_path(self.0.path()).unwrap())
     }
 }
 
 /// Flags of a copy.
 #[derive(Clone, Copy, Default)]
-struct Flags<'a> {
-    parents: bool,
-    exclude: &'a [&'a str],
+pub(super) struct Flags<'a> {
+    pub(super) parents: bool,
+    pub(super) exclude: &'a [&'a str],
 }
 
-fn select(tree: &FileTree, sources: &[&str], flags: Flags<'_>) -> Result<Vec<Selected>> {
+pub(super) fn select(tree: &FileTree, sources: &[&str], flags: Flags<'_>) -> Result<Vec<Selected>> {
     let dockerfile = Arc::new(SourceFile::new("Dockerfile", format!("COPY {}", sources.join(" "))));
     let mut at = 5;
     let mut spans = Vec::new();
@@ -77,7 +77,7 @@ fn select(tree: &FileTree, sources: &[&str], flags: Flags<'_>) -> Result<Vec<Sel
     tree.select(&spans, options)
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -445,18 +445,18 @@ fn owners_count_in_a_rootfs_only() {
 /// Counts what is asked and what is remembered.
 #[derive(Default)]
 struct Counting {
-    known: RefCell<std::collections::HashMap<StatKey, Digest>>,
+    known: RefCell<std::collections::HashMap<StatKey, FileHash>>,
     puts: RefCell<usize>,
 }
 
 impl DigestCache for Counting {
-    fn get(&self, key: &StatKey) -> Option<Digest> {
-        self.known.borrow().get(key).cloned()
+    fn get(&self, key: &StatKey) -> Option<FileHash> {
+        self.known.borrow().get(key).copied()
     }
 
-    fn put(&self, key: StatKey, digest: Digest) {
+    fn put(&self, key: StatKey, hash: FileHash) {
         *self.puts.borrow_mut() += 1;
-        self.known.borrow_mut().insert(key, digest);
+        self.known.borrow_mut().insert(key, hash);
     }
 }
 
@@ -479,6 +479,6 @@ fn a_remembered_digest_is_used_instead_of_reading() {
     let cache = Counting::default();
     let true_digest = digest(&tree, &selected, &cache).unwrap();
     let key = StatKey::new(&selected[0].stat, false);
-    cache.known.borrow_mut().insert(key, Digest::of(b"made up"));
+    cache.known.borrow_mut().insert(key, [7; 32]);
     assert_ne!(digest(&tree, &selected, &cache).unwrap(), true_digest);
 }

@@ -3,19 +3,19 @@
 //! In: a [`Selected`] directory of a [`FileTree`]; out: calls of a [`Visitor`] in sorted order, parents before
 //! children. What `.dockerignore` and `--exclude` leave out, or a `--parents` pattern does not take, is not shown; a
 //! directory that is itself out but holds something that is in, is shown just before that. Directories are opened by
-//! descriptor from their parent without following links. Nesting is limited, since each level costs a descriptor.
+//! descriptor from their parent without following links. Nesting is limited, since each level costs a descriptor. Scouts
+//! ([`super::ahead`]) may help; what is shown, and what is an error, is the same with them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::vec;
+use std::sync::Arc;
+use std::thread;
 
-use crate::context::ignore::{IgnoreRules, Matched};
+use crate::context::ahead::{Ahead, Dir, MAX_DEPTH, PIECE, Scouting};
+use crate::context::filter::{Above, Filter, Verdict};
 use crate::context::tree::{FileTree, Selected, show};
 use crate::error::{Error, Result};
 use crate::sys::fs::{self, Kind, Stat};
 use crate::sys::root;
-
-/// Deepest nesting that is walked.
-const MAX_DEPTH: usize = 400;
 
 /// One node met.
 #[derive(Clone, Copy, Debug)]
@@ -44,135 +44,220 @@ pub trait Visitor {
     }
 }
 
-/// What each rule list matched so far on the way down.
-#[derive(Clone, Default)]
-struct Above {
-    ignore: Matched,
-    exclude: Matched,
-    include: Matched,
-    /// The directory is taken by the include pattern, and all below with it.
-    taken: bool,
-}
-
 /// A directory being walked.
 struct Frame {
-    fd: OwnedFd,
+    dir: Arc<Dir>,
     stat: Stat,
     /// Length of the walk's path that names it, and where its own name starts there.
     end: usize,
     start: usize,
-    names: vec::IntoIter<Vec<u8>>,
-    above: Above,
+    /// Index of the next entry.
+    next: usize,
+    /// What scouts say of the entries from a multiple of [`PIECE`] on.
+    stats: Vec<Option<Stat>>,
     /// The visitor has entered it.
     entered: bool,
 }
 
-struct Walk<'a> {
-    tree: &'a FileTree,
-    selected: &'a Selected,
-    frames: Vec<Frame>,
-    path: Vec<u8>,
+/// What is to help a walk, and how its threads are started.
+struct Help<'w, 'a> {
+    ahead: &'w Ahead<'a>,
+    /// False when there are none.
+    start: &'w mut dyn FnMut() -> bool,
+    /// Entries still to be met before.
+    after: usize,
 }
 
-/// What is to be done with a node.
-#[derive(PartialEq, Eq)]
-enum Verdict {
-    Show,
-    Skip,
-    /// Out itself, but something below may be in.
-    Search,
+struct Walk<'w, 'a> {
+    filter: Filter<'a>,
+    frames: Vec<Frame>,
+    path: Vec<u8>,
+    /// Not yet asked for.
+    help: Option<Help<'w, 'a>>,
+    /// At work.
+    ahead: Option<&'w Ahead<'a>>,
 }
 
 impl FileTree {
     /// Walks the content of a selected directory (not the directory itself).
     pub fn walk(&self, selected: &Selected, visitor: &mut dyn Visitor) -> Result<()> {
+        self.walk_scouted(selected, visitor, Scouting::NONE)
+    }
+
+    /// The same, helped by threads when there is much. They are gone when this returns.
+    pub(super) fn walk_scouted(
+        &self,
+        selected: &Selected,
+        visitor: &mut dyn Visitor,
+        scouting: Scouting,
+    ) -> Result<()> {
         let fd = root::open_dir(self.root(), &selected.path)
             .map_err(|error| self.unreadable(&selected.path, &error))?;
-        let mut above = Above { taken: selected.include.is_none(), ..Above::default() };
-        if let Some(rules) = self.ignore() {
-            above.ignore = state_of(rules, &selected.path);
+        let filter = Filter { tree: self, selected };
+        if scouting.threads == Some(0) {
+            return walk(filter, fd, visitor, None);
         }
-        let mut walk = Walk { tree: self, selected, frames: Vec::new(), path: Vec::new() };
-        walk.push(fd, selected.stat, 0, above)?;
-        walk.frames[0].entered = true;
-        walk.run(visitor)
+        let ahead = &Ahead::new(filter, scouting);
+        thread::scope(|scope| {
+            let mut scouts = Vec::new();
+            let mut start = || {
+                let scout = |_| thread::Builder::new().spawn_scoped(scope, || ahead.scout());
+                scouts.extend((0..scouting.threads()).map_while(|number| scout(number).ok()));
+                !scouts.is_empty()
+            };
+            let walked = {
+                let _ending = Ending(ahead);
+                let help = Help { ahead, start: &mut start, after: scouting.after };
+                walk(filter, fd, visitor, Some(help))
+            };
+            // A scope alone does not wait for the very end of a thread, and namespaces are entered with one.
+            for scout in scouts {
+                scout.join().expect("a scout does not panic");
+            }
+            walked
+        })
     }
 }
 
-impl Walk<'_> {
+fn walk<'a>(
+    filter: Filter<'a>,
+    fd: OwnedFd,
+    visitor: &mut dyn Visitor,
+    help: Option<Help<'_, 'a>>,
+) -> Result<()> {
+    let mut walk = Walk { filter, frames: Vec::new(), path: Vec::new(), help, ahead: None };
+    let dir = walk.list(fd, None, filter.top())?;
+    walk.push(dir, Vec::new(), filter.selected.stat, 0);
+    walk.frames[0].entered = true;
+    walk.run(visitor)
+}
+
+/// Sends scouts home however the walk ends.
+struct Ending<'w, 'a>(&'w Ahead<'a>);
+
+impl Drop for Ending<'_, '_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Walk<'_, '_> {
     fn run(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
         while let Some(frame) = self.frames.last_mut() {
             if visitor.is_done() {
                 return Ok(());
             }
             self.path.truncate(frame.end);
-            let Some(name) = frame.names.next() else {
+            let index = frame.next;
+            if index == frame.dir.names.len() {
                 self.pop(visitor)?;
                 continue;
-            };
-            self.meet(&name, visitor)?;
+            }
+            frame.next += 1;
+            if index.is_multiple_of(PIECE) && index > 0 {
+                let found = self.ahead.and_then(|ahead| ahead.look(&frame.dir, index));
+                frame.stats = found.map(|found| found.stats).unwrap_or_default();
+            }
+            self.meet(index, visitor)?;
+            self.ask_for_help();
         }
         Ok(())
     }
 
-    fn meet(&mut self, name: &[u8], visitor: &mut dyn Visitor) -> Result<()> {
+    /// Starts the scouts once there seems to be much.
+    fn ask_for_help(&mut self) {
+        match &mut self.help {
+            None => return,
+            Some(help) if help.after > 0 => {
+                help.after -= 1;
+                return;
+            }
+            Some(_) => {}
+        }
+        let Some(help) = self.help.take() else { return };
+        if (help.start)() {
+            for frame in &self.frames {
+                help.ahead.add(&frame.dir, frame.next);
+            }
+            self.ahead = Some(help.ahead);
+        }
+    }
+
+    fn meet(&mut self, index: usize, visitor: &mut dyn Visitor) -> Result<()> {
         let Some(frame) = self.frames.last() else { return Ok(()) };
         if !self.path.is_empty() {
             self.path.push(b'/');
         }
         let start = self.path.len();
-        self.path.extend_from_slice(name);
-        let stat = match fs::lstat_opt(&frame.fd, name) {
+        self.path.extend_from_slice(frame.dir.names.get(index));
+        let name = &self.path[start..];
+        let scouted = frame.stats.get(index % PIECE).copied().flatten();
+        let stat = match scouted.map_or_else(|| fs::lstat_opt(&frame.dir.fd, name), |s| Ok(Some(s)))
+        {
             Ok(Some(stat)) => stat,
             // It vanished since the listing: as good as never there.
             Ok(None) => return Ok(()),
-            Err(error) => return Err(self.tree.unreadable(&self.full_path(), &error)),
+            Err(error) => return Err(self.filter.tree.unreadable(&self.full_path(), &error)),
         };
         // No layer can hold a socket; one that is in a context stands for an empty file.
-        if stat.kind == Kind::Socket && !self.tree.is_context() {
+        if stat.kind == Kind::Socket && !self.filter.tree.is_context() {
             return Ok(());
         }
-        let (verdict, above) = self.judge(&frame.above, stat.is_dir());
+        let (verdict, above) = self.filter.judge(&frame.dir.above, &self.path, stat.is_dir());
         if verdict == Verdict::Skip {
             return Ok(());
         }
         if !stat.is_dir() {
             self.enter_pending(visitor)?;
             let frame = self.frames.last().expect("the frame looked at above is still there");
-            let dir = frame.fd.as_fd();
+            let (dir, name) = (frame.dir.fd.as_fd(), &self.path[start..]);
             return visitor.leaf(&WalkEntry { dir, name, path: &self.path, stat: &stat });
         }
-        let fd = fs::open_dir(&frame.fd, name)
-            .map_err(|error| self.tree.unreadable(&self.full_path(), &error))?;
-        self.push(fd, stat, start, above)?;
+        let found = self.ahead.and_then(|ahead| ahead.open(&frame.dir, index));
+        let (dir, stats) = if let Some(found) = found {
+            (found.dir, found.stats)
+        } else {
+            let fd = fs::open_dir(&frame.dir.fd, name)
+                .map_err(|error| self.filter.tree.unreadable(&self.full_path(), &error))?;
+            (self.list(fd, Some((&frame.dir, index)), above)?, Vec::new())
+        };
+        self.push(dir, stats, stat, start);
         if verdict == Verdict::Show {
             self.enter_pending(visitor)?;
         }
         Ok(())
     }
 
-    fn push(&mut self, fd: OwnedFd, stat: Stat, start: usize, above: Above) -> Result<()> {
+    /// Lists the directory that the walk's path names.
+    fn list(&self, fd: OwnedFd, parent: Option<(&Dir, usize)>, above: Above) -> Result<Arc<Dir>> {
+        let tree = self.filter.tree;
         if self.frames.len() > MAX_DEPTH {
             let message = format!(
                 "directories in {} are nested deeper than {MAX_DEPTH} levels",
-                self.tree.label()
+                tree.label()
             );
-            return Err(Error::new(self.tree.blame(), message)
+            return Err(Error::new(tree.blame(), message)
                 .cause(format!("at `{}`", show(&self.full_path()))));
         }
-        let names =
-            fs::list(&fd).map_err(|error| self.tree.unreadable(&self.full_path(), &error))?;
+        let dir = Dir::list(fd, parent, &self.path, above)
+            .map_err(|error| tree.unreadable(&self.full_path(), &error))?;
+        if let Some(ahead) = self.ahead {
+            // The walk looks at the first piece itself.
+            ahead.add(&dir, 1);
+        }
+        Ok(dir)
+    }
+
+    fn push(&mut self, dir: Arc<Dir>, stats: Vec<Option<Stat>>, stat: Stat, start: usize) {
         let end = self.path.len();
-        let names = names.into_iter();
-        self.frames.push(Frame { fd, stat, end, start, names, above, entered: false });
-        Ok(())
+        self.frames.push(Frame { dir, stat, end, start, next: 0, stats, entered: false });
     }
 
     fn pop(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
         let Some(frame) = self.frames.pop() else { return Ok(()) };
         match self.frames.last() {
             Some(parent) if frame.entered => visitor.leave(&WalkEntry {
-                dir: parent.fd.as_fd(),
+                dir: parent.dir.fd.as_fd(),
                 name: &self.path[frame.start..],
                 path: &self.path,
                 stat: &frame.stat,
@@ -183,15 +268,14 @@ impl Walk<'_> {
 
     /// Shows the open directories that were not shown yet.
     fn enter_pending(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
-        for index in 1..self.frames.len() {
+        // Whoever was shown, all above it were.
+        let shown = self.frames.iter().rposition(|frame| frame.entered).map_or(1, |at| at + 1);
+        for index in shown..self.frames.len() {
             let (before, rest) = self.frames.split_at_mut(index);
             let (parent, frame) = (&before[index - 1], &mut rest[0]);
-            if frame.entered {
-                continue;
-            }
             frame.entered = true;
             visitor.enter(&WalkEntry {
-                dir: parent.fd.as_fd(),
+                dir: parent.dir.fd.as_fd(),
                 name: &self.path[frame.start..frame.end],
                 path: &self.path[..frame.end],
                 stat: &frame.stat,
@@ -202,53 +286,6 @@ impl Walk<'_> {
 
     /// Path in the tree of the node at hand.
     fn full_path(&self) -> Vec<u8> {
-        match (self.selected.path.as_slice(), self.path.as_slice()) {
-            (b"", path) | (path, b"") => path.to_vec(),
-            (above, path) => [above, b"/", path].concat(),
-        }
+        self.filter.full_path(&self.path).into_owned()
     }
-
-    fn judge(&self, parent: &Above, is_dir: bool) -> (Verdict, Above) {
-        let mut above = Above { taken: parent.taken, ..Above::default() };
-        let mut searchable = is_dir;
-        let mut shown = true;
-        if let Some(rules) = self.tree.ignore() {
-            let path = self.full_path();
-            let (state, decision) = rules.enter(&parent.ignore, &path);
-            above.ignore = state;
-            shown &= decision.included;
-            searchable &= decision.included || rules.may_take_back_below(&path);
-        }
-        if let Some(rules) = &self.selected.exclude {
-            let (state, decision) = rules.enter(&parent.exclude, &self.path);
-            above.exclude = state;
-            shown &= decision.included;
-            searchable &= decision.included || rules.may_take_back_below(&self.path);
-        }
-        if let Some(rules) = self.selected.include.as_ref().filter(|_| !parent.taken) {
-            let (state, decision) = rules.enter(&parent.include, &self.path);
-            above.include = state;
-            above.taken = !decision.included;
-            shown &= above.taken;
-            searchable &= above.taken || rules.may_match_below(&self.path);
-        }
-        let verdict = match (shown, searchable) {
-            (true, _) => Verdict::Show,
-            (false, true) => Verdict::Search,
-            (false, false) => Verdict::Skip,
-        };
-        (verdict, above)
-    }
-}
-
-/// The rules' state for a directory, from the root down.
-fn state_of(rules: &IgnoreRules, path: &[u8]) -> Matched {
-    let mut state = Matched::default();
-    if !path.is_empty() {
-        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
-        for end in ends.chain([path.len()]) {
-            state = rules.enter(&state, &path[..end]).0;
-        }
-    }
-    state
 }

@@ -24,6 +24,17 @@ impl Digest {
         Self(format!("sha256:{}", hex(hash)))
     }
 
+    /// What [`Self::as_str`] of a digest with these bytes gives, without the digest.
+    pub fn text_of(hash: &[u8; 32]) -> [u8; 71] {
+        let mut text = [0; 71];
+        let (prefix, digits) = text.split_at_mut("sha256:".len());
+        prefix.copy_from_slice(b"sha256:");
+        for (two, byte) in digits.chunks_exact_mut(2).zip(hash) {
+            two.copy_from_slice(&hex_digits(*byte));
+        }
+        text
+    }
+
     /// Checks form: only sha256, lowercase, full length.
     pub fn parse(text: &str) -> Result<Self> {
         let fits = text.strip_prefix("sha256:").is_some_and(|hex| {
@@ -124,30 +135,52 @@ impl fmt::Display for ChainId {
 
 /// Lowercase hex.
 pub fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("writing to a String cannot fail");
-        out
-    })
+    let mut out = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        out.extend(hex_digits(*byte).map(char::from));
+    }
+    out
+}
+
+fn hex_digits(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 /// SHA-256 over length-prefixed fields: the canonical encoding of every cache key, so that no two different
 /// inputs can give the same bytes.
 #[derive(Clone, Debug)]
-pub struct FieldHasher(Sha256);
+pub struct FieldHasher {
+    hash: Sha256,
+    /// What is not hashed yet, and how much of it there may be.
+    buffer: Vec<u8>,
+    collected: usize,
+}
 
 impl FieldHasher {
     /// `version` is the key's version, for example `nb-step-1`.
     pub fn new(version: &str) -> Self {
-        let mut hasher = Self(Sha256::new());
+        Self::collecting(version, 0)
+    }
+
+    /// The same, for a great many small fields: so many bytes of them are hashed at once.
+    pub fn collecting(version: &str, collected: usize) -> Self {
+        let mut hasher = Self { hash: Sha256::new(), buffer: Vec::new(), collected };
         hasher.field(version.as_bytes());
         hasher
     }
 
     /// Adds one field: its length as 8 bytes, then its bytes.
     pub fn field(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.update((bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+        let length = (bytes.len() as u64).to_le_bytes();
+        if self.buffer.len() + length.len() + bytes.len() > self.collected {
+            self.flush();
+            self.hash.update(length);
+            self.hash.update(bytes);
+        } else {
+            self.buffer.extend_from_slice(&length);
+            self.buffer.extend_from_slice(bytes);
+        }
         self
     }
 
@@ -168,7 +201,18 @@ impl FieldHasher {
 
     /// The digest.
     pub fn finish(self) -> Digest {
-        Digest::from_hash(&self.0.finalize())
+        Digest::from_hash(&self.finish_bytes())
+    }
+
+    /// The 32 bytes of the digest.
+    pub fn finish_bytes(mut self) -> [u8; 32] {
+        self.flush();
+        self.hash.finalize().into()
+    }
+
+    fn flush(&mut self) {
+        self.hash.update(&self.buffer);
+        self.buffer.clear();
     }
 }
 
@@ -339,6 +383,28 @@ mod tests {
         };
         assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
         assert_ne!(of(&["ab"]), of(&["ab", ""]));
+    }
+
+    #[test]
+    fn collecting_fields_changes_nothing() {
+        let of = |mut hasher: FieldHasher| {
+            for length in [0, 1, 5, 30, 31, 32, 33, 100, 2, 24, 7] {
+                hasher.field(&vec![length; length.into()]).number(length.into());
+            }
+            hasher.finish()
+        };
+        let expected = of(FieldHasher::new("v"));
+        for collected in [1, 8, 40, 41, 64, 4096] {
+            assert_eq!(of(FieldHasher::collecting("v", collected)), expected, "{collected}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_hash_is_that_of_its_digest() {
+        let digest = Digest::of(b"abc");
+        let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(digest.as_str(), text);
+        assert_eq!(Digest::text_of(&digest.bytes()), text.as_bytes());
     }
 
     #[test]

@@ -119,6 +119,11 @@ impl Layout {
 
     /// Size of a blob, `None` when it is not here.
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        self.blob_metadata(digest).map(|metadata| metadata.len())
+    }
+
+    /// What is to be said of a blob's file, `None` when it is not here.
+    pub fn blob_metadata(&self, digest: &Digest) -> Option<fs::Metadata> {
         let path = self.blob_path(digest);
         if let Some(gate) = &self.gate
             && !use_stamp(&path)
@@ -128,8 +133,7 @@ impl Layout {
                 return None;
             }
         }
-        let metadata = fs::metadata(path).ok()?;
-        metadata.is_file().then_some(metadata.len())
+        fs::metadata(path).ok().filter(fs::Metadata::is_file)
     }
 
     /// Opens a blob without verifying it; `None` when it is not here.
