@@ -296,3 +296,37 @@ fn forget_lost(store: &Store, pruned: &Pruned) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(name: &str, parent: Option<&str>, used: i64) -> Object {
+        Object {
+            kind: Kind::Snapshot,
+            path: Path::new("snapshots").join(name),
+            size: 1,
+            used: (used, 0),
+            parent: parent.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn what_stands_on_a_snapshot_keeps_it_young_and_goes_before_it() {
+        let objects = [
+            snapshot("b", Some("a"), 2),
+            snapshot("a", None, 1),
+            snapshot("c", Some("b"), 9),
+            snapshot("d", Some("a"), 3),
+            snapshot("x", Some("y"), 4),
+            snapshot("y", Some("x"), 5),
+            snapshot("z", Some("gone"), 6),
+        ];
+        let found = depths(&objects);
+        let of = |name: &str| found.get(name).map(|((used, _), depth)| (*used, *depth));
+        assert_eq!(["a", "b", "c", "d"].map(of), [(9, 1), (9, 2), (9, 3), (3, 2)].map(Some));
+        // A circle, and one whose parent somebody removed.
+        assert_eq!(["x", "y"].map(|name| of(name).is_some()), [true; 2]);
+        assert_eq!(of("z"), Some((6, 2)));
+    }
+}
