@@ -111,9 +111,10 @@ fn two_thousand_runs_make_an_image() {
     }
     for world in World::each() {
         let world = world.with_base();
-        let steps: String = (0..2000).map(|step| format!("RUN touch /f{step}\n")).collect();
+        let steps: Vec<String> = (0..2000).map(|step| format!("RUN touch /f{step}")).collect();
+        let steps = steps.join("\n");
         world
-            .build(&format!("FROM base\n{steps}RUN ls / | grep -c ^f > /count\n"), &["-t", "app"])
+            .build(&format!("FROM base\n{steps}\nRUN ls / | grep -c ^f > /count\n"), &["-t", "app"])
             .ok();
         let listing = world.listing("app");
         assert_eq!(listing.iter().filter(|line| line.starts_with('f')).count(), 2000);
