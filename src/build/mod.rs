@@ -342,7 +342,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
             }
         }
         for stage in 0..builder.plan.stages.len() {
-            if builder.states.complete(stage).is_some() {
+            if builder.states.is_complete(stage) {
                 continue;
             }
             let errors = &errors;

@@ -431,8 +431,8 @@ impl Builder<'_> {
         if let Some(planned) = self.planned(state, stage, step, &prepared, tools)? {
             return Ok(Done { tree: None, content: Content::Planned(Arc::new(planned)) });
         }
-        let nothing = StageState { slots: Vec::new(), ..state.clone() };
-        let below = if prepared.is_independent() { &nothing } else { state };
+        let nothing = prepared.is_independent().then(|| state.on(Vec::new()));
+        let below = nothing.as_ref().unwrap_or(state);
         let mounting = self.emitter.span(Phase::Mount);
         let draft = tree::draft(self.store, below, worker, self.others_want(stage, state))?;
         drop(mounting);
@@ -466,7 +466,7 @@ impl Builder<'_> {
             _ => false,
         };
         let others = self.plan.stages.iter().enumerate().filter(|(at, _)| *at != stage);
-        let mut open = others.filter(|(at, _)| self.states.complete(*at).is_none());
+        let mut open = others.filter(|(at, _)| !self.states.is_complete(*at));
         open.any(|(_, other)| {
             other.base == StageBase::Stage(stage) || other.steps.iter().any(reads)
         })
@@ -493,7 +493,7 @@ impl Builder<'_> {
             _ => false,
         };
         let others = self.plan.stages.iter().enumerate().filter(|(at, _)| *at != stage);
-        let mut open = others.filter(|(at, _)| self.states.complete(*at).is_none());
+        let mut open = others.filter(|(at, _)| !self.states.is_complete(*at));
         open.any(|(_, other)| other.base == *own || other.steps.iter().any(copies))
             || below.is_some_and(|below| self.plan.targets.contains(&below))
     }

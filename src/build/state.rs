@@ -51,6 +51,11 @@ pub(super) struct StageState {
 }
 
 impl StageState {
+    /// The same place with other layers, for their tree alone: there is no history in it.
+    pub(super) fn on(&self, slots: Vec<Slot>) -> Self {
+        Self { key: self.key.clone(), next: self.next, slots, history: Vec::new() }
+    }
+
     /// Chain id of the lowest `count` layers, when all of them are known by now.
     pub(super) fn chain(&self, count: usize) -> Option<ChainId> {
         let known: Option<Vec<DiffId>> =
@@ -102,6 +107,12 @@ impl States {
     pub(super) fn complete(&self, stage: usize) -> Option<StageState> {
         let states = self.lock();
         (states[stage].1 == Progress::Complete).then(|| states[stage].0.clone()).flatten()
+    }
+
+    /// True when nothing of a stage is left to do.
+    pub(super) fn is_complete(&self, stage: usize) -> bool {
+        let states = self.lock();
+        states[stage].1 == Progress::Complete && states[stage].0.is_some()
     }
 
     /// Stores a state.

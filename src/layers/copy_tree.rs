@@ -71,24 +71,37 @@ impl Copy<'_> {
             }
             links.insert(inode, path.to_vec());
         }
-        match stat.kind {
-            Kind::Socket | Kind::Directory => return Ok(false),
-            Kind::File => {
-                let from = fs::open_read(source, name)?;
-                let file = fs::create_new(target, name, 0o600)?;
-                fs::copy_data(&from, &file, stat.size)?;
-            }
-            Kind::Symlink => fs::symlink(&fs::readlink(source, name)?, target, name)?,
-            Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
-                fs::mknod(target, name, stat.kind, 0o600, stat.rdev)?;
-            }
+        if stat.kind != Kind::Socket {
+            copy_node((source, target), name, &stat)?;
         }
-        metadata((source, target), name, &stat).map(|()| false)
+        Ok(false)
     }
 }
 
+/// Copies what is neither a directory nor a socket, with its metadata; its other names are the caller's business.
+pub(super) fn copy_node(
+    (source, target): (&OwnedFd, &OwnedFd),
+    name: &[u8],
+    stat: &Stat,
+) -> SysResult<()> {
+    match stat.kind {
+        Kind::File => {
+            let from = fs::open_read(source, name)?;
+            let file = fs::create_new(target, name, 0o600)?;
+            fs::copy_data(&from, &file, stat.size)?;
+        }
+        Kind::Symlink => fs::symlink(&fs::readlink(source, name)?, target, name)?,
+        _ => fs::mknod(target, name, stat.kind, 0o600, stat.rdev)?,
+    }
+    metadata((source, target), name, stat)
+}
+
 /// Owner first: a change of it clears set-uid bits and capabilities.
-fn metadata((source, target): (&OwnedFd, &OwnedFd), name: &[u8], stat: &Stat) -> SysResult<()> {
+pub(super) fn metadata(
+    (source, target): (&OwnedFd, &OwnedFd),
+    name: &[u8],
+    stat: &Stat,
+) -> SysResult<()> {
     let (uid, gid) = owners::of_name(source, name, stat)?;
     fs::lchown(target, name, uid, gid)?;
     if stat.kind != Kind::Symlink {

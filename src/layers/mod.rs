@@ -28,6 +28,7 @@ mod scan;
 mod settle;
 mod tar_blocks;
 mod tar_header;
+mod unite;
 mod workers;
 
 #[cfg(test)]

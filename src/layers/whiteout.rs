@@ -126,6 +126,24 @@ pub fn make_opaque(dir: BorrowedFd<'_>, name: &[u8], flavour: XattrFlavour) -> S
     fs::set_xattr(dir, name, &flavour.key("opaque"), b"y")
 }
 
+/// Marks a directory that will be a lower as one that may hold deletion marks. Overlayfs looks for them only where it
+/// shows several directories as one, and in those that it copied up once, which have this attribute; elsewhere it would
+/// list the marks as files. Empty, it says that nobody knows what was copied.
+pub(super) fn make_copied_up(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    flavour: XattrFlavour,
+) -> SysResult<()> {
+    fs::set_xattr(dir, name, &flavour.key("origin"), b"")
+}
+
+/// True for what overlayfs notes about the place of a directory among others, and what is wrong in another place.
+pub(super) fn is_note_of_overlay(name: &[u8], flavour: XattrFlavour) -> bool {
+    ["opaque", "origin", "impure", "nlink", "uuid", "upper"]
+        .iter()
+        .any(|mark| name == flavour.key(mark))
+}
+
 /// A device node as a placeholder records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceNode {

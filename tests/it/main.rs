@@ -20,6 +20,7 @@ mod checks;
 mod conformance;
 mod contexts;
 mod debug;
+mod depth;
 mod diamond;
 mod differential;
 mod dockertools;

@@ -167,16 +167,31 @@ fn depths(objects: &[Object]) -> BTreeMap<String, (Time, usize)> {
         .collect();
     let mut found: BTreeMap<String, (Time, usize)> = BTreeMap::new();
     for (name, object) in &snapshots {
-        let mut stack = vec![name.clone()];
-        let mut below = object.parent.clone();
-        while let Some(parent) = below.filter(|_| stack.len() < 2000) {
-            below = snapshots.get(&parent).and_then(|object| object.parent.clone());
-            stack.push(parent);
+        // Down to one of which it is known already how many are below it; a circle is left where it closes.
+        let mut stack = vec![(name.clone(), object.used)];
+        let mut below = object.parent.as_ref();
+        while let Some(parent) = below.filter(|_| stack.len() < snapshots.len()) {
+            if found.contains_key(parent) {
+                break;
+            }
+            let object = snapshots.get(parent);
+            stack.push((parent.clone(), object.map_or(Time::default(), |object| object.used)));
+            below = object.and_then(|object| object.parent.as_ref());
         }
-        let top = stack.len();
-        for (at, name) in stack.into_iter().enumerate() {
-            let entry = found.entry(name).or_insert((object.used, top - at));
-            *entry = (entry.0.max(object.used), entry.1.max(top - at));
+        let known = below.and_then(|parent| found.get(parent)).map_or(0, |(_, depth)| *depth);
+        for (at, (name, used)) in stack.into_iter().rev().enumerate() {
+            found.entry(name).or_insert((used, known + at + 1));
+        }
+    }
+    // From the topmost down, what stands on a snapshot is known before itself.
+    let mut order: Vec<(usize, &String)> =
+        snapshots.keys().filter_map(|name| Some((found.get(name)?.1, name))).collect();
+    order.sort_unstable_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+    for (_, name) in order {
+        let used = found.get(name).map(|(used, _)| *used);
+        let parent = snapshots.get(name).and_then(|object| object.parent.as_ref());
+        if let (Some(used), Some(entry)) = (used, parent.and_then(|parent| found.get_mut(parent))) {
+            entry.0 = entry.0.max(used);
         }
     }
     found
@@ -279,5 +294,39 @@ fn forget_lost(store: &Store, pruned: &Pruned) {
             let record = serde_json::from_slice::<StepRecord>(text);
             record.is_ok_and(|record| !record.layers.values().any(|layer| is_here(&layer.digest)))
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(name: &str, parent: Option<&str>, used: i64) -> Object {
+        Object {
+            kind: Kind::Snapshot,
+            path: Path::new("snapshots").join(name),
+            size: 1,
+            used: (used, 0),
+            parent: parent.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn what_stands_on_a_snapshot_keeps_it_young_and_goes_before_it() {
+        let objects = [
+            snapshot("b", Some("a"), 2),
+            snapshot("a", None, 1),
+            snapshot("c", Some("b"), 9),
+            snapshot("d", Some("a"), 3),
+            snapshot("x", Some("y"), 4),
+            snapshot("y", Some("x"), 5),
+            snapshot("z", Some("gone"), 6),
+        ];
+        let found = depths(&objects);
+        let of = |name: &str| found.get(name).map(|((used, _), depth)| (*used, *depth));
+        assert_eq!(["a", "b", "c", "d"].map(of), [(9, 1), (9, 2), (9, 3), (3, 2)].map(Some));
+        // A circle, and one whose parent somebody removed.
+        assert_eq!(["x", "y"].map(|name| of(name).is_some()), [true; 2]);
+        assert_eq!(of("z"), Some((6, 2)));
     }
 }

@@ -1,7 +1,7 @@
 //! Collects what a COPY or WORKDIR would leave. The rules are those of `executor::copy` (dockerfile.md §1.7), told of
 //! paths instead of done to files; what that refuses, or what is rare, ends the planning.
 
-use super::bodies::{Leaf, NONE, Planned, Root};
+use super::bodies::{Leaf, NONE, Planned, Root, time_of_change};
 use super::ground::{Ground, resolve_in};
 use super::wanted::{Links, Node};
 use crate::context::pattern::clean;
@@ -271,7 +271,7 @@ impl<'a> Gather<'a> {
         let mut leaf = NONE;
         let kind = match stat.kind {
             Kind::File => {
-                leaf = self.leaf(root, (stat.ino, stat.ctime));
+                leaf = self.leaf(root, (stat.ino, time_of_change(source.tree, stat)));
                 EntryKind::File { size: stat.size }
             }
             Kind::Socket => EntryKind::File { size: 0 },

@@ -47,7 +47,7 @@ impl Builder<'_> {
         let view = if slots.is_empty() {
             None
         } else {
-            Some(tree::view(self.store, &StageState { slots, ..state.clone() }, worker)?)
+            Some(tree::view(self.store, &state.on(slots), worker)?)
         };
         Ok(Ground { view, above, placeholders })
     }

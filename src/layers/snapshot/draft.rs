@@ -1,6 +1,6 @@
 //! A snapshot that is being written: mounted or opened for a step, read for its changes, made a snapshot.
 
-use super::stack::overlay_made;
+use super::stack::{Lower, overlay_made};
 use super::whole::{self, Whole};
 use super::{Form, Meta, Snapshot, Snapshots, environment, records, reopen, write_meta};
 use crate::error::{ErrorKind, Result, ResultExt};
@@ -26,6 +26,8 @@ pub struct Draft<'a> {
     pub(super) before: Option<Tree>,
     pub(super) placeholders: AtomicBool,
     pub(super) kept: bool,
+    /// Keep what it stands on from being united.
+    pub(super) _held: Vec<OwnedFd>,
 }
 
 impl Draft<'_> {
@@ -43,7 +45,7 @@ impl Draft<'_> {
             None => Vec::new(),
         };
         let mut lowers: Vec<BorrowedFd<'_>> = stubs.into_iter().collect();
-        lowers.extend(stack.iter().map(|(snapshot, merged)| snapshot.dir(*merged)));
+        lowers.extend(stack.iter().map(Lower::dir));
         if lowers.is_empty() {
             lowers.push(self.snapshots.empty.as_fd());
         }

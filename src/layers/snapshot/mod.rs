@@ -8,6 +8,7 @@
 mod draft;
 mod records;
 mod stack;
+mod union;
 mod whole;
 
 pub use draft::Draft;
@@ -23,6 +24,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use union::{UNITED, Union};
 use whole::Whole;
 
 /// How trees are kept.
@@ -47,7 +49,9 @@ pub struct Snapshots {
     flavour: String,
     form: Form,
     boot: String,
-    /// Ids of what was made here and is not known to be on the disk.
+    /// How many snapshots are united into one directory.
+    united: usize,
+    /// Ids of what was made here and is not known to be on the disk; of unions where they are.
     unsynced: Mutex<Vec<String>>,
     sweeper: Arc<Sweeper>,
 }
@@ -62,8 +66,10 @@ pub struct Snapshot {
     fs: OwnedFd,
     /// Files that record device nodes are in it or below it.
     placeholders: bool,
-    /// The whole stack up to here as one directory; made for the snapshot of depth [`FLAT`] of a deep stack.
-    merged: OnceLock<OwnedFd>,
+    /// This one and some below it as one directory; none where that cannot be made.
+    union: OnceLock<Option<Union>>,
+    /// The whole stack up to here, mounted as one directory.
+    nested: OnceLock<OwnedFd>,
     /// With a whole tree.
     whole: Option<Whole>,
 }
@@ -79,6 +85,9 @@ struct Meta {
     #[serde(default)]
     placeholders: bool,
 }
+
+/// Most snapshots on top of each other: more are a circle.
+const DEEPEST: usize = 20_000;
 
 fn environment<T>(result: crate::sys::SysResult<T>, what: &str) -> Result<T> {
     result.or_error(ErrorKind::Environment, || format!("cannot {what} in the store"))
@@ -115,9 +124,16 @@ impl Snapshots {
             },
             form,
             boot: probe::boot_id(),
+            united: UNITED,
             unsynced: Mutex::default(),
             sweeper: Arc::clone(sweeper),
         })
+    }
+
+    /// The same with other unions.
+    #[cfg(test)]
+    pub(in crate::layers) fn uniting(self, united: usize) -> Self {
+        Self { united, ..self }
     }
 
     /// Which private attributes overlayfs uses here.
@@ -156,6 +172,7 @@ impl Snapshots {
         let (parent, below) = (parent.cloned(), OnceLock::new());
         let placeholders = AtomicBool::new(false);
         let before = self.are_whole().then(Tree::default);
+        let held = if self.are_whole() { Vec::new() } else { self.hold(parent.as_ref()) };
         Ok(Draft {
             snapshots: self,
             id,
@@ -166,6 +183,7 @@ impl Snapshots {
             before,
             placeholders,
             kept: false,
+            _held: held,
         })
     }
 
@@ -174,7 +192,8 @@ impl Snapshots {
         let mut metas = Vec::new();
         let mut next = Some(id.to_owned());
         while let Some(id) = next {
-            if id.is_empty() || !id.bytes().all(|b| b.is_ascii_hexdigit()) || metas.len() > 2000 {
+            if id.is_empty() || !id.bytes().all(|b| b.is_ascii_hexdigit()) || metas.len() > DEEPEST
+            {
                 return None;
             }
             let own = fs::open_dir(&self.dir, id.as_bytes()).ok()?;
@@ -183,10 +202,7 @@ impl Snapshots {
             fs::lstat_opt(&self.dir, id.as_bytes()).ok()??;
             let text = root::read_small(&own, b"meta.json", 4096).ok()??;
             let meta: Meta = serde_json::from_slice(&text).ok()?;
-            let usable = meta.version == 1
-                && meta.flavour == self.flavour
-                && (meta.synced || meta.boot == self.boot);
-            if !usable {
+            if !self.is_usable(&meta) {
                 return None;
             }
             records::learn(&own);
@@ -210,6 +226,10 @@ impl Snapshots {
             found = Some(Arc::new(Snapshot::new(id, found, fs, None).with(placeholders)));
         }
         found
+    }
+
+    fn is_usable(&self, meta: &Meta) -> bool {
+        meta.version == 1 && meta.flavour == self.flavour && (meta.synced || meta.boot == self.boot)
     }
 
     /// The snapshot of a stack of layers, if there is one.
@@ -295,7 +315,8 @@ impl Snapshot {
     fn new(id: String, parent: Option<Arc<Snapshot>>, fs: OwnedFd, whole: Option<Whole>) -> Self {
         let depth = parent.as_ref().map_or(1, |parent| parent.depth + 1);
         let placeholders = parent.as_ref().is_some_and(|parent| parent.placeholders);
-        Self { id, parent, depth, fs, placeholders, merged: OnceLock::new(), whole }
+        let (union, nested) = (OnceLock::new(), OnceLock::new());
+        Self { id, parent, depth, fs, placeholders, union, nested, whole }
     }
 
     fn with(mut self, placeholders: bool) -> Self {
@@ -322,11 +343,14 @@ impl Snapshot {
     pub fn upper(&self) -> BorrowedFd<'_> {
         self.fs.as_fd()
     }
+}
 
-    fn dir(&self, merged: bool) -> BorrowedFd<'_> {
-        match self.merged.get() {
-            Some(whole) if merged => whole.as_fd(),
-            _ => self.fs.as_fd(),
+impl Drop for Snapshot {
+    /// One after the other: a stack may be deeper than the calls that a thread can nest.
+    fn drop(&mut self) {
+        let mut next = self.parent.take();
+        while let Some(mut parent) = next.and_then(Arc::into_inner) {
+            next = parent.parent.take();
         }
     }
 }

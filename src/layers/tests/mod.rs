@@ -6,6 +6,7 @@ mod diff;
 mod flat;
 mod hostile;
 mod tar;
+mod unions;
 
 use super::tar_write::{TimePolicy, write_layer};
 use super::{Change, ChangeKind, Entry, EntryKind};
