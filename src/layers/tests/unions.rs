@@ -92,7 +92,9 @@ impl Store {
 
     fn snapshots(&self, united: usize) -> Snapshots {
         let dir = fs::open_dir_path(self.dir.path()).unwrap();
-        Snapshots::open(dir.as_fd(), "real", Form::Overlay(FLAVOUR)).unwrap().uniting(united)
+        Snapshots::open(dir.as_fd(), "real", Form::Overlay(FLAVOUR), &Arc::default())
+            .unwrap()
+            .uniting(united)
     }
 
     fn unions(&self) -> Vec<PathBuf> {
