@@ -105,8 +105,11 @@ impl Hashing<'_, '_> {
             let dir = root::open_dir(self.tree.root(), &selected.path)
                 .map_err(|error| self.tree.unreadable(&selected.path, &error))?;
             self.node(dir.as_fd(), b".", b"", &selected.stat)?;
-            let (tree, scouting) = (self.tree, self.scouting);
-            tree.walk_scouted(selected, self, scouting)?;
+            let (tree, cache, scouting) = (self.tree, self.cache, self.scouting);
+            let read = |dir: BorrowedFd<'_>, name: &[u8], stat: &Stat| {
+                read_ahead(tree, cache, dir, name, stat)
+            };
+            tree.walk_scouted(selected, self, scouting, Some(&read))?;
         } else {
             let (dir, name) = self.tree.open_parent(selected)?;
             self.node(dir.as_fd(), name, b"", &selected.stat)?;
@@ -171,23 +174,55 @@ impl Hashing<'_, '_> {
         let now = clock_gettime(ClockId::Realtime).tv_sec;
         let separator: &[u8] = if self.at.is_empty() || path.is_empty() { b"" } else { b"/" };
         let full = [self.at, separator, path].concat();
-        let unreadable = |error: &_| self.tree.unreadable(&full, error);
-        let mut file = fs::open_read(dir, name).map_err(|error| unreadable(&error))?;
-        let mut writer = HashingWriter::new(io::sink());
-        io::copy(&mut file, &mut writer).or_error(self.tree.blame(), || {
-            format!("cannot read `{}` in {}", String::from_utf8_lossy(&full), self.tree.label())
-        })?;
-        let (_, content, _) = writer.finish();
-        let xattrs = xattr::read(dir, name, trusted).map_err(|error| unreadable(&error))?;
-        let mut hasher = FieldHasher::new("nb-file-1");
-        hasher.field(content.as_str().as_bytes());
-        hasher.list(xattrs.into_iter().flat_map(|(key, value)| [key, value]));
-        let hash = hasher.finish_bytes();
-        let after = fs::fstat(&file).map_err(|error| unreadable(&error))?;
-        if StatKey::new(&after, trusted) == key && is_settled(stat, now) {
+        let (hash, after) = read(self.tree, dir, name, &full)?;
+        if after == key && is_settled(stat, now) {
             self.cache.put(key, hash);
         }
         Ok(hash)
+    }
+}
+
+/// Reads a file: its digest, and what state it was in afterwards. `full` is its path, for messages.
+fn read(
+    tree: &FileTree,
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    full: &[u8],
+) -> Result<(FileHash, StatKey)> {
+    let trusted = !tree.is_context();
+    let unreadable = |error: &_| tree.unreadable(full, error);
+    let mut file = fs::open_read(dir, name).map_err(|error| unreadable(&error))?;
+    let mut writer = HashingWriter::new(io::sink());
+    io::copy(&mut file, &mut writer).or_error(tree.blame(), || {
+        format!("cannot read `{}` in {}", String::from_utf8_lossy(full), tree.label())
+    })?;
+    let (_, content, _) = writer.finish();
+    let xattrs = xattr::read(dir, name, trusted).map_err(|error| unreadable(&error))?;
+    let mut hasher = FieldHasher::new("nb-file-1");
+    hasher.field(content.as_str().as_bytes());
+    hasher.list(xattrs.into_iter().flat_map(|(key, value)| [key, value]));
+    let after = fs::fstat(&file).map_err(|error| unreadable(&error))?;
+    Ok((hasher.finish_bytes(), StatKey::new(&after, trusted)))
+}
+
+/// The errand of scouts: a file whose digest is not known becomes known, if that can be remembered. What goes wrong goes
+/// wrong once more when the walk comes to the file.
+fn read_ahead(
+    tree: &FileTree,
+    cache: &dyn DigestCache,
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    stat: &Stat,
+) {
+    let key = StatKey::new(stat, !tree.is_context());
+    let now = clock_gettime(ClockId::Realtime).tv_sec;
+    if !is_settled(stat, now) || cache.get(&key).is_some() {
+        return;
+    }
+    if let Ok((hash, after)) = read(tree, dir, name, name)
+        && after == key
+    {
+        cache.put(key, hash);
     }
 }
 

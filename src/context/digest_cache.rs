@@ -69,7 +69,7 @@ impl StatKey {
 }
 
 /// Remembers digests of files.
-pub trait DigestCache {
+pub trait DigestCache: Sync {
     /// The digest that a file in this state has.
     fn get(&self, key: &StatKey) -> Option<FileHash>;
     /// Remembers one.

@@ -1,9 +1,9 @@
 //! Selecting, filtering and digesting, on real directories.
 
-use std::cell::RefCell;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::Mutex;
 
 use super::*;
 use crate::error::{Error, Result};
@@ -445,18 +445,18 @@ fn owners_count_in_a_rootfs_only() {
 /// Counts what is asked and what is remembered.
 #[derive(Default)]
 struct Counting {
-    known: RefCell<std::collections::HashMap<StatKey, FileHash>>,
-    puts: RefCell<usize>,
+    known: Mutex<std::collections::HashMap<StatKey, FileHash>>,
+    puts: Mutex<usize>,
 }
 
 impl DigestCache for Counting {
     fn get(&self, key: &StatKey) -> Option<FileHash> {
-        self.known.borrow().get(key).copied()
+        self.known.lock().unwrap().get(key).copied()
     }
 
     fn put(&self, key: StatKey, hash: FileHash) {
-        *self.puts.borrow_mut() += 1;
-        self.known.borrow_mut().insert(key, hash);
+        *self.puts.lock().unwrap() += 1;
+        self.known.lock().unwrap().insert(key, hash);
     }
 }
 
@@ -468,7 +468,7 @@ fn files_that_changed_just_now_are_not_remembered() {
     let cache = Counting::default();
     digest(&tree, &selected, &cache).unwrap();
     // The change time cannot be set back, so the file just written stays too young.
-    assert_eq!(*cache.puts.borrow(), 0);
+    assert_eq!(*cache.puts.lock().unwrap(), 0);
 }
 
 #[test]
@@ -479,6 +479,6 @@ fn a_remembered_digest_is_used_instead_of_reading() {
     let cache = Counting::default();
     let true_digest = digest(&tree, &selected, &cache).unwrap();
     let key = StatKey::new(&selected[0].stat, false);
-    cache.known.borrow_mut().insert(key, [7; 32]);
+    cache.known.lock().unwrap().insert(key, [7; 32]);
     assert_ne!(digest(&tree, &selected, &cache).unwrap(), true_digest);
 }

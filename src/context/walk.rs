@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
-use crate::context::ahead::{Ahead, Dir, MAX_DEPTH, PIECE, Scouting};
+use crate::context::ahead::{Ahead, Dir, Errand, MAX_DEPTH, PIECE, Scouting};
 use crate::context::filter::{Above, Filter, Verdict};
 use crate::context::tree::{FileTree, Selected, show};
 use crate::error::{Error, Result};
@@ -81,7 +81,7 @@ struct Walk<'w, 'a> {
 impl FileTree {
     /// Walks the content of a selected directory (not the directory itself).
     pub fn walk(&self, selected: &Selected, visitor: &mut dyn Visitor) -> Result<()> {
-        self.walk_scouted(selected, visitor, Scouting::NONE)
+        self.walk_scouted(selected, visitor, Scouting::NONE, None)
     }
 
     /// The same, helped by threads when there is much. They are gone when this returns.
@@ -90,6 +90,7 @@ impl FileTree {
         selected: &Selected,
         visitor: &mut dyn Visitor,
         scouting: Scouting,
+        errand: Option<Errand<'_>>,
     ) -> Result<()> {
         let fd = root::open_dir(self.root(), &selected.path)
             .map_err(|error| self.unreadable(&selected.path, &error))?;
@@ -97,7 +98,7 @@ impl FileTree {
         if scouting.threads == Some(0) {
             return walk(filter, fd, visitor, None);
         }
-        let ahead = &Ahead::new(filter, scouting);
+        let ahead = &Ahead::new(filter, scouting, errand);
         thread::scope(|scope| {
             let mut scouts = Vec::new();
             let mut start = || {

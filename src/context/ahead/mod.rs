@@ -3,16 +3,17 @@
 //! In: a directory that a walk is in; out, piece by piece and in the order of the walk, what its entries are. A piece is
 //! at most [`PIECE`] entries of one directory; its [`Place`] says where in the walk it belongs. Scouts take the nearest
 //! piece that nobody began; the walk takes its next piece, begun or not, and while that is being made, makes another.
+//! With what is shown they may have an errand: the digest has them read files that it does not know.
 //! What a scout cannot find out is left to the walk, so that errors, and what vanishes, are the walk's own. Scouts go no
 //! further ahead than so many entries and open directories.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::context::filter::{Above, Filter, Verdict};
 use crate::sys::SysResult;
-use crate::sys::fs::{self, Names, Stat};
+use crate::sys::fs::{self, Kind, Names, Stat};
 
 /// Entries of a piece.
 pub(super) const PIECE: usize = 128;
@@ -106,9 +107,13 @@ pub(super) struct Found {
     opened: bool,
 }
 
+/// Something to be done with a file that is going to be shown, before the walk comes there: directory, name, `lstat`.
+pub(super) type Errand<'a> = &'a (dyn Fn(BorrowedFd<'_>, &[u8], &Stat) + Sync);
+
 /// What the walk and its scouts share.
 pub(super) struct Ahead<'a> {
     filter: Filter<'a>,
+    errand: Option<Errand<'a>>,
     limit: usize,
     state: Mutex<State>,
     changed: Condvar,
@@ -126,9 +131,9 @@ struct State {
 }
 
 impl<'a> Ahead<'a> {
-    pub(super) fn new(filter: Filter<'a>, scouting: Scouting) -> Self {
+    pub(super) fn new(filter: Filter<'a>, scouting: Scouting, errand: Option<Errand<'a>>) -> Self {
         let (state, changed) = (Mutex::default(), Condvar::new());
-        Self { filter, limit: scouting.ahead, state, changed }
+        Self { filter, errand, limit: scouting.ahead, state, changed }
     }
 
     /// Has a directory looked at, of which the walk sees to what is before `start` itself.
@@ -236,6 +241,12 @@ impl<'a> Ahead<'a> {
                     let parent = Arc::clone(&dir);
                     jobs.push((dir.place_of(index), Job::Open { parent, index, above }));
                 }
+            }
+            if let (Some(errand), Some(stat)) = (self.errand, stat)
+                && stat.kind == Kind::File
+                && self.filter.judge(&dir.above, &joined(&dir.path, name), false).0 == Verdict::Show
+            {
+                errand(dir.fd.as_fd(), name, &stat);
             }
             stats.push(stat);
         }

@@ -4,10 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::context::digest::digest_scouted;
+use crate::context::digest_cache::{DigestCache, FileHash, StatKey};
 use crate::context::tests::{Fixture, Flags, select, text};
-use crate::context::{FileTree, NoDigestCache, Visitor, WalkEntry};
+use crate::context::{FileTree, IgnoreRules, NoDigestCache, Visitor, WalkEntry};
 use crate::error::{Error, Result};
 use crate::oci::digest::Digest;
+use crate::source::SourceFile;
 use crate::sys::fs;
 
 /// Everything that a walk tells, in order, with what it says of each.
@@ -55,7 +57,7 @@ fn walked(
     let selected = select(tree, sources, flags)?;
     let mut told = Told::default();
     for one in selected.iter().filter(|one| one.is_dir()) {
-        tree.walk_scouted(one, &mut told, scouting)?;
+        tree.walk_scouted(one, &mut told, scouting, None)?;
     }
     let digest = digest_scouted(tree, &selected, &NoDigestCache, None, scouting)?;
     Ok((told.0, digest))
@@ -185,7 +187,7 @@ fn files_that_vanish_during_a_walk_with_scouts_are_shown_or_not() {
         let tree = fixture.tree("");
         let selected = select(&tree, &["."], Flags::default()).unwrap();
         let mut removing = Removing { fixture: &fixture, seen: Vec::new() };
-        tree.walk_scouted(&selected[0], &mut removing, scouting).unwrap();
+        tree.walk_scouted(&selected[0], &mut removing, scouting, None).unwrap();
         removing.seen
     };
     let may_be_gone = |path: &String| path.starts_with("small/") && path.ends_with("/one");
@@ -226,8 +228,9 @@ fn scouts_go_when_the_walk_ends_early() {
     let tree = fixture.tree("");
     let selected = select(&tree, &["."], Flags::default()).unwrap();
     for scouting in scoutings() {
-        tree.walk_scouted(&selected[0], &mut Stopping(4), scouting).unwrap();
-        let error = tree.walk_scouted(&selected[0], &mut Stopping(300), scouting).unwrap_err();
+        tree.walk_scouted(&selected[0], &mut Stopping(4), scouting, None).unwrap();
+        let error =
+            tree.walk_scouted(&selected[0], &mut Stopping(300), scouting, None).unwrap_err();
         assert_eq!(error.message(), "enough");
     }
 }
@@ -247,7 +250,7 @@ fn scouts_stop_when_they_are_far_enough_ahead() {
     let selected = &select(&tree, &["."], Flags::default()).unwrap()[0];
     for (limit, expected) in [(0, (0, 0)), (1, (61, 0)), (62, (689, 1)), (usize::MAX, (1681, 32))] {
         let filter = Filter { tree: &tree, selected };
-        let ahead = Ahead::new(filter, Scouting { ahead: limit, ..Scouting::USUAL });
+        let ahead = Ahead::new(filter, Scouting { ahead: limit, ..Scouting::USUAL }, None);
         let top = fs::open_dir(tree.root(), b".").unwrap();
         let top = Dir::list(top, None, b"", filter.top()).unwrap();
         ahead.add(&top, 0);
@@ -269,5 +272,39 @@ fn scouts_stop_when_they_are_far_enough_ahead() {
         let state = ahead.lock();
         assert_eq!((state.entries, state.dirs, state.todo.len(), state.made.len()), (0, 0, 0, 0));
         assert!(state.making.is_empty());
+    }
+}
+
+/// Remembers in memory.
+#[derive(Default)]
+struct Memory(std::sync::Mutex<std::collections::HashMap<StatKey, FileHash>>);
+
+impl DigestCache for Memory {
+    fn get(&self, key: &StatKey) -> Option<FileHash> {
+        self.0.lock().unwrap().get(key).copied()
+    }
+
+    fn put(&self, key: StatKey, hash: FileHash) {
+        self.0.lock().unwrap().insert(key, hash);
+    }
+}
+
+#[test]
+fn scouts_read_what_the_walk_would_read() {
+    // Files made by a test are too young to be remembered; those of this program are not.
+    let dir = fs::open_dir_path(concat!(env!("CARGO_MANIFEST_DIR"), "/src").as_ref()).unwrap();
+    let rules = SourceFile::new(".dockerignore", "*\n!layers\n!context\nlayers/tests\n");
+    let rules = IgnoreRules::parse(&Arc::new(rules)).unwrap();
+    let tree = FileTree::context(dir, Some(rules));
+    let selected = select(&tree, &["."], Flags::default()).unwrap();
+    let alone = Memory::default();
+    let expected = digest_scouted(&tree, &selected, &alone, None, Scouting::NONE).unwrap();
+    let known = alone.0.into_inner().unwrap();
+    assert!(known.len() > 30, "{}", known.len());
+    for scouting in scoutings() {
+        let cache = Memory::default();
+        let found = digest_scouted(&tree, &selected, &cache, None, scouting).unwrap();
+        assert_eq!(found, expected, "{scouting:?}");
+        assert_eq!(cache.0.into_inner().unwrap(), known, "{scouting:?}");
     }
 }
