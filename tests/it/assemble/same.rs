@@ -89,5 +89,5 @@ fn an_image_has_the_digest_that_it_always_had() {
 }
 
 const NONE: &str = "c72d2a5fa193deff61fba306c6d00eed79424fc22adac84148d89cab811a344f";
-const GZIP: &str = "ed8c5dd964ed8a15f472879dd7794351bc4e50375d399bc078ae07ecbf4995e4";
+const GZIP: &str = "6c7c6650161d93349145083f61d02e105d3aa38e47dbfa34740bec07b19c717c";
 const ZSTD: &str = "98f2324a6bc0d6c9e8d95f3e98512736f54bdf2d536ab0b9c976cec35cede10c";
