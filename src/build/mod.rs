@@ -25,6 +25,7 @@ mod load;
 pub mod lock;
 pub mod logins;
 mod mounts;
+mod order;
 pub mod output;
 pub mod packer;
 mod planned;
@@ -60,6 +61,7 @@ use crate::progress::{Emitter, Event};
 use crate::timings::Phase;
 use images::BaseImage;
 use jobs::Jobs;
+use order::Limit;
 use output::Tree;
 use planning::{Images, PlannedBuild};
 use push::Pushing;
@@ -69,7 +71,7 @@ use sharing::export::Exports;
 use sharing::held::Held;
 use sharing::import::Imports;
 use stage::{Builder, Tools};
-use state::{Limit, States};
+use state::States;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use store::Store;
@@ -207,6 +209,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         epoch,
         states: States::new(plan.stages.len()),
         limit: Limit::new(request.jobs),
+        ways: order::ways(plan),
         variant: inputs.variant(),
         file_digests: digests,
         next_step: AtomicU32::new(1),

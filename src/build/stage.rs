@@ -10,13 +10,14 @@ use super::explain::Explainer;
 use super::images::BaseImage;
 use super::jobs::{Content, Job, Jobs, Pending};
 use super::keys;
+use super::order::{Limit, Permit};
 use super::planned::Planned;
 use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
 use super::sharing::export::Exports;
 use super::sharing::import::Imports;
-use super::state::{Limit, Permit, Slot, StageState, States};
+use super::state::{Slot, StageState, States};
 use super::store::Store;
 use super::tree;
 use super::worker::Worker;
@@ -53,6 +54,8 @@ pub(super) struct Builder<'a> {
     pub epoch: Option<i64>,
     pub states: States,
     pub limit: Limit,
+    /// What comes after each step of each stage.
+    pub ways: Vec<Vec<u64>>,
     pub variant: String,
     pub file_digests: FileDigestCache,
     pub next_step: AtomicU32,
@@ -203,9 +206,10 @@ impl Builder<'_> {
         self.running.claim(key)
     }
 
-    fn take_place(&self) -> Permit<'_> {
+    /// A place among the steps that work, for the step `next` of a stage.
+    fn take_place(&self, stage: usize, next: usize) -> Permit<'_> {
         let _span = self.emitter.span(Phase::WaitPlace);
-        self.limit.take()
+        self.limit.take(self.ways[stage][next])
     }
 
     pub(super) fn image(&self, base: &BaseRef) -> Result<&BaseImage> {
@@ -269,7 +273,7 @@ impl Builder<'_> {
             doing.done(shared.clone());
             return Ok(took(shared, None));
         }
-        let _permit = self.take_place();
+        let _permit = self.take_place(name.stage, state.next);
         // The wait for a place, and for the stage that does the same, may have been long.
         tools.worker.cancel.check()?;
         let id = self.announce(step, name);

@@ -159,37 +159,3 @@ impl States {
         }
     }
 }
-
-/// A counting limit: how many steps work at once.
-#[derive(Debug)]
-pub(super) struct Limit {
-    free: Mutex<usize>,
-    changed: Condvar,
-}
-
-/// A place under a [`Limit`].
-#[derive(Debug)]
-pub(super) struct Permit<'a>(&'a Limit);
-
-impl Limit {
-    pub(super) fn new(count: usize) -> Self {
-        Self { free: Mutex::new(count.max(1)), changed: Condvar::new() }
-    }
-
-    /// Waits for a place.
-    pub(super) fn take(&self) -> Permit<'_> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
-            free = self.changed.wait(free).unwrap_or_else(PoisonError::into_inner);
-        }
-        *free -= 1;
-        Permit(self)
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.changed.notify_one();
-    }
-}
