@@ -56,8 +56,8 @@ fn sources(step: &Step) -> Vec<usize> {
         StepKind::Copy(copy) => stage(&copy.from).into_iter().collect(),
         StepKind::Run(run) => {
             let of = |kind: &RunMountKind| match kind {
-                RunMountKind::Bind { from, .. } => stage(from),
-                RunMountKind::Cache { from: Some((from, _)), .. } => stage(from),
+                RunMountKind::Bind { from, .. }
+                | RunMountKind::Cache { from: Some((from, _)), .. } => stage(from),
                 _ => None,
             };
             run.mounts.iter().filter_map(|mount| of(&mount.kind)).collect()

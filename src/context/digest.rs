@@ -107,7 +107,7 @@ impl Hashing<'_, '_> {
             self.node(dir.as_fd(), b".", b"", &selected.stat)?;
             let (tree, cache, scouting) = (self.tree, self.cache, self.scouting);
             let read = |dir: BorrowedFd<'_>, name: &[u8], stat: &Stat| {
-                read_ahead(tree, cache, dir, name, stat)
+                read_ahead(tree, cache, dir, name, stat);
             };
             tree.walk_scouted(selected, self, scouting, Some(&read))?;
         } else {

@@ -65,7 +65,7 @@ fn is_flat(unit: &[u8]) -> bool {
 /// Whether words of eight bytes occur twice. Which positions are looked at depends on the bytes there, so that two copies
 /// are looked at in the same places.
 fn repeats(unit: &[u8]) -> bool {
-    const SLOTS: usize = 4096;
+    const SLOTS: usize = 2048;
     let mut seen = [0_u64; SLOTS];
     let mut twice = 0;
     for window in unit.windows(8) {
@@ -76,7 +76,7 @@ fn repeats(unit: &[u8]) -> bool {
         if mixed >> 32 & (SPARSE - 1) != 0 {
             continue;
         }
-        let slot = (mixed >> 52) as usize % SLOTS;
+        let slot = (mixed >> 53) as usize % SLOTS;
         if seen[slot] == word {
             twice += 1;
             if twice == REPEATS {

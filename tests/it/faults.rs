@@ -200,7 +200,7 @@ fn a_full_disk_is_told_and_the_store_stays_good() {
     let script = format!(
         "set -e; mount -t tmpfs -o size=12m tmpfs {store}; chmod 755 {store}\n\
          {program} image import base base.tar\n\
-         for name in run layer copy; do\n\
+         for name in run layer copy planned; do\n\
          echo \"== $name\" >&2; {program} build --progress plain -t $name context-$name && exit 99; echo \"exit $?\" >&2\n\
          done\n\
          echo == afterwards >&2; {program} build --progress plain -t small context-small\n\
@@ -225,7 +225,8 @@ fn world_in_small_store(world: World) -> World {
     for (name, dockerfile) in [
         ("run", "FROM base\nRUN head -c 20m /dev/urandom > /big 2>/dev/null\n"),
         ("layer", "FROM base\nRUN head -c 5m /dev/urandom > /big\n"),
-        ("copy", "FROM base\nCOPY big /\n"),
+        ("copy", "FROM base\nCOPY big /\nRUN true\n"),
+        ("planned", "FROM base\nCOPY noise /\n"),
         ("small", "FROM base\nRUN echo small > /small\n"),
     ] {
         let context = world.path(&format!("context-{name}"));
@@ -233,6 +234,13 @@ fn world_in_small_store(world: World) -> World {
         fs::write(context.join("Dockerfile"), dockerfile).unwrap();
     }
     fs::write(world.path("context-copy/big"), vec![b'x'; 20 << 20]).unwrap();
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as u8
+    };
+    let noise: Vec<u8> = (0..20 << 20).map(|_| next()).collect();
+    fs::write(world.path("context-planned/noise"), noise).unwrap();
     world
 }
 
