@@ -1,8 +1,9 @@
 //! From layers to a tree: finds the snapshot of a stack, or unpacks what is missing from blobs.
 
 use super::images::BaseImage;
+use super::made::empty_diff_id;
 use super::request::ContextSource;
-use super::stage::{Builder, empty_diff_id};
+use super::stage::Builder;
 use super::state::{Slot, StageState};
 use super::store::Store;
 use super::worker::Worker;
