@@ -6,7 +6,7 @@
 use super::cache::{self, StepRecord};
 use super::jobs::{Content, Job, Pending};
 use super::planned::Planned;
-use super::stage::{Builder, Tools};
+use super::stage::{Blame, Builder, Tools};
 use crate::error::Result;
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::TimePolicy;
@@ -93,11 +93,12 @@ impl Builder<'_> {
         &self,
         record: &StepRecord,
         key: &Digest,
+        blame: Blame,
         tools: Tools<'_>,
     ) -> Result<Option<Arc<Pending>>> {
         if record.layers.values().any(|layer| layer.diff_id == empty_diff_id()) {
             let done = Done::nothing(None);
-            return Ok(Some(self.rewritten(record, key, &done, tools)));
+            return Ok(Some(self.rewritten(record, key, (&done, blame), tools)));
         }
         let Some(id) = &record.snapshot else { return Ok(None) };
         let Some(snapshot) = tools.worker.snapshots.find(id) else { return Ok(None) };
@@ -109,17 +110,17 @@ impl Builder<'_> {
         let changes =
             diff::diff_overlay(snapshot.upper(), Some(lower.as_fd()), &tools.diff_options())?;
         let done = Done { tree: None, content: Content::Tree(changes, Some(snapshot)) };
-        Ok(Some(self.rewritten(record, key, &done, tools)))
+        Ok(Some(self.rewritten(record, key, (&done, blame), tools)))
     }
 
     fn rewritten(
         &self,
         record: &StepRecord,
         key: &Digest,
-        done: &Done,
+        (done, blame): (&Done, Blame),
         tools: Tools<'_>,
     ) -> Arc<Pending> {
-        let layer = self.submit(done, record.started, tools);
+        let layer = self.submit(done, record.started, blame, tools);
         let _same_record = self.remember(key, &layer, done, record.created, record.started);
         layer
     }
@@ -128,6 +129,7 @@ impl Builder<'_> {
         &self,
         done: &Done,
         started: (i64, u32),
+        blame: Blame,
         tools: Tools<'_>,
     ) -> Arc<Pending> {
         let slot = Arc::new(Pending::default());
@@ -135,6 +137,7 @@ impl Builder<'_> {
         tools.jobs.submit(Job {
             slot: Arc::clone(&slot),
             content: done.content.clone(),
+            blame,
             place: timings.place(),
             queued: timings.instant(),
             times: TimePolicy { epoch: self.epoch.filter(|_| !self.request.keep_times), started },

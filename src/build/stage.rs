@@ -29,6 +29,7 @@ use crate::plan::step::{
     BaseRef, BuildPlan, CopyFrom, RunMountKind, StageBase, StagePlan, Step, StepKind,
 };
 use crate::progress::{Emitter, Event, StepId};
+use crate::source::{SourceFile, Span};
 use crate::timings::Phase;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -113,14 +114,12 @@ impl Builder<'_> {
 
     /// Points at the instruction, and says for which platform it was when there are several.
     pub(super) fn placed(&self, error: Error, step: &Step, stage: usize) -> Error {
-        if matches!(error.kind(), ErrorKind::Interrupted(_)) {
-            return error;
-        }
-        let error = error.at(&self.plan.source, step.span);
-        match self.shown_platform(stage) {
-            Some(platform) => error.cause(format!("this was for the platform {platform}")),
-            None => error,
-        }
+        self.blame(step, stage).placed(error)
+    }
+
+    fn blame(&self, step: &Step, stage: usize) -> Blame {
+        let (source, platform) = (Arc::clone(&self.plan.source), self.shown_platform(stage));
+        Blame { source, span: step.span, platform }
     }
 
     /// Platform of a stage as shown, in a build that has several.
@@ -220,7 +219,7 @@ impl Builder<'_> {
             return Ok(took(shared, None));
         }
         if let Some(record) = &record
-            && let Some(layer) = self.rewrite(record, &own, tools)?
+            && let Some(layer) = self.rewrite(record, &own, self.blame(step, name.stage), tools)?
         {
             let shared = Shared::of(slot_of(layer, None, record), record);
             doing.done(shared.clone());
@@ -235,7 +234,7 @@ impl Builder<'_> {
         let started = now();
         match self.carry_out((state, name.stage), step, prepared, id, tools) {
             Ok(done) => {
-                let layer = self.submit(&done, started, tools);
+                let layer = self.submit(&done, started, self.blame(step, name.stage), tools);
                 let created = nanoseconds(now());
                 self.explainer.carried_out(name.stage, state.next);
                 let record = self.remember(&own, &layer, &done, created, started);
@@ -366,6 +365,29 @@ impl Tools<'_> {
         diff::DiffOptions {
             flavour: self.worker.snapshots.xattr_flavour(),
             placeholders: self.worker.isolation.placeholders(),
+        }
+    }
+}
+
+/// The instruction that an error is about.
+#[derive(Clone, Debug)]
+pub(super) struct Blame {
+    pub(super) source: Arc<SourceFile>,
+    pub(super) span: Span,
+    /// In a build for several.
+    pub(super) platform: Option<String>,
+}
+
+impl Blame {
+    /// The error with its place.
+    pub(super) fn placed(&self, error: Error) -> Error {
+        if matches!(error.kind(), ErrorKind::Interrupted(_)) {
+            return error;
+        }
+        let error = error.at(&self.source, self.span);
+        match &self.platform {
+            Some(platform) => error.cause(format!("this was for the platform {platform}")),
+            None => error,
         }
     }
 }
