@@ -5,6 +5,7 @@
 
 use super::care;
 use super::planned::Planned;
+use super::stage::Blame;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::sandbox::Cancel;
@@ -70,6 +71,8 @@ pub(super) struct Job {
     pub(super) slot: Arc<Pending>,
     /// What changed.
     pub(super) content: Content,
+    /// Whose layer it is, for errors: they come when the step itself is long done.
+    pub(super) blame: Blame,
     /// File times.
     pub(super) times: TimePolicy,
     /// The step it is for, where that is recorded.
@@ -130,7 +133,8 @@ impl Jobs {
                         emitter.timings().waited(Phase::Queue, job.queued);
                         let result = match cancel.interrupted() {
                             Some(error) => Err(error),
-                            None => write(&job, &store, compression, &workers, &emitter),
+                            None => write(&job, &store, compression, &workers, &emitter)
+                                .map_err(|error| job.blame.placed(error)),
                         };
                         if let Ok(layer) = &result {
                             let digest = layer.digest.to_string();
@@ -227,5 +231,39 @@ impl Write for Eager {
 
     fn flush(&mut self) -> io::Result<()> {
         self.blob.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::{ChangeKind, Entry, EntryKind};
+    use crate::source::{SourceFile, Span};
+
+    /// Found by building while somebody wrote to a file: the error had no place, since the step was long done.
+    #[test]
+    fn a_layer_that_fails_later_points_at_its_instruction() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&dir.path().join("store")).unwrap());
+        let cancel = Arc::new(Cancel::new().unwrap());
+        let jobs = Jobs::start(&store, Compression::default(), &Emitter::silent(), &cancel);
+        let kind = EntryKind::File { size: 1 };
+        let entry = Entry { kind, mode: 0o644, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new() };
+        let change = Change { path: b"gone".to_vec(), kind: ChangeKind::Present(entry) };
+        let slot = Arc::new(Pending::default());
+        let source = Arc::new(SourceFile::new("Dockerfile", "FROM scratch\nCOPY gone /\n"));
+        jobs.submit(Job {
+            slot: Arc::clone(&slot),
+            content: Content::Tree(vec![change], None),
+            blame: Blame { source, span: Span::new(13, 25), platform: Some("linux/s390x".into()) },
+            times: TimePolicy { epoch: None, started: (0, 0) },
+            place: None,
+            queued: None,
+        });
+        let error = slot.wait().unwrap_err();
+        let place = error.place().expect("it has a place");
+        assert_eq!((place.source.name(), place.span), ("Dockerfile", Span::new(13, 25)));
+        assert_eq!(error.causes().last().unwrap(), "this was for the platform linux/s390x");
+        jobs.finish();
     }
 }

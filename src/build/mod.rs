@@ -24,6 +24,7 @@ mod keys;
 mod load;
 pub mod lock;
 pub mod logins;
+mod made;
 mod mounts;
 mod order;
 pub mod output;

@@ -127,6 +127,7 @@ mod tests {
     use crate::plan::step::NetworkMode;
     use crate::plan::{PlanRequest, Planned, plan};
     use crate::source::SourceFile;
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     #[test]
@@ -142,10 +143,10 @@ mod tests {
             build_platform: Platform::host(),
             network: NetworkMode::Default,
             epoch: None,
-            contexts: Default::default(),
-            times: Default::default(),
+            contexts: BTreeMap::default(),
+            times: BTreeMap::default(),
         };
-        let Planned::Ready(plan) = plan(&parsed, &asked, &Default::default()).unwrap() else {
+        let Planned::Ready(plan) = plan(&parsed, &asked, &BTreeMap::default()).unwrap() else {
             panic!("needs images");
         };
         // The last stage: 1 + 1 + 8; c: 8 more before its second step; a: 16 before c; b: 1 before the first step.

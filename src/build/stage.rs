@@ -4,14 +4,14 @@
 //! rootfs; with a worker it goes to the end. The same code path gives both the same keys.
 
 use super::assemble::HistoryItem;
-use super::cache::{self, StepCache, StepRecord};
+use super::cache::{StepCache, StepRecord};
 use super::care;
 use super::explain::Explainer;
 use super::images::BaseImage;
-use super::jobs::{Content, Job, Jobs, Pending};
+use super::jobs::{Content, Jobs, Pending};
 use super::keys;
+use super::made::{Done, Made};
 use super::order::{Limit, Permit};
-use super::planned::Planned;
 use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
@@ -24,18 +24,15 @@ use super::worker::Worker;
 use crate::context::FileDigestCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::apply::is_in_dev;
-use crate::layers::snapshot::Snapshot;
-use crate::layers::tar_write::TimePolicy;
-use crate::layers::{Change, ChangeKind, EntryKind, Layer, diff};
-use crate::oci::spec::descriptor;
-use crate::oci::{DiffId, Digest};
+use crate::layers::{Change, ChangeKind, EntryKind, diff};
+use crate::oci::Digest;
 use crate::plan::step::{
     BaseRef, BuildPlan, CopyFrom, RunMountKind, StageBase, StagePlan, Step, StepKind,
 };
 use crate::progress::{Emitter, Event, StepId};
+use crate::source::{SourceFile, Span};
 use crate::timings::Phase;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -71,50 +68,11 @@ pub(super) struct Builder<'a> {
     pub explainer: Explainer,
 }
 
-/// A step that was carried out, to be recorded once its blob is durable.
-#[derive(Debug)]
-pub(super) struct Made {
-    pub(super) key: Digest,
-    pub(super) slot: Arc<Pending>,
-    pub(super) snapshot: Option<Arc<Snapshot>>,
-    pub(super) created: i64,
-    pub(super) started: (i64, u32),
-}
-
 /// The tools of a build that runs steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tools<'a> {
     pub worker: &'a Worker,
     pub jobs: &'a Jobs,
-}
-
-/// What carrying out a step gave.
-struct Done {
-    /// The tree after the step; none where nobody needs one.
-    tree: Option<Arc<Snapshot>>,
-    content: Content,
-}
-
-impl Done {
-    /// A step that changed nothing.
-    fn nothing(tree: Option<Arc<Snapshot>>) -> Self {
-        Self { tree, content: Content::Tree(Vec::new(), None) }
-    }
-
-    /// The step's own snapshot.
-    fn own(&self) -> Option<&Arc<Snapshot>> {
-        match &self.content {
-            Content::Tree(_, own) => own.as_ref(),
-            Content::Planned(_) => None,
-        }
-    }
-
-    fn planned(&self) -> Option<Arc<Planned>> {
-        match &self.content {
-            Content::Tree(..) => None,
-            Content::Planned(planned) => Some(Arc::clone(planned)),
-        }
-    }
 }
 
 impl Builder<'_> {
@@ -159,14 +117,12 @@ impl Builder<'_> {
 
     /// Points at the instruction, and says for which platform it was when there are several.
     pub(super) fn placed(&self, error: Error, step: &Step, stage: usize) -> Error {
-        if matches!(error.kind(), ErrorKind::Interrupted(_)) {
-            return error;
-        }
-        let error = error.at(&self.plan.source, step.span);
-        match self.shown_platform(stage) {
-            Some(platform) => error.cause(format!("this was for the platform {platform}")),
-            None => error,
-        }
+        self.blame(step, stage).placed(error)
+    }
+
+    fn blame(&self, step: &Step, stage: usize) -> Blame {
+        let (source, platform) = (Arc::clone(&self.plan.source), self.shown_platform(stage));
+        Blame { source, span: step.span, platform }
     }
 
     /// Platform of a stage as shown, in a build that has several.
@@ -267,7 +223,7 @@ impl Builder<'_> {
             return Ok(took(shared, None));
         }
         if let Some(record) = &record
-            && let Some(layer) = self.rewrite(record, &own, tools)?
+            && let Some(layer) = self.rewrite(record, &own, self.blame(step, name.stage), tools)?
         {
             let shared = Shared::of(slot_of(layer, None, record), record);
             doing.done(shared.clone());
@@ -282,7 +238,7 @@ impl Builder<'_> {
         let started = now();
         match self.carry_out((state, name.stage), step, prepared, id, tools) {
             Ok(done) => {
-                let layer = self.submit(&done, started, tools);
+                let layer = self.submit(&done, started, self.blame(step, name.stage), tools);
                 let created = nanoseconds(now());
                 self.explainer.carried_out(name.stage, state.next);
                 let record = self.remember(&own, &layer, &done, created, started);
@@ -326,101 +282,6 @@ impl Builder<'_> {
             line: self.plan.source.line(step.span.start),
         });
         id
-    }
-
-    /// The layer of a record in the wanted variant, when its blob is there.
-    fn usable<'r>(&self, key: &Digest, record: &'r StepRecord) -> Option<(&'r StepRecord, Layer)> {
-        let layer = record.layers.get(&self.variant)?;
-        // Marks it as used, which its stamp does not show.
-        let found = cache::stamp_of(&self.store.images().blob_metadata(&layer.digest)?);
-        if found.0 != layer.size {
-            return None;
-        }
-        // A blob that was touched since is read once more before it is believed.
-        if record.stamps.get(&self.variant) != Some(&found) {
-            if !self.is_whole(layer) {
-                return None;
-            }
-            let mut seen = record.clone();
-            seen.stamps.insert(self.variant.clone(), found);
-            self.cache.put(key, seen);
-        }
-        Some((record, layer.clone()))
-    }
-
-    fn is_whole(&self, layer: &Layer) -> bool {
-        let descriptor = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
-        let blob = self.store.images().open_blob(&descriptor);
-        blob.is_ok_and(|mut blob| std::io::copy(&mut blob, &mut std::io::sink()).is_ok())
-    }
-
-    /// Writes the layer of a known step in another variant (epoch, compression) from its snapshot.
-    fn rewrite(
-        &self,
-        record: &StepRecord,
-        key: &Digest,
-        tools: Tools<'_>,
-    ) -> Result<Option<Arc<Pending>>> {
-        if record.layers.values().any(|layer| layer.diff_id == empty_diff_id()) {
-            let done = Done::nothing(None);
-            return Ok(Some(self.rewritten(record, key, &done, tools)));
-        }
-        let Some(id) = &record.snapshot else { return Ok(None) };
-        let Some(snapshot) = tools.worker.snapshots.find(id) else { return Ok(None) };
-        if tools.worker.snapshots.are_whole() {
-            // What it changed cannot be told from the whole any more: the step is carried out again.
-            return Ok(None);
-        }
-        let Some(lower) = tools.worker.snapshots.view(snapshot.parent())? else { return Ok(None) };
-        let changes =
-            diff::diff_overlay(snapshot.upper(), Some(lower.as_fd()), &tools.diff_options())?;
-        let done = Done { tree: None, content: Content::Tree(changes, Some(snapshot)) };
-        Ok(Some(self.rewritten(record, key, &done, tools)))
-    }
-
-    fn rewritten(
-        &self,
-        record: &StepRecord,
-        key: &Digest,
-        done: &Done,
-        tools: Tools<'_>,
-    ) -> Arc<Pending> {
-        let layer = self.submit(done, record.started, tools);
-        let _same_record = self.remember(key, &layer, done, record.created, record.started);
-        layer
-    }
-
-    fn submit(&self, done: &Done, started: (i64, u32), tools: Tools<'_>) -> Arc<Pending> {
-        let slot = Arc::new(Pending::default());
-        let timings = self.emitter.timings();
-        tools.jobs.submit(Job {
-            slot: Arc::clone(&slot),
-            content: done.content.clone(),
-            place: timings.place(),
-            queued: timings.instant(),
-            times: TimePolicy { epoch: self.epoch.filter(|_| !self.request.keep_times), started },
-        });
-        slot
-    }
-
-    fn remember(
-        &self,
-        key: &Digest,
-        slot: &Arc<Pending>,
-        done: &Done,
-        created: i64,
-        started: (i64, u32),
-    ) -> StepRecord {
-        let made = Made {
-            key: key.clone(),
-            slot: Arc::clone(slot),
-            snapshot: done.own().cloned(),
-            created,
-            started,
-        };
-        let record = made.record(BTreeMap::new());
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
-        record
     }
 
     fn carry_out(
@@ -501,40 +362,36 @@ impl Builder<'_> {
         open.any(|(_, other)| other.base == *own || other.steps.iter().any(copies))
             || below.is_some_and(|below| self.plan.targets.contains(&below))
     }
-
-    /// Records what was made; called when its blobs are durable. Steps whose layer failed are left out.
-    pub(super) fn record_made(&self) {
-        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
-        for made in made {
-            if let Some(layer) = made.slot.get() {
-                let stamp = cache::stamp(&self.store.images().blob_path(&layer.digest));
-                let variant = || self.variant.clone();
-                let stamps = stamp.map(|stamp| (variant(), stamp)).into_iter().collect();
-                let layers = BTreeMap::from([(variant(), layer)]);
-                self.cache.put(&made.key, StepRecord { stamps, ..made.record(layers) });
-            }
-        }
-    }
-}
-
-impl Made {
-    fn record(&self, layers: BTreeMap<String, Layer>) -> StepRecord {
-        StepRecord {
-            version: 1,
-            created: self.created,
-            started: self.started,
-            snapshot: self.snapshot.as_ref().map(|snapshot| snapshot.id().to_owned()),
-            layers,
-            stamps: BTreeMap::new(),
-        }
-    }
 }
 
 impl Tools<'_> {
-    fn diff_options(self) -> diff::DiffOptions {
+    pub(super) fn diff_options(self) -> diff::DiffOptions {
         diff::DiffOptions {
             flavour: self.worker.snapshots.xattr_flavour(),
             placeholders: self.worker.isolation.placeholders(),
+        }
+    }
+}
+
+/// The instruction that an error is about.
+#[derive(Clone, Debug)]
+pub(super) struct Blame {
+    pub(super) source: Arc<SourceFile>,
+    pub(super) span: Span,
+    /// In a build for several.
+    pub(super) platform: Option<String>,
+}
+
+impl Blame {
+    /// The error with its place.
+    pub(super) fn placed(&self, error: Error) -> Error {
+        if matches!(error.kind(), ErrorKind::Interrupted(_)) {
+            return error;
+        }
+        let error = error.at(&self.source, self.span);
+        match &self.platform {
+            Some(platform) => error.cause(format!("this was for the platform {platform}")),
+            None => error,
         }
     }
 }
@@ -580,11 +437,6 @@ pub(super) fn append(state: &mut StageState, step: &Step, key: Digest, slot: Slo
 fn history(step: &Step, created: Option<i64>) -> Option<HistoryItem> {
     let created_by = step.created_by.clone()?;
     Some(HistoryItem::Step { created_by, created: if step.empty_layer { None } else { created } })
-}
-
-/// Diff id of a layer without entries.
-pub(super) fn empty_diff_id() -> DiffId {
-    DiffId(Digest::of(&[0; 1024]))
 }
 
 /// Time now, seconds and nanoseconds, by the clock that the kernel stamps files with.

@@ -1,8 +1,9 @@
 //! From layers to a tree: finds the snapshot of a stack, or unpacks what is missing from blobs.
 
 use super::images::BaseImage;
+use super::made::empty_diff_id;
 use super::request::ContextSource;
-use super::stage::{Builder, empty_diff_id};
+use super::stage::Builder;
 use super::state::{Slot, StageState};
 use super::store::Store;
 use super::worker::Worker;
@@ -162,7 +163,7 @@ fn unpack_into(
 impl Builder<'_> {
     fn named_tree(&self, name: &str) -> Result<FileTree> {
         match self.request.contexts.get(name) {
-            Some(ContextSource::Files(tree)) => tree.try_clone(),
+            Some(ContextSource::Files(tree)) => Ok(tree.clone()),
             _ => Err(Error::internal(format!("the context `{name}` has no files"))),
         }
     }
@@ -174,7 +175,7 @@ impl Builder<'_> {
         worker: Option<&Worker>,
     ) -> Result<Option<FileTree>> {
         let state = match from {
-            CopyFrom::Context => return self.request.context.try_clone().map(Some),
+            CopyFrom::Context => return Ok(Some(self.request.context.clone())),
             CopyFrom::Named(name) => return self.named_tree(name).map(Some),
             CopyFrom::Stage(stage) => match worker {
                 None => return Ok(None),

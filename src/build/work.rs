@@ -274,7 +274,9 @@ impl Builder<'_> {
     ) -> Result<Option<Planned>> {
         let files = prepared.files.as_ref();
         let planned = self.plan_step((state, stage), step, files, tools)?;
-        if let (Some(_), Some(files)) = (&planned, files) {
+        if let (Some(planned), Some(files)) = (&planned, files) {
+            // Its files are read later, when only their times can tell.
+            planned.outlive_tick();
             self.check_unchanged(files)?;
         }
         Ok(planned)

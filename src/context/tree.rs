@@ -16,10 +16,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fs::{Kind, Stat};
 use crate::sys::{SysError, SysResult, owners, root};
 
-/// A source of files.
+/// A source of files. A clone is the same one, for another thread or step, and costs no descriptor.
+#[derive(Clone)]
 pub struct FileTree {
-    root: OwnedFd,
-    ignore: Option<IgnoreRules>,
+    root: Arc<OwnedFd>,
+    ignore: Option<Arc<IgnoreRules>>,
     is_context: bool,
     label: String,
 }
@@ -54,29 +55,22 @@ impl Selected {
 }
 
 impl FileTree {
-    /// The same tree once more, for another thread or step.
-    pub fn try_clone(&self) -> Result<Self> {
-        let root = self.root.try_clone().map_err(|error| {
-            Error::environment(format!("cannot open {} twice", self.label)).cause(error)
-        })?;
-        let (ignore, label) = (self.ignore.clone(), self.label.clone());
-        Ok(Self { root, ignore, is_context: self.is_context, label })
-    }
-
     /// A build context: `root` is its directory, `ignore` its `.dockerignore`.
     pub fn context(root: OwnedFd, ignore: Option<IgnoreRules>) -> Self {
-        let ignore = ignore.filter(|rules| !rules.is_empty());
+        let (root, ignore) =
+            (Arc::new(root), ignore.filter(|rules| !rules.is_empty()).map(Arc::new));
         Self { root, ignore, is_context: true, label: "the build context".to_owned() }
     }
 
     /// The same tree without one path, which is relative and clean.
     pub fn hiding(self, path: &[u8]) -> Result<Self> {
-        let ignore = Some(self.ignore.unwrap_or_default().hiding(path)?);
-        Ok(Self { ignore, ..self })
+        let rules = self.ignore.map(Arc::unwrap_or_clone).unwrap_or_default().hiding(path)?;
+        Ok(Self { ignore: Some(Arc::new(rules)), ..self })
     }
 
     /// The rootfs of a stage or image.
     pub fn rootfs(root: OwnedFd) -> Self {
+        let root = Arc::new(root);
         Self { root, ignore: None, is_context: false, label: "the source image".to_owned() }
     }
 
@@ -103,7 +97,7 @@ impl FileTree {
 
     /// The rules that hide files.
     pub fn ignore(&self) -> Option<&IgnoreRules> {
-        self.ignore.as_ref()
+        self.ignore.as_deref()
     }
 
     /// Owner that a file of this tree has for a copy: root's for a context, else its own.
@@ -115,7 +109,7 @@ impl FileTree {
     pub fn open_parent<'s>(&self, selected: &'s Selected) -> Result<(OwnedFd, &'s [u8])> {
         let (parent, name) = root::split_last(&selected.path);
         let name = name.ok_or_else(|| Error::internal("the root of a tree has no parent"))?;
-        let dir = root::open_dir(&self.root, parent).map_err(|e| self.unreadable(parent, &e))?;
+        let dir = root::open_dir(self.root(), parent).map_err(|e| self.unreadable(parent, &e))?;
         Ok((dir, name))
     }
 
@@ -148,7 +142,7 @@ impl FileTree {
 
     /// Whether a copy sees this node: it is not filtered out, or something below it is not.
     pub(super) fn is_visible(&self, path: &[u8], stat: &Stat) -> Result<bool> {
-        let Some(rules) = self.ignore.as_ref().filter(|_| !path.is_empty()) else {
+        let Some(rules) = self.ignore.as_deref().filter(|_| !path.is_empty()) else {
             return Ok(true);
         };
         if rules.decide(path).included {

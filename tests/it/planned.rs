@@ -1,6 +1,6 @@
 //! Steps that are not carried out on a tree give the layers that they would give on one.
 
-use crate::support::World;
+use crate::support::{Said, World, program};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
@@ -27,6 +27,10 @@ const CASES: &[&str] = &[
     "FROM scratch\nCOPY tree /\nCOPY tree/sub /sub/\n",
     "FROM scratch\nADD tree/file /x/y\nADD archive.tar /x\nCOPY tree /x\n",
     "FROM base\nCOPY tree /t\nFROM base\nCOPY tree /t\n",
+    // Both within one tick of the clock.
+    "FROM base\nCOPY <<a /h/a\n1\na\nCOPY <<a /h/a\n1\na\nCOPY tree/file /h/\nCOPY tree/file /h/\n",
+    // Names of users are in a file that a link leads to.
+    "FROM base\nRUN mkdir -p /etc /real-etc && ln -sf ../real-etc/users /etc/passwd\nCOPY users /real-etc/users\nCOPY --chown=somebody tree/file /f\nUSER somebody\nWORKDIR /w\n",
 ];
 
 /// Files of all kinds, and times that differ.
@@ -42,6 +46,7 @@ fn context(world: &World) {
     fs::hard_link(at("tree/two-names/first"), at("tree/another")).unwrap();
     symlink("../file", at("tree/sub/link")).unwrap();
     symlink("/nowhere", at("tree/dangling")).unwrap();
+    world.file("users", "somebody:x:123:45::/:/bin/sh\n");
     let mode = |name: &str, mode| {
         fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
     };
@@ -126,5 +131,22 @@ fn other_bytes_at_the_same_time_are_another_layer() {
             world.build(text, &["--no-cache", "--source-date-epoch", "1700000000"]).ok(),
             second
         );
+    }
+}
+
+/// Found by copying 1,500 files by one pattern where a process may open 1,024: each had the context opened once more.
+#[test]
+fn a_pattern_with_many_matches_needs_few_descriptors() {
+    for world in World::each() {
+        fs::create_dir(world.context().join("many")).unwrap();
+        for number in 0..200 {
+            fs::write(world.context().join(format!("many/{number}")), "x").unwrap();
+        }
+        world.file("Dockerfile", "FROM scratch\nCOPY many/* /many/\n");
+        let script = "ulimit -n 64; exec \"$@\"";
+        let mut command = world.command("sh");
+        command.args(["-c", script, "sh"]).arg(program());
+        let said = Said::of(command.arg("build").arg(world.context()).output().unwrap());
+        assert_eq!(said.code, 0, "{}", said.stderr);
     }
 }

@@ -4,6 +4,7 @@ use crate::support::{Said, World};
 use nativebuild::oci::Digest;
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 const DOCKERFILE: &str = "FROM base\nRUN echo 1 > /one\nRUN echo 2 > /two\n";
@@ -185,6 +186,22 @@ const LIES: &[Lie] = &[
         1,
     ),
     (
+        // Its diff id is right, and whoever pulls the image could not unpack it.
+        "not packed",
+        "is not packed as application/vnd.oci.image.layer.v1.tar+gzip",
+        |cache| {
+            let (dir, mut tar) = (cache.dir.clone(), Vec::new());
+            let file = fs::File::open(cache.blob_of(0)).unwrap();
+            flate2::read::MultiGzDecoder::new(file).read_to_end(&mut tar).unwrap();
+            let (digest, size) = put(&dir, &tar);
+            let entry = json!({"mediaType": "x/y", "digest": digest, "size": size});
+            cache.manifest["layers"].as_array_mut().unwrap().push(entry);
+            cache.layer(0)["digest"] = json!(digest);
+            cache.layer(0)["size"] = json!(size);
+        },
+        1,
+    ),
+    (
         "an image",
         "an image without an inline cache",
         |cache| {
@@ -305,4 +322,36 @@ fn with_a_key_only_what_was_signed_with_it_counts() {
         "error: bad key file short\n cause: the key has less than 16 bytes\nhelp: make one by `head -c 32 /dev/urandom | base64 > FILE`\n"
     );
     build(&world, "7", &["--cache-from", &with(&from, "nothing")]).failed(2);
+}
+
+#[test]
+fn an_explained_miss_says_what_shared_caches_had() {
+    let world = World::new().with_base();
+    world.file("Dockerfile", DOCKERFILE);
+    let dir = world.path("cache");
+    let to = format!("type=local,dest={}", dir.display());
+    build(&world, "first", &["--cache-to", &to]).ok();
+    let mut cache = Cache::open(&dir);
+    fs::remove_file(cache.blob_of(0)).unwrap();
+    cache.config["steps"][1]["layers"] = json!([]);
+    cache.store();
+    let from = format!("type=local,src={}", dir.display());
+    let none = format!("type=local,src={}", world.path("none").display());
+    let args = ["--explain-cache", "--cache-from", &from, "--cache-from", &none];
+    let said = build(&world, "second", &args);
+    assert_eq!(said.code, 0, "{said:?}");
+    let place = format!("the cache `{}:latest`", dir.display());
+    let none = format!("the cache `{}:latest` cannot be used", world.path("none").display());
+    let reasons: Vec<&str> = said.stderr.lines().filter(|line| line.contains("MISSED")).collect();
+    assert_eq!(reasons.len(), 2, "{said:?}");
+    for reason in [
+        format!("; {place} has it, and its layer cannot be used; {none}"),
+        format!("; {place} knows it, and does not have its layer; {none}"),
+    ] {
+        assert!(reasons.iter().any(|line| line.ends_with(&reason)), "{reason}: {said:?}");
+    }
+    world.file("Dockerfile", format!("{DOCKERFILE}RUN echo 3 > /three\n"));
+    let said = build(&world, "second", &args);
+    let wanted = format!("it is new in this stage; {place} does not have it; {none}");
+    assert!(said.stderr.contains(&wanted), "{said:?}");
 }

@@ -131,6 +131,11 @@ impl Builder<'_> {
         self.explainer.set(stage, at, Outcome::Missed);
         if self.request.explain.wanted {
             let mut reasons = self.reasons(stage, at, record);
+            if let Some(seen) = self.explainer.seen(stage, at)
+                && !self.ignores_cache(&self.plan.stages[stage])
+            {
+                reasons.extend(self.imports.why_not(&seen.key, &self.variant));
+            }
             let more = reasons.len().saturating_sub(REASONS);
             reasons.truncate(REASONS);
             // What was remembered may be anything; it must not become pages.

@@ -84,7 +84,7 @@ impl<'a> Gather<'a> {
             if !self.make_dir(&destination.path, mtime)? {
                 return Ok(false);
             }
-            let root = self.root(tree, selected, &destination.path)?;
+            let root = self.root(tree, selected, &destination.path);
             let base = destination.path.clone();
             let mut walk = TreeGather { gather: self, tree, selected, base, root, planned: true };
             tree.walk(selected, &mut walk)?;
@@ -92,7 +92,7 @@ impl<'a> Gather<'a> {
         }
         let Some(target) = self.target(destination, &selected.name)? else { return Ok(false) };
         let (dir, name) = tree.open_parent(selected)?;
-        let root = self.root(tree, selected, &target)?;
+        let root = self.root(tree, selected, &target);
         let source =
             Source { tree, dir: dir.as_fd(), name, stat: &selected.stat, path: &selected.path };
         self.put(&source, target, root, true)
@@ -156,10 +156,10 @@ impl<'a> Gather<'a> {
         Ok(Some(Planned { changes, independent, tags, leaves, roots }))
     }
 
-    fn root(&mut self, tree: &FileTree, selected: &Selected, to: &[u8]) -> Result<u32> {
+    fn root(&mut self, tree: &FileTree, selected: &Selected, to: &[u8]) -> u32 {
         let at = selected.path.clone();
-        self.roots.push(Root::Tree { tree: tree.try_clone()?, at, to: to.to_vec() });
-        Ok(self.roots.len() as u32 - 1)
+        self.roots.push(Root::Tree { tree: tree.clone(), at, to: to.to_vec() });
+        self.roots.len() as u32 - 1
     }
 
     fn leaf(&mut self, root: u32, seen: (u64, (i64, u32))) -> u32 {

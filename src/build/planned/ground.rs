@@ -54,12 +54,23 @@ impl Builder<'_> {
 }
 
 impl Ground {
-    /// True when a planned layer has one of these paths.
-    pub(super) fn changes(&self, paths: &[&[u8]]) -> bool {
-        paths.iter().any(|path| self.planned(path).is_some_and(|(layer, at)| {
-            // An unchanged parent of something else is in there too.
-            !matches!(&layer.changes[at].kind, ChangeKind::Present(entry) if entry.kind == EntryKind::Directory)
-        }))
+    /// True when a planned layer has one of these paths, or may have what one of them leads to.
+    pub(super) fn changes(&self, paths: &[&[u8]]) -> Result<bool> {
+        if self.above.is_empty() {
+            return Ok(false);
+        }
+        for path in paths {
+            // An unchanged parent of something else is in a layer too.
+            let is_dir = |entry: &Entry| entry.kind == EntryKind::Directory;
+            let changed = self.planned(path).is_some_and(|(layer, at)| {
+                !matches!(&layer.changes[at].kind, ChangeKind::Present(entry) if is_dir(entry))
+            });
+            let is_link = |entry: Entry| matches!(entry.kind, EntryKind::Symlink { .. });
+            if changed || self.look(path)?.is_some_and(|(entry, _)| is_link(entry)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The files of the mounted tree.

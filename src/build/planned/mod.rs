@@ -25,6 +25,9 @@ use crate::plan::step::{Chmod, CopyStep, Step, StepKind, WorkdirStep};
 use gather::{Gather, Request};
 use std::os::fd::AsFd;
 
+/// Where names of users and groups are looked up.
+const USERS: &[&[u8]] = &[b"etc", b"etc/passwd", b"etc/group"];
+
 impl Builder<'_> {
     /// The layer of a step without its tree; `None` where that cannot be told, or where the tree is wanted.
     pub(super) fn plan_step(
@@ -58,7 +61,7 @@ impl Builder<'_> {
         }
         let ground = self.ground(state, step.is_independent(), worker)?;
         let chown = match &step.chown {
-            Some(_) if ground.changes(&[b"etc", b"etc/passwd", b"etc/group"]) => return Ok(None),
+            Some(_) if ground.changes(USERS)? => return Ok(None),
             Some(spec) => Some(user::resolve_chown(ground.files()?.as_fd(), spec)?),
             None => None,
         };
@@ -66,7 +69,7 @@ impl Builder<'_> {
             Chmod::Octal(mode) => ModeChange::Octal(*mode),
             Chmod::Symbolic(clauses) => ModeChange::Symbolic(clauses.clone()),
         });
-        let request = Request { chown, chmod, now: super::stage::now() };
+        let request = Request { chown, chmod, now: moment(state) };
         let mut gather = Gather::new(&ground, request);
         let Some(place) = gather.resolve(&step.destination, &step.cwd) else { return Ok(None) };
         for selected in &files.selected {
@@ -89,11 +92,11 @@ impl Builder<'_> {
         worker: &Worker,
     ) -> Result<Option<Planned>> {
         let ground = self.ground(state, false, worker)?;
-        if ground.changes(&[b"etc", b"etc/passwd", b"etc/group"]) {
+        if ground.changes(USERS)? {
             return Ok(None);
         }
         let owner = user::resolve_workdir_owner(ground.files()?.as_fd(), &step.user)?;
-        let request = Request { chown: Some(owner), chmod: None, now: super::stage::now() };
+        let request = Request { chown: Some(owner), chmod: None, now: moment(state) };
         let mut gather = Gather::new(&ground, request);
         let Some(place) = gather.resolve(&format!("/{}/", step.path), "/") else {
             return Ok(None);
@@ -117,6 +120,14 @@ impl Builder<'_> {
             || (self.plan.targets.contains(&stage)
                 && self.request.outputs.iter().any(super::output::needs_tree))
     }
+}
+
+/// Time of what a step makes: now, and by some nanoseconds no time that anything below has. Several steps are planned
+/// within one tick of the clock, and what the later one touched would otherwise look untouched.
+fn moment(state: &StageState) -> (i64, u32) {
+    let (seconds, nanoseconds) = super::stage::now();
+    let nanoseconds = u64::from(nanoseconds) + state.slots.len() as u64 + 1;
+    (seconds + (nanoseconds / 1_000_000_000) as i64, (nanoseconds % 1_000_000_000) as u32)
 }
 
 /// Whether ADD has something to unpack.

@@ -26,11 +26,12 @@ use crate::layers::compress::guarded;
 use crate::layers::tar_read::Limits;
 use crate::net::Registry;
 use crate::oci::Digest;
+use crate::oci::decompress::{Detected, detect};
 use crate::oci::digest::HashingReader;
 use crate::oci::spec::{Descriptor, descriptor};
 use crate::progress::Emitter;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +63,8 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Said {
+    /// It said nothing that is of use.
+    failed: bool,
     steps: HashMap<Digest, StepEntry>,
     selections: HashMap<Digest, Digest>,
     mounts: Vec<MountEntry>,
@@ -145,7 +148,7 @@ impl Imports {
                         silent.extend(lost.whole_place.then_some(registry).flatten());
                     }),
                 };
-                all.push(said.unwrap_or_default());
+                all.push(said.unwrap_or_else(|| Said { failed: true, ..Said::default() }));
             }
             state.said = Some(all);
         }
@@ -205,6 +208,29 @@ impl Imports {
             known.get_or_insert(offer);
         }
         known
+    }
+
+    /// Why none of them gave a step, for `--explain-cache`.
+    pub(in crate::build) fn why_not(&self, key: &Digest, variant: &str) -> Vec<String> {
+        let state = self.lock();
+        let said = state.said.iter().flatten().enumerate();
+        let reason = |(cache, said): (usize, &Said)| {
+            let place = &self.caches[cache].place;
+            let of_variant =
+                |entry: &StepEntry| entry.layers.iter().any(|it| it.variant == variant);
+            match said.steps.get(key) {
+                _ if said.failed => format!("the cache `{place}` cannot be used"),
+                None => format!("the cache `{place}` does not have it"),
+                Some(entry) if entry.layers.is_empty() => {
+                    format!("the cache `{place}` knows it, and does not have its layer")
+                }
+                Some(entry) if !of_variant(entry) => {
+                    format!("the cache `{place}` has it with another compression or epoch")
+                }
+                Some(_) => format!("the cache `{place}` has it, and its layer cannot be used"),
+            }
+        };
+        said.map(reason).collect()
     }
 
     /// What a selection was.
@@ -362,12 +388,8 @@ impl Imports {
         }
         self.source(cache).bring(&blob, store.images())?;
         care::room::check(store, &Emitter::silent())?;
-        check(store, layer).inspect_err(|_| {
-            if !here {
-                let _unused = store.images().remove_blob(&layer.digest);
-            }
-        })?;
-        Ok(())
+        // What is not what its record says stays, since another record may say the right thing of it.
+        Ok(check(store, layer)?)
     }
 }
 
@@ -375,7 +397,7 @@ impl Said {
     fn of(document: Document) -> Self {
         let steps = document.steps.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
         let selections = document.selections.into_iter().collect();
-        Self { steps, selections, mounts: document.mounts }
+        Self { failed: false, steps, selections, mounts: document.mounts }
     }
 }
 
@@ -386,14 +408,25 @@ pub(super) fn blob(layer: &Layer) -> Descriptor {
 /// Reads a blob to its end: it is what its digest says, and unpacks to what the diff id says.
 fn check(store: &Store, layer: &Layer) -> Result<()> {
     let what = || format!("cannot read layer {}", layer.digest);
-    let file = BufReader::with_capacity(1 << 18, store.images().open_blob(&blob(layer))?);
+    let mut file = BufReader::with_capacity(1 << 18, store.images().open_blob(&blob(layer))?);
+    let packing = detect(file.fill_buf().or_error(ErrorKind::Integrity, what)?);
     let mut plain = HashingReader::new(guarded(file, Limits::default().ratio)?);
     std::io::copy(&mut plain, &mut std::io::sink()).or_error(ErrorKind::Integrity, what)?;
     let found = plain.finish();
-    if found == layer.diff_id.0 {
-        return Ok(());
-    }
     let (digest, wanted) = (&layer.digest, &layer.diff_id);
+    if found == layer.diff_id.0 {
+        let kind = &layer.media_type;
+        // Whoever pulls the image believes the media type.
+        let as_said = match packing {
+            Detected::Gzip => kind.ends_with("+gzip"),
+            Detected::Zstd => kind.ends_with("+zstd"),
+            Detected::Plain | Detected::Bzip2 | Detected::Xz => !kind.contains('+'),
+        };
+        if as_said {
+            return Ok(());
+        }
+        return Err(Error::integrity(format!("layer {digest} is not packed as {kind}")));
+    }
     Err(Error::integrity(format!(
         "the content of layer {digest} has the wrong digest: expected {wanted}, found {found}"
     )))

@@ -3,8 +3,9 @@
 use super::export::Told;
 use super::import::Offer;
 use crate::build::jobs::Pending;
+use crate::build::made::Made;
 use crate::build::running::Shared;
-use crate::build::stage::{Builder, Made, StepName, append};
+use crate::build::stage::{Builder, StepName, append};
 use crate::build::state::{Slot, StageState};
 use crate::oci::Digest;
 use crate::plan::step::Step;

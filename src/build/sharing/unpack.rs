@@ -8,14 +8,20 @@ use crate::build::tree::devices;
 use crate::build::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::apply::{ApplyOptions, apply};
+use crate::layers::tar_read::Limits;
+use crate::oci::Digest;
 use crate::oci::layout::Layout;
 use crate::oci::spec::descriptor;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Chunks fetched before they are wanted.
 const AHEAD: usize = 2;
+
+/// What a directory may have before the ratio is looked at, as in layers.
+const RATIO_FLOOR: u64 = 4 << 30;
 
 /// What an import has for a mount.
 pub(super) fn of_mount<'m>(mounts: &'m [MountEntry], id: &str) -> Option<&'m MountEntry> {
@@ -31,6 +37,7 @@ pub(super) fn unpack(
     worker: &Worker,
     store: &Store,
 ) -> std::result::Result<(), Lost> {
+    check_ratio(entry)?;
     let temporary = tempfile::Builder::new()
         .prefix("chunks-")
         .tempdir_in(store.sub("tmp"))
@@ -65,6 +72,18 @@ pub(super) fn unpack(
             (Err(_), Ok(_)) => Err(Error::internal("a thread that fetched chunks panicked").into()),
         }
     })
+}
+
+/// Refuses a directory that is much larger than what came: chunks may be listed any number of times.
+fn check_ratio(entry: &MountEntry) -> Result<()> {
+    let ratio = Limits::default().ratio;
+    let plain: u64 = entry.chunks.iter().map(|chunk| chunk.length).sum();
+    let packed: BTreeMap<&Digest, u64> =
+        entry.chunks.iter().map(|chunk| (&chunk.digest, chunk.size)).collect();
+    if plain <= RATIO_FLOOR.max(packed.values().sum::<u64>().saturating_mul(ratio)) {
+        return Ok(());
+    }
+    Err(Error::integrity(format!("its chunks expand more than {ratio} times")))
 }
 
 /// One chunk as it was before it was packed.
@@ -105,5 +124,25 @@ impl Read for Chunks {
                 Err(_) => return Ok(0),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_is_listed_without_end_is_a_bomb() {
+        let chunk = |number: u32| ChunkEntry {
+            digest: Digest::of(&number.to_le_bytes()),
+            size: 200,
+            length: 4 << 20,
+        };
+        let of = |chunks| MountEntry { mount: Digest::of(b"mount"), chunks };
+        check_ratio(&of(vec![chunk(0); 1024])).unwrap();
+        let error = check_ratio(&of(vec![chunk(0); 1025])).unwrap_err();
+        assert_eq!(error.to_string(), "its chunks expand more than 500 times");
+        let large = |number| ChunkEntry { size: 1 << 20, ..chunk(number) };
+        check_ratio(&of((0..20_000).map(large).collect())).unwrap();
     }
 }
