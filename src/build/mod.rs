@@ -47,6 +47,7 @@ mod stage;
 mod state;
 pub mod store;
 mod stubs;
+mod tick;
 pub mod tree;
 mod work;
 pub mod worker;

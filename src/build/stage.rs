@@ -296,6 +296,9 @@ impl Builder<'_> {
         if let Some(planned) = self.planned(state, stage, step, &prepared, tools)? {
             return Ok(Done { tree: None, content: Content::Planned(Arc::new(planned)) });
         }
+        if !matches!(step.kind, StepKind::Run(_)) {
+            super::tick::outlive(state.last_made());
+        }
         let nothing = prepared.is_independent().then(|| state.on(Vec::new()));
         let below = nothing.as_ref().unwrap_or(state);
         let mounting = self.emitter.span(Phase::Mount);

@@ -56,6 +56,16 @@ impl StageState {
         Self { key: self.key.clone(), next: self.next, slots, history: Vec::new() }
     }
 
+    /// When the newest layer was made, as far as the history says, in seconds and nanoseconds.
+    pub(super) fn last_made(&self) -> (i64, u32) {
+        let created = |item: &HistoryItem| match item {
+            HistoryItem::Step { created, .. } => *created,
+            HistoryItem::Inherited(_) => None,
+        };
+        let made = self.history.iter().rev().find_map(created).unwrap_or_default();
+        (made.div_euclid(1_000_000_000), made.rem_euclid(1_000_000_000) as u32)
+    }
+
     /// Chain id of the lowest `count` layers, when all of them are known by now.
     pub(super) fn chain(&self, count: usize) -> Option<ChainId> {
         let known: Option<Vec<DiffId>> =

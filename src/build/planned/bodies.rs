@@ -7,7 +7,6 @@ use crate::layers::{Change, ChangeKind, Entry, EntryKind, path_order, planned};
 use crate::sys::fs::{self, Kind, Stat};
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::time::Duration;
 
 /// The layer of a step that was not carried out on a tree.
 #[derive(Debug)]
@@ -36,9 +35,6 @@ pub(super) struct Leaf {
 pub(super) fn time_of_change(tree: &FileTree, stat: &Stat) -> (i64, u32) {
     if tree.is_context() { stat.ctime } else { stat.mtime }
 }
-
-/// Milliseconds between two times that the kernel gives to files, at most.
-const LONGEST_TICK: u32 = 10;
 
 /// No leaf: what has no bytes.
 pub(super) const NONE: u32 = u32::MAX;
@@ -92,13 +88,7 @@ impl Planned {
     /// systems count in ticks of some milliseconds.
     pub(in crate::build) fn outlive_tick(&self) {
         let newest = self.leaves.iter().map(|leaf| leaf.seen.1).max().unwrap_or_default();
-        // Bounded, since times may lie in the future.
-        for _ in 0..LONGEST_TICK {
-            if crate::build::stage::now() > newest {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        crate::build::tick::outlive(newest);
     }
 
     /// Writes the tar.
