@@ -3,7 +3,7 @@
 //! What a step costs nobody knows before; RUNs count more than the rest, since they usually take longer. The order changes
 //! when something is done, never what comes out of it.
 
-use crate::plan::step::{BuildPlan, CopyFrom, RunMountKind, StageBase, Step, StepKind};
+use crate::plan::step::{BuildPlan, StageBase, Step, StepKind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What a RUN counts where anything else counts 1.
@@ -28,7 +28,7 @@ pub(super) fn ways(plan: &BuildPlan) -> Vec<Vec<u64>> {
         for (at, step) in stage.steps.iter().enumerate().rev() {
             way += weight(step);
             own[at] = way;
-            for from in sources(step) {
+            for from in step.sources() {
                 raise(&mut after, from, way);
             }
         }
@@ -43,26 +43,6 @@ pub(super) fn ways(plan: &BuildPlan) -> Vec<Vec<u64>> {
 fn raise(after: &mut [u64], stage: usize, way: u64) {
     if let Some(known) = after.get_mut(stage) {
         *known = way.max(*known);
-    }
-}
-
-/// Stages that a step reads.
-fn sources(step: &Step) -> Vec<usize> {
-    let stage = |from: &CopyFrom| match from {
-        CopyFrom::Stage(stage) => Some(*stage),
-        _ => None,
-    };
-    match &step.kind {
-        StepKind::Copy(copy) => stage(&copy.from).into_iter().collect(),
-        StepKind::Run(run) => {
-            let of = |kind: &RunMountKind| match kind {
-                RunMountKind::Bind { from, .. }
-                | RunMountKind::Cache { from: Some((from, _)), .. } => stage(from),
-                _ => None,
-            };
-            run.mounts.iter().filter_map(|mount| of(&mount.kind)).collect()
-        }
-        StepKind::Config | StepKind::Workdir(_) => Vec::new(),
     }
 }
 

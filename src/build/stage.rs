@@ -322,17 +322,7 @@ impl Builder<'_> {
 
     /// Whether another stage that is not complete stands on a stage or reads its files.
     pub(super) fn is_read_elsewhere(&self, stage: usize) -> bool {
-        let reads = |step: &Step| match &step.kind {
-            StepKind::Copy(copy) => matches!(copy.from, CopyFrom::Stage(from) if from == stage),
-            StepKind::Run(run) => run.mounts.iter().any(|mount| match &mount.kind {
-                RunMountKind::Bind { from, .. }
-                | RunMountKind::Cache { from: Some((from, _)), .. } => {
-                    matches!(from, CopyFrom::Stage(from) if *from == stage)
-                }
-                _ => false,
-            }),
-            _ => false,
-        };
+        let reads = |step: &Step| step.sources().contains(&stage);
         let others = self.plan.stages.iter().enumerate().filter(|(at, _)| *at != stage);
         let mut open = others.filter(|(at, _)| !self.states.is_complete(*at));
         open.any(|(_, other)| {

@@ -89,6 +89,28 @@ pub struct Step {
     pub empty_layer: bool,
 }
 
+impl Step {
+    /// Stages whose files it reads.
+    pub fn sources(&self) -> Vec<usize> {
+        let stage = |from: &CopyFrom| match from {
+            CopyFrom::Stage(stage) => Some(*stage),
+            _ => None,
+        };
+        match &self.kind {
+            StepKind::Copy(copy) => stage(&copy.from).into_iter().collect(),
+            StepKind::Run(run) => {
+                let of = |kind: &RunMountKind| match kind {
+                    RunMountKind::Bind { from, .. }
+                    | RunMountKind::Cache { from: Some((from, _)), .. } => stage(from),
+                    _ => None,
+                };
+                run.mounts.iter().filter_map(|mount| of(&mount.kind)).collect()
+            }
+            StepKind::Config | StepKind::Workdir(_) => Vec::new(),
+        }
+    }
+}
+
 /// What a step does to the root file system.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepKind {

@@ -5,7 +5,7 @@
 
 use crate::build::jobs::Pending;
 use crate::build::stage::Builder;
-use crate::plan::step::{BuildPlan, CopyFrom, RunMountKind, StageBase, Step, StepKind};
+use crate::plan::step::{BuildPlan, StageBase, Step};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub(super) fn needed(builder: &Builder<'_>, complete: bool) -> Vec<Arc<Pending>>
         }
         stages.insert(at);
         let next = builder.states.get(at).map_or(0, |state| state.next);
-        stages.extend(stage.steps.iter().skip(next).flat_map(copied_from));
+        stages.extend(stage.steps.iter().skip(next).flat_map(Step::sources));
     }
     let states = stages.into_iter().filter_map(|stage| builder.states.get(stage));
     states.flat_map(|state| state.slots).map(|slot| slot.layer).collect()
@@ -33,30 +33,10 @@ pub(super) fn below(plan: &BuildPlan, stage: usize) -> BTreeSet<usize> {
             continue;
         }
         let stage = &plan.stages[at];
-        open.extend(stage.steps.iter().flat_map(copied_from));
+        open.extend(stage.steps.iter().flat_map(Step::sources));
         if let StageBase::Stage(below) = stage.base {
             open.push(below);
         }
     }
     found
-}
-
-/// Stages that a step takes files of.
-fn copied_from(step: &Step) -> Vec<usize> {
-    let stage = |from: &CopyFrom| match from {
-        CopyFrom::Stage(stage) => Some(*stage),
-        _ => None,
-    };
-    match &step.kind {
-        StepKind::Copy(copy) => stage(&copy.from).into_iter().collect(),
-        StepKind::Run(run) => {
-            let of_mount = |kind: &RunMountKind| match kind {
-                RunMountKind::Bind { from, .. }
-                | RunMountKind::Cache { from: Some((from, _)), .. } => stage(from),
-                _ => None,
-            };
-            run.mounts.iter().filter_map(|mount| of_mount(&mount.kind)).collect()
-        }
-        StepKind::Config | StepKind::Workdir(_) => Vec::new(),
-    }
 }
