@@ -383,10 +383,7 @@ fn copy_in(root: BorrowedFd<'_>, step: &CopyStep, files: &Files, worker: &Worker
         Some(spec) => Some(user::resolve_chown(root, spec)?),
         None => None,
     };
-    let chmod = step.chmod.as_ref().map(|mode| match mode {
-        Chmod::Octal(mode) => ModeChange::Octal(*mode),
-        Chmod::Symbolic(clauses) => ModeChange::Symbolic(clauses.clone()),
-    });
+    let chmod = mode_change(step);
     let heredocs: Vec<(String, String)> =
         step.heredocs.iter().map(|doc| (doc.name.clone(), doc.body.clone())).collect();
     let unpack = Unpacker { devices: devices(worker) };
@@ -399,6 +396,14 @@ fn copy_in(root: BorrowedFd<'_>, step: &CopyStep, files: &Files, worker: &Worker
         destination: &step.destination,
         cwd: &step.cwd,
         ..plain_copy(&files.tree, &files.selected, root, worker)
+    })
+}
+
+/// What `--chmod` of a COPY does.
+pub(super) fn mode_change(step: &CopyStep) -> Option<ModeChange> {
+    step.chmod.as_ref().map(|mode| match mode {
+        Chmod::Octal(mode) => ModeChange::Octal(*mode),
+        Chmod::Symbolic(clauses) => ModeChange::Symbolic(clauses.clone()),
     })
 }
 

@@ -127,14 +127,11 @@ fn write_small<W: Write>(
     out: W,
     block: &[u8],
 ) -> io::Result<(W, Digest, u64)> {
-    let (to_write, pieces) = sync_channel::<Piece>(1);
     let piece = match compression {
         Compression::Gzip { level } => Piece::Done(gzip::pack(block, level)?),
         _ => Piece::Plain(Arc::new(block.to_vec())),
     };
-    to_write.send(piece).map_err(|_| io::Error::other("a channel is gone"))?;
-    drop(to_write);
-    write(compression, workers.count() as u32, out, &pieces)
+    write(compression, workers.count() as u32, out, std::iter::once(piece))
 }
 
 /// One thing for the writer, in order.
@@ -170,7 +167,7 @@ impl<'scope, 'w, W: Write + Send + 'scope> Line<'scope, 'w, W> {
         let threads = workers.count() as u32;
         let hasher = thread::Builder::new().spawn_scoped(scope, move || hash(&blocks))?;
         let writer = thread::Builder::new()
-            .spawn_scoped(scope, move || write(compression, threads, out, &pieces))?;
+            .spawn_scoped(scope, move || write(compression, threads, out, pieces.into_iter()))?;
         Ok(Self { compression, workers, to_hash, to_write, hasher, writer })
     }
 
@@ -268,7 +265,7 @@ fn write<W: Write>(
     compression: Compression,
     threads: u32,
     out: W,
-    pieces: &Receiver<Piece>,
+    pieces: impl Iterator<Item = Piece>,
 ) -> io::Result<(W, Digest, u64)> {
     let mut out = HashingWriter::new(out);
     if let Compression::Zstd { level } = compression {

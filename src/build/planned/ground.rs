@@ -1,7 +1,6 @@
 //! What a planned step stands on: a mounted tree, and the layers above it that are only planned themselves.
 
 use super::bodies::Planned;
-use super::placeholders;
 use crate::build::stage::Builder;
 use crate::build::state::StageState;
 use crate::build::tree;
@@ -34,7 +33,7 @@ impl Builder<'_> {
         nothing: bool,
         worker: &Worker,
     ) -> Result<Ground> {
-        let placeholders = placeholders(worker);
+        let placeholders = worker.isolation.placeholders();
         if nothing || state.slots.is_empty() {
             return Ok(Ground { view: None, above: Vec::new(), placeholders });
         }

@@ -18,10 +18,9 @@ use super::tree::devices;
 use super::work::Files;
 use super::worker::Worker;
 use crate::error::Result;
-use crate::executor::copy::{ModeChange, Unpack};
+use crate::executor::copy::Unpack;
 use crate::executor::user;
-use crate::layers::apply::Devices;
-use crate::plan::step::{Chmod, CopyStep, Step, StepKind, WorkdirStep};
+use crate::plan::step::{CopyStep, Step, StepKind, WorkdirStep};
 use gather::{Gather, Request};
 use std::os::fd::AsFd;
 
@@ -65,10 +64,7 @@ impl Builder<'_> {
             Some(spec) => Some(user::resolve_chown(ground.files()?.as_fd(), spec)?),
             None => None,
         };
-        let chmod = step.chmod.as_ref().map(|mode| match mode {
-            Chmod::Octal(mode) => ModeChange::Octal(*mode),
-            Chmod::Symbolic(clauses) => ModeChange::Symbolic(clauses.clone()),
-        });
+        let chmod = super::work::mode_change(step);
         let request = Request { chown, chmod, now: moment(state) };
         let mut gather = Gather::new(&ground, request);
         let Some(place) = gather.resolve(&step.destination, &step.cwd) else { return Ok(None) };
@@ -144,9 +140,4 @@ fn any_archive(files: &Files, unpacker: &dyn Unpack) -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// Device nodes in a tree are files that record them.
-fn placeholders(worker: &Worker) -> bool {
-    matches!(devices(worker), Devices::Placeholder)
 }

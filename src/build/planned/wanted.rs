@@ -51,7 +51,7 @@ impl Node {
 /// Files with several names, as long as their copies are still there: what `executor::copy` links.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    by_source: HashMap<(u64, u64), (ImagePath, u64)>,
+    by_source: HashMap<(u64, u64), u64>,
     by_path: HashMap<ImagePath, (u64, u64)>,
     next: u64,
 }
@@ -60,11 +60,11 @@ impl Links {
     /// Which file the copy of a source is.
     pub(super) fn file(&mut self, stat: &Stat, path: &[u8]) -> FileId {
         let source = (stat.dev, stat.ino);
-        if let Some((_, number)) = self.by_source.get(&source) {
+        if let Some(number) = self.by_source.get(&source) {
             return (0, *number);
         }
         self.next += 1;
-        self.by_source.insert(source, (path.to_vec(), self.next));
+        self.by_source.insert(source, self.next);
         self.by_path.insert(path.to_vec(), source);
         (0, self.next)
     }
