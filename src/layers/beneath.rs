@@ -5,7 +5,7 @@
 
 use super::ImagePath;
 use crate::error::{Error, Result};
-use crate::sys::{Named, SysResult};
+use crate::sys::{Named, SysResult, root};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use std::fs::File;
@@ -41,7 +41,7 @@ pub(super) fn open_file(root: BorrowedFd<'_>, path: &[u8]) -> SysResult<File> {
 
 /// `dir/name`, or `name` at the root. Fails where no reader of images could follow.
 pub(super) fn join(dir: &[u8], name: &[u8]) -> Result<ImagePath> {
-    let path = if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() };
+    let path = root::below(dir, name);
     if path.len() > MAX_PATH {
         let start = shown(&path[..64.min(path.len())]);
         return Err(Error::environment(format!(

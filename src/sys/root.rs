@@ -108,6 +108,11 @@ pub fn canonical(root: impl AsFd, path: &[u8]) -> SysResult<(Vec<u8>, bool)> {
     Ok((done.join(&b'/'), exists))
 }
 
+/// `name` below `dir`, which is empty for the root.
+pub fn below(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}
+
 /// Splits a path into its parent and its last component; no last component for `/`, `.`, `..` or empty.
 pub fn split_last(path: &[u8]) -> (&[u8], Option<&[u8]>) {
     let end = path.iter().rposition(|b| *b != b'/').map_or(0, |at| at + 1);

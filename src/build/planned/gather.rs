@@ -12,7 +12,7 @@ use crate::layers::planned::{Wanted, changes};
 use crate::layers::whiteout::{is_private_xattr, is_reserved_name};
 use crate::layers::{Entry, EntryKind, ImagePath};
 use crate::sys::fs::{self, Kind, Stat};
-use crate::sys::root::split_last;
+use crate::sys::root::{below, split_last};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -401,9 +401,4 @@ fn attributes(source: &Source<'_>) -> Result<Option<xattr::Xattrs>> {
 /// Path of the directory that holds a path.
 fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|b| *b == b'/').map_or(b"", |at| &path[..at])
-}
-
-/// `name` in the directory `dir`.
-fn below(dir: &[u8], name: &[u8]) -> ImagePath {
-    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::context::filter::{Above, Filter, Verdict};
 use crate::sys::SysResult;
 use crate::sys::fs::{self, Kind, Names, Stat};
+use crate::sys::root::below;
 
 /// Entries of a piece.
 pub(super) const PIECE: usize = 128;
@@ -223,7 +224,7 @@ impl<'a> Ahead<'a> {
             Job::Open { parent, index, above } => {
                 let name = parent.names.get(index);
                 let fd = fs::open_dir(&parent.fd, name).ok()?;
-                let path = joined(&parent.path, name);
+                let path = below(&parent.path, name);
                 let dir = Dir::list(fd, Some((&parent, index)), &path, above).ok()?;
                 (dir, 0, true)
             }
@@ -235,7 +236,7 @@ impl<'a> Ahead<'a> {
             let name = dir.names.get(index);
             let stat = fs::lstat_opt(&dir.fd, name).ok().flatten();
             if stat.is_some_and(|stat| stat.is_dir()) && dir.place.len() + 1 < MAX_DEPTH {
-                let path = joined(&dir.path, name);
+                let path = below(&dir.path, name);
                 let (verdict, above) = self.filter.judge(&dir.above, &path, true);
                 if verdict != Verdict::Skip {
                     let parent = Arc::clone(&dir);
@@ -244,7 +245,7 @@ impl<'a> Ahead<'a> {
             }
             if let (Some(errand), Some(stat)) = (self.errand, stat)
                 && stat.kind == Kind::File
-                && self.filter.judge(&dir.above, &joined(&dir.path, name), false).0 == Verdict::Show
+                && self.filter.judge(&dir.above, &below(&dir.path, name), false).0 == Verdict::Show
             {
                 errand(dir.fd.as_fd(), name, &stat);
             }
@@ -272,10 +273,6 @@ impl State {
         let is_enough = self.entries >= limit || self.dirs >= MAX_DIRS;
         if is_enough { None } else { self.todo.pop_first() }
     }
-}
-
-fn joined(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::context::resolve::resolve;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::copy::{Copier, CopyRequest, Made};
 use crate::sys::fs::{self, Kind};
+use crate::sys::root::below;
 use crate::sys::{SysResultExt, root};
 
 /// A resolved destination.
@@ -169,11 +170,6 @@ pub(in crate::executor) fn make_directories(
             fs::open_dir(&new.dir, name).or_error(ErrorKind::Environment, || failed(&here))?;
     }
     Ok(new)
-}
-
-/// `name` in the directory `dir`.
-pub(super) fn below(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
 fn shown(path: &[u8]) -> String {

@@ -8,10 +8,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::context::{Selected, Visitor, WalkEntry, xattr};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::copy::Copier;
-use crate::executor::copy::destination::{Place, below};
+use crate::executor::copy::destination::Place;
 use crate::executor::copy::node::Source;
 use crate::sys::SysResultExt;
 use crate::sys::fs;
+use crate::sys::root::below;
 
 /// A walk and the directories of the copy that are open, outermost first.
 struct TreeCopy<'c, 'a> {
