@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 
 /// One stage, six on it that do not need each other, and one that joins them. `bench/diamond` runs it 200 times.
 fn diamond() -> String {
-    let mut text = "FROM base AS top\nRUN mkdir /work && seq 5000 > /work/seed\n".to_owned();
+    let mut text = "FROM base AS top\nRUN mkdir /made && seq 5000 > /made/seed\n".to_owned();
     let sides = ["a", "b", "c", "d", "e", "f"];
     for side in sides {
         text += &format!(
             "FROM top AS s_{side}\n\
-             RUN sed s/1/{side}/g /work/seed > /work/{side} && ln /work/{side} /work/again && rm /work/seed\n\
-             RUN sha256sum /work/{side} > /work/sum\n"
+             RUN sed s/1/{side}/g /made/seed > /made/{side} && ln /made/{side} /made/again && rm /made/seed\n\
+             RUN sha256sum /made/{side} > /made/sum\n"
         );
     }
     text += "FROM base\n";
     for side in sides {
-        text += &format!("COPY --from=s_{side} /work /out/{side}\n");
+        text += &format!("COPY --from=s_{side} /made /out/{side}\n");
     }
     text + "RUN cat /out/*/sum > /all\n"
 }
