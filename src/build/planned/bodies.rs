@@ -15,19 +15,25 @@ pub(in crate::build) struct Planned {
     pub(in crate::build) changes: Vec<Change>,
     /// It does not depend on what is below it, and nothing planned can stand on it.
     pub(in crate::build) independent: bool,
-    /// Index of each change into `leaves`.
+    /// The leaf of each change.
     pub(super) tags: Vec<u32>,
-    pub(super) leaves: Vec<Leaf>,
-    pub(super) roots: Vec<Root>,
+    pub(super) files: Files,
+}
+
+/// Where the bytes of all files are.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    leaves: Vec<Leaf>,
+    roots: Vec<Root>,
 }
 
 /// A file of the layer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Leaf {
+struct Leaf {
     /// Index into `roots`.
-    pub(super) root: u32,
+    root: u32,
     /// Inode and [`time_of_change`] when it was looked at, which tell a file that was changed since.
-    pub(super) seen: (u64, (i64, u32)),
+    seen: (u64, (i64, u32)),
 }
 
 /// Nothing in the store is ever written, but another step or build may link a file of it, which the kernel counts as a
@@ -81,13 +87,13 @@ impl Planned {
             return self.open(first);
         }
         let path = &self.changes[at].path;
-        open_leaf(&self.roots, &self.leaves, path, self.tags[at]).map(|(file, _)| file)
+        self.files.open(path, self.tags[at]).map(|(file, _)| file)
     }
 
     /// Waits until whoever writes to one of its files gives it another time than it had when it was looked at: file
     /// systems count in ticks of some milliseconds.
     pub(in crate::build) fn outlive_tick(&self) {
-        let newest = self.leaves.iter().map(|leaf| leaf.seen.1).max().unwrap_or_default();
+        let newest = self.files.leaves.iter().map(|leaf| leaf.seen.1).max().unwrap_or_default();
         crate::build::tick::outlive(newest);
     }
 
@@ -100,65 +106,78 @@ impl Planned {
                 at += 1;
             }
             let tag = self.tags.get(at).copied().unwrap_or(NONE);
-            self.body((path, size), tag, out)
+            self.files.body((path, size), tag, out)
         };
         write_stream(&self.changes, bodies, times, out)
+    }
+}
+
+impl Files {
+    /// Adds a place that files come from; gives its index.
+    pub(super) fn add_root(&mut self, root: Root) -> u32 {
+        self.roots.push(root);
+        self.roots.len() as u32 - 1
+    }
+
+    /// Adds a file of such a place, with what tells whether it is changed later; gives its tag.
+    pub(super) fn add(&mut self, root: u32, seen: (u64, (i64, u32))) -> u32 {
+        self.leaves.push(Leaf { root, seen });
+        self.leaves.len() as u32 - 1
+    }
+
+    fn find(&self, tag: u32) -> Option<(&Leaf, &Root)> {
+        let leaf = self.leaves.get(tag as usize)?;
+        Some((leaf, self.roots.get(leaf.root as usize)?))
+    }
+
+    /// Opens the file that the image has at `path`, which is to be as it was when it was looked at.
+    pub(super) fn open(&self, path: &[u8], tag: u32) -> Result<(File, Stat)> {
+        let (leaf, tree, at, to) = match self.find(tag) {
+            None => return Err(Error::internal("a file of a planned layer comes from nowhere")),
+            Some((_, Root::Text(bytes))) => return text(bytes),
+            Some((leaf, Root::Tree { tree, at, to })) => (leaf, tree, at, to),
+        };
+        let at = source(at, to, path);
+        let unreadable = |error: &_| tree.unreadable(&at, error);
+        let file = planned::open_file(tree.root(), &at).map_err(|error| unreadable(&error))?;
+        let stat = fs::fstat(&file).map_err(|error| unreadable(&error))?;
+        if stat.kind != Kind::File || (stat.ino, time_of_change(tree, &stat)) != leaf.seen {
+            return Err(self.changed(path, tag));
+        }
+        Ok((file, stat))
     }
 
     fn body(&self, (path, size): (&[u8], u64), tag: u32, out: &mut dyn Write) -> Result<()> {
         if size == 0 {
             return Ok(());
         }
-        let (file, stat) = open_leaf(&self.roots, &self.leaves, path, tag)?;
+        let (file, stat) = self.open(path, tag)?;
         if stat.size != size {
             return Err(self.changed(path, tag));
         }
         file_body(&file, &stat, path, out)?;
+        let time = |stat: &Stat| match self.find(tag) {
+            Some((_, Root::Tree { tree, .. })) => time_of_change(tree, stat),
+            _ => stat.mtime,
+        };
         match fs::fstat(&file) {
-            Ok(after)
-                if (after.size, after.mtime) == (size, stat.mtime)
-                    && (after.ctime == stat.ctime || !self.is_of_context(tag)) =>
-            {
+            Ok(now) if (now.size, now.mtime, time(&now)) == (size, stat.mtime, time(&stat)) => {
                 Ok(())
             }
             _ => Err(self.changed(path, tag)),
         }
     }
 
-    fn is_of_context(&self, tag: u32) -> bool {
-        let root =
-            self.leaves.get(tag as usize).and_then(|leaf| self.roots.get(leaf.root as usize));
-        matches!(root, Some(Root::Tree { tree, .. }) if tree.is_context())
-    }
-
     fn changed(&self, path: &[u8], tag: u32) -> Error {
-        changed(&self.roots, &self.leaves, path, tag)
+        let Some((_, Root::Tree { tree, at, to })) = self.find(tag) else {
+            return Error::internal("a text of the Dockerfile changed");
+        };
+        let (path, label) = (source(at, to, path), tree.label());
+        let path = String::from_utf8_lossy(&path).into_owned();
+        Error::new(tree.blame(), format!("`{path}` in {label} changed while it was copied"))
+            .cause("somebody wrote to it")
+            .hint("build again when nothing writes to it, or leave it out with .dockerignore")
     }
-}
-
-/// Opens a file that is to be as it was when it was looked at.
-pub(super) fn open_leaf(
-    roots: &[Root],
-    leaves: &[Leaf],
-    path: &[u8],
-    tag: u32,
-) -> Result<(File, Stat)> {
-    let leaf = leaves.get(tag as usize);
-    let root = leaf.and_then(|leaf| roots.get(leaf.root as usize));
-    let (Some(leaf), Some(root)) = (leaf, root) else {
-        return Err(Error::internal("a file of a planned layer comes from nowhere"));
-    };
-    let (tree, at) = match root {
-        Root::Text(bytes) => return text(bytes),
-        Root::Tree { tree, at, to } => (tree, source(at, to, path)),
-    };
-    let unreadable = |error: &_| tree.unreadable(&at, error);
-    let file = planned::open_file(tree.root(), &at).map_err(|error| unreadable(&error))?;
-    let stat = fs::fstat(&file).map_err(|error| unreadable(&error))?;
-    if stat.kind != Kind::File || (stat.ino, time_of_change(tree, &stat)) != leaf.seen {
-        return Err(changed(roots, leaves, path, tag));
-    }
-    Ok((file, stat))
 }
 
 /// Path in the tree of what the image has at `path`.
@@ -185,16 +204,4 @@ fn text(bytes: &[u8]) -> Result<(File, Stat)> {
     let stat = fs::fstat(&file)
         .map_err(|error| Error::environment("cannot look at a file").cause(error))?;
     Ok((file, stat))
-}
-
-fn changed(roots: &[Root], leaves: &[Leaf], path: &[u8], tag: u32) -> Error {
-    let root = leaves.get(tag as usize).and_then(|leaf| roots.get(leaf.root as usize));
-    let Some(Root::Tree { tree, at, to }) = root else {
-        return Error::internal("a text of the Dockerfile changed");
-    };
-    let (path, label) = (source(at, to, path), tree.label());
-    let path = String::from_utf8_lossy(&path).into_owned();
-    Error::new(tree.blame(), format!("`{path}` in {label} changed while it was copied"))
-        .cause("somebody wrote to it")
-        .hint("build again when nothing writes to it, or leave it out with .dockerignore")
 }

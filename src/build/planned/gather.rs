@@ -1,7 +1,7 @@
 //! Collects what a COPY or WORKDIR would leave. The rules are those of `executor::copy` (dockerfile.md §1.7), told of
 //! paths instead of done to files; what that refuses, or what is rare, ends the planning.
 
-use super::bodies::{Leaf, NONE, Planned, Root, time_of_change};
+use super::bodies::{Files, NONE, Planned, Root, time_of_change};
 use super::ground::{Ground, resolve_in};
 use super::wanted::{Links, Node};
 use crate::context::pattern::clean;
@@ -42,8 +42,7 @@ pub(super) struct Gather<'a> {
     made: HashMap<ImagePath, (i64, u32)>,
     links: Links,
     source: usize,
-    leaves: Vec<Leaf>,
-    roots: Vec<Root>,
+    files: Files,
 }
 
 impl<'a> Gather<'a> {
@@ -55,8 +54,7 @@ impl<'a> Gather<'a> {
             made: HashMap::new(),
             links: Links::default(),
             source: 0,
-            leaves: Vec::new(),
-            roots: Vec::new(),
+            files: Files::default(),
         }
     }
 
@@ -115,8 +113,8 @@ impl<'a> Gather<'a> {
         let kind = EntryKind::File { size: body.len() as u64 };
         let mtime = self.request.now;
         let entry = Entry { kind, mode, uid, gid, mtime, xattrs: Vec::new() };
-        self.roots.push(Root::Text(body.as_bytes().to_vec()));
-        let leaf = self.leaf(self.roots.len() as u32 - 1, (0, (0, 0)));
+        let root = self.files.add_root(Root::Text(body.as_bytes().to_vec()));
+        let leaf = self.files.add(root, (0, (0, 0)));
         self.replace(target, Node { entry, shared: None, leaf }, true)
     }
 
@@ -148,23 +146,15 @@ impl<'a> Gather<'a> {
             tag: node.leaf,
         };
         let wanted = self.nodes.into_iter().map(wanted).collect();
-        let (leaves, roots) = (self.leaves, self.roots);
-        let open = |path: &[u8], tag| {
-            super::bodies::open_leaf(&roots, &leaves, path, tag).map(|(file, _)| file)
-        };
+        let files = self.files;
+        let open = |path: &[u8], tag| files.open(path, tag).map(|(file, _)| file);
         let (changes, tags) = changes(wanted, self.ground, &open)?;
-        Ok(Some(Planned { changes, independent, tags, leaves, roots }))
+        Ok(Some(Planned { changes, independent, tags, files }))
     }
 
     fn root(&mut self, tree: &FileTree, selected: &Selected, to: &[u8]) -> u32 {
         let at = selected.path.clone();
-        self.roots.push(Root::Tree { tree: tree.clone(), at, to: to.to_vec() });
-        self.roots.len() as u32 - 1
-    }
-
-    fn leaf(&mut self, root: u32, seen: (u64, (i64, u32))) -> u32 {
-        self.leaves.push(Leaf { root, seen });
-        self.leaves.len() as u32 - 1
+        self.files.add_root(Root::Tree { tree: tree.clone(), at, to: to.to_vec() })
     }
 
     /// What is at a path now.
@@ -271,7 +261,7 @@ impl<'a> Gather<'a> {
         let mut leaf = NONE;
         let kind = match stat.kind {
             Kind::File => {
-                leaf = self.leaf(root, (stat.ino, time_of_change(source.tree, stat)));
+                leaf = self.files.add(root, (stat.ino, time_of_change(source.tree, stat)));
                 EntryKind::File { size: stat.size }
             }
             Kind::Socket => EntryKind::File { size: 0 },
