@@ -44,7 +44,7 @@ const DOWNLOADS: usize = 4;
 pub(in crate::build) struct Imports {
     caches: Vec<CacheFrom>,
     registry: Option<Arc<Registry>>,
-    emitter: Option<Emitter>,
+    emitter: Emitter,
     state: Mutex<State>,
 }
 
@@ -112,8 +112,7 @@ impl Imports {
         if let Some(registry) = &registry {
             registry.tell(emitter);
         }
-        let emitter = Some(emitter.clone());
-        Ok(Self { caches, registry, emitter, state: Mutex::default() })
+        Ok(Self { caches, registry, emitter: emitter.clone(), state: Mutex::default() })
     }
 
     /// True when there are none.
@@ -130,9 +129,8 @@ impl Imports {
     }
 
     fn warn(&self, cache: usize, error: &Error) {
-        let Some(emitter) = &self.emitter else { return };
         let place = &self.caches[cache].place;
-        emitter.warn(format!("cannot use the cache `{place}`: {}", in_one_line(error)));
+        self.emitter.warn(format!("cannot use the cache `{place}`: {}", in_one_line(error)));
     }
 
     /// What the caches say; they are asked once.
@@ -269,8 +267,8 @@ impl Imports {
         let layers = wanted.iter().filter_map(|wanted| wanted.passed.offer.layer.as_ref());
         let (count, bytes) = layers
             .fold((0, 0), |(count, bytes), layer| (count + 1, u128::from(layer.size) + bytes));
-        if let (Some(emitter), true) = (&self.emitter, count > 0) {
-            emitter.note(format!("taking {count} layers, {bytes} bytes, from other machines"));
+        if count > 0 {
+            self.emitter.note(format!("taking {count} layers, {bytes} bytes, from other machines"));
         }
         let came = self.bring_all(builder, &wanted);
         if came.iter().any(Option::is_some) {
