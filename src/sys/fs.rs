@@ -513,9 +513,16 @@ fn copy_by_buffer(mut from: &File, mut to: &File, length: u64) -> SysResult<u64>
 }
 
 /// Removes `name` and everything below it, never following a link and never crossing into another mount.
-/// Unreadable directories are made readable first. A missing name is fine.
+/// Unreadable directories are made readable first. A missing name is fine, and so is one that somebody else removes
+/// at the same time.
 pub fn remove_tree(dir: impl AsFd, name: &[u8]) -> SysResult<()> {
-    let dir = dir.as_fd();
+    match remove_present(dir.as_fd(), name) {
+        Err(error) if error.errno == Errno::NOENT => Ok(()),
+        other => other,
+    }
+}
+
+fn remove_present(dir: BorrowedFd<'_>, name: &[u8]) -> SysResult<()> {
     let Some(stat) = lstat_opt(dir, name)? else { return Ok(()) };
     if !stat.is_dir() {
         return unlink(dir, name);

@@ -78,4 +78,22 @@ mod tests {
         drop(sweeper);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
+
+    #[test]
+    fn two_who_remove_the_same_tree_both_succeed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = fs::open_dir_path(dir.path()).unwrap();
+        for _ in 0..50 {
+            for number in 0..20 {
+                std::fs::create_dir_all(dir.path().join(format!("tree/{number}/a/b"))).unwrap();
+            }
+            thread::scope(|scope| {
+                let both = [(); 2].map(|()| scope.spawn(|| fs::remove_tree(&root, b"tree")));
+                for one in both {
+                    one.join().unwrap().unwrap();
+                }
+            });
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
 }

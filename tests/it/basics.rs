@@ -1,6 +1,6 @@
 //! The thin path: a Dockerfile becomes an image, and the second time nothing runs.
 
-use crate::support::{Said, World, program};
+use crate::support::{Said, World, program, write_program};
 use std::path::Path;
 use std::process::Command;
 
@@ -62,8 +62,7 @@ cp "$BUILT" "$CARGO_TARGET_DIR/${target}release/nativebuild"
 fn what_is_installed_has_manual_pages_and_completions() {
     let world = World::new();
     let cargo = world.path("cargo");
-    std::fs::write(&cargo, CARGO).unwrap();
-    std::fs::set_permissions(&cargo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&cargo, CARGO);
     let mut install = Command::new("sh");
     install.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/install"));
     // Without rustup, which would ask the network for a target.

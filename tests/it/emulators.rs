@@ -5,9 +5,10 @@
 use crate::emulation::{output, worlds};
 use crate::errors::normal;
 use crate::support::outer::Outer;
-use crate::support::{Said, World};
+use crate::support::{Said, World, copy_program};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 const RUN: &str = "FROM foreign\nRUN uname -m > /machine\n";
 
@@ -79,7 +80,7 @@ fn a_program_that_cannot_be_an_emulator_is_named_with_the_reason() {
             );
             assert_eq!(error_of(&world, &said), no_emulator(&causes, INSTALL));
         }
-        fs::copy("/bin/busybox", &file).unwrap();
+        copy_program(Path::new("/bin/busybox"), &file);
         world.give();
         let said = outer.build(&world, RUN, &["--platform", "s390x", "--qemu-dir", "bad"]);
         let causes = " cause: the host has no handler for it\n cause: bad/qemu-s390x-static does not run a program for linux/s390x\n";

@@ -5,7 +5,7 @@ use crate::support::http::{Page, Web};
 use crate::support::leaks::leaks;
 use crate::support::registry::{LOGIN, Registry};
 use crate::support::tokens::{IDENTITY, Tokens};
-use crate::support::{Said, World, peer, program};
+use crate::support::{Said, World, peer, program, write_program};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -259,8 +259,7 @@ fn helper(world: &World, name: &str, script: &str) -> String {
     let bin = world.path("bin");
     fs::create_dir_all(&bin).unwrap();
     let path = bin.join(format!("docker-credential-{name}"));
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, &format!("#!/bin/sh\n{script}\n"));
     world.give();
     format!("{}:{}", bin.display(), std::env::var("PATH").unwrap())
 }

@@ -1,6 +1,6 @@
 //! The default network of RUNs: one of their own where a program for it is there, else the host's.
 
-use crate::support::{Said, World, have, peer, program};
+use crate::support::{Said, World, have, peer, program, write_program};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
@@ -96,9 +96,7 @@ fn without_a_program_the_line_says_why_it_is_the_hosts() {
     let broken = world.path("bin-slirp4netns");
     fs::create_dir_all(&broken).unwrap();
     let script = broken.join("slirp4netns");
-    fs::write(&script, "#!/bin/sh\necho 'no luck today' >&2\nexit 1\n").unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&script, mode).unwrap();
+    write_program(&script, "#!/bin/sh\necho 'no luck today' >&2\nexit 1\n");
     let said = build(&world, "slirp4netns", "FROM base\nRUN true\n", "default");
     assert_eq!(
         said.stderr.lines().next(),

@@ -1,6 +1,6 @@
 //! Options that people paste from other builders: those that mean something here, and those that only look so.
 
-use crate::support::{World, is_root, program};
+use crate::support::{World, copy_program, is_root, program};
 use std::fs;
 
 #[test]
@@ -169,7 +169,7 @@ fn kanikos_executor_understands_its_options() {
     assert_eq!(world.run(["image", "validate", tar.to_str().unwrap()]).ok(), "valid\n");
     assert_eq!(world.config("example.com/app:1")["created"], "1970-01-01T00:00:00Z");
     let executor = world.path("out/executor");
-    fs::copy(program(), &executor).unwrap();
+    copy_program(program(), &executor);
     world.give();
     let again = crate::support::Said::of(world.command(&executor).args(args).output().unwrap());
     assert_eq!(again.cached(), 0, "{}", again.stderr);

@@ -5,7 +5,7 @@
 
 use crate::environments::{isolation, world};
 use crate::support::environment::named;
-use crate::support::{Said, World, base, peer, program};
+use crate::support::{Said, World, base, copy_program, peer, program};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -89,7 +89,7 @@ fn rootfs(world: &World) {
         fs::create_dir_all(root.join(dir)).unwrap();
     }
     fs::set_permissions(root.join("store"), fs::Permissions::from_mode(0o1777)).unwrap();
-    fs::copy(program(), root.join("bin/nativebuild")).unwrap();
+    copy_program(program(), &root.join("bin/nativebuild"));
     fs::write(root.join("base.tar"), base::busybox_tar()).unwrap();
     fs::write(root.join("context/Dockerfile"), DOCKERFILE).unwrap();
     let libraries = Said::of(Command::new("ldd").arg(program()).output().unwrap()).stdout;

@@ -2,7 +2,7 @@
 //! extended attributes, set-id bits and what would make them.
 
 use crate::support::nix::{NIXPKGS, Nix, Sandbox};
-use crate::support::{Said, World, program};
+use crate::support::{Said, World, copy_program, program};
 use std::fs;
 
 /// Images by name; each is a directory with the archive, the spec and the graph.
@@ -46,7 +46,7 @@ in {
 /// The sandbox with all that the images need.
 fn lab(sandbox: Sandbox) -> Option<Nix> {
     let nix = Nix::new(sandbox)?;
-    fs::copy(program(), nix.path("nativebuild")).unwrap();
+    copy_program(program(), &nix.path("nativebuild"));
     let world = World::root()?.with_base();
     let base = format!("docker-archive:{}", nix.path("base.tar").display());
     world.run(["image", "copy", "base", &base]).ok();

@@ -5,7 +5,7 @@
 //! registered in the host's binfmt_misc. The need is called `foreign`.
 
 use super::bases::project;
-use super::{Said, World, have, program};
+use super::{Said, World, copy_program, have, program};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -207,7 +207,7 @@ impl World {
             let to = dir.join(format!("qemu-{name}-static"));
             // No link: the world's files are given to its user.
             if !to.exists() {
-                fs::copy(program?, &to).unwrap();
+                copy_program(&program?, &to);
             }
         }
         Some(dir.to_str().unwrap().to_owned())

@@ -107,10 +107,23 @@ pub fn program() -> &'static Path {
         fs::create_dir_all(&dir).unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         let copy = dir.join("nativebuild");
-        fs::copy(env!("CARGO_BIN_EXE_nativebuild"), &copy).unwrap();
+        copy_program(Path::new(env!("CARGO_BIN_EXE_nativebuild")), &copy);
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
         copy
     })
+}
+
+/// Copies a program that is going to be run. A child that another test starts meanwhile would have our descriptor of the
+/// copy until it is another program, and whoever runs the copy then is told that the text file is busy: so it is not ours.
+pub fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").args([from, to]).status().unwrap().success());
+}
+
+/// Writes a script that is going to be run; see [`copy_program`].
+pub fn write_program(to: &Path, text: &str) {
+    let mut writer = Command::new("sh");
+    writer.args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""]).arg(to).arg(text);
+    assert!(writer.status().unwrap().success());
 }
 
 impl World {
