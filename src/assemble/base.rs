@@ -291,7 +291,7 @@ impl Finder<'_> {
 fn check_packing(found: Detected, said: &str) -> Result<()> {
     let found = match found {
         Detected::Plain => Compression::None,
-        Detected::Gzip => Compression::Gzip { level: 6 },
+        Detected::Gzip => Compression::default(),
         Detected::Zstd => Compression::Zstd { level: 3 },
         Detected::Bzip2 | Detected::Xz => {
             return Err(Error::integrity("no layer is packed with bzip2 or xz"));

@@ -37,9 +37,12 @@ pub enum Compression {
     },
 }
 
+/// Of gzip where nobody names one; docs/adr/0003 has the reason.
+const GZIP_LEVEL: u8 = 4;
+
 impl Default for Compression {
     fn default() -> Self {
-        Self::Gzip { level: 6 }
+        Self::Gzip { level: GZIP_LEVEL }
     }
 }
 
@@ -56,7 +59,7 @@ impl Compression {
                 .hint(format!("use a level from {low} to {high}")))
         };
         match name {
-            "gzip" => Ok(Self::Gzip { level: within(6, 0..=9)? as u8 }),
+            "gzip" => Ok(Self::Gzip { level: within(i32::from(GZIP_LEVEL), 0..=9)? as u8 }),
             "zstd" => Ok(Self::Zstd { level: within(3, 1..=22)? }),
             "none" | "uncompressed" if level.is_none() => Ok(Self::None),
             "none" | "uncompressed" => {
