@@ -47,14 +47,8 @@ pub fn changes(
 ) -> Result<(Vec<Change>, Vec<u32>)> {
     wanted.sort_unstable_by(|a, b| path_order(&a.path, &b.path));
     let mut found = Vec::with_capacity(wanted.len());
-    // Nothing can be below what is not there.
-    let mut absent: Option<ImagePath> = None;
     for Wanted { path, entry, shared, tag } in wanted {
-        let missing = absent.as_deref().is_some_and(|absent| is_below(&path, absent));
-        let lower = if missing { None } else { below.entry(&path)? };
-        if lower.is_none() && !missing {
-            absent = Some(path.clone());
-        }
+        let lower = below.entry(&path)?;
         let mut changed = true;
         if lower.as_ref().is_some_and(|(lower, _)| *lower == entry) {
             let full = matches!(entry.kind, EntryKind::File { size } if size > 0);
@@ -68,10 +62,6 @@ pub fn changes(
         found.push(Found { path, entry: Some(entry), changed, shared, lower, tag });
     }
     Ok(settle_tagged(found).unzip())
-}
-
-fn is_below(path: &[u8], above: &[u8]) -> bool {
-    path.strip_prefix(above).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
 /// What a layer would say of a path of a mounted tree, no link followed, and which file it is.

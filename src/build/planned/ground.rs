@@ -8,9 +8,10 @@ use crate::build::worker::Worker;
 use crate::context::resolve::{self, Ground as Resolvable};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::planned::{self, Below, FileId};
-use crate::layers::{ChangeKind, Entry, EntryKind};
+use crate::layers::{ChangeKind, Entry, EntryKind, ImagePath};
 use crate::sys::SysResultExt;
 use crate::sys::fs::{Kind, Stat};
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(super) struct Ground {
     /// The lowest first. None of them has anything but a directory where the tree below has one, or the other way round.
     above: Vec<Arc<Planned>>,
     placeholders: bool,
+    /// The last path that the mounted tree did not have. Nothing is below it, which most files of a copy are.
+    absent: RefCell<Option<ImagePath>>,
 }
 
 impl Builder<'_> {
@@ -35,7 +38,7 @@ impl Builder<'_> {
     ) -> Result<Ground> {
         let placeholders = worker.isolation.placeholders();
         if nothing || state.slots.is_empty() {
-            return Ok(Ground { view: None, above: Vec::new(), placeholders });
+            return Ok(Ground::new(None, Vec::new(), placeholders));
         }
         let planned = |slot: &super::super::state::Slot| {
             slot.planned.as_ref().filter(|planned| !planned.independent).map(Arc::clone)
@@ -48,11 +51,15 @@ impl Builder<'_> {
         } else {
             Some(tree::view(self.store, &state.on(slots), worker)?)
         };
-        Ok(Ground { view, above, placeholders })
+        Ok(Ground::new(view, above, placeholders))
     }
 }
 
 impl Ground {
+    fn new(view: Option<OwnedFd>, above: Vec<Arc<Planned>>, placeholders: bool) -> Self {
+        Self { view, above, placeholders, absent: RefCell::default() }
+    }
+
     /// True when a planned layer has one of these paths, or may have what one of them leads to.
     pub(super) fn changes(&self, paths: &[&[u8]]) -> Result<bool> {
         if self.above.is_empty() {
@@ -89,7 +96,13 @@ impl Ground {
             return Ok(layer.entry(at).map(|entry| (entry, None)));
         }
         let Some(view) = &self.view else { return Ok(None) };
+        if self.absent.borrow().as_deref().is_some_and(|absent| is_at_or_below(path, absent)) {
+            return Ok(None);
+        }
         let found = planned::entry_of(view.as_fd(), path, self.placeholders)?;
+        if found.is_none() {
+            self.absent.replace(Some(path.to_vec()));
+        }
         Ok(found.map(|(entry, file)| (entry, Some(file))))
     }
 
@@ -135,6 +148,10 @@ impl Resolvable for &Ground {
             _ => Err(Error::internal("a link was looked at that is none")),
         }
     }
+}
+
+fn is_at_or_below(path: &[u8], above: &[u8]) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
 }
 
 /// Only the kind is looked at.
