@@ -84,6 +84,11 @@ impl FileTree {
         self.walk_scouted(selected, visitor, Scouting::NONE, None)
     }
 
+    /// The same for a visitor that has little to do: helped by threads when there is much.
+    pub fn walk_helped(&self, selected: &Selected, visitor: &mut dyn Visitor) -> Result<()> {
+        self.walk_scouted(selected, visitor, Scouting::USUAL, None)
+    }
+
     /// The same, helped by threads when there is much. They are gone when this returns.
     pub(super) fn walk_scouted(
         &self,

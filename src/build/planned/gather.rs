@@ -85,7 +85,7 @@ impl<'a> Gather<'a> {
             let root = self.root(tree, selected, &destination.path);
             let base = destination.path.clone();
             let mut walk = TreeGather { gather: self, tree, selected, base, root, planned: true };
-            tree.walk(selected, &mut walk)?;
+            tree.walk_helped(selected, &mut walk)?;
             return Ok(walk.planned);
         }
         let Some(target) = self.target(destination, &selected.name)? else { return Ok(false) };

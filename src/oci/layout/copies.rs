@@ -1,4 +1,5 @@
-//! Many blobs of one layout for another, for an output: several at once, each verified while the kernel copies it.
+//! Many blobs of one layout for another, for an output: several at once, each verified while the kernel copies it, unless
+//! this process wrote it, from which it has the digest.
 //!
 //! Where the file system can share data between files, nothing is copied at all. The files are never the same: whoever
 //! changes an output must not change the store.
@@ -13,11 +14,11 @@ use crate::{
     },
 };
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, BufReader},
-    sync::Mutex,
-    sync::PoisonError,
     sync::atomic::{AtomicBool, Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -29,7 +30,8 @@ const WORTH_A_THREAD: u64 = 1 << 20;
 const MOST_AT_ONCE: usize = 4;
 
 impl Layout {
-    /// Copies blobs out of another layout and verifies them. What is here already is written anew: it may be damaged.
+    /// Copies blobs out of another layout and verifies what that did not get in this process. What is here already is
+    /// written anew: it may be damaged.
     pub fn copy_blobs<'b>(
         &self,
         from: &Layout,
@@ -69,6 +71,8 @@ impl Layout {
         if size < WORTH_A_THREAD {
             let mut reader = verified(file, &digest, blob);
             io::copy(&mut reader, &mut writer).or_error(ErrorKind::Environment, fail)?;
+        } else if from.written.has(&digest) && size == blob.size() {
+            copy_whole(writer.as_file(), &file).or_error(ErrorKind::Environment, fail)?;
         } else if rustix::fs::ioctl_ficlone(writer.as_file(), &file).is_ok() {
             read(file, &digest, blob).or_error(ErrorKind::Environment, fail)?;
         } else {
@@ -77,6 +81,25 @@ impl Layout {
                 .or_error(ErrorKind::Environment, fail)?;
         }
         writer.commit(&digest)
+    }
+}
+
+/// The blobs that were put into a layout by this process: their content went through a hash on its way. All clones of a
+/// layout share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Written(Arc<Mutex<HashSet<Digest>>>);
+
+impl Written {
+    pub(super) fn note(&self, digest: &Digest) {
+        self.digests().insert(digest.clone());
+    }
+
+    fn has(&self, digest: &Digest) -> bool {
+        self.digests().contains(digest)
+    }
+
+    fn digests(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,6 +114,14 @@ fn verified(file: File, digest: &Digest, blob: &Descriptor) -> BufReader<Verifyi
 /// Reads a blob to its end, which fails when it is not what its descriptor says.
 fn read(file: File, digest: &Digest, blob: &Descriptor) -> io::Result<()> {
     io::copy(&mut verified(file, digest, blob), &mut io::sink()).map(drop)
+}
+
+/// Copies a file without a look at it.
+fn copy_whole(mut to: &File, mut from: &File) -> io::Result<()> {
+    if rustix::fs::ioctl_ficlone(to, from).is_ok() {
+        return Ok(());
+    }
+    io::copy(&mut from, &mut to).map(drop)
 }
 
 /// Copies a file on a thread of its own, where there is one to be had, while `verify` reads it here.

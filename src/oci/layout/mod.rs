@@ -14,6 +14,8 @@ pub use index::{IndexEntry, LockedIndex, NamedImage, Origin, listed};
 pub use lock::{FileLock, LockKind};
 pub use transfer::Check;
 
+use copies::Written;
+
 use super::{
     blobs::{Blobs, missing},
     digest::{Digest, VerifyingReader},
@@ -41,6 +43,7 @@ const MARKER_TEXT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 pub struct Layout {
     root: PathBuf,
     gate: Option<PathBuf>,
+    written: Written,
 }
 
 impl Layout {
@@ -60,7 +63,7 @@ impl Layout {
                 version.unwrap_or_default()
             )));
         }
-        Ok(Self { root, gate: None })
+        Ok(Self { root, gate: None, written: Written::default() })
     }
 
     /// Makes a layout, or opens the one that is there. A directory with other content is refused.
@@ -89,7 +92,7 @@ impl Layout {
             }
         }
         fs::create_dir_all(root.join("blobs/sha256")).or_error(ErrorKind::Environment, fail)?;
-        let layout = Self { root, gate: None };
+        let layout = Self { root, gate: None, written: Written::default() };
         layout.write_if_absent("index.json", index::EMPTY.as_bytes())?;
         layout.write_if_absent(MARKER, marker.as_bytes())?;
         Layout::open(layout.root)
@@ -213,7 +216,8 @@ impl Layout {
             .or_error(ErrorKind::Environment, || {
                 format!("cannot write into the image layout `{}`", self.root.display())
             })?;
-        Ok(BlobWriter { file, hash: Some(Sha256::new()), size: 0, dir })
+        let written = self.written.clone();
+        Ok(BlobWriter { file, hash: Some(Sha256::new()), size: 0, dir, written })
     }
 
     /// Removes a blob; fine when it is not here.
@@ -327,6 +331,7 @@ pub struct BlobWriter {
     hash: Option<Sha256>,
     size: u64,
     dir: PathBuf,
+    written: Written,
 }
 
 impl BlobWriter {
@@ -373,7 +378,9 @@ impl BlobWriter {
     /// Renames over a blob that is there already: it may be damaged.
     fn place(self, digest: &Digest) -> Result<()> {
         let renamed = self.file.persist(self.dir.join(digest.hex())).map_err(|error| error.error);
-        renamed.map(drop).or_error(ErrorKind::Environment, || format!("cannot store blob {digest}"))
+        renamed.or_error(ErrorKind::Environment, || format!("cannot store blob {digest}"))?;
+        self.written.note(digest);
+        Ok(())
     }
 }
 

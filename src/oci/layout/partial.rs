@@ -43,7 +43,7 @@ impl Layout {
         let path = TempPath::try_from_path(path).or_error(ErrorKind::Environment, what)?;
         let mut file = NamedTempFile::from_parts(file, path);
         file.disable_cleanup(true);
-        Ok(Some(BlobWriter { file, hash: None, size, dir }))
+        Ok(Some(BlobWriter { file, hash: None, size, dir, written: self.written.clone() }))
     }
 }
 

@@ -225,3 +225,23 @@ fn what_others_could_change_is_copied_and_checked() {
     assert!(wrong(Check::Size).ends_with("2 bytes) is missing"));
     assert_eq!(files(&ours), Vec::<String>::new());
 }
+
+#[test]
+fn blobs_that_this_process_did_not_write_are_verified_while_they_are_copied() {
+    let ((_dir, ours), (_other, theirs)) = (layout(), layout());
+    let bytes = vec![7; 3 << 20];
+    let blob = theirs.put_document(media::OCI_LAYER, &bytes).unwrap();
+    let digest = spec::digest_of(&blob).unwrap();
+    let opened = Layout::open(theirs.root()).unwrap();
+    for from in [&theirs, &opened] {
+        ours.copy_blobs(from, [&blob].into_iter()).unwrap();
+        assert_eq!(fs::read(ours.blob_path(&digest)).unwrap(), bytes);
+        ours.remove_blob(&digest).unwrap();
+    }
+    let damage = |bytes: &[u8]| fs::write(theirs.blob_path(&digest), bytes).unwrap();
+    damage(&vec![8; 3 << 20]);
+    ours.copy_blobs(&opened, [&blob].into_iter()).unwrap_err();
+    damage(&vec![7; 2 << 20]);
+    ours.copy_blobs(&theirs, [&blob].into_iter()).unwrap_err();
+    assert_eq!(files(&ours), Vec::<String>::new());
+}
