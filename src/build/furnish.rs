@@ -8,7 +8,7 @@ use super::caches::Note;
 use super::mounts::Binds;
 use super::run::RunPlaces;
 use super::scratch::{Scratch, SharedFiles};
-use super::stubs::{make_stubs, missing_points};
+use super::stubs::{Lent, Stubs, missing_points};
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::isolation::Kind;
@@ -28,7 +28,7 @@ pub(super) type OwnFile = (String, String, u32);
 
 /// What belongs to a root file system that is ready for a command.
 #[derive(Debug)]
-pub(super) struct Furnished {
+pub(super) struct Furnished<'a> {
     /// What the sandbox mounts.
     pub(super) list: Vec<MountOp>,
     /// Descriptors of that list.
@@ -40,6 +40,7 @@ pub(super) struct Furnished {
     /// Let go when all of that is back.
     will: Option<Will>,
     _scratch: Option<Scratch>,
+    _stubs: Option<Lent<'a>>,
 }
 
 /// How it is to be done.
@@ -55,6 +56,8 @@ pub(super) struct Manner<'a> {
     pub(super) devices: bool,
     /// Files that all RUNs share.
     pub(super) shared: &'a SharedFiles,
+    /// Mount targets that many RUNs miss.
+    pub(super) stubs: &'a Stubs,
     /// Removes what is not needed any more.
     pub(super) sweeper: &'a Arc<Sweeper>,
 }
@@ -68,20 +71,21 @@ impl<'a> Manner<'a> {
             whole: worker.snapshots.are_whole(),
             devices: worker.isolation.devices,
             shared: &worker.shared_files,
+            stubs: &worker.stubs,
             sweeper: &worker.sweeper,
         }
     }
 }
 
 /// Gets a root file system ready: it, detached or as a directory, and what belongs to it.
-pub(super) fn furnish(
+pub(super) fn furnish<'a>(
     draft: &Draft<'_>,
     step: &RunStep,
     files: &[OwnFile],
     binds: &mut Binds,
-    manner: Manner<'_>,
+    manner: Manner<'a>,
     places: &RunPlaces<'_>,
-) -> Result<(OwnedFd, Furnished)> {
+) -> Result<(OwnedFd, Furnished<'a>)> {
     let new_scratch = || Scratch::new(places.tmp, manner.sweeper);
     if manner.kind == Kind::Chroot {
         return by_hand((draft, places.tmp), files, binds, manner, new_scratch()?);
@@ -90,20 +94,16 @@ pub(super) fn furnish(
         MOUNT_POINTS.iter().map(|path| ((*path).to_owned(), true)).collect();
     points.extend(files.iter().filter(|file| !in_new_mount(&file.0)).map(|f| (f.0.clone(), false)));
     points.extend(binds.targets());
-    let mut scratch = None;
-    let (rootfs, garden) = if manner.whole {
-        let garden = stubs_in_tree(draft, &points, scratch.insert(new_scratch()?))?;
-        (draft.mount(None, true)?, Some(garden))
+    let (mut scratch, mut garden, mut stubs) = (None, None, None);
+    if manner.whole {
+        garden = Some(stubs_in_tree(draft, &points, scratch.insert(new_scratch()?))?);
     } else {
         let missing = missing_points(draft.below()?, &points)?;
-        let stubs = if missing.is_empty() {
-            None
-        } else {
-            let scratch = scratch.insert(new_scratch()?);
-            Some(make_stubs(draft.below()?, &missing, &scratch.path.join("stubs"))?)
-        };
-        (draft.mount(stubs.as_ref().map(AsFd::as_fd), true)?, None)
-    };
+        if !missing.is_empty() {
+            stubs = Some(manner.stubs.lend(draft.below()?, missing)?);
+        }
+    }
+    let rootfs = draft.mount(stubs.as_ref().and_then(Lent::dir), true)?;
     let mut list = mounts::standard(step.insecure);
     if manner.kind == Kind::SharedPid {
         mounts::share_processes(&mut list);
@@ -123,7 +123,10 @@ pub(super) fn furnish(
         fds.push(manner.shared.mounted(text, *mode)?);
     }
     binds.append(&mut list, &mut fds);
-    Ok((rootfs, Furnished { list, fds, notes: Vec::new(), will: None, garden, _scratch: scratch }))
+    let notes = Vec::new();
+    let furnished =
+        Furnished { list, fds, notes, will: None, garden, _scratch: scratch, _stubs: stubs };
+    Ok((rootfs, furnished))
 }
 
 /// Where heredocs lie.
@@ -159,13 +162,13 @@ fn new_garden(draft: &Draft<'_>, scratch: &Scratch) -> Result<Garden> {
 }
 
 /// Without mounts: /dev with nodes, copies of what can be copied of /proc, the files, the binds.
-fn by_hand(
+fn by_hand<'a>(
     (draft, tmp): (&Draft<'_>, &Path),
     files: &[OwnFile],
     binds: &mut Binds,
-    manner: Manner<'_>,
+    manner: Manner<'a>,
     scratch: Scratch,
-) -> Result<(OwnedFd, Furnished)> {
+) -> Result<(OwnedFd, Furnished<'a>)> {
     let mut garden = new_garden(draft, &scratch)?;
     let failed = |path: &str, error: SysError| {
         let message = format!("cannot put `{path}` into the root file system");
@@ -213,11 +216,10 @@ fn by_hand(
         )
     };
     let notes = binds.plant(&mut garden, store, draft.id())?;
-    let (list, fds) = (Vec::new(), Vec::new());
-    Ok((
-        rootfs,
-        Furnished { list, fds, notes, will, garden: Some(garden), _scratch: Some(scratch) },
-    ))
+    let (list, fds, garden) = (Vec::new(), Vec::new(), Some(garden));
+    let furnished =
+        Furnished { list, fds, notes, will, garden, _scratch: Some(scratch), _stubs: None };
+    Ok((rootfs, furnished))
 }
 
 /// Device numbers of [`DEVICES`].
@@ -235,7 +237,7 @@ const PROC_FILES: [&str; 8] = [
     "version",
 ];
 
-impl Furnished {
+impl Furnished<'_> {
     /// Takes out what was put in by hand. The command is over.
     pub(super) fn clear(self) -> Result<()> {
         let Some(garden) = self.garden else { return Ok(()) };

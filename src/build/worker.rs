@@ -3,6 +3,7 @@
 
 use super::scratch::SharedFiles;
 use super::store::Store;
+use super::stubs::Stubs;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::emulation::Places;
 use crate::executor::emulation::ways::Ways;
@@ -40,6 +41,8 @@ pub struct Worker {
     pub timings: Timings,
     /// Files that all RUNs share.
     pub shared_files: SharedFiles,
+    /// Mount targets that RUNs miss.
+    pub stubs: Stubs,
     /// Removes what is not needed any more.
     pub sweeper: Arc<Sweeper>,
 }
@@ -77,6 +80,7 @@ impl Worker {
         };
         let sweeper = Arc::<Sweeper>::default();
         let shared_files = SharedFiles::new(store.sub("tmp"), &sweeper);
+        let stubs = Stubs::new(store.sub("tmp"), &sweeper);
         let snapshots = Snapshots::open(dir.as_fd(), flavour, form, &sweeper)?;
         let cancel = Arc::new(Cancel::new()?);
         let watched = Arc::clone(&cancel);
@@ -92,6 +96,7 @@ impl Worker {
             cancel,
             timings: Timings::default(),
             shared_files,
+            stubs,
             sweeper,
         })
     }

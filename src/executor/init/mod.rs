@@ -32,14 +32,16 @@ pub struct InitFds {
     pub rootfs: OwnedFd,
     /// Detached mounts for [`MountOp::Given`].
     pub given: Vec<OwnedFd>,
+    /// A loopback network to go into; without one the process is in its own already.
+    pub loopback: Option<OwnedFd>,
 }
 
 /// Runs as process 1 and never returns.
 pub fn run(spec: &RunSpec, fds: InitFds) -> ! {
-    let InitFds { mut report, stdout, stderr, rootfs, mut given } = fds;
+    let InitFds { mut report, stdout, stderr, rootfs, mut given, loopback } = fds;
     let supervisor = if spec.is_supervised() { given.pop() } else { None };
-    let result = set_up(spec, &rootfs, &given);
-    drop((rootfs, given));
+    let result = set_up(spec, &rootfs, &given, loopback.as_ref());
+    drop((rootfs, given, loopback));
     let said = match result {
         Err((doing, error)) => Report::SetUp { doing, error: error.to_string() },
         Ok(()) => command(spec, [&stdout, &stderr], supervisor),
@@ -61,7 +63,7 @@ impl<T> Doing<T> for SysResult<T> {
     }
 }
 
-fn set_up(spec: &RunSpec, rootfs: &OwnedFd, given: &[OwnedFd]) -> Step {
+fn set_up(spec: &RunSpec, rootfs: &OwnedFd, given: &[OwnedFd], loopback: Option<&OwnedFd>) -> Step {
     process::die_with_parent().doing("following the builder")?;
     if spec.kind != Kind::Namespaces {
         // What the command leaves behind stays with its own RUN.
@@ -79,7 +81,11 @@ fn set_up(spec: &RunSpec, rootfs: &OwnedFd, given: &[OwnedFd]) -> Step {
     }
     match spec.network {
         Net::Host => {}
-        Net::None => process::loopback_up().doing("bringing up the loopback interface")?,
+        Net::None => {
+            let entered = loopback.map_or(Ok(()), process::enter_network);
+            entered.doing("entering the loopback network")?;
+            process::loopback_up().doing("bringing up the loopback interface")?;
+        }
         Net::Joined(at) => {
             let network = given.get(at).ok_or(Errno::BADF).named(|| "given".to_owned());
             network.and_then(process::enter_network).doing("entering the network")?;

@@ -11,6 +11,7 @@
 //! A third kind starts a program of this machine ([`super::program`]). Descriptors: `[program in a memfd, channel, report]`.
 
 mod instance;
+mod loopback;
 mod server;
 mod strays;
 

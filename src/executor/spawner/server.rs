@@ -1,5 +1,6 @@
 //! The spawner's own process: takes requests, clones, reaps, and never outlives the builder.
 
+use super::loopback::Loopback;
 use super::{instance, strays};
 use crate::executor::isolation::Kind;
 use crate::executor::network::{self, Connector, Network};
@@ -19,7 +20,8 @@ use std::os::fd::OwnedFd;
 
 /// Serves requests until the builder closes the socket; everything that was started is dead afterwards.
 pub(super) fn serve(requests: OwnedFd) {
-    Server { requests, running: Vec::new(), network: None, wills: Vec::new() }.serve();
+    let (running, loopbacks, wills) = (Vec::new(), Vec::new(), Vec::new());
+    Server { requests, running, loopbacks, network: None, wills }.serve();
 }
 
 struct Running {
@@ -30,6 +32,8 @@ struct Running {
     alone: bool,
     /// Who wants to know how it ended, when it does not say so itself.
     report: Option<std::io::PipeWriter>,
+    /// Its network, when another RUN may have that after it.
+    loopback: Option<Loopback>,
 }
 
 /// What is left to do in a tree should the builder not live to do it.
@@ -43,6 +47,8 @@ struct Will {
 struct Server {
     requests: OwnedFd,
     running: Vec<Running>,
+    /// Networks of RUNs that are over.
+    loopbacks: Vec<Loopback>,
     network: Option<Network>,
     wills: Vec<Will>,
 }
@@ -105,6 +111,8 @@ impl Server {
             strays::end(&known);
         }
         ended.iter().for_each(say_dead);
+        let networks = ended.into_iter().filter_map(|running| running.loopback);
+        self.loopbacks.extend(networks.filter_map(Loopback::if_untouched));
         let settled = &ready[1 + 2 * running..];
         let mut at = 0;
         self.wills.retain(|will| {
@@ -136,7 +144,13 @@ impl Server {
         let (memory, channel, report, stdout, stderr, rootfs) =
             (next(), next(), next(), next(), next(), next());
         let Some(spec) = read_memory::<RunSpec>(memory) else { return };
-        let namespaces = namespaces(&spec);
+        let mut namespaces = namespaces(&spec);
+        // With all capabilities it could leave anything in there.
+        let pooled = namespaces.contains(CloneFlags::CLONE_NEWNET) && !spec.insecure;
+        let idle = if pooled { self.loopbacks.pop() } else { None };
+        if idle.is_some() {
+            namespaces.remove(CloneFlags::CLONE_NEWNET);
+        }
         let alone = spec.kind == Kind::Namespaces;
         let report = std::io::PipeWriter::from(report);
         if !spec.insecure {
@@ -146,11 +160,13 @@ impl Server {
         match process::clone_into(namespaces) {
             Ok(Cloned::Child) => {
                 drop(channel);
-                init::run(&spec, init::InitFds { report, stdout, stderr, rootfs, given })
+                let loopback = idle.map(Loopback::into_namespace);
+                init::run(&spec, init::InitFds { report, stdout, stderr, rootfs, given, loopback })
             }
             Ok(Cloned::Parent { pid, pidfd }) => {
                 let channel = Some(channel);
-                self.running.push(Running { pid, pidfd, channel, alone, report: None });
+                let loopback = idle.or_else(|| if pooled { Loopback::of(pid) } else { None });
+                self.running.push(Running { pid, pidfd, channel, alone, report: None, loopback });
             }
             Err(error) => {
                 let said = Report::SetUp {
@@ -179,7 +195,8 @@ impl Server {
             }
             Ok(Cloned::Parent { pid, pidfd }) => {
                 let (channel, report) = (Some(channel), Some(report));
-                self.running.push(Running { pid, pidfd, channel, alone: false, report });
+                let alone = false;
+                self.running.push(Running { pid, pidfd, channel, alone, report, loopback: None });
             }
             Err(error) => tell(&mut report, &Outcome::NotStarted(error.to_string())),
         }
@@ -224,6 +241,7 @@ impl Server {
                 drop(writer);
                 // What belongs to the other spawner and its RUNs must not stay open here.
                 self.running.clear();
+                self.loopbacks.clear();
                 self.network = None;
                 self.wills.clear();
                 self.requests = requests;
