@@ -139,6 +139,16 @@ pub fn open_read(dir: impl AsFd, name: &[u8]) -> SysResult<File> {
         .named(|| format!("openat({}, O_RDONLY)", show(name)))
 }
 
+/// Opens a regular file to write into it, without following.
+pub fn open_write(dir: impl AsFd, name: &[u8]) -> SysResult<File> {
+    let dir = dir.as_fd();
+    let flags =
+        OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rfs::openat(dir, name, flags, Mode::empty())
+        .map(File::from)
+        .named(|| format!("openat({}, O_WRONLY)", show(name)))
+}
+
 /// Opens a directory for reading entries and as a base for `*at` calls, without following.
 pub fn open_dir(dir: impl AsFd, name: &[u8]) -> SysResult<OwnedFd> {
     let dir = dir.as_fd();

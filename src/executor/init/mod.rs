@@ -12,7 +12,7 @@ use super::{Net, Report, RunSpec};
 use crate::sys::{Named, SysError, SysResult, mount, process};
 use command::command;
 pub(in crate::executor) use command::filter;
-use mounts::carry_out;
+use mounts::Carrier;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use std::io::Write;
@@ -100,9 +100,8 @@ fn set_up(spec: &RunSpec, rootfs: &OwnedFd, given: &[OwnedFd], loopback: Option<
     )
     .named(|| format!("open({})", spec.staging.display()))
     .doing("opening the root file system")?;
-    for op in &spec.mounts {
-        carry_out(op, &base, given)?;
-    }
+    let mut carrier = Carrier::new(&base, given);
+    spec.mounts.iter().try_for_each(|op| carrier.carry_out(op))?;
     rustix::process::fchdir(&base)
         .named(|| "fchdir()".to_owned())
         .doing("entering the root file system")?;

@@ -7,47 +7,84 @@ use crate::sys::{Named, SysError, SysResult, fs, root};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 
-pub(super) fn carry_out(op: &MountOp, base: &OwnedFd, given: &[OwnedFd]) -> Step {
-    match op {
-        MountOp::Fresh { kind, options, flags, target } => {
-            let options: Vec<(&str, &str)> =
-                options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-            let doing = || format!("mounting {kind} on {target}");
-            let made = mount::new_mount(kind, &options, *flags).doing(doing())?;
-            put(&made, base, target).doing(doing())
+/// Why a mount target cannot be made.
+const READ_ONLY_AROUND: &str =
+    ", which the read-only mount around it lacks (make it in what is mounted, or add `rw`)";
+
+/// Carries out a list of mounts below `base`.
+pub(super) struct Carrier<'a> {
+    base: &'a OwnedFd,
+    given: &'a [OwnedFd],
+    /// Hides a directory already, and can be had once more for less than a new file system.
+    cover: Option<OwnedFd>,
+}
+
+impl<'a> Carrier<'a> {
+    pub(super) fn new(base: &'a OwnedFd, given: &'a [OwnedFd]) -> Self {
+        Self { base, given, cover: None }
+    }
+
+    pub(super) fn carry_out(&mut self, op: &MountOp) -> Step {
+        let base = self.base;
+        match op {
+            MountOp::Fresh { kind, options, flags, target } => {
+                let options: Vec<(&str, &str)> =
+                    options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+                let doing = || format!("mounting {kind} on {target}");
+                let made = mount::new_mount(kind, &options, *flags).doing(doing())?;
+                put(&made, base, target).doing(doing())
+            }
+            MountOp::Given { fd, target } => {
+                let doing = format!("mounting on {target}");
+                let given = self.given.get(*fd).ok_or(Errno::BADF).named(|| "given".to_owned());
+                put(given.doing(doing.clone())?, base, target).doing(doing)
+            }
+            MountOp::OuterProc => outer_proc(base).doing("mounting /proc"),
+            MountOp::Device { name } => device(name, base).doing(format!("mounting /dev/{name}")),
+            MountOp::Sysfs => sysfs(base),
+            MountOp::Directory { path, mode } => {
+                let (dir, name) = parent(base, path).doing(format!("making {path}"))?;
+                fs::mkdir(&dir, &name, *mode).doing(format!("making {path}"))
+            }
+            MountOp::File { path } => {
+                let (dir, name) = parent(base, path).doing(format!("making {path}"))?;
+                fs::create_new(&dir, &name, 0o644).map(drop).doing(format!("making {path}"))
+            }
+            MountOp::Point { path, is_dir } => {
+                let explained = |error: SysError| {
+                    let why = if error.errno == Errno::ROFS { READ_ONLY_AROUND } else { "" };
+                    (format!("making the mount target {path}{why}"), error)
+                };
+                point(base, path, *is_dir).map_err(explained)
+            }
+            MountOp::Symlink { target, path } => {
+                let (dir, name) = parent(base, path).doing(format!("making {path}"))?;
+                fs::symlink(target.as_bytes(), &dir, &name).doing(format!("making {path}"))
+            }
+            MountOp::Mask { path } => self.mask(path).doing(format!("hiding {path}")),
+            MountOp::ReadOnly { path } => {
+                read_only(base, path).doing(format!("making {path} read-only"))
+            }
         }
-        MountOp::Given { fd, target } => {
-            let doing = format!("mounting on {target}");
-            let given = given.get(*fd).ok_or(Errno::BADF).named(|| "given".to_owned());
-            put(given.doing(doing.clone())?, base, target).doing(doing)
+    }
+
+    fn mask(&mut self, path: &str) -> SysResult<()> {
+        let base = self.base;
+        let Some(stat) = root::stat_opt(base, path.as_bytes())? else { return Ok(()) };
+        if !stat.is_dir() {
+            // Our own, with all that it may not do.
+            let null = mount::clone_tree(&root::open_path(base, b"/dev/null")?, b"", false)?;
+            return put(&null, base, path);
         }
-        MountOp::OuterProc => outer_proc(base).doing("mounting /proc"),
-        MountOp::Device { name } => device(name, base).doing(format!("mounting /dev/{name}")),
-        MountOp::Sysfs => sysfs(base),
-        MountOp::Directory { path, mode } => {
-            let (dir, name) = parent(base, path).doing(format!("making {path}"))?;
-            fs::mkdir(&dir, &name, *mode).doing(format!("making {path}"))
-        }
-        MountOp::File { path } => {
-            let (dir, name) = parent(base, path).doing(format!("making {path}"))?;
-            fs::create_new(&dir, &name, 0o644).map(drop).doing(format!("making {path}"))
-        }
-        MountOp::Point { path, is_dir } => point(base, path, *is_dir).map_err(|error| {
-            let why = if error.errno == Errno::ROFS {
-                ", which the read-only mount around it lacks (make it in what is mounted, or add `rw`)"
-            } else {
-                ""
-            };
-            (format!("making the mount target {path}{why}"), error)
-        }),
-        MountOp::Symlink { target, path } => {
-            let (dir, name) = parent(base, path).doing(format!("making {path}"))?;
-            fs::symlink(target.as_bytes(), &dir, &name).doing(format!("making {path}"))
-        }
-        MountOp::Mask { path } => mask(base, path).doing(format!("hiding {path}")),
-        MountOp::ReadOnly { path } => {
-            read_only(base, path).doing(format!("making {path} read-only"))
-        }
+        let cover = match &self.cover {
+            Some(cover) => mount::clone_tree(cover, b"", false)?,
+            None => {
+                mount::new_mount("tmpfs", &[("size", "0k"), ("mode", "755")], MountFlags::LOCKED)?
+            }
+        };
+        put(&cover, base, path)?;
+        self.cover.get_or_insert(cover);
+        Ok(())
     }
 }
 
@@ -116,22 +153,6 @@ fn sysfs(base: &OwnedFd) -> Step {
         // Hardly any build reads /sys; an empty directory is what remains.
         Err(_) => Ok(()),
     }
-}
-
-fn mask(base: &OwnedFd, path: &str) -> SysResult<()> {
-    let Some(stat) = root::stat_opt(base, path.as_bytes())? else { return Ok(()) };
-    let cover = if stat.is_dir() {
-        mount::new_mount("tmpfs", &[("size", "0k"), ("mode", "755")], MountFlags::LOCKED)?
-    } else {
-        let null = mount::clone_tree_path("/dev/null", false)?;
-        mount::set_flags(
-            &null,
-            MountFlags { nosuid: true, noexec: true, ..MountFlags::default() },
-            false,
-        )?;
-        null
-    };
-    put(&cover, base, path)
 }
 
 fn read_only(base: &OwnedFd, path: &str) -> SysResult<()> {

@@ -22,6 +22,7 @@ use crate::sys::{SysResultExt, fs, owners, probe, root};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use union::{UNITED, Union};
@@ -287,9 +288,10 @@ impl Snapshots {
             let mark = || -> Option<()> {
                 let own = fs::open_dir(&self.dir, id.as_bytes()).ok()?;
                 let text = root::read_small(&own, b"meta.json", 4096).ok()??;
-                let mut meta: Meta = serde_json::from_slice(&text).ok()?;
-                meta.synced = true;
-                write_meta(&own, &meta).ok()
+                let at = text.windows(UNSYNCED.len()).position(|part| part == UNSYNCED)?;
+                // In place: a new file for each snapshot is most of the end of a build with many small steps.
+                let file = fs::open_write(&own, b"meta.json").ok()?;
+                file.write_all_at(SYNCED, at as u64).ok()
             };
             // Without the mark it is merely unpacked again after a reboot.
             let _kept = mark();
@@ -355,18 +357,16 @@ impl Drop for Snapshot {
     }
 }
 
+/// As `serde_json` writes it, and as it is after a sync.
+const UNSYNCED: &[u8] = b"\"synced\":false";
+const SYNCED: &[u8] = b"\"synced\":true ";
+
+/// Describes a snapshot, once. Nobody looks for it before its name is recorded; half a description is none.
 fn write_meta(own: &OwnedFd, meta: &Meta) -> Result<()> {
     let text = serde_json::to_vec(meta)
         .map_err(|error| Error::internal("JSON of a snapshot").cause(error))?;
-    let made = (|| {
-        fs::unlink(own, b"meta.new").or_else(|error| match error.errno {
-            rustix::io::Errno::NOENT => Ok(()),
-            _ => Err(error),
-        })?;
-        let mut file = fs::create_new(own, b"meta.new", 0o600)?;
-        write_all(&mut file, &text)?;
-        fs::rename(own, b"meta.new", own, b"meta.json")
-    })();
+    let made =
+        fs::create_new(own, b"meta.json", 0o600).and_then(|mut file| write_all(&mut file, &text));
     environment(made, "describe a snapshot")
 }
 
