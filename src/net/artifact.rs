@@ -11,12 +11,6 @@ use crate::oci::layout::Layout;
 use crate::oci::spec::{self, Descriptor};
 
 impl Registry {
-    /// Gives up soon where a registry does not answer: for what a build can do without.
-    pub fn impatient(mut self) -> Self {
-        self.impatient = true;
-        self
-    }
-
     /// The manifest or index that a name means now, by mirrors too.
     pub fn look_up(&self, reference: &Reference) -> NetResult<(Descriptor, Vec<u8>)> {
         self.may_pull(reference)?;

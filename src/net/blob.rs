@@ -3,7 +3,7 @@
 use super::download::Download;
 use super::failure::{NetError, NetResult, Trouble};
 use super::registry::{Registry, whom};
-use super::retry::{FEW_TRIES, Retry};
+use super::retry::FEW_TRIES;
 use crate::error::{Error, ErrorKind, ResultExt};
 use crate::oci::beside::{BUFFER, Beside};
 use crate::oci::digest::Promise;
@@ -28,7 +28,7 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// Fetches the blob, again when it was damaged on the way.
     pub(super) fn store(&self, layout: &Layout) -> NetResult<()> {
-        let mut retry = Retry::at_most(FEW_TRIES);
+        let mut retry = self.registry.retry(FEW_TRIES);
         loop {
             let error = match self.fetch(layout) {
                 Ok(()) => return Ok(()),

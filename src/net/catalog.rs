@@ -159,7 +159,7 @@ impl Registry {
                 _ => return Err(answer.refusal(&whom)),
             }
             let next = answer.header("link").and_then(next_page).map(str::to_owned);
-            let page = small(answer, &whom, MAX_PAGE)?;
+            let page = small(answer, &whom, MAX_PAGE, self.document_time())?;
             let count = take(&page.bytes).map_err(|error| NetError::new(Trouble::Broken, error))?;
             if count > MAX_ITEMS {
                 break;

@@ -3,6 +3,7 @@
 use super::hosts::HostFiles;
 use super::login::Credentials;
 use super::mirror::Mirror;
+use super::patience::{GivenUp, Patience};
 use super::tls::CertificatePlaces;
 use super::url::Url;
 use super::warnings::Warnings;
@@ -40,6 +41,10 @@ pub struct NetConfig {
     pub certificates: CertificatePlaces,
     /// How to wait before another attempt.
     pub pause: Pause,
+    /// How long to wait for those who do not answer.
+    pub patience: Patience,
+    /// Who did not answer clients that ask nobody twice; those with the same one tell each other.
+    pub given_up: GivenUp,
     /// What users should hear; clients with the same ones say nothing twice.
     pub warnings: Warnings,
     /// Nothing is connected to and no name is looked up: every request fails at once.

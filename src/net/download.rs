@@ -7,7 +7,7 @@
 use super::failure::{NetError, NetResult, io_text};
 use super::http::Answer;
 use super::registry::{Registry, whom};
-use super::retry::{FEW_TRIES, Retry};
+use super::retry::{FEW_TRIES, Retry, TRIES};
 use super::url::Url;
 use crate::oci::{Digest, Reference};
 use std::io::{self, Read};
@@ -53,7 +53,7 @@ impl<'a> Download<'a> {
         from: u64,
     ) -> NetResult<Self> {
         let opened = open(registry, reference, digest, from)?;
-        let (whom, retry) = (whom(reference), Retry::new());
+        let (whom, retry) = (whom(reference), registry.retry(TRIES));
         let download = Self {
             registry,
             reference,
@@ -151,7 +151,14 @@ impl Read for Download<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // All is here; only the end of the message was lost.
                 Err(_) if self.seen == self.size => return Ok(0),
-                Err(error) => self.resume(&io_text(&error))?,
+                Err(error) => {
+                    let why = io_text(&error);
+                    let lost = NetError::from_read(error, &self.whom, &self.opened.url);
+                    if self.registry.gives_up(&self.opened.url, &lost) {
+                        return Err(lost.into());
+                    }
+                    self.resume(&why)?;
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::url::Url;
 use crate::error::{Error, ErrorKind};
-use crate::oci::{Reference, spec};
+use crate::oci::{Digest, Reference, spec};
 use serde::Deserialize;
 use std::{fmt, io};
 
@@ -31,11 +31,34 @@ pub enum Trouble {
 pub struct NetError {
     trouble: Trouble,
     error: Error,
+    silence: bool,
+    unknown: Option<Vec<Digest>>,
 }
 
 impl NetError {
     pub(super) fn new(trouble: Trouble, error: Error) -> Self {
-        Self { trouble, error }
+        Self { trouble, error, silence: false, unknown: None }
+    }
+
+    /// Says whether it is that nothing came in time.
+    pub(super) fn silence(self, silence: bool) -> Self {
+        Self { silence, ..self }
+    }
+
+    /// Whether it is that nothing came in time.
+    pub(super) fn is_silence(&self) -> bool {
+        self.silence
+    }
+
+    /// Says which blobs the registry misses.
+    pub(super) fn unknown(self, unknown: Option<Vec<Digest>>) -> Self {
+        Self { unknown, ..self }
+    }
+
+    /// The blobs below a manifest that the registry says it does not have, as far as it names them; `None` when it is
+    /// something else that it does not like.
+    pub fn unknown_blobs(&self) -> Option<&[Digest]> {
+        self.unknown.as_deref()
     }
 
     /// Content that is not as promised.
@@ -150,6 +173,10 @@ impl NetError {
             Ok(ours) => ours,
             Err(error) => match error.downcast::<Error>() {
                 Ok(ours) => Self::new(Trouble::Broken, ours.cause(format!("GET {url}"))),
+                Err(error) if is_timeout(&error) => {
+                    Self::unreachable(whom, "GET", url, "the answer does not come to its end")
+                        .silence(true)
+                }
                 Err(error) => Self::unreachable(whom, "GET", url, &io_text(&error)),
             },
         }
@@ -186,6 +213,12 @@ impl std::error::Error for NetError {}
 pub fn unsigned(asked: &str) -> Error {
     let message = "signing is not available yet; --disable-content-trust goes on without it";
     Error::environment(message).cause(format!("{asked} asks for signatures"))
+}
+
+/// Whether nothing came in time.
+fn is_timeout(error: &io::Error) -> bool {
+    let below = error.get_ref().and_then(|below| below.downcast_ref::<ureq::Error>());
+    error.kind() == io::ErrorKind::TimedOut || matches!(below, Some(ureq::Error::Timeout(_)))
 }
 
 /// Why a connection failed, as one lowercase fragment.
@@ -234,9 +267,48 @@ pub(super) fn registry_words(body: &[u8]) -> String {
     }
 }
 
+/// The digests of an error body that says that a manifest's blobs are not there (distribution-spec,
+/// MANIFEST_BLOB_UNKNOWN); registries need not name them.
+pub(super) fn unknown_blobs(body: &[u8]) -> Option<Vec<Digest>> {
+    #[derive(Deserialize)]
+    struct Body {
+        errors: Vec<One>,
+    }
+    #[derive(Deserialize)]
+    struct One {
+        code: String,
+        #[serde(default)]
+        detail: serde_json::Value,
+    }
+    let body: Body = spec::from_json("error", body).ok()?;
+    let unknown = body.errors.into_iter().filter(|error| error.code == "MANIFEST_BLOB_UNKNOWN");
+    let details: Vec<_> = unknown.map(|error| error.detail).collect();
+    let named = |detail: &serde_json::Value| {
+        let text = detail.get("digest").unwrap_or(detail).as_str()?;
+        Digest::parse(text).ok()
+    };
+    (!details.is_empty()).then(|| details.iter().filter_map(named).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_registry_misses_is_read() {
+        let unknown = |text: &str| unknown_blobs(text.as_bytes());
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let text = format!(
+            r#"{{"errors":[{{"code":"MANIFEST_BLOB_UNKNOWN","message":"m","detail":"{one}"}},
+            {{"code":"MANIFEST_BLOB_UNKNOWN","detail":{{"digest":"{two}"}}}},
+            {{"code":"MANIFEST_BLOB_UNKNOWN","detail":{{"digest":7}}}}]}}"#
+        );
+        assert_eq!(unknown(&text), Some(vec![one, two]));
+        assert_eq!(unknown(r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN"}]}"#), Some(Vec::new()));
+        for other in ["", "{}", r#"{"errors":[]}"#, r#"{"errors":[{"code":"DENIED"}]}"#] {
+            assert_eq!(unknown(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn registry_words_are_tamed() {

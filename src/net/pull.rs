@@ -8,6 +8,7 @@ use super::blob::Source;
 use super::download::Download;
 use super::failure::{NetError, NetResult, Trouble};
 use super::manifest::{self, Document, Kind};
+use super::patience::Timely;
 use super::registry::Registry;
 use crate::error::Error;
 use crate::oci::digest::VerifyingReader;
@@ -330,9 +331,13 @@ pub(super) fn small_blob(
     }
     let mut download = Download::start(registry, reference, &digest, size, 0)?;
     let mut bytes = Vec::new();
-    VerifyingReader::new(&mut download, digest.clone(), size)
-        .read_to_end(&mut bytes)
-        .map_err(|error| NetError::from_read(error, &download.whom, download.url()))?;
+    let timely = Timely::new(&mut download, registry.document_time());
+    let read = VerifyingReader::new(timely, digest.clone(), size).read_to_end(&mut bytes);
+    read.map_err(|error| {
+        let error = NetError::from_read(error, &download.whom, download.url());
+        registry.gives_up(download.url(), &error);
+        error
+    })?;
     Ok(bytes)
 }
 

@@ -10,9 +10,10 @@ use super::http::{Answer, Ask, Http, Payload};
 use super::login::{Credentials, registry_name};
 use super::logins::Looked;
 use super::manifest;
+use super::patience::Timely;
 use super::places::{Place, Places, bad_name};
 use super::push::Homes;
-use super::retry::{FEW_TRIES, Retry};
+use super::retry::{Retry, TRIES};
 use super::url::Url;
 use super::warnings::Warnings;
 use super::wish::{Access, Path, Wish};
@@ -22,7 +23,7 @@ use crate::progress::Emitter;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A client for any number of registries.
@@ -34,12 +35,10 @@ pub struct Registry {
     tokens: Mutex<HashMap<(String, Vec<String>), String>>,
     warnings: Warnings,
     credentials: Credentials,
-    homes: Homes,
+    homes: Arc<Homes>,
     stopped: Stopped,
     signed_pulls: Option<String>,
     signed_pushes: Option<String>,
-    /// Few tries, also where nobody else can be asked.
-    pub(super) impatient: bool,
 }
 
 /// Whether uploads should end before their time.
@@ -78,11 +77,10 @@ impl Registry {
             tokens: Mutex::default(),
             warnings: config.warnings.clone(),
             credentials: config.credentials.clone(),
-            homes: Homes::default(),
+            homes: Arc::default(),
             signed_pulls: config.signed_pulls.clone(),
             signed_pushes: config.signed_pushes.clone(),
             stopped: Stopped(Box::new(|| false)),
-            impatient: false,
         }
     }
 
@@ -154,13 +152,15 @@ impl Registry {
         limit: u64,
         ask: impl Fn() -> NetResult<Answer>,
     ) -> NetResult<Small> {
-        let mut retry = Retry::new();
+        let mut retry = self.retry(TRIES);
         loop {
             let answer = ask()?;
             if answer.status != 200 {
                 return Err(answer.refusal(whom));
             }
-            match small(answer, whom, limit) {
+            let from = answer.url.clone();
+            match small(answer, whom, limit, self.document_time()) {
+                Err(error) if self.gives_up(&from, &error) => return Err(error),
                 Err(error) if error.trouble() == Trouble::Unreachable => {
                     let Some(wait) = retry.after_failure(Duration::ZERO) else { return Err(error) };
                     self.wait(whom, "the answer broke off", wait);
@@ -201,6 +201,26 @@ impl Registry {
     /// Fails when signatures of what is pushed were asked for.
     pub(super) fn may_push(&self) -> NetResult<()> {
         self.signed_pushes.as_deref().map_or(Ok(()), |asked| Err(NetError::unsigned(asked)))
+    }
+
+    /// A client that also knows where the other one found or brought blobs, and the other way round.
+    pub fn with_homes_of(self, other: &Self) -> Self {
+        Self { homes: Arc::clone(&other.homes), ..self }
+    }
+
+    /// How often something is tried, as far as our patience goes.
+    pub(super) fn retry(&self, tries: u32) -> Retry {
+        self.http.retry(tries)
+    }
+
+    /// Whether a failure to read from `url` was the last one: nobody there is asked again.
+    pub(super) fn gives_up(&self, url: &Url, error: &NetError) -> bool {
+        self.http.gives_up(url, error)
+    }
+
+    /// How long all of a document may take.
+    pub(super) fn document_time(&self) -> Duration {
+        self.http.patience().document
     }
 
     /// Where blobs are known to be.
@@ -345,10 +365,7 @@ impl Registry {
     }
 
     pub(super) fn open(&self, way: &Way) -> NetResult<Place> {
-        let mut place = self.places.open(&self.http, way)?;
-        if self.impatient {
-            place.tries = place.tries.min(FEW_TRIES);
-        }
+        let place = self.places.open(&self.http, way)?;
         if let Some(text) = &place.warning {
             self.warnings.add(text.clone());
         }
@@ -369,14 +386,12 @@ pub(super) fn manifest_path(reference: &Reference) -> String {
 }
 
 /// Reads a body of at most `limit` bytes.
-pub(super) fn small(answer: Answer, whom: &str, limit: u64) -> NetResult<Small> {
+pub(super) fn small(answer: Answer, whom: &str, limit: u64, time: Duration) -> NetResult<Small> {
     let url = answer.url.clone();
     let text = |name: &str| answer.header(name).map(str::to_owned);
     let (content_type, digest) = (text("content-type"), text("docker-content-digest"));
     let mut bytes = Vec::new();
-    answer
-        .into_body()
-        .take(limit + 1)
+    Timely::new(answer.into_body().take(limit + 1), time)
         .read_to_end(&mut bytes)
         .map_err(|error| NetError::from_read(error, whom, &url))?;
     if bytes.len() as u64 > limit {

@@ -15,13 +15,15 @@ const FIRST: u64 = 500;
 /// No wait of ours is longer, in milliseconds.
 const LONGEST: u64 = 8000;
 /// All waits for one thing, those together that a server asked for.
-const PATIENCE: Duration = Duration::from_mins(2);
+pub(super) const WAITS: Duration = Duration::from_mins(2);
 
 /// The failures of one thing so far.
 #[derive(Debug)]
 pub(super) struct Retry {
     tries: u32,
     failures: u32,
+    /// All waits together.
+    waits: Duration,
     waited: Duration,
 }
 
@@ -31,7 +33,12 @@ impl Retry {
     }
 
     pub(super) fn at_most(tries: u32) -> Self {
-        Self { tries, failures: 0, waited: Duration::ZERO }
+        Self::within(tries, WAITS)
+    }
+
+    /// So many tries, and no longer waits together.
+    pub(super) fn within(tries: u32, waits: Duration) -> Self {
+        Self { tries, failures: 0, waits, waited: Duration::ZERO }
     }
 
     /// The wait after another failure, not shorter than a server wants it; `None` when it was the last one. There is some
@@ -41,7 +48,7 @@ impl Retry {
         let chance = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos() % 250);
         let base = (FIRST << (self.failures - 1).min(16)).min(LONGEST);
         let wait = Duration::from_millis(base + u64::from(chance)).max(at_least);
-        if self.failures >= self.tries || self.waited + wait > PATIENCE {
+        if self.failures >= self.tries || self.waited + wait > self.waits {
             return None;
         }
         self.waited += wait;
@@ -50,7 +57,7 @@ impl Retry {
 
     /// It goes on: as if nothing had failed.
     pub(super) fn progress(&mut self) {
-        *self = Self::at_most(self.tries);
+        *self = Self::within(self.tries, self.waits);
     }
 }
 

@@ -72,6 +72,7 @@ mod sharing_basics;
 mod sharing_kinds;
 mod sharing_lies;
 mod sharing_mounts;
+mod sharing_silence;
 mod single_ids;
 mod statements;
 mod timings;

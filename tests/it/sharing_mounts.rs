@@ -1,11 +1,12 @@
 //! Directories of `RUN --mount=type=cache` in shared caches: a fresh machine has them, and what did not change is not sent.
 
-use crate::support::faults::Faults;
+use crate::support::faults::{Fault, Faults};
 use crate::support::registry::Registry;
 use crate::support::{Said, World, peer};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 /// Forty files of 256 KiB that nothing compresses, with times, modes, links and an owner.
 const FILL: &str = "FROM base\nRUN --mount=type=cache,id=deps,target=/c \
@@ -161,4 +162,105 @@ fn a_chunk_that_lies_leaves_an_empty_cache_and_a_warning() {
         said.ok();
         assert_eq!(fs::read_to_string(out.join("seen")).unwrap(), "", "{word}");
     }
+}
+
+/// The digest of one chunk in the storage of a registry, whose bytes are lost from now on.
+fn lose_a_chunk(storage: &Path) -> String {
+    let all = storage.join("docker/registry/v2/blobs/sha256");
+    let dirs = fs::read_dir(&all).unwrap().map(|entry| entry.unwrap().path());
+    let blobs = dirs.flat_map(|dir| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()));
+    let texts = blobs.filter_map(|blob| fs::read(blob.join("data")).ok());
+    let mut records = texts.filter_map(|text| serde_json::from_slice::<Value>(&text).ok());
+    let digest =
+        records.find_map(|it| it["mounts"][0]["chunks"][3]["digest"].as_str().map(str::to_owned));
+    let digest = digest.unwrap();
+    let name = digest.strip_prefix("sha256:").unwrap();
+    fs::remove_file(all.join(&name[..2]).join(name).join("data")).unwrap();
+    digest
+}
+
+#[test]
+fn a_chunk_that_a_registry_lost_is_sent_again_or_its_directory_is_left_out() {
+    let world = World::new().with_base();
+    if !peer("docker-registry") {
+        return;
+    }
+    let registry = Registry::start(&world);
+    let storage = world.path("registry");
+    // What it calls there, whatever it has.
+    let called = Arc::<Mutex<String>>::default();
+    let lie = Arc::clone(&called);
+    let proxy = Faults::before(&registry.address, move |asked| {
+        let called = lie.lock().unwrap();
+        let is_it = asked.method == "HEAD" && !called.is_empty() && asked.path.ends_with(&*called);
+        is_it.then_some(Fault::Status(200, None))
+    });
+    let name = format!("{}/cache:1", proxy.host());
+    let to = format!("type=registry,ref={name},mounts=true");
+    let warnings = |said: &Said| -> Vec<String> {
+        let lines = said.stderr.lines().filter(|line| line.starts_with("warning"));
+        lines.map(str::to_owned).collect()
+    };
+    let push = |dockerfile: &str| {
+        let said = build(&world, "one", dockerfile, &["--cache-to", &to]);
+        assert_eq!(said.code, 0, "{said:?}");
+        warnings(&said)
+    };
+    let none = Vec::<String>::new();
+    assert_eq!(push(FILL), none);
+    let (_, wanted) = seen(&world, "one", &[]);
+    let whole = |store: &str| {
+        let (said, found) = seen(&world, store, &["--cache-from", &name]);
+        assert_eq!((warnings(&said), &found), (Vec::new(), &wanted), "{store}");
+    };
+    // The RUN is cached, and the directory is here: it is packed anew.
+    lose_a_chunk(&storage);
+    assert_eq!(push(&format!("{FILL}RUN echo 1 > /1\n")), none);
+    whole("two");
+    // Nobody reads directories where all is cached.
+    lose_a_chunk(&storage);
+    let left_out = format!(
+        "warning: the cache `{name}` goes without 1 layers or directories of cache mounts, whose blobs are neither there nor here"
+    );
+    assert_eq!(push(FILL), [left_out]);
+    let ls = "FROM base\nRUN --mount=type=cache,id=deps,target=/c ls -A /c > /seen\n";
+    let out = world.path("out/three");
+    let output = format!("type=local,dest={}", out.display());
+    let said = build(&world, "three", ls, &["--cache-from", &name, "-o", &output]);
+    assert_eq!((warnings(&said), said.code), (Vec::new(), 0), "{said:?}");
+    assert_eq!(fs::read_to_string(out.join("seen")).unwrap(), "");
+    // The RUN is carried out.
+    let again = |number: u32| {
+        format!("FROM base\nRUN --mount=type=cache,id=deps,target=/c echo {number}\n")
+    };
+    assert_eq!(push(&again(1)), none);
+    whole("four");
+    // The registry says that it has it, and then that it has not.
+    *called.lock().unwrap() = lose_a_chunk(&storage);
+    assert_eq!(push(&again(2)), none);
+    whole("five");
+}
+
+#[test]
+fn a_chunk_that_is_lost_in_a_directory_is_left_out() {
+    let world = World::new().with_base();
+    let cache = world.path("cache");
+    let to = format!("type=local,dest={},mounts=true", cache.display());
+    build(&world, "one", FILL, &["--cache-to", &to]).ok();
+    let chunk = chunks(&cache)[3]["digest"].clone();
+    fs::remove_file(blob(&cache, &chunk)).unwrap();
+    let other = format!("{FILL}RUN echo 1 > /1\n");
+    let said = build(&world, "one", &other, &["--cache-to", &to]);
+    assert!(!said.stderr.contains("warning"), "{said:?}");
+    said.ok();
+    assert!(blob(&cache, &chunk).exists());
+    fs::remove_file(blob(&cache, &chunk)).unwrap();
+    let said = build(&world, "one", FILL, &["--cache-to", &to]);
+    let left_out = format!(
+        "warning: the cache `{}:latest` goes without 1 layers or directories of cache mounts, whose blobs are neither there nor here\n",
+        cache.display()
+    );
+    assert!(said.stderr.contains(&left_out), "{said:?}");
+    said.ok();
+    assert_eq!(chunks(&cache), Vec::<Value>::new());
 }

@@ -5,13 +5,14 @@
 
 use super::key::CacheKey;
 use super::pack::CHUNK;
-use super::record::{ChunkEntry, Document, MAX_BYTES};
+use super::record::{Document, MAX_BYTES};
 use crate::error::{Error, Result};
 use crate::oci::blobs::{self, Parsed};
 use crate::oci::spec::{self, Descriptor, ImageManifest, MediaType, descriptor};
 use crate::oci::{Digest, media};
 use oci_spec::image::ImageManifestBuilder;
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 
 /// Type of the config.
 pub(super) const CONFIG: &str = "application/vnd.nativebuild.cache.config.v1+json";
@@ -138,22 +139,43 @@ pub(super) fn records(
 }
 
 /// Leaves out layers that are not listed.
-pub(super) fn among(mut document: Document, listed: &[Descriptor]) -> (Document, usize) {
+pub(super) fn among(document: Document, listed: &[Descriptor]) -> (Document, usize) {
     let sizes: HashMap<String, u64> =
         listed.iter().map(|blob| (blob.digest().to_string(), blob.size())).collect();
-    let mut lost = 0;
+    let has = &mut |blob: &Descriptor| -> Result<bool, Infallible> {
+        Ok(sizes.get(&blob.digest().to_string()) == Some(&blob.size()))
+    };
+    let Ok(found) = standing_on(document, has);
+    found
+}
+
+/// Leaves out layers and directories of cache mounts that stand on blobs which are not there; how many these were.
+pub(super) fn standing_on<E>(
+    mut document: Document,
+    has: &mut dyn FnMut(&Descriptor) -> Result<bool, E>,
+) -> Result<(Document, usize), E> {
+    let (mut lost, mut failed) = (0, None);
+    let mut there = |blob: Descriptor| match &failed {
+        Some(_) => true,
+        None => has(&blob).unwrap_or_else(|error| {
+            failed = Some(error);
+            true
+        }),
+    };
     for entry in &mut document.steps {
         entry.layers.retain(|entry| {
-            let there = sizes.get(entry.layer.digest.as_str()) == Some(&entry.layer.size);
+            let layer = &entry.layer;
+            let kind = layer.media_type.as_str().into();
+            let there = there(descriptor(kind, &layer.digest, layer.size));
             lost += usize::from(!there);
             there
         });
     }
     document.mounts.retain(|entry| {
-        let there = |chunk: &ChunkEntry| sizes.get(chunk.digest.as_str()) == Some(&chunk.size);
-        let whole = entry.chunks.iter().all(there);
+        let mut chunks = entry.chunks.iter();
+        let whole = chunks.all(|it| there(descriptor(CHUNK.into(), &it.digest, it.size)));
         lost += usize::from(!whole);
         whole
     });
-    (document, lost)
+    failed.map_or(Ok((document, lost)), Err)
 }

@@ -12,7 +12,7 @@ use crate::build::request::BuildRequest;
 use crate::build::stage::Builder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::sandbox::Cancel;
-use crate::net::{NetConfig, Registry};
+use crate::net::{NetConfig, Patience, Registry};
 use crate::oci::layout::Layout;
 use crate::oci::{Digest, blobs, media};
 use crate::plan::step::{BuildPlan, CacheSharing, StageBase};
@@ -28,13 +28,21 @@ const UPLOADS: usize = 2;
 pub(in crate::build) struct Exports {
     pub(super) caches: Vec<CacheTo>,
     inline: bool,
-    /// That of `--push` where there is one, so that nothing is sent twice.
-    registry: Mutex<Option<Arc<Registry>>>,
+    clients: Mutex<Clients>,
     net: NetConfig,
     pub(super) cancel: Arc<OnceLock<Arc<Cancel>>>,
     notes: Mutex<Notes>,
     queue: Mutex<Queue>,
     changed: Condvar,
+}
+
+/// Clients for registries; none where no cache needs one.
+#[derive(Debug, Default)]
+struct Clients {
+    /// That of `--push` where there is one, so that nothing is sent twice.
+    usual: Option<Arc<Registry>>,
+    /// For caches whose errors are ignored: a registry that does not answer is soon given up.
+    impatient: Option<Arc<Registry>>,
 }
 
 #[derive(Debug, Default)]
@@ -94,7 +102,7 @@ impl Exports {
         let mut all = Self {
             caches: Vec::new(),
             inline: request.shared.inline.is_some(),
-            registry: Mutex::default(),
+            clients: Mutex::default(),
             net: request.net.clone(),
             cancel: Arc::default(),
             notes: Mutex::default(),
@@ -103,12 +111,14 @@ impl Exports {
         };
         let remote = |cache: &CacheTo| matches!(cache.place, ToPlace::Registry(_));
         if request.shared.to.iter().any(remote) {
-            let registry = match pushing {
+            let usual = match pushing {
                 Some(pushing) => Arc::clone(pushing.registry()),
-                None => all.client()?,
+                None => Arc::new(all.client(Patience::default())?),
             };
-            registry.tell(emitter);
-            all.use_client(registry);
+            let impatient = all.client(Patience::short())?.with_homes_of(&usual);
+            usual.tell(emitter);
+            impatient.tell(emitter);
+            *all.clients() = Clients { usual: Some(usual), impatient: Some(Arc::new(impatient)) };
         }
         for cache in &request.shared.to {
             match all.check(cache, request) {
@@ -132,7 +142,7 @@ impl Exports {
         if request.tags.contains(reference) {
             return Err(Error::usage(format!("`{reference}` is the name of the image")).hint(hint));
         }
-        let registry = self.registry()?;
+        let registry = self.registry(cache)?;
         registry.check_push(reference)?;
         // A registry that does not say what it has is no reason to stop.
         match registry.current(reference) {
@@ -145,20 +155,30 @@ impl Exports {
     }
 
     /// A client whose uploads only a signal ends.
-    pub(super) fn client(&self) -> Result<Arc<Registry>> {
-        let mut registry = Registry::new(&self.net)?;
+    fn client(&self, patience: Patience) -> Result<Registry> {
+        let mut registry = Registry::new(&NetConfig { patience, ..self.net.clone() })?;
         let cancel = Arc::clone(&self.cancel);
         registry.stop_uploads_when(move || cancel.get().is_some_and(|it| it.signal().is_some()));
-        Ok(Arc::new(registry))
+        Ok(registry)
     }
 
-    pub(super) fn use_client(&self, registry: Arc<Registry>) {
-        *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = Some(registry);
+    fn clients(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn registry(&self) -> Result<Arc<Registry>> {
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        registry.ok_or_else(|| Error::internal("no client for caches"))
+    /// After a failed build that of `--push` sends nothing any more.
+    pub(super) fn leave_push(&self) -> Result<()> {
+        let mut clients = self.clients();
+        if clients.usual.is_some() {
+            clients.usual = Some(Arc::new(self.client(Patience::default())?));
+        }
+        Ok(())
+    }
+
+    pub(super) fn registry(&self, cache: &CacheTo) -> Result<Arc<Registry>> {
+        let clients = self.clients();
+        let client = if cache.ignore_error { &clients.impatient } else { &clients.usual };
+        client.clone().ok_or_else(|| Error::internal("no client for caches"))
     }
 
     /// True when nobody wants to know of steps.
@@ -222,7 +242,7 @@ impl Exports {
 
     /// How many threads should [`Exports::follow`].
     pub(in crate::build) fn followers(&self) -> usize {
-        if self.registry().is_ok() && !self.caches.is_empty() { UPLOADS } else { 0 }
+        if self.clients().usual.is_some() && !self.caches.is_empty() { UPLOADS } else { 0 }
     }
 
     /// Uploads end when a signal stops the build.
@@ -255,9 +275,10 @@ impl Exports {
     }
 
     fn send(&self, builder: &Builder<'_>, layer: &Pending, stage: usize) {
-        let (Ok(layer), Ok(registry)) = (layer.wait(), self.registry()) else { return };
+        let Ok(layer) = layer.wait() else { return };
         for cache in &self.caches {
             if let ToPlace::Registry(reference) = &cache.place
+                && let Ok(registry) = self.registry(cache)
                 && wants(cache, builder.plan, stage)
             {
                 // The end does it again, and tells.

@@ -8,7 +8,7 @@
 
 use super::need;
 use super::record::{Document, MountEntry, StepEntry};
-use super::source::{Lost, Source};
+use super::source::{Extent, Lost, Source};
 use super::unpack::{of_mount, unpack};
 use super::{CacheFrom, FromPlace, SharedCaches, in_one_line};
 use crate::build::cache::{self, StepRecord};
@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::Layer;
 use crate::layers::compress::guarded;
 use crate::layers::tar_read::Limits;
-use crate::net::Registry;
+use crate::net::{NetConfig, Patience, Registry};
 use crate::oci::Digest;
 use crate::oci::decompress::{Detected, detect};
 use crate::oci::digest::HashingReader;
@@ -107,8 +107,8 @@ impl Imports {
         // Nothing would be looked up in them.
         let caches = if request.no_cache { Vec::new() } else { from.clone() };
         let remote = caches.iter().any(|cache| matches!(cache.place, FromPlace::Registry(_)));
-        let registry = remote.then(|| Registry::new(&request.net)).transpose()?;
-        let registry = registry.map(|registry| Arc::new(registry.impatient()));
+        let net = NetConfig { patience: Patience::short(), ..request.net.clone() };
+        let registry = remote.then(|| Registry::new(&net)).transpose()?.map(Arc::new);
         if let Some(registry) = &registry {
             registry.tell(emitter);
         }
@@ -143,7 +143,7 @@ impl Imports {
                 let said = match registry {
                     Some(name) if silent.contains(name) => None,
                     _ => self.ask(cache, &mut |lost| {
-                        silent.extend(lost.whole_place.then_some(registry).flatten());
+                        silent.extend(registry.filter(|_| lost.extent == Extent::Registry));
                     }),
                 };
                 all.push(said.unwrap_or_else(|| Said { failed: true, ..Said::default() }));
@@ -329,13 +329,11 @@ impl Imports {
         if self.lock().dead.contains(&offer.cache) {
             return None;
         }
-        let Err(Lost { error, whole_place }) = self.try_bring(store, offer.cache, layer) else {
+        let Err(Lost { error, extent }) = self.try_bring(store, offer.cache, layer) else {
             return Some(layer.clone());
         };
-        let mut state = self.lock();
-        state.banned.insert((offer.cache, key.clone()));
-        let first = !whole_place || state.dead.insert(offer.cache);
-        drop(state);
+        self.lock().banned.insert((offer.cache, key.clone()));
+        let first = self.bury(offer.cache, extent);
         if first {
             self.warn(offer.cache, &error);
         }
@@ -365,16 +363,28 @@ impl Imports {
             }
             (cache, entry)
         };
-        let Err(Lost { error, whole_place }) =
-            unpack(&entry, &self.source(cache), root, worker, store)
+        let Err(Lost { error, extent }) = unpack(&entry, &self.source(cache), root, worker, store)
         else {
             return Some(true);
         };
-        if whole_place {
-            self.lock().dead.insert(cache);
-        }
+        self.bury(cache, extent);
         self.warn(cache, &error.wrap("a cache mount stays empty"));
         Some(false)
+    }
+
+    /// Asks no more for what a failure says will not come; false where that was known.
+    fn bury(&self, cache: usize, extent: Extent) -> bool {
+        let mut state = self.lock();
+        match (extent, self.registry_of(cache)) {
+            (Extent::Blob, _) => true,
+            (Extent::Registry, Some(registry)) => {
+                let same = |at: &usize| self.registry_of(*at) == Some(registry);
+                let news = !state.dead.contains(&cache);
+                state.dead.extend((0..self.caches.len()).filter(same));
+                news
+            }
+            _ => state.dead.insert(cache),
+        }
     }
 
     fn try_bring(&self, store: &Store, cache: usize, layer: &Layer) -> Result<(), Lost> {

@@ -25,21 +25,34 @@ pub(super) struct Source<'a> {
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) error: Error,
-    /// The place does not answer: nothing else need be asked for there.
-    pub(super) whole_place: bool,
+    pub(super) extent: Extent,
+}
+
+/// What else need not be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Nothing: other blobs may come.
+    Blob,
+    /// Anything of this cache.
+    Cache,
+    /// Anything of its registry, which does not answer.
+    Registry,
 }
 
 impl From<Error> for Lost {
     fn from(error: Error) -> Self {
-        Self { error, whole_place: false }
+        Self { error, extent: Extent::Blob }
     }
 }
 
 impl From<NetError> for Lost {
     fn from(error: NetError) -> Self {
-        let whole_place =
-            matches!(error.trouble(), Trouble::Unreachable | Trouble::Refused | Trouble::Offline);
-        Self { error: error.into(), whole_place }
+        let extent = match error.trouble() {
+            Trouble::Unreachable | Trouble::Offline => Extent::Registry,
+            Trouble::Refused => Extent::Cache,
+            Trouble::NotFound | Trouble::Broken | Trouble::Local => Extent::Blob,
+        };
+        Self { error: error.into(), extent }
     }
 }
 

@@ -17,10 +17,13 @@ use crate::build::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::isolation::Kind;
 use crate::layers::Layer;
+use crate::net::Registry;
 use crate::oci::layout::Layout;
-use crate::oci::{Digest, Reference, blobs, media};
-use crate::plan::step::BuildPlan;
+use crate::oci::spec::{Descriptor, descriptor};
+use crate::oci::{Digest, Reference, media};
+use crate::plan::step::{BuildPlan, RunMountKind, StepKind};
 use crate::progress::Emitter;
+use std::collections::BTreeMap;
 
 impl Exports {
     /// Writes all caches; `failed` says that the build did not get to its end.
@@ -35,9 +38,8 @@ impl Exports {
             return Ok(());
         }
         let _heeding = self.cancel.get().map(|cancel| cancel.heed());
-        if failed && self.registry().is_ok() {
-            // That of `--push` sends nothing any more.
-            self.use_client(self.client()?);
+        if failed {
+            self.leave_push()?;
         }
         let mut first = Ok(());
         for cache in &self.caches {
@@ -57,57 +59,136 @@ impl Exports {
     fn write(
         &self,
         cache: &CacheTo,
-        (plan, variant, imports, worker): (&BuildPlan, &str, &Imports, Option<&Worker>),
+        inputs: (&BuildPlan, &str, &Imports, Option<&Worker>),
         (store, emitter): (&Store, &Emitter),
         failed: bool,
     ) -> Result<()> {
+        for is_last in [false, true] {
+            let document = self.compose(cache, inputs, (store, emitter), failed)?;
+            let artifact = Artifact::new(&document, cache.key.as_ref())?;
+            if let Some(text) = self.put(cache, (store, emitter), &artifact, is_last)? {
+                let steps = document.steps.len();
+                emitter.note(format!("cache to {}: {steps} steps{text}", cache.place));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings an artifact to its place, and what there is to say of that; `None` where it has to be made anew, since the
+    /// registry misses blobs that it said it has.
+    fn put(
+        &self,
+        cache: &CacheTo,
+        (store, emitter): (&Store, &Emitter),
+        artifact: &Artifact,
+        is_last: bool,
+    ) -> Result<Option<String>> {
+        let reference = match &cache.place {
+            ToPlace::Local { dir, tag } => {
+                local::write(store.images(), &Layout::create(dir)?, tag, artifact)?;
+                return Ok(Some(String::new()));
+            }
+            ToPlace::Registry(reference) => reference,
+        };
+        let registry = self.registry(cache)?;
+        let sent = push(&registry, reference, (store, emitter), artifact)?;
+        let all = artifact.layers.len();
+        match registry.put_manifest(reference, media::OCI_MANIFEST, &artifact.manifest) {
+            Ok(()) => Ok(Some(format!(", {sent} of {all} blobs were not there"))),
+            Err(error) => match error.unknown_blobs() {
+                Some(missing) if !is_last => {
+                    registry.doubt(reference, missing);
+                    Ok(None)
+                }
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// What the cache is to say: nothing that stands on blobs which are neither there nor here.
+    fn compose(
+        &self,
+        cache: &CacheTo,
+        (plan, variant, imports, worker): (&BuildPlan, &str, &Imports, Option<&Worker>),
+        (store, emitter): (&Store, &Emitter),
+        failed: bool,
+    ) -> Result<Document> {
         let mut elsewhere =
             |key: &Digest, offer: &Offer| self.elsewhere(cache, (store, imports), key, offer);
         let wanted = |stage| wants(cache, plan, stage);
         let mut document = self.document(variant, &|_| true, &wanted, &mut elsewhere);
-        let mut mounts = self.pack(cache, worker, store)?;
+        let mut mounts = self.pack(cache, self.notes().mounts.clone(), worker, store)?;
         if (failed || cache.mounts != Mounts::None)
             && let Some(mut earlier) = self.earlier(cache)
         {
             // Those of RUNs that were cached this time.
-            mounts.append(&mut earlier.mounts);
+            let older = std::mem::take(&mut earlier.mounts);
+            let known = |entry: &MountEntry| mounts.iter().any(|it| it.mount == entry.mount);
+            let older = older.into_iter().filter(|entry| !known(entry)).collect();
+            mounts.extend(self.kept(cache, older, (plan, worker), store)?);
             if failed {
                 document = document.and_older(earlier);
             }
         }
-        // The sort is stable, so that of two the new one stays.
-        document = document.with_mounts(mounts);
-        let artifact = Artifact::new(&document, cache.key.as_ref())?;
-        let text = match &cache.place {
-            ToPlace::Local { dir, tag } => {
-                let layout = Layout::create(dir)?;
-                local::write(store.images(), &layout, tag, &artifact)?;
-                String::new()
-            }
-            ToPlace::Registry(reference) => {
-                let (sent, all) = self.push(reference, (store, emitter), &artifact)?;
-                format!(", {sent} of {all} blobs were not there")
-            }
-        };
-        emitter.note(format!("cache to {}: {} steps{text}", cache.place, document.steps.len()));
-        Ok(())
+        let mut has = |blob: &Descriptor| Ok(store.images().has(blob) || self.has(cache, blob)?);
+        let (document, lost) =
+            artifact::standing_on::<Error>(document.with_mounts(mounts), &mut has)?;
+        if lost > 0 {
+            emitter.warn(format!(
+                "the cache `{}` goes without {lost} layers or directories of cache mounts, whose blobs are neither there nor here",
+                cache.place
+            ));
+        }
+        Ok(document)
     }
 
-    /// Packs the directories of cache mounts that this build used.
+    /// Directories of cache mounts that the cache had before. Where it has lost a chunk of one that is here, too, that is
+    /// packed anew.
+    fn kept(
+        &self,
+        cache: &CacheTo,
+        older: Vec<MountEntry>,
+        (plan, worker): (&BuildPlan, Option<&Worker>),
+        store: &Store,
+    ) -> Result<Vec<MountEntry>> {
+        let mut all = Vec::new();
+        for entry in older {
+            let mut whole = true;
+            for chunk in &entry.chunks {
+                let blob = descriptor(pack::CHUNK.into(), &chunk.digest, chunk.size);
+                whole = whole && self.has(cache, &blob)?;
+            }
+            let here = if whole { None } else { planned_mount(plan, &entry.mount) };
+            let again = self.pack(cache, here.into_iter().collect(), worker, store)?;
+            all.push(again.into_iter().next().unwrap_or(entry));
+        }
+        Ok(all)
+    }
+
+    /// Whether the place of a cache has a blob.
+    fn has(&self, cache: &CacheTo, blob: &Descriptor) -> Result<bool> {
+        match &cache.place {
+            ToPlace::Registry(reference) => Ok(self.registry(cache)?.has_blob(blob, reference)?),
+            ToPlace::Local { dir, .. } => Ok(Layout::open(dir).is_ok_and(|it| it.has(blob))),
+        }
+    }
+
+    /// Packs directories of cache mounts, as far as the cache is to have them and they are here.
     fn pack(
         &self,
         cache: &CacheTo,
+        used: BTreeMap<String, UsedMount>,
         worker: Option<&Worker>,
         store: &Store,
     ) -> Result<Vec<MountEntry>> {
         let Some(worker) = worker else { return Ok(Vec::new()) };
-        let used = self.notes().mounts.clone();
         let by_hand = worker.isolation.kind == Kind::Chroot;
         let layout = match &cache.place {
             ToPlace::Local { dir, .. } => Some(Layout::create(dir)?),
             ToPlace::Registry(_) => None,
         };
-        let registry = if layout.is_none() { Some(self.registry()?) } else { None };
+        let registry = if layout.is_none() { Some(self.registry(cache)?) } else { None };
         let place = match (&cache.place, &layout, &registry) {
             (ToPlace::Registry(reference), _, Some(registry)) => {
                 Place::Registry(registry, reference)
@@ -176,14 +257,7 @@ impl Exports {
         offer: &Offer,
     ) -> Option<Layer> {
         let layer = offer.layer.as_ref()?;
-        let there = match &cache.place {
-            ToPlace::Registry(reference) => {
-                self.registry().ok()?.has_blob(&blob(layer), reference).unwrap_or(false)
-            }
-            ToPlace::Local { dir, .. } => {
-                Layout::open(dir).is_ok_and(|layout| layout.has(&blob(layer)))
-            }
-        };
+        let there = self.has(cache, &blob(layer)).unwrap_or(false);
         if there { Some(layer.clone()) } else { imports.bring(store, key, offer) }
     }
 
@@ -196,40 +270,48 @@ impl Exports {
             }
         };
         let from = CacheFrom { place, key: cache.key.clone() };
-        let registry = self.registry().ok();
+        let registry = self.registry(cache).ok();
         let source = Source { from: &from, registry: registry.as_ref() };
         source.records().ok().map(|(document, _)| document)
     }
+}
 
-    /// How many blobs were sent, and how many there are.
-    fn push(
-        &self,
-        target: &Reference,
-        (store, emitter): (&Store, &Emitter),
-        artifact: &Artifact,
-    ) -> Result<(usize, usize)> {
-        let registry = self.registry()?;
-        let mut absent = Vec::new();
-        for blob in &artifact.layers {
-            if store.images().has(blob) {
-                absent.push(blob.clone());
-            } else if !registry.has_blob(blob, target)? {
-                return Err(blobs::missing(blob));
-            }
-        }
-        let sent = registry.push_blobs(store.images(), &absent, target, emitter)?;
-        let dir = tempfile::Builder::new()
-            .prefix("cache-")
-            .tempdir_in(store.sub("tmp"))
-            .or_error(ErrorKind::Environment, || "cannot write into the store".to_owned())?;
-        let small = Layout::create(dir.path())?;
-        let config = small.put_document(artifact::CONFIG, &artifact.config)?;
-        registry.push_blob(&small, &config, target, emitter)?;
-        if let Some(bytes) = artifact.empty {
-            let empty = small.put_document("application/octet-stream", bytes)?;
-            registry.push_blob(&small, &empty, target, emitter)?;
-        }
-        registry.put_manifest(target, media::OCI_MANIFEST, &artifact.manifest)?;
-        Ok((sent, artifact.layers.len()))
+/// Sends everything but the manifest; how many blobs were sent.
+fn push(
+    registry: &Registry,
+    target: &Reference,
+    (store, emitter): (&Store, &Emitter),
+    artifact: &Artifact,
+) -> Result<usize> {
+    let here = |blob: &&Descriptor| store.images().has(blob);
+    let layers: Vec<Descriptor> = artifact.layers.iter().filter(here).cloned().collect();
+    let sent = registry.push_blobs(store.images(), &layers, target, emitter)?;
+    let dir = tempfile::Builder::new()
+        .prefix("cache-")
+        .tempdir_in(store.sub("tmp"))
+        .or_error(ErrorKind::Environment, || "cannot write into the store".to_owned())?;
+    let small = Layout::create(dir.path())?;
+    let config = small.put_document(artifact::CONFIG, &artifact.config)?;
+    registry.push_blob(&small, &config, target, emitter)?;
+    if let Some(bytes) = artifact.empty {
+        let empty = small.put_document("application/octet-stream", bytes)?;
+        registry.push_blob(&small, &empty, target, emitter)?;
     }
+    Ok(sent)
+}
+
+/// The cache mount of this name that a RUN of the plan has, carried out or not.
+fn planned_mount(plan: &BuildPlan, key: &Digest) -> Option<(String, UsedMount)> {
+    let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
+    let runs = steps.filter_map(|step| match &step.kind {
+        StepKind::Run(run) => Some(run),
+        _ => None,
+    });
+    runs.flat_map(|run| &run.mounts).find_map(|mount| match &mount.kind {
+        // With `from` what is in it has a name of its own that is known while the RUN is at work.
+        RunMountKind::Cache { id, from: None, sharing, .. } if pack::mount_key(id) == *key => {
+            Some((id.clone(), UsedMount { id: id.clone(), sharing: *sharing }))
+        }
+        _ => None,
+    })
 }

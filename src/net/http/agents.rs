@@ -3,18 +3,15 @@
 use super::forward::ForwardConnector;
 use crate::error::{Error, Result};
 use crate::net::config::NetConfig;
+use crate::net::patience::Patience;
 use crate::net::tls::{TlsConnector, Trust};
 use std::sync::Arc;
-use std::time::Duration;
 use ureq::config::Config;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
     ConnectProxyConnector, Connector, SocksConnector, TcpConnector,
 };
 use ureq::{Agent, Proxy, ProxyProtocol};
-
-/// How long an answer may take to begin.
-pub(super) const ANSWER: Duration = Duration::from_mins(1);
 
 /// Ways to a host.
 #[derive(Debug)]
@@ -37,14 +34,19 @@ impl Agents {
                     .chain(ConnectProxyConnector::default())
                     .chain(TcpConnector::default())
                     .chain(over);
-            Agent::with_parts(agent_config(proxy), connector, DefaultResolver::default())
+            Agent::with_parts(
+                agent_config(&config.patience, proxy),
+                connector,
+                DefaultResolver::default(),
+            )
         };
         let plain = |proxy: Proxy| {
             if !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
                 return made(Some(proxy));
             }
             let connector = ().chain(ForwardConnector::new(proxy.clone(), tls(Some(&proxy))));
-            Agent::with_parts(agent_config(Some(proxy)), connector, DefaultResolver::default())
+            let agent = agent_config(&config.patience, Some(proxy));
+            Agent::with_parts(agent, connector, DefaultResolver::default())
         };
         let read = |proxy: &Option<String>, name: &str| -> Result<Option<Proxy>> {
             let Some(text) = proxy.as_deref().filter(|text| !text.is_empty()) else {
@@ -65,8 +67,7 @@ impl Agents {
     }
 }
 
-fn agent_config(proxy: Option<Proxy>) -> Config {
-    let seconds = |n| Some(Duration::from_secs(n));
+fn agent_config(patience: &Patience, proxy: Option<Proxy>) -> Config {
     Agent::config_builder()
         // Set also when `None`: the default is taken from the environment.
         .proxy(proxy)
@@ -76,12 +77,12 @@ fn agent_config(proxy: Option<Proxy>) -> Config {
         .user_agent(concat!("nativebuild/", env!("CARGO_PKG_VERSION")))
         .accept("")
         .accept_encoding("")
-        .timeout_resolve(seconds(15))
-        .timeout_connect(seconds(15))
-        .timeout_send_request(seconds(30))
-        .timeout_recv_response(Some(ANSWER))
-        .timeout_per_read(seconds(60))
-        .timeout_per_write(seconds(60))
+        .timeout_resolve(Some(patience.connection))
+        .timeout_connect(Some(patience.connection))
+        .timeout_send_request(Some(patience.answer / 2))
+        .timeout_recv_response(Some(patience.answer))
+        .timeout_per_read(Some(patience.silence))
+        .timeout_per_write(Some(patience.silence))
         .max_idle_connections_per_host(4)
         .build()
 }

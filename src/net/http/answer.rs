@@ -1,6 +1,7 @@
 //! A final answer, and what it says besides its body.
 
-use crate::net::failure::{NetError, registry_words};
+use crate::net::failure::{NetError, registry_words, unknown_blobs};
+use crate::net::patience::Timely;
 use crate::net::url::Url;
 use std::io::Read;
 use std::time::{Duration, SystemTime};
@@ -11,6 +12,8 @@ use ureq::{Body, BodyReader};
 const MAX_WAIT: Duration = Duration::from_mins(1);
 /// Error bodies are read this far.
 const MAX_WORDS: u64 = 64 << 10;
+/// And no longer.
+const WORDS: Duration = Duration::from_secs(10);
 
 /// A final answer: anything but a redirect.
 pub(in crate::net) struct Answer {
@@ -56,9 +59,10 @@ impl Answer {
     pub(in crate::net) fn refusal(self, whom: &str) -> NetError {
         let mut words = Vec::new();
         // What could be read is enough; the words are only a courtesy.
-        let _ignored = self.body.take(MAX_WORDS).read_to_end(&mut words);
-        let words = registry_words(&words);
+        let _ignored = Timely::new(self.body.take(MAX_WORDS), WORDS).read_to_end(&mut words);
+        let (unknown, words) = (unknown_blobs(&words), registry_words(&words));
         let error = NetError::status(whom, self.method, &self.url, self.status, &words);
+        let error = error.unknown(unknown);
         self.login.into_iter().fold(error, NetError::cause)
     }
 

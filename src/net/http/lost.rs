@@ -21,13 +21,18 @@ pub(in crate::net) struct Lost {
 
 impl Lost {
     pub(super) fn fatal(trouble: Trouble, error: Error) -> Self {
-        let error = NetError::new(trouble, error);
+        Self::for_good(NetError::new(trouble, error))
+    }
+
+    /// Another attempt does no better.
+    pub(super) fn for_good(error: NetError) -> Self {
         Self { again: false, about_certificates: false, error, why: String::new() }
     }
 }
 
 pub(super) fn lost(ask: &Ask<'_>, url: &Url, proxy: Option<&Proxy>, error: ureq::Error) -> Lost {
     use ureq::Error as E;
+    let silent = matches!(error, E::Timeout(_));
     let (again, why) = match error {
         // TLS that cannot be agreed on is invalid data.
         E::Io(error) => match io_failure(ask, url, error) {
@@ -71,7 +76,7 @@ pub(super) fn lost(ask: &Ask<'_>, url: &Url, proxy: Option<&Proxy>, error: ureq:
         }
         None => why,
     };
-    let error = NetError::unreachable(ask.whom, ask.method, url, &why);
+    let error = NetError::unreachable(ask.whom, ask.method, url, &why).silence(silent);
     Lost { again, about_certificates: false, error, why }
 }
 

@@ -17,12 +17,13 @@ pub(super) use lost::Lost;
 
 use super::config::{NetConfig, Pause, is_direct};
 use super::failure::{NetError, NetResult, Trouble};
+use super::patience::{GivenUp, Patience};
 use super::retry::{Retry, TRIES};
 use super::tls::Trust;
 use super::url::Url;
 use crate::error::{Error, Result};
 use crate::progress::Emitter;
-use agents::{ANSWER, Agents};
+use agents::Agents;
 use lost::{lost, proxy_refuses};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,8 +32,6 @@ use ureq::http::{Request, Response};
 use ureq::{Agent, Body, Proxy, SendBody};
 
 const MAX_REDIRECTS: u32 = 5;
-/// No request is sent again so long after its first failure.
-const PATIENCE: Duration = Duration::from_mins(2);
 /// Shorter waits are not worth a word.
 const NOTED_WAIT: Duration = Duration::from_secs(2);
 
@@ -43,6 +42,8 @@ pub(super) struct Http {
     unverified: Agents,
     no_proxy: String,
     pause: Pause,
+    patience: Patience,
+    given_up: GivenUp,
     offline: bool,
     emitter: Mutex<Option<Emitter>>,
     trust: Arc<Trust>,
@@ -66,6 +67,8 @@ impl Http {
             unverified: Agents::new(config, &trust, true)?,
             no_proxy: config.no_proxy.clone(),
             pause: config.pause.clone(),
+            patience: config.patience,
+            given_up: config.given_up.clone(),
             offline: config.offline,
             emitter: Mutex::default(),
             trust,
@@ -79,6 +82,24 @@ impl Http {
 
     pub(super) fn is_offline(&self) -> bool {
         self.offline
+    }
+
+    pub(super) fn patience(&self) -> &Patience {
+        &self.patience
+    }
+
+    /// How often something is tried, as far as our patience goes.
+    pub(super) fn retry(&self, tries: u32) -> Retry {
+        Retry::within(tries.min(self.patience.tries), self.patience.waits)
+    }
+
+    /// Whether a failure to read from `url` was the last one: nobody there is asked again.
+    pub(super) fn gives_up(&self, url: &Url, error: &NetError) -> bool {
+        let last = self.patience.asks_once && error.is_silence();
+        if last {
+            self.given_up.add(url, error);
+        }
+        last
     }
 
     /// What is known of servers.
@@ -110,7 +131,9 @@ impl Http {
     pub(super) fn send_at_most(&self, tries: u32, ask: &Ask<'_>) -> NetResult<Answer> {
         // The sender of a large body finds out first how much of it arrived.
         let tries = if matches!(ask.payload, Payload::File(_)) { 1 } else { tries };
-        let mut retry = Retry::at_most(tries);
+        // No request is sent again so long after its first failure.
+        let waits = self.patience.waits;
+        let mut retry = self.retry(tries);
         let mut failing: Option<Instant> = None;
         loop {
             let (outcome, why, at_least) = match self.follow(ask) {
@@ -121,7 +144,7 @@ impl Http {
                 Err(lost) if lost.again => (Err(lost.error), lost.why, Duration::ZERO),
                 other => return other.map_err(|lost| lost.error),
             };
-            let patient = failing.get_or_insert_with(Instant::now).elapsed() < PATIENCE;
+            let patient = failing.get_or_insert_with(Instant::now).elapsed() < waits;
             match retry.after_failure(at_least).filter(|_| patient) {
                 Some(wait) => self.wait(ask.whom, &why, wait),
                 None => return outcome,
@@ -143,6 +166,10 @@ impl Http {
     pub(super) fn follow(&self, ask: &Ask<'_>) -> Result<Answer, Lost> {
         let mut url = ask.url.clone();
         for _ in 0..=MAX_REDIRECTS {
+            let known = self.patience.asks_once.then(|| self.given_up.of(&url)).flatten();
+            if let Some(error) = known {
+                return Err(Lost::for_good(error));
+            }
             let allowed = url.is_https()
                 || match ask.plain {
                     Plain::Never => false,
@@ -188,12 +215,7 @@ impl Http {
     ) -> Result<Response<Body>, Lost> {
         if self.offline {
             let error = NetError::offline(ask.whom, ask.method, url);
-            return Err(Lost {
-                again: false,
-                about_certificates: false,
-                error,
-                why: String::new(),
-            });
+            return Err(Lost::for_good(error));
         }
         let mut request = Request::builder().method(ask.method).uri(url.uri());
         for accept in ask.accept {
@@ -210,12 +232,16 @@ impl Http {
         }
         let unverified = ask.plain == Plain::Unverified && url.same_origin(&ask.url);
         let agent = self.agent(url, unverified);
-        run(agent, request, ask.payload).map_err(|error| match error {
+        run(agent, request, ask.payload, self.patience.kept).map_err(|error| match error {
             ureq::Error::Http(_) => {
                 let message = format!("{} gave a token that cannot be sent", ask.whom);
                 Lost::fatal(Trouble::Broken, Error::registry(message))
             }
-            error => lost(ask, url, agent.config().proxy(), error),
+            error => {
+                let lost = lost(ask, url, agent.config().proxy(), error);
+                let again = lost.again && !self.gives_up(url, &lost.error);
+                Lost { again, ..lost }
+            }
         })
     }
 }
@@ -224,9 +250,10 @@ fn run(
     agent: &Agent,
     request: Builder,
     payload: Payload<'_>,
+    kept: Duration,
 ) -> Result<Response<Body>, ureq::Error> {
     // A registry may have to move gigabytes to another place before it answers.
-    let patient = |size: u64| Some(ANSWER + Duration::from_secs(size >> 23));
+    let patient = |size: u64| Some(kept + Duration::from_secs(size >> 23));
     match payload {
         Payload::None => agent.run(request.body(())?),
         Payload::Bytes(bytes) => agent.run(request.body(bytes)?),

@@ -5,7 +5,6 @@ use crate::error::{Error, ErrorKind};
 use crate::net::failure::{NetError, NetResult, Trouble};
 use crate::net::http::{Answer, Payload};
 use crate::net::registry::{Registry, manifest_path, whom};
-use crate::net::retry::Retry;
 use crate::net::wish::{Access, Path, Wish};
 use crate::net::{manifest, pull};
 use crate::oci::spec::Descriptor;
@@ -30,7 +29,7 @@ impl Registry {
         bytes: &[u8],
     ) -> NetResult<()> {
         self.may_push()?;
-        let mut retry = Retry::at_most(MIXED_UP);
+        let mut retry = self.retry(MIXED_UP);
         let answer = loop {
             let answer = self.ask_origin(&Wish {
                 reference: target,
@@ -107,6 +106,7 @@ pub(super) fn stored_as(
 pub(super) fn refusal(answer: Answer, target: &Reference) -> NetError {
     let (status, whom) = (answer.status, whom(target));
     let error = answer.refusal(&whom);
+    let unknown = error.unknown_blobs().map(<[_]>::to_vec);
     let said = error.error().causes().join(" ").to_ascii_lowercase();
     let new = |message: String, hint: &str| {
         let mut new = Error::new(ErrorKind::Registry, message);
@@ -114,7 +114,7 @@ pub(super) fn refusal(answer: Answer, target: &Reference) -> NetError {
             new = new.cause(cause);
         }
         let trouble = if status == 429 { Trouble::Unreachable } else { Trouble::Refused };
-        NetError::new(trouble, new.hint(hint))
+        NetError::new(trouble, new.hint(hint)).unknown(unknown.clone())
     };
     if said.contains("immutable") || said.contains("already exists") {
         let message = format!("{whom} does not let this tag change");

@@ -49,6 +49,8 @@ type Home = (String, String);
 #[derive(Debug, Default)]
 pub(super) struct Homes {
     known: Mutex<HashMap<Digest, HashMap<Home, bool>>>,
+    /// Blobs of which a registry said first that it has them and then that it misses them.
+    doubted: Mutex<HashSet<(Home, Digest)>>,
     /// What is being sent now.
     sending: Mutex<HashSet<(Home, Digest)>>,
     sent: Condvar,
@@ -84,7 +86,29 @@ impl Homes {
     fn add(&self, reference: &Reference, digest: &Digest, brought: bool) {
         let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let home = (reference.registry.clone(), reference.repository.clone());
-        all.entry(digest.clone()).or_default().insert(home, brought);
+        all.entry(digest.clone()).or_default().insert(home.clone(), brought);
+        drop(all);
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        doubted.remove(&(home, digest.clone()));
+    }
+
+    /// Whether a registry's word for a blob is worth nothing.
+    fn doubts(&self, reference: &Reference, digest: &Digest) -> bool {
+        let home = (reference.registry.clone(), reference.repository.clone());
+        let doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        doubted.contains(&(home, digest.clone()))
+    }
+
+    /// Forgets what is known of a repository, and believes no more that it has these blobs.
+    fn doubt(&self, reference: &Reference, digests: &[Digest]) {
+        let home = (reference.registry.clone(), reference.repository.clone());
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for homes in all.values_mut() {
+            homes.remove(&home);
+        }
+        drop(all);
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        doubted.extend(digests.iter().map(|digest| (home.clone(), digest.clone())));
     }
 
     fn forget(&self, reference: &Reference, digest: &Digest) {
@@ -189,10 +213,19 @@ impl Registry {
     /// Whether the repository has a blob already; nothing is sent.
     pub fn has_blob(&self, blob: &Descriptor, target: &Reference) -> NetResult<bool> {
         let blob = plan::Blob::of(blob)?;
-        match self.homes().has(target, &blob.digest) {
-            Some(_) => Ok(true),
-            None => self.is_there(&blob, target),
+        if self.homes().has(target, &blob.digest).is_some() {
+            return Ok(true);
         }
+        let there = !self.homes().doubts(target, &blob.digest) && self.is_there(&blob, target)?;
+        if there {
+            self.homes().add(target, &blob.digest, false);
+        }
+        Ok(there)
+    }
+
+    /// Forgets which blobs the repository has. These it misses, whatever it says of them: they are sent once more.
+    pub fn doubt(&self, target: &Reference, missing: &[Digest]) {
+        self.homes().doubt(target, missing);
     }
 
     /// Remembers that the repository of `reference` has a blob, so that others of the same registry can take it from

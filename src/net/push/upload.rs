@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, ResultExt};
 use crate::net::failure::{NetError, NetResult, Trouble, printable};
 use crate::net::http::{Answer, Payload};
 use crate::net::registry::{Registry, whom};
-use crate::net::retry::Retry;
+use crate::net::retry::TRIES;
 use crate::net::wish::{Access, Path, Wish};
 use crate::oci::layout::Layout;
 use crate::oci::{Digest, Reference};
@@ -64,7 +64,8 @@ impl Registry {
         if let Some(brought) = self.homes().has(target, &blob.digest) {
             return Ok(brought);
         }
-        let there = self.is_there(blob, target)?;
+        let doubted = self.homes().doubts(target, &blob.digest);
+        let there = !doubted && self.is_there(blob, target)?;
         if !there {
             let mut span = emitter.span(Phase::Upload);
             span.about(&blob.digest);
@@ -125,7 +126,7 @@ struct Upload<'a> {
 
 impl Upload<'_> {
     fn run(mut self) -> NetResult<()> {
-        let mut retry = Retry::new();
+        let mut retry = self.registry.retry(TRIES);
         let mut arrived = 0;
         loop {
             match self.attempt()? {

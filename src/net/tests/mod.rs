@@ -6,6 +6,7 @@ mod fake;
 mod hostile;
 mod login;
 mod malicious;
+mod patience;
 mod peer;
 mod proxy;
 mod push;
@@ -34,10 +35,14 @@ struct Client {
 
 impl Client {
     fn new() -> Self {
+        Self::with(NetConfig::default())
+    }
+
+    fn with(config: NetConfig) -> Self {
         let waits = Arc::<Mutex<Vec<Duration>>>::default();
         let noted = Arc::clone(&waits);
         let pause = Pause::with(move |time| noted.lock().unwrap().push(time));
-        let config = NetConfig { pause, ..NetConfig::default() };
+        let config = NetConfig { pause, ..config };
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(dir.path().join("images")).unwrap();
         Self { registry: Registry::new(&config).unwrap(), waits, _dir: dir, layout }
