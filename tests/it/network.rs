@@ -108,3 +108,28 @@ fn without_a_program_the_line_says_why_it_is_the_hosts() {
         said.stderr
     );
 }
+
+/// Networks without anything are used by one RUN after another, as long as nothing can be left in them.
+#[test]
+fn a_run_without_a_network_finds_a_loopback_that_nobody_used() {
+    for world in World::each() {
+        let world = world.with_base();
+        let look = "echo lo $(grep lo: /proc/net/dev) $(readlink /proc/self/ns/net)";
+        let refused = "nc -w 5 127.0.0.1 9 </dev/null; true";
+        world.file(
+            "Dockerfile",
+            format!("FROM base\nRUN {look}\nRUN {look}\nRUN {refused}; {look}\nRUN {look}\n"),
+        );
+        let mut command = world.command(program());
+        command.args(["build", "--progress", "plain", "--no-cache", "--network", "none"]);
+        let said = Said::of(command.arg(world.context()).output().unwrap());
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let lines = said.stderr.lines().filter_map(|line| line.split_once(" lo lo: "));
+        let looks: Vec<Vec<&str>> = lines.map(|(_, rest)| rest.split(' ').collect()).collect();
+        let is_untouched = |look: &Vec<&str>| look[..16].iter().all(|counter| *counter == "0");
+        let untouched: Vec<bool> = looks.iter().map(is_untouched).collect();
+        assert_eq!(untouched, [true, true, false, true], "{}", said.stderr);
+        // One namespace served the first three.
+        assert_eq!((looks[0][16], looks[1][16]), (looks[1][16], looks[2][16]), "{}", said.stderr);
+    }
+}

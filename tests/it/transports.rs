@@ -294,7 +294,7 @@ fn converted_images_have_the_same_content_and_the_same_bytes_each_time() {
             "--compression",
             "gzip",
             "--compression-level",
-            "6",
+            "4",
         ];
         assert_eq!(image(&world, &back), whole, "{args:?}");
         if peer("skopeo") && !args.contains(&"zstd") {
