@@ -8,7 +8,7 @@ use super::caches::Note;
 use super::mounts::Binds;
 use super::run::RunPlaces;
 use super::scratch::{Scratch, SharedFiles};
-use super::stubs::{Lent, Stubs, missing_points};
+use super::stubs::{Lent, Stubs};
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::isolation::Kind;
@@ -98,9 +98,9 @@ pub(super) fn furnish<'a>(
     if manner.whole {
         garden = Some(stubs_in_tree(draft, &points, scratch.insert(new_scratch()?))?);
     } else {
-        let missing = missing_points(draft.below()?, &points)?;
-        if !missing.is_empty() {
-            stubs = Some(manner.stubs.lend(draft.below()?, missing)?);
+        let lack = manner.stubs.lacks.of(draft, &points)?;
+        if !lack.missing.is_empty() {
+            stubs = Some(manner.stubs.lend(lack)?);
         }
     }
     let rootfs = draft.mount(stubs.as_ref().and_then(Lent::dir), true)?;

@@ -25,6 +25,7 @@ mod load;
 pub mod lock;
 pub mod logins;
 mod made;
+mod missing;
 mod mounts;
 mod order;
 pub mod output;

@@ -96,7 +96,10 @@ fn overlay_by_one(parts: &Overlay<'_>) -> SysResult<OwnedFd> {
     // Descriptors by their /proc names: values of options are limited to 255 bytes, paths are not.
     let name = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let lowers = parts.lowers.iter().map(|lower| ("lowerdir+", name(*lower)));
-    overlay_with(parts, lowers.collect(), name)
+    let mut lowers: Vec<(&str, String)> = lowers.collect();
+    // QUIRK(kernel 6.7): since then each mount gives its upper a number, and has to write it down.
+    lowers.push(("uuid", "null".to_owned()));
+    overlay_with(parts, lowers, name)
 }
 
 /// All lowers in one value of at most 255 bytes: their numbers, seen from /proc/self/fd. The working directory belongs to

@@ -88,6 +88,24 @@ fn own_files_of_a_command_are_not_in_the_layer() {
 }
 
 #[test]
+fn what_a_step_makes_of_the_places_of_mounts_is_seen_by_the_next() {
+    for world in each() {
+        let steps = "RUN touch /x\nRUN touch /y\nRUN mkdir -p /etc/d && touch /etc/d/own\nRUN ls /etc/d; touch /z\n\
+                     RUN grep -c ' /etc/' /proc/mounts; chmod 750 /etc\n\
+                     RUN stat -c %a /etc; rm -r /etc/d\nRUN ls /etc | grep -c '^d$'; grep -c ' /etc/' /proc/mounts\n";
+        let expected = ["own", "2", "750", "0", "2"];
+        assert_eq!(output(&world, steps), expected, "{:?}", world.who());
+        let before = world.listing("base");
+        let new = world.listing("app");
+        let new: Vec<&String> = new.iter().filter(|line| !before.contains(line)).collect();
+        let expected =
+            ["etc dir 750 0:0 0", "x file 644 0:0 0", "y file 644 0:0 0", "z file 644 0:0 0"];
+        assert_eq!(new, expected, "{:?}", world.who());
+        world.validate("app");
+    }
+}
+
+#[test]
 fn devices_are_the_six_and_no_others_can_be_opened() {
     for world in each() {
         let steps = "RUN cd /dev; stat -c '%n %F %t:%T %a' null zero full random urandom tty; ls; ls -l fd stdin ptmx | sed 's/.* \\([^ ]* -> \\)/\\1/'; \

@@ -13,6 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 
+/// Most names that are looked for one by one in all that lies below.
+const FEW: usize = 8;
+
 /// A snapshot that is being written.
 #[derive(Debug)]
 pub struct Draft<'a> {
@@ -61,6 +64,11 @@ impl Draft<'_> {
         self.fs.as_fd()
     }
 
+    /// What it stands on.
+    pub fn parent(&self) -> Option<&Arc<Snapshot>> {
+        self.parent.as_ref()
+    }
+
     /// Its id, which it keeps as a snapshot.
     pub fn id(&self) -> &str {
         &self.id
@@ -79,8 +87,29 @@ impl Draft<'_> {
         let options = DiffOptions { flavour: self.snapshots.xattr_flavour(), placeholders };
         match &self.before {
             Some(before) => diff_scan(before, self.fs.as_fd(), &options),
+            None if self.is_all_new()? => diff_overlay(self.fs.as_fd(), None, &options),
             None => diff_overlay(self.fs.as_fd(), Some(self.below()?), &options),
         }
+    }
+
+    /// Whether nothing below has any of the names in the root of the upper directory. Then there is nothing to compare
+    /// with, and the mount for that is spared.
+    fn is_all_new(&self) -> Result<bool> {
+        let what = "look for what a step changed";
+        let names = environment(fs::list(&self.fs), what)?;
+        if names.len() > FEW {
+            return Ok(false);
+        }
+        let lowers = match &self.parent {
+            Some(parent) => self.snapshots.lowers(parent)?,
+            None => Vec::new(),
+        };
+        for (lower, name) in lowers.iter().flat_map(|lower| names.iter().map(move |n| (lower, n))) {
+            if environment(fs::lstat_opt(lower.dir(), name), what)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The tree that the draft stands on, as one directory that is only to be read; mounted once. In a whole tree that is

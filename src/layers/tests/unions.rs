@@ -114,6 +114,8 @@ fn step(snapshots: &Snapshots, below: Option<&Arc<Snapshot>>, acts: &[Act]) -> A
         let _what_cannot_be_done_is_not = act(&root, one);
     }
     drop(tree);
+    let full = diff_overlay(draft.upper(), Some(draft.below().unwrap()), &OPTIONS).unwrap();
+    assert_eq!(draft.changes(false).unwrap(), full, "{acts:?}");
     draft.commit().unwrap()
 }
 
