@@ -61,6 +61,9 @@ class Comparison:
     def take_turns(self, builders):
         builders = list(builders)
         for number in range(self.arguments.runs):
+            if self.arguments.settle:
+                os.sync()
+                time.sleep(self.arguments.settle)
             for mode in self.modes:
                 if mode == "edit":
                     self.edit(number)

@@ -29,6 +29,8 @@ def arguments_of(description):
     parser.add_argument("--peers", type=words_of(PEERS), default=list(PEERS), help="of %s" % ", ".join(PEERS))
     parser.add_argument("--modes", type=words_of(MODES), default=list(MODES), help="of %s" % ", ".join(MODES))
     parser.add_argument("--user", help="ordinary user for buildah without root")
+    parser.add_argument("--settle", type=int, default=0, metavar="SECONDS", help="pause before each turn of all builders: ext4 passes over inodes "
+                        "that others deleted in the last minutes, which a build of some tenths of a second feels")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--keep", action="store_true", help="leave stores and outputs of the builders")
     parser.add_argument("--report", action="store_true", help="only make docs/bench out of the figures that are there")
