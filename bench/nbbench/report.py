@@ -40,6 +40,8 @@ def about(found):
     lines += ["* %s: %s" % (name, version) for name, version in sorted(versions.items())]
     lines.append("* commit %s, %s to %s" % (", ".join(unique(figure["commit"] for figure in found)), min(figure["date"] for figure in found)[:10],
                                             max(figure["date"] for figure in found)[:10]))
+    lines += ["* before each turn of %s there was a pause of %d s (`--settle`)" % (figure["workload"], figure["settle"])
+              for figure in found if figure.get("settle")]
     skipped = {}
     for figure in found:
         for name, why in figure.get("skipped", {}).items():
