@@ -73,17 +73,6 @@ class Builder:
         return bytes_on_disk(self.store()), bytes_written(self.output)
 
 
-def put_aside(store):
-    """Makes room for a new store. ext4 passes over inodes that were deleted in the last minutes, one by one, and whoever makes files next
-    pays for it; so a used store is removed with all others after the workload."""
-    if not os.path.exists(store):
-        return
-    number = 1
-    while os.path.exists("%s.used-%d" % (store, number)):
-        number += 1
-    os.rename(store, "%s.used-%d" % (store, number))
-
-
 class Ours(Builder):
     """nativebuild; the binary is started without a shell."""
 
@@ -100,7 +89,7 @@ class Ours(Builder):
 
     def empty_store(self, workload, store):
         """A new store that has the base image, unpacked, as a pull of the peers leaves it."""
-        put_aside(store)
+        shutil.rmtree(store, ignore_errors=True)
         os.makedirs(store)
         environment = {**os.environ, "NATIVEBUILD_ROOT": store}
         run(*self.enter, self.places.binary, "image", "import", "nb-base:" + workload.base, self.places.layout(workload.base), env=environment)

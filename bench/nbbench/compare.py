@@ -61,30 +61,34 @@ class Comparison:
     def take_turns(self, builders):
         builders = list(builders)
         for number in range(self.arguments.runs):
+            if number == 0 or "cold" in self.modes:
+                self.each(builders, number, lambda builder: builder.make_cold(self.workload))
             if self.arguments.settle:
                 os.sync()
                 time.sleep(self.arguments.settle)
             for mode in self.modes:
                 if mode == "edit":
                     self.edit(number)
-                for builder in list(builders):
-                    if builder.slow and number >= self.arguments.slow_runs:
-                        continue
-                    try:
-                        self.one(builder, mode, number)
-                    except Failed as failure:
-                        self.skip(builder, str(failure))
-                        builder.close()
-                        builders.remove(builder)
+                self.each(builders, number, lambda builder, mode=mode: self.one(builder, mode, number))
             self.undo_edit()
         if self.arguments.memory and "cold" in self.modes:
             for builder in builders:
                 builder.make_cold(self.workload)
                 self.record(builder, ALL_PROCESSES, 0, builder.measure(self.workload, True, sample=True))
 
+    def each(self, builders, number, work):
+        """Does something with every builder whose turn it is; one that fails is left out from then on."""
+        for builder in list(builders):
+            if builder.slow and number >= self.arguments.slow_runs:
+                continue
+            try:
+                work(builder)
+            except Failed as failure:
+                self.skip(builder, str(failure))
+                builder.close()
+                builders.remove(builder)
+
     def one(self, builder, mode, number):
-        if mode == "cold" or (number == 0 and mode == self.modes[0]):
-            builder.make_cold(self.workload)
         if number == 0 and mode == self.modes[0] and mode != "cold":
             # The first of what was asked for needs the cache that a cold build would have left.
             builder.measure(self.workload, False)
