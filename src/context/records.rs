@@ -70,6 +70,15 @@ impl Records {
         Ok(Self { file, held, order: VecDeque::new(), used: vec![0; blocks], last: 0 })
     }
 
+    /// Takes records as found that a writer was told to be: of a file that was written just now.
+    pub(super) fn with_found(mut self, found: Found) -> Self {
+        // Another build may have put its own file there meanwhile.
+        if found.0.len() == self.used.len() {
+            self.used = found.0;
+        }
+        self
+    }
+
     /// About how many records there are; never too few.
     pub(super) fn len(&self) -> usize {
         self.held.len() * IN_BLOCK
@@ -171,6 +180,10 @@ impl Block {
     }
 }
 
+/// Which records of a file are in use: one bit for each, a number for each block.
+#[derive(Debug, Default)]
+pub(super) struct Found(Vec<u64>);
+
 /// Writes records, which come in order.
 #[derive(Debug)]
 pub(super) struct RecordWriter<W> {
@@ -178,16 +191,23 @@ pub(super) struct RecordWriter<W> {
     bytes: Box<[u8; BLOCK]>,
     count: usize,
     blocks: u32,
+    found: Found,
 }
 
 impl<W: Write> RecordWriter<W> {
     /// Into an empty file.
     pub(super) fn new(inner: W) -> Self {
-        Self { inner, bytes: Box::new([0; BLOCK]), count: 0, blocks: 0 }
+        Self { inner, bytes: Box::new([0; BLOCK]), count: 0, blocks: 0, found: Found::default() }
     }
 
-    /// The next record.
-    pub(super) fn add(&mut self, key: &Key, value: &Value) -> io::Result<()> {
+    /// The next record, and whether it is in use.
+    pub(super) fn add(&mut self, key: &Key, value: &Value, found: bool) -> io::Result<()> {
+        if self.count == 0 {
+            self.found.0.push(0);
+        }
+        if let Some(block) = self.found.0.last_mut() {
+            *block |= u64::from(found) << self.count;
+        }
         let record = &mut self.bytes[self.count * RECORD..][..RECORD];
         record[..KEY].copy_from_slice(key);
         record[KEY..].copy_from_slice(value);
@@ -195,12 +215,13 @@ impl<W: Write> RecordWriter<W> {
         if self.count == IN_BLOCK { self.end_block() } else { Ok(()) }
     }
 
-    /// Writes what is left.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    /// Writes what is left; gives which records are in use.
+    pub(super) fn finish(mut self) -> io::Result<Found> {
         if self.count > 0 {
             self.end_block()?;
         }
-        self.inner.flush()
+        self.inner.flush()?;
+        Ok(self.found)
     }
 
     fn end_block(&mut self) -> io::Result<()> {
@@ -240,7 +261,7 @@ mod tests {
         let mut bytes = Vec::new();
         let mut writer = RecordWriter::new(&mut bytes);
         for number in 0..count {
-            writer.add(&key(2 * number), &value(number)).unwrap();
+            writer.add(&key(2 * number), &value(number), number % 3 == 0).unwrap();
         }
         writer.finish().unwrap();
         bytes
@@ -284,6 +305,33 @@ mod tests {
         let expected: Vec<_> =
             (0..120).map(|n| (key(2 * n), value(n), n == 70 || n == 119)).collect();
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn what_was_written_as_found_is_found() {
+        for count in [0, 1, 50, 51, 120] {
+            let mut bytes = Vec::new();
+            let mut writer = RecordWriter::new(&mut bytes);
+            for number in 0..count {
+                writer.add(&key(number), &value(number), number % 3 == 0).unwrap();
+            }
+            let found = writer.finish().unwrap();
+            let records = |found| open(&bytes).with_found(found);
+            let mut seen = Vec::new();
+            let each = |_: &Key, _: &Value, used| {
+                seen.push(used);
+                Ok(())
+            };
+            records(found).for_each(each).unwrap().unwrap();
+            assert_eq!(seen, (0..count).map(|number| number % 3 == 0).collect::<Vec<_>>());
+            let mut any = false;
+            let each = |_: &Key, _: &Value, used| {
+                any |= used;
+                Ok(())
+            };
+            records(Found(vec![1; 9])).for_each(each).unwrap().unwrap();
+            assert!(!any, "of another file");
+        }
     }
 
     #[test]

@@ -150,7 +150,6 @@ impl Walk<'_> {
             changed,
             shared: (!is_dir && node.stat.nlink > 1).then(|| node.inode()),
             lower: below.map(|below| below.inode()),
-            tag: 0,
         };
         Ok(Item { found, descend })
     }

@@ -404,7 +404,6 @@ impl FlatTree {
             changed: !same,
             shared: (!self.is_directory(inode)).then_some((0, inode as u64)),
             lower: step.below.map(|below| (1, below as u64)),
-            tag: 0,
         }
     }
 }

@@ -9,6 +9,7 @@
 pub mod apply;
 pub mod compress;
 pub mod diff;
+pub mod entry_table;
 pub mod flat;
 pub mod planned;
 pub mod snapshot;

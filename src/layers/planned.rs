@@ -4,31 +4,21 @@
 //! [`super::diff`] reads out of an overlay after the step was carried out.
 
 use super::beneath::{self, shown};
+use super::entry_table::EntryTable;
 use super::node::{Node, represented, same_content};
-use super::settle::{Found, settle_tagged};
-use super::{Change, Entry, EntryKind, ImagePath, path_order};
+use super::settle::{Visited, decide, link_to};
+use super::{Change, ChangeKind, Entry, EntryKind, path_order};
 use crate::error::{ErrorKind, Result, ResultExt};
 use crate::sys::fs;
 use crate::sys::{SysResult, SysResultExt, root};
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::fs::File;
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Names of one file have the same number.
+/// Device and inode, or whatever else names of one file have in common.
 pub type FileId = (u64, u64);
-
-/// A path that the step would leave.
-#[derive(Debug)]
-pub struct Wanted {
-    /// Where.
-    pub path: ImagePath,
-    /// What; never a hard link.
-    pub entry: Entry,
-    /// Which file it is, when that may have several names.
-    pub shared: Option<FileId>,
-    /// Comes back beside the change.
-    pub tag: u32,
-}
 
 /// What is below the step.
 pub trait Below {
@@ -38,30 +28,157 @@ pub trait Below {
     fn open(&self, path: &[u8]) -> Result<File>;
 }
 
-/// The changes that leave what is wanted, with the tags of those that are present. `open` opens the wanted file at a
-/// path, of the same size as the one below, to compare them.
-pub fn changes(
-    mut wanted: Vec<Wanted>,
-    below: &dyn Below,
-    open: &dyn Fn(&[u8], u32) -> Result<File>,
-) -> Result<(Vec<Change>, Vec<u32>)> {
-    wanted.sort_unstable_by(|a, b| path_order(&a.path, &b.path));
-    let mut found = Vec::with_capacity(wanted.len());
-    for Wanted { path, entry, shared, tag } in wanted {
-        let lower = below.entry(&path)?;
-        let mut changed = true;
-        if lower.as_ref().is_some_and(|(lower, _)| *lower == entry) {
-            let full = matches!(entry.kind, EntryKind::File { size } if size > 0);
-            changed = full && {
-                let read = || format!("cannot compare {} with the base", shown(&path));
-                let same = same_content(open(&path, tag)?, below.open(&path)?);
-                !same.or_error(ErrorKind::Environment, read)?
-            };
+/// Everything that a step would leave, and which of it is the layer.
+#[derive(Debug)]
+pub struct Plan {
+    table: EntryTable,
+    /// Numbers of what the layer has, in its order.
+    order: Vec<u32>,
+    /// Second names of files, with the first ones.
+    links: HashMap<u32, u32>,
+}
+
+impl Plan {
+    /// What of `table`, parents included, differs from what is below. Nothing in it is a hard link; names of one file
+    /// have the same number as shared. `open` opens the file of a number, of the same size as the one below, to compare
+    /// them.
+    pub fn new(
+        table: EntryTable,
+        below: &dyn Below,
+        open: &dyn Fn(&EntryTable, u32) -> Result<File>,
+    ) -> Result<Self> {
+        let mut order: Vec<u32> = (0..table.len() as u32).collect();
+        order.sort_unstable_by(|a, b| path_order(table.path(*a), table.path(*b)));
+        let mut compared =
+            Compared { table: &table, order, changed: Vec::new(), lower: HashMap::new() };
+        compared.changed.reserve_exact(table.len());
+        for at in 0..table.len() {
+            compared.compare(at, below, open)?;
         }
-        let lower = lower.and_then(|(_, file)| file);
-        found.push(Found { path, entry: Some(entry), changed, shared, lower, tag });
+        let first = decide(&mut compared);
+        let Compared { mut order, changed, .. } = compared;
+        let mut links = HashMap::new();
+        for at in order.iter().filter(|_| !first.is_empty()) {
+            let known = table.shared(*at).and_then(|number| first.get(&file_id(number)));
+            if let Some(first) = known.map(|first| order[*first]).filter(|first| first != at) {
+                links.insert(*at, first);
+            }
+        }
+        let mut changed = changed.into_iter();
+        order.retain(|_| changed.next() == Some(true));
+        order.shrink_to_fit();
+        Ok(Self { table, order, links })
     }
-    Ok(settle_tagged(found).unzip())
+
+    /// Place of a path in the layer, when it has it.
+    pub fn find(&self, path: &[u8]) -> Option<usize> {
+        self.order.binary_search_by(|number| path_order(self.table.path(*number), path)).ok()
+    }
+
+    /// What the layer makes of a place: a second name of a file is the file.
+    pub fn entry(&self, place: usize) -> Entry {
+        self.table.entry(self.file(place))
+    }
+
+    /// Path and tag of the file at a place, of its first name if it has several.
+    pub fn source(&self, place: usize) -> (&[u8], u32) {
+        let number = self.file(place);
+        (self.table.path(number), self.table.tag(number))
+    }
+
+    /// The layer.
+    pub fn changes(&self) -> impl Iterator<Item = Change> {
+        self.order.iter().map(|number| {
+            let entry = self.table.entry(*number);
+            let entry = match self.links.get(number) {
+                Some(first) => link_to(entry, self.table.path(*first).to_vec()),
+                None => entry,
+            };
+            Change { path: self.table.path(*number).to_vec(), kind: ChangeKind::Present(entry) }
+        })
+    }
+
+    /// Paths and tags of the layer, in its order.
+    pub fn tagged(&self) -> impl Iterator<Item = (&[u8], u32)> {
+        self.order.iter().map(|number| (self.table.path(*number), self.table.tag(*number)))
+    }
+
+    fn file(&self, place: usize) -> u32 {
+        let number = self.order[place];
+        self.links.get(&number).copied().unwrap_or(number)
+    }
+}
+
+/// What was found out about a table.
+struct Compared<'a> {
+    table: &'a EntryTable,
+    /// Numbers of all paths, in path order.
+    order: Vec<u32>,
+    changed: Vec<bool>,
+    /// Files below, by place, where something is that may have several names.
+    lower: HashMap<usize, FileId>,
+}
+
+impl Compared<'_> {
+    fn compare(
+        &mut self,
+        at: usize,
+        below: &dyn Below,
+        open: &dyn Fn(&EntryTable, u32) -> Result<File>,
+    ) -> Result<()> {
+        let number = self.order[at];
+        let path = self.table.path(number);
+        let Some((lower, file)) = below.entry(path)? else {
+            self.changed.push(true);
+            return Ok(());
+        };
+        if let Some(file) = file.filter(|_| self.table.shared(number).is_some()) {
+            self.lower.insert(at, file);
+        }
+        let entry = self.table.entry(number);
+        let mut changed = lower != entry;
+        if !changed && matches!(entry.kind, EntryKind::File { size } if size > 0) {
+            let read = || format!("cannot compare {} with the base", shown(path));
+            let same = same_content(open(self.table, number)?, below.open(path)?);
+            changed = !same.or_error(ErrorKind::Environment, read)?;
+        }
+        self.changed.push(changed);
+        Ok(())
+    }
+}
+
+impl Visited for Compared<'_> {
+    fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn path(&self, at: usize) -> &[u8] {
+        self.table.path(self.order[at])
+    }
+
+    fn is_dir(&self, at: usize) -> bool {
+        self.table.is_dir(self.order[at])
+    }
+
+    fn shared(&self, at: usize) -> Option<FileId> {
+        self.table.shared(self.order[at]).map(file_id)
+    }
+
+    fn lower(&self, at: usize) -> Option<FileId> {
+        self.lower.get(&at).copied()
+    }
+
+    fn is_changed(&self, at: usize) -> bool {
+        self.changed[at]
+    }
+
+    fn set_changed(&mut self, at: usize) {
+        self.changed[at] = true;
+    }
+}
+
+fn file_id(number: NonZeroU32) -> FileId {
+    (0, number.get().into())
 }
 
 /// What a layer would say of a path of a mounted tree, no link followed, and which file it is.

@@ -116,7 +116,7 @@ pub fn read_tree_noting(
 
 fn item(path: ImagePath, node: &Node, entry: Option<Entry>) -> Found {
     let shared = !node.stat.is_dir() && node.stat.nlink > 1;
-    Found { path, entry, changed: true, shared: shared.then(|| node.inode()), lower: None, tag: 0 }
+    Found { path, entry, changed: true, shared: shared.then(|| node.inode()), lower: None }
 }
 
 fn compare(

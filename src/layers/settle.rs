@@ -21,15 +21,81 @@ pub(super) struct Found {
     pub(super) shared: Option<Inode>,
     /// Inode of the same path in the tree below.
     pub(super) lower: Option<Inode>,
-    /// Whatever the caller wants to find again beside the change.
-    pub(super) tag: u32,
 }
 
 impl Found {
     /// A vanished path.
     pub(super) fn deleted(path: ImagePath) -> Self {
-        Self { path, entry: None, changed: true, shared: None, lower: None, tag: 0 }
+        Self { path, entry: None, changed: true, shared: None, lower: None }
     }
+}
+
+/// Visited paths, in path order.
+pub(super) trait Visited {
+    fn len(&self) -> usize;
+    fn path(&self, at: usize) -> &[u8];
+    fn is_dir(&self, at: usize) -> bool;
+    /// Its inode, when that has several names.
+    fn shared(&self, at: usize) -> Option<Inode>;
+    /// Inode of the same path in the tree below, of those whose inode has several names.
+    fn lower(&self, at: usize) -> Option<Inode>;
+    fn is_changed(&self, at: usize) -> bool;
+    fn set_changed(&mut self, at: usize);
+}
+
+impl Visited for Vec<Found> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn path(&self, at: usize) -> &[u8] {
+        &self[at].path
+    }
+
+    fn is_dir(&self, at: usize) -> bool {
+        matches!(&self[at].entry, Some(entry) if entry.kind == EntryKind::Directory)
+    }
+
+    fn shared(&self, at: usize) -> Option<Inode> {
+        self[at].shared
+    }
+
+    fn lower(&self, at: usize) -> Option<Inode> {
+        self[at].lower
+    }
+
+    fn is_changed(&self, at: usize) -> bool {
+        self[at].changed
+    }
+
+    fn set_changed(&mut self, at: usize) {
+        self[at].changed = true;
+    }
+}
+
+/// Drops what did not change, and turns second names into hard links.
+pub(super) fn settle(mut found: Vec<Found>) -> Vec<Change> {
+    let first_names: HashMap<Inode, ImagePath> = decide(&mut found)
+        .into_iter()
+        .map(|(inode, first)| (inode, found[first].path.clone()))
+        .collect();
+    let kept = found.into_iter().filter(|item| item.changed);
+    kept.map(|item| change(item, &first_names)).collect()
+}
+
+/// Marks all that the layer has as changed: the parents of what did change, and all names of an inode that did, since
+/// half a group would lose the link. Gives the first name of each inode that the layer has under several.
+pub(super) fn decide(found: &mut impl Visited) -> HashMap<Inode, usize> {
+    let mut groups = hard_links(found);
+    for at in 0..found.len() {
+        if found.shared(at).and_then(|inode| groups.get(&inode)).is_some_and(|group| group.changed)
+        {
+            found.set_changed(at);
+        }
+    }
+    keep_parents(found);
+    groups.retain(|_, group| group.names > 1 && group.changed);
+    groups.into_iter().map(|(inode, group)| (inode, group.first)).collect()
 }
 
 struct Group {
@@ -39,33 +105,6 @@ struct Group {
     lower: Option<Inode>,
 }
 
-/// Drops what did not change, keeps the parents of what did, and turns second names into hard links. A group of names
-/// of one inode stays or goes as a whole: half a group would lose the link.
-pub(super) fn settle(found: Vec<Found>) -> Vec<Change> {
-    settle_tagged(found).map(|(change, _)| change).collect()
-}
-
-/// The same with the tags of what is kept.
-pub(super) fn settle_tagged(mut found: Vec<Found>) -> impl Iterator<Item = (Change, u32)> {
-    let groups = hard_links(&found);
-    for item in &mut found {
-        if let Some(group) = item.shared.and_then(|inode| groups.get(&inode)) {
-            item.changed |= group.changed;
-        }
-    }
-    keep_parents(&mut found);
-    let first_names: HashMap<Inode, ImagePath> = groups
-        .iter()
-        .filter(|(_, group)| group.names > 1 && group.changed)
-        .map(|(inode, group)| (*inode, found[group.first].path.clone()))
-        .collect();
-    let kept = found.into_iter().filter(|item| item.changed);
-    kept.map(move |item| {
-        let tag = item.tag;
-        (change(item, &first_names), tag)
-    })
-}
-
 fn change(item: Found, first_names: &HashMap<Inode, ImagePath>) -> Change {
     let Some(mut entry) = item.entry else {
         return Change { path: item.path, kind: ChangeKind::Deleted };
@@ -73,42 +112,43 @@ fn change(item: Found, first_names: &HashMap<Inode, ImagePath>) -> Change {
     if let Some(first) = item.shared.and_then(|inode| first_names.get(&inode))
         && *first != item.path
     {
-        entry.kind = EntryKind::Hardlink { target: first.clone() };
-        // They belong to the inode, which the first name describes.
-        entry.xattrs.clear();
+        entry = link_to(entry, first.clone());
     }
     Change { path: item.path, kind: ChangeKind::Present(entry) }
 }
 
-fn hard_links(found: &[Found]) -> HashMap<Inode, Group> {
+/// What a layer says of another name of a file.
+pub(super) fn link_to(entry: Entry, target: ImagePath) -> Entry {
+    // Attributes belong to the inode, which the first name describes.
+    Entry { kind: EntryKind::Hardlink { target }, xattrs: Vec::new(), ..entry }
+}
+
+fn hard_links(found: &impl Visited) -> HashMap<Inode, Group> {
     let mut groups: HashMap<Inode, Group> = HashMap::new();
-    for (at, item) in found.iter().enumerate() {
-        let Some(inode) = item.shared else { continue };
-        let group = groups.entry(inode).or_insert(Group {
-            first: at,
-            names: 0,
-            changed: false,
-            lower: item.lower,
-        });
+    for at in 0..found.len() {
+        let Some(inode) = found.shared(at) else { continue };
+        let lower = found.lower(at);
+        let group =
+            groups.entry(inode).or_insert(Group { first: at, names: 0, changed: false, lower });
         group.names += 1;
         // Names that were separate files below and now are one changed, though each looks the same.
-        group.changed |= item.changed || group.lower != item.lower;
+        group.changed |= found.is_changed(at) || group.lower != lower;
     }
     groups
 }
 
-fn keep_parents(found: &mut [Found]) {
+fn keep_parents(found: &mut impl Visited) {
     let mut parents: Vec<usize> = Vec::new();
     for at in 0..found.len() {
-        while parents.last().is_some_and(|dir| !is_parent(&found[*dir].path, &found[at].path)) {
+        while parents.last().is_some_and(|dir| !is_parent(found.path(*dir), found.path(at))) {
             parents.pop();
         }
-        if found[at].changed {
-            for dir in parents.iter().rev() {
-                found[*dir].changed = true;
+        if found.is_changed(at) {
+            for dir in &parents {
+                found.set_changed(*dir);
             }
         }
-        if matches!(&found[at].entry, Some(entry) if entry.kind == EntryKind::Directory) {
+        if found.is_dir(at) {
             parents.push(at);
         }
     }

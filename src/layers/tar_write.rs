@@ -12,6 +12,7 @@ use crate::sys::SysResultExt as _;
 use crate::sys::fs;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
+use std::borrow::Borrow;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::BorrowedFd;
@@ -59,7 +60,7 @@ pub fn write_layer(
 
 /// The same with bodies from anywhere.
 pub fn write_stream(
-    changes: &[Change],
+    changes: impl IntoIterator<Item: Borrow<Change>>,
     bodies: &mut WriteBody<'_>,
     times: &TimePolicy,
     out: &mut dyn Write,
@@ -85,7 +86,7 @@ pub fn write_trees(
     for (name, changes, root) in trees {
         written(out.write_all(&header(name.as_bytes(), &above, times)?))?;
         let bodies: &mut WriteBody<'_> = &mut |path, size, out| body(*root, path, size, out);
-        write_members(changes, bodies, format!("{name}/").as_bytes(), times, out)?;
+        write_members(*changes, bodies, format!("{name}/").as_bytes(), times, out)?;
     }
     finish(out)
 }
@@ -101,7 +102,7 @@ pub(super) fn finish(out: &mut dyn Write) -> Result<()> {
 
 /// Writes members whose names start with `prefix`, which is empty or ends in a slash.
 fn write_members(
-    changes: &[Change],
+    changes: impl IntoIterator<Item: Borrow<Change>>,
     bodies: &mut WriteBody<'_>,
     prefix: &[u8],
     times: &TimePolicy,
@@ -109,6 +110,7 @@ fn write_members(
 ) -> Result<()> {
     let below = |path: &[u8]| [prefix, path].concat();
     for change in changes {
+        let change = change.borrow();
         check_name(&change.path)?;
         match &change.kind {
             ChangeKind::Deleted => written(out.write_all(&deletion(&below(&change.path))))?,

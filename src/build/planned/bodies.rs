@@ -2,8 +2,8 @@
 
 use crate::context::FileTree;
 use crate::error::{Error, Result};
+use crate::layers::planned::{self, Plan};
 use crate::layers::tar_write::{TimePolicy, WriteBody, file_body, write_stream};
-use crate::layers::{Change, ChangeKind, Entry, EntryKind, path_order, planned};
 use crate::sys::fs::{self, Kind, Stat};
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -11,12 +11,9 @@ use std::io::{Seek, Write};
 /// The layer of a step that was not carried out on a tree.
 #[derive(Debug)]
 pub(in crate::build) struct Planned {
-    /// In the order of the layer.
-    pub(in crate::build) changes: Vec<Change>,
+    pub(super) plan: Plan,
     /// It does not depend on what is below it, and nothing planned can stand on it.
     pub(in crate::build) independent: bool,
-    /// The leaf of each change.
-    pub(super) tags: Vec<u32>,
     pub(super) files: Files,
 }
 
@@ -27,13 +24,21 @@ pub(super) struct Files {
     roots: Vec<Root>,
 }
 
-/// A file of the layer.
+/// A file of the layer: its place, and inode and [`time_of_change`] when it was looked at, which tell a file that was
+/// changed since. There may be many.
 #[derive(Clone, Copy, Debug)]
 struct Leaf {
     /// Index into `roots`.
     root: u32,
-    /// Inode and [`time_of_change`] when it was looked at, which tell a file that was changed since.
-    seen: (u64, (i64, u32)),
+    nanoseconds: u32,
+    seconds: i64,
+    inode: u64,
+}
+
+impl Leaf {
+    fn time(&self) -> (i64, u32) {
+        (self.seconds, self.nanoseconds)
+    }
 }
 
 /// Nothing in the store is ever written, but another step or build may link a file of it, which the kernel counts as a
@@ -62,53 +67,28 @@ pub(super) enum Root {
 }
 
 impl Planned {
-    /// Where the layer has a path.
-    pub(super) fn find(&self, path: &[u8]) -> Option<usize> {
-        self.changes.binary_search_by(|change| path_order(&change.path, path)).ok()
-    }
-
-    /// What the layer says of its n-th path, a second name of a file as the file.
-    pub(super) fn entry(&self, at: usize) -> Option<Entry> {
-        match &self.changes[at].kind {
-            ChangeKind::Deleted => None,
-            ChangeKind::Present(entry) => match &entry.kind {
-                EntryKind::Hardlink { target } => self.entry(self.find(target)?),
-                _ => Some(entry.clone()),
-            },
-        }
-    }
-
-    /// Opens its n-th path, a file that holds bytes.
-    pub(super) fn open(&self, at: usize) -> Result<File> {
-        if let ChangeKind::Present(Entry { kind: EntryKind::Hardlink { target }, .. }) =
-            &self.changes[at].kind
-            && let Some(first) = self.find(target)
-        {
-            return self.open(first);
-        }
-        let path = &self.changes[at].path;
-        self.files.open(path, self.tags[at]).map(|(file, _)| file)
+    /// Opens the file that the layer has at a place of its plan, a file that holds bytes.
+    pub(super) fn open(&self, place: usize) -> Result<File> {
+        let (path, tag) = self.plan.source(place);
+        self.files.open(path, tag).map(|(file, _)| file)
     }
 
     /// Waits until whoever writes to one of its files gives it another time than it had when it was looked at: file
     /// systems count in ticks of some milliseconds.
     pub(in crate::build) fn outlive_tick(&self) {
-        let newest = self.files.leaves.iter().map(|leaf| leaf.seen.1).max().unwrap_or_default();
+        let newest = self.files.leaves.iter().map(Leaf::time).max().unwrap_or_default();
         crate::build::tick::outlive(newest);
     }
 
     /// Writes the tar.
     pub(in crate::build) fn write(&self, times: &TimePolicy, out: &mut dyn Write) -> Result<()> {
-        let mut at = 0;
+        // Bodies are asked for in order.
+        let mut tags = self.plan.tagged();
         let bodies: &mut WriteBody<'_> = &mut |path, size, out| {
-            // They come in order.
-            while self.changes.get(at).is_some_and(|change| change.path != path) {
-                at += 1;
-            }
-            let tag = self.tags.get(at).copied().unwrap_or(NONE);
+            let tag = tags.find(|(at, _)| *at == path).map_or(NONE, |(_, tag)| tag);
             self.files.body((path, size), tag, out)
         };
-        write_stream(&self.changes, bodies, times, out)
+        write_stream(self.plan.changes(), bodies, times, out)
     }
 }
 
@@ -121,7 +101,8 @@ impl Files {
 
     /// Adds a file of such a place, with what tells whether it is changed later; gives its tag.
     pub(super) fn add(&mut self, root: u32, seen: (u64, (i64, u32))) -> u32 {
-        self.leaves.push(Leaf { root, seen });
+        let (inode, (seconds, nanoseconds)) = seen;
+        self.leaves.push(Leaf { root, nanoseconds, seconds, inode });
         self.leaves.len() as u32 - 1
     }
 
@@ -141,7 +122,9 @@ impl Files {
         let unreadable = |error: &_| tree.unreadable(&at, error);
         let file = planned::open_file(tree.root(), &at).map_err(|error| unreadable(&error))?;
         let stat = fs::fstat(&file).map_err(|error| unreadable(&error))?;
-        if stat.kind != Kind::File || (stat.ino, time_of_change(tree, &stat)) != leaf.seen {
+        if stat.kind != Kind::File
+            || (stat.ino, time_of_change(tree, &stat)) != (leaf.inode, leaf.time())
+        {
             return Err(self.changed(path, tag));
         }
         Ok((file, stat))

@@ -3,17 +3,19 @@
 
 use super::bodies::{Files, NONE, Planned, Root, time_of_change};
 use super::ground::{Ground, resolve_in};
-use super::wanted::{Links, Node};
+use super::links::Links;
 use crate::context::pattern::clean;
 use crate::context::{FileTree, Selected, Visitor, WalkEntry, xattr};
 use crate::error::Result;
 use crate::executor::copy::ModeChange;
-use crate::layers::planned::{Wanted, changes};
+use crate::layers::entry_table::EntryTable;
+use crate::layers::planned::Plan;
 use crate::layers::whiteout::{is_private_xattr, is_reserved_name};
 use crate::layers::{Entry, EntryKind, ImagePath};
 use crate::sys::fs::{self, Kind, Stat};
 use crate::sys::root::{below, split_last};
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// An attribute that files made in a directory inherit.
@@ -33,11 +35,14 @@ pub(super) struct Destination {
     means_dir: bool,
 }
 
+/// What is at a path, which file it is when that may have several names, and its leaf when it is a file.
+type Node = (Entry, Option<NonZeroU32>, u32);
+
 /// What was collected so far.
 pub(super) struct Gather<'a> {
     ground: &'a Ground,
     request: Request,
-    nodes: HashMap<ImagePath, Node>,
+    table: EntryTable,
     /// Directories that are made on the way, with the time that they get.
     made: HashMap<ImagePath, (i64, u32)>,
     links: Links,
@@ -50,7 +55,7 @@ impl<'a> Gather<'a> {
         Self {
             ground,
             request,
-            nodes: HashMap::new(),
+            table: EntryTable::default(),
             made: HashMap::new(),
             links: Links::default(),
             source: 0,
@@ -115,7 +120,7 @@ impl<'a> Gather<'a> {
         let entry = Entry { kind, mode, uid, gid, mtime, xattrs: Vec::new() };
         let root = self.files.add_root(Root::Text(body.as_bytes().to_vec()));
         let leaf = self.files.add(root, (0, (0, 0)));
-        self.replace(target, Node { entry, shared: None, leaf }, true)
+        self.replace(target, (entry, None, leaf), true)
     }
 
     /// Makes a directory and its parents where they are missing.
@@ -130,26 +135,21 @@ impl<'a> Gather<'a> {
             _ => 0o755,
         };
         for (path, mtime) in &self.made {
-            if let Some(node) = self.nodes.get_mut(path) {
-                node.entry.mode = mode;
-                node.entry.mtime = *mtime;
+            if let Some(at) = self.table.find(path) {
+                let entry = Entry { mode, mtime: *mtime, ..self.table.entry(at) };
+                self.table.put(path.clone(), entry, None, NONE);
             }
         }
-        let reserved = |path: &ImagePath| is_reserved_name(split_last(path).1.unwrap_or_default());
-        if self.nodes.keys().any(reserved) {
+        let reserved = |at| is_reserved_name(split_last(self.table.path(at)).1.unwrap_or_default());
+        if (0..self.table.len() as u32).any(reserved) {
             return Ok(None);
         }
-        let wanted = |(path, node): (ImagePath, Node)| Wanted {
-            path,
-            entry: node.entry,
-            shared: node.shared,
-            tag: node.leaf,
-        };
-        let wanted = self.nodes.into_iter().map(wanted).collect();
         let files = self.files;
-        let open = |path: &[u8], tag| files.open(path, tag).map(|(file, _)| file);
-        let (changes, tags) = changes(wanted, self.ground, &open)?;
-        Ok(Some(Planned { changes, independent, tags, files }))
+        let open = |table: &EntryTable, at| {
+            files.open(table.path(at), table.tag(at)).map(|(file, _)| file)
+        };
+        let plan = Plan::new(self.table, self.ground, &open)?;
+        Ok(Some(Planned { plan, independent, files }))
     }
 
     fn root(&mut self, tree: &FileTree, selected: &Selected, to: &[u8]) -> u32 {
@@ -162,8 +162,8 @@ impl<'a> Gather<'a> {
         if path.is_empty() {
             return Ok(Some(true));
         }
-        if let Some(node) = self.nodes.get(path) {
-            return Ok(Some(node.is_dir()));
+        if let Some(at) = self.table.find(path) {
+            return Ok(Some(self.table.is_dir(at)));
         }
         let below = self.ground.look(path)?;
         Ok(below.map(|(entry, _)| entry.kind == EntryKind::Directory))
@@ -186,8 +186,8 @@ impl<'a> Gather<'a> {
         let ends: Vec<usize> = ends.chain((!path.is_empty()).then_some(path.len())).collect();
         for end in ends {
             let here = &path[..end];
-            if self.nodes.contains_key(here) {
-                if !self.nodes[here].is_dir() {
+            if let Some(at) = self.table.find(here) {
+                if !self.table.is_dir(at) {
                     return Ok(false);
                 }
                 continue;
@@ -197,14 +197,14 @@ impl<'a> Gather<'a> {
                     if entry.xattrs.iter().any(|(name, _)| name == DEFAULT_ACL) {
                         return Ok(false);
                     }
-                    self.nodes.insert(here.to_vec(), Node::plain(entry));
+                    self.table.put(here.to_vec(), entry, None, NONE);
                 }
                 Some(_) => return Ok(false),
                 None => {
                     let mtime = mtime.filter(|_| end == path.len()).unwrap_or(self.request.now);
                     let owner = self.request.chown.unwrap_or((0, 0));
                     self.touch(parent(here));
-                    self.nodes.insert(here.to_vec(), Node::directory(0o755, owner, mtime));
+                    self.table.put(here.to_vec(), directory(owner, mtime), None, NONE);
                     self.made.insert(here.to_vec(), mtime);
                 }
             }
@@ -214,23 +214,23 @@ impl<'a> Gather<'a> {
 
     /// A name was added to a directory or replaced in it.
     fn touch(&mut self, dir: &[u8]) {
-        let now = self.request.now;
-        if let Some(node) = self.nodes.get_mut(dir) {
-            node.entry.mtime = now;
+        if let Some(at) = self.table.find(dir) {
+            self.table.set_mtime(at, self.request.now);
         }
     }
 
     /// Puts something that is no directory at a path.
     fn replace(&mut self, path: ImagePath, node: Node, touch: bool) -> Result<bool> {
+        let (entry, shared, leaf) = node;
         match self.kind(&path)? {
             Some(true) => return Ok(false),
-            Some(false) if node.shared.is_none() => self.links.forget(&path),
+            Some(false) if shared.is_none() => self.links.forget(&path),
             _ => {}
         }
         if touch {
             self.touch(parent(&path));
         }
-        self.nodes.insert(path, node);
+        self.table.put(path, entry, shared, leaf);
         Ok(true)
     }
 
@@ -247,7 +247,7 @@ impl<'a> Gather<'a> {
         }
         let Some(mut node) = self.node(source, root)? else { return Ok(false) };
         if stat.nlink > 1 && stat.kind != Kind::Socket {
-            node.shared = Some(self.links.file(stat, &path));
+            node.1 = Some(self.links.file(stat, &path));
         }
         self.replace(path, node, touch)
     }
@@ -277,7 +277,7 @@ impl<'a> Gather<'a> {
         // Links have no attributes in a layer.
         let xattrs = if stat.kind == Kind::Symlink { Vec::new() } else { xattrs };
         let entry = Entry { kind, mode, uid, gid, mtime: stat.mtime, xattrs };
-        Ok(Some(Node { entry, shared: None, leaf }))
+        Ok(Some((entry, None, leaf)))
     }
 
     fn owner(&self, source: &Source<'_>) -> Result<(u32, u32)> {
@@ -319,12 +319,12 @@ impl TreeGather<'_, '_> {
     fn directory(&mut self, dir: &WalkEntry<'_>) -> Result<bool> {
         let path = below(&self.base, dir.path);
         let from = below(&self.selected.path, dir.path);
-        let known = match self.gather.nodes.get(&path) {
-            Some(node) => Some(node.entry.clone()),
+        let known = match self.gather.table.find(&path) {
+            Some(at) => Some(self.gather.table.entry(at)),
             None => self.gather.ground.look(&path)?.map(|(entry, _)| entry),
         };
         let is_new = known.is_none();
-        let known = known.unwrap_or_else(|| Node::directory(0o755, (0, 0), (0, 0)).entry);
+        let known = known.unwrap_or_else(|| directory((0, 0), (0, 0)));
         let inherits = known.xattrs.iter().any(|(name, _)| name == DEFAULT_ACL);
         if known.kind != EntryKind::Directory || inherits {
             return Ok(false);
@@ -335,12 +335,12 @@ impl TreeGather<'_, '_> {
         let stat = dir.stat;
         let chmod = self.gather.request.chmod.as_ref();
         let mode = chmod.map_or(stat.mode, |change| change.apply(stat.mode, true));
-        let mut node = Node::plain(Entry { mode, uid, gid, mtime: stat.mtime, ..known });
-        node.set_xattrs(xattrs);
+        let mut entry = Entry { mode, uid, gid, mtime: stat.mtime, ..known };
+        set_xattrs(&mut entry.xattrs, xattrs);
         if is_new && parent(&path) == self.base {
             self.gather.touch(&self.base);
         }
-        self.gather.nodes.insert(path, node);
+        self.gather.table.put(path, entry, None, NONE);
         Ok(true)
     }
 }
@@ -391,4 +391,18 @@ fn attributes(source: &Source<'_>) -> Result<Option<xattr::Xattrs>> {
 /// Path of the directory that holds a path.
 fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|b| *b == b'/').map_or(b"", |at| &path[..at])
+}
+
+/// A directory that no source describes.
+fn directory((uid, gid): (u32, u32), mtime: (i64, u32)) -> Entry {
+    Entry { kind: EntryKind::Directory, mode: 0o755, uid, gid, mtime, xattrs: Vec::new() }
+}
+
+/// Sets attributes; others that are there stay.
+fn set_xattrs(known: &mut xattr::Xattrs, new: xattr::Xattrs) {
+    for (name, value) in new {
+        known.retain(|(old, _)| *old != name);
+        known.push((name, value));
+    }
+    known.sort();
 }

@@ -8,7 +8,7 @@ use crate::build::worker::Worker;
 use crate::context::resolve::{self, Ground as Resolvable};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::planned::{self, Below, FileId};
-use crate::layers::{ChangeKind, Entry, EntryKind, ImagePath};
+use crate::layers::{Entry, EntryKind, ImagePath};
 use crate::sys::SysResultExt;
 use crate::sys::fs::{Kind, Stat};
 use std::cell::RefCell;
@@ -68,9 +68,8 @@ impl Ground {
         for path in paths {
             // An unchanged parent of something else is in a layer too.
             let is_dir = |entry: &Entry| entry.kind == EntryKind::Directory;
-            let changed = self.planned(path).is_some_and(|(layer, at)| {
-                !matches!(&layer.changes[at].kind, ChangeKind::Present(entry) if is_dir(entry))
-            });
+            let planned = self.planned(path);
+            let changed = planned.is_some_and(|(layer, at)| !is_dir(&layer.plan.entry(at)));
             let is_link = |entry: Entry| matches!(entry.kind, EntryKind::Symlink { .. });
             if changed || self.look(path)?.is_some_and(|(entry, _)| is_link(entry)) {
                 return Ok(true);
@@ -93,7 +92,7 @@ impl Ground {
     /// What is at a path whose parents are directories; no link is followed.
     pub(super) fn look(&self, path: &[u8]) -> Result<Option<(Entry, Option<FileId>)>> {
         if let Some((layer, at)) = self.planned(path) {
-            return Ok(layer.entry(at).map(|entry| (entry, None)));
+            return Ok(Some((layer.plan.entry(at), None)));
         }
         let Some(view) = &self.view else { return Ok(None) };
         if self.absent.borrow().as_deref().is_some_and(|absent| is_at_or_below(path, absent)) {
@@ -108,7 +107,7 @@ impl Ground {
 
     /// The topmost planned layer that has a path, and where.
     fn planned(&self, path: &[u8]) -> Option<(&Planned, usize)> {
-        self.above.iter().rev().find_map(|layer| Some((&**layer, layer.find(path)?)))
+        self.above.iter().rev().find_map(|layer| Some((&**layer, layer.plan.find(path)?)))
     }
 }
 

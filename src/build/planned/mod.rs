@@ -8,7 +8,7 @@
 mod bodies;
 mod gather;
 mod ground;
-mod wanted;
+mod links;
 
 pub(super) use bodies::Planned;
 
