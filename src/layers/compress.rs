@@ -2,7 +2,7 @@
 //!
 //! gzip: input in blocks of 1 MiB, each one member or several ([`super::gzip`]), packed side by side and written in order.
 //! zstd: one frame by the library's own job machinery, always with at least one worker (without any it gives other
-//! bytes). Neither depends on the number of threads, on write sizes, or on the machine (`layer-format 2`, pinned in
+//! bytes). Neither depends on the number of threads, on write sizes, or on the machine (`layer-format 3`, pinned in
 //! tests). Memory is bounded by a few blocks for each worker. RFC 1952, RFC 8878.
 
 pub use super::decompress::{decompressor, guarded};

@@ -19,10 +19,13 @@ pub mod tar_write;
 pub mod whiteout;
 
 mod beneath;
+mod bits;
 mod copy_tree;
 mod decompress;
 mod gzip;
+mod letters;
 mod node;
+mod order;
 mod pax;
 mod place;
 mod scan;
@@ -33,10 +36,12 @@ mod unite;
 mod workers;
 
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;
 
 /// Version of the bytes we write for a change stream; frozen, pinned by digests in tests, part of blob keys.
-pub const LAYER_FORMAT: u32 = 2;
+pub const LAYER_FORMAT: u32 = 3;
 
 /// Extended attribute in which a placeholder records the device node that it stands for (design §3): a user
 /// namespace cannot make device nodes. Value: `c` or `b`, `:major:minor:mode(octal)`. Never enters a layer.

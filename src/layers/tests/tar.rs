@@ -59,10 +59,10 @@ fn every_kind(root: &Path) -> Vec<Change> {
     ]
 }
 
-/// The tar of `layer-format 2`, which is that of 1. If this fails, every layer that users have cached or pushed would get
-/// a new digest: do not change the numbers, make a format 3.
+/// The tar of `layer-format 3`, which is that of 1 and 2. If this fails, every layer that users have cached or pushed
+/// would get a new digest: do not change the numbers, make a format 4.
 #[test]
-fn layer_format_2_is_frozen() {
+fn layer_format_3_is_frozen() {
     let dir = tempfile::tempdir().unwrap();
     let changes = every_kind(dir.path());
     let check = |changes: &[Change], compression: Compression, diff_id: &str, digest: &str| {
