@@ -1,7 +1,7 @@
 """Builders: how each gets a cold cache, the command that is measured, and where its bytes lie."""
 import os, shutil
 
-from .measure import Failed, bytes_on_disk, bytes_written, measure, run
+from .measure import Failed, bytes_on_disk, bytes_written, measure, run, unique_bytes
 from .places import version_of
 
 OURS = "nativebuild"
@@ -55,11 +55,11 @@ class Builder:
     def environment(self):
         return dict(os.environ)
 
-    def measure(self, workload, cold, sample=False):
-        """One build into an empty output."""
+    def measure(self, workload, cold, sample=False, silent=False):
+        """One build into an empty output; into none at all with `silent`, which only we are asked for."""
         self.remove_output()
         os.sync()
-        words = self.enter + self.command(workload, self.places.context(workload.name), cold)
+        words = self.enter + (self.silent if silent else self.command)(workload, self.places.context(workload.name), cold)
         return measure(words, self.places.log(self.name, workload.name), self.served, sample, self.environment())
 
     def remove_output(self):
@@ -70,7 +70,7 @@ class Builder:
 
     def sizes(self):
         """Bytes of the store and of the output."""
-        return bytes_on_disk(self.store()), bytes_written(self.output)
+        return {"store": bytes_on_disk(self.store()), "output": bytes_written(self.output)}
 
 
 class Ours(Builder):
@@ -101,8 +101,14 @@ class Ours(Builder):
         run(*self.enter, self.places.binary, "build", "--network", "none", *self.platform(workload), warm_up, env=environment)
 
     def command(self, workload, context, cold):
+        return self.silent(workload, context, cold) + ["-o", "type=oci,tar=false,dest=" + self.output]
+
+    def silent(self, workload, context, cold):
         return [self.places.binary, "build", "--root", self.state, "--network", "none", "-t", "bench:" + workload.name,
-                "-o", "type=oci,tar=false,dest=" + self.output, *self.platform(workload), *["--no-cache"] * cold, context]
+                *self.platform(workload), *["--no-cache"] * cold, context]
+
+    def sizes(self):
+        return {**super().sizes(), "unique": unique_bytes(self.output)}
 
 
 class OursWithOwnHandler(Ours):

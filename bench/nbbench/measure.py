@@ -1,5 +1,5 @@
 """One command, or several at once, measured: wall time, CPU time of all processes, peak memory; and bytes on disk."""
-import ctypes, os, shlex, signal, subprocess, sys, threading, time
+import ctypes, os, shlex, signal, subprocess, sys, tarfile, threading, time
 
 TICK = os.sysconf("SC_CLK_TCK")
 # Daemons that this program started; everybody else who becomes its child is waited for.
@@ -187,6 +187,22 @@ def bytes_on_disk(top):
         except OSError:
             continue
     return total
+
+
+def unique_bytes(layout):
+    """What a store has to hold of an image once it is built: each blob, and each file of its layers, in blocks of 4 KiB."""
+    total, blobs = 0, os.path.join(layout, "blobs/sha256")
+    for name in os.listdir(blobs):
+        path = os.path.join(blobs, name)
+        total += in_blocks(os.path.getsize(path))
+        if tarfile.is_tarfile(path):
+            with tarfile.open(path) as layer:
+                total += sum(in_blocks(member.size) for member in layer if member.isreg())
+    return total
+
+
+def in_blocks(size):
+    return (size + 4095) // 4096 * 4096
 
 
 def bytes_written(path):

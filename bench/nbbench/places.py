@@ -10,6 +10,8 @@ BINARY = os.path.join(TARGET, "release/nativebuild")
 HELPER = os.path.join(TARGET, "release/examples/hot-paths")
 OUT = os.path.join(BENCH, "out")
 SMALL = bool(os.environ.get("SMALL"))
+# Raw figures are published beside the page that is made of them.
+FIGURES = os.path.join(PROJECT, "docs/bench/figures")
 
 
 def add_arguments(parser, runs):
@@ -29,7 +31,7 @@ class Places:
         self.helper = os.path.abspath(arguments.helper)
         self.images = os.path.join(self.out, "images")
         self.qemu = os.path.join(self.out, "qemu")
-        self.figures = os.path.join(self.out, "figures-small" if SMALL else "figures")
+        self.figures = self.path("figures-small") if SMALL else FIGURES if self.out == OUT else self.path("figures")
         for directory in (self.images, self.figures, self.path("output"), self.path("log")):
             os.makedirs(directory, exist_ok=True)
 

@@ -23,6 +23,13 @@ The target of a row is about the better of dockerd and buildah as root; podman a
 """
 
 
+DISK = """\
+After a cold build: the whole store with the base image, and the output.
+nativebuild keeps a layer as the blob that is written and pushed, and, where a step looked at its files, as these too; dockerd and buildah make the blob anew each time.
+`unique` is the sum of both, each blob and each file of the image once, in blocks of 4 KiB; the store may take 1.1 times as much.
+"""
+
+
 def summaries_of(places):
     return [judge.Summary(workload, found) for workload in ALL if (found := figures.load(places, workload.name))]
 
@@ -89,7 +96,7 @@ def write(places, docs=DOCS):
         section(parts, "Wall time in seconds", tables.walls(summaries), *pictures(summaries, docs))
         section(parts, "Bounds", "What a build may take whatever others take.", tables.bounds(summaries, others["crowd"]))
         section(parts, "CPU time and memory", tables.costs(summaries))
-        section(parts, "Bytes on disk", "After a cold build: the whole store with the base image, and the output.", tables.sizes(summaries))
+        section(parts, "Bytes on disk", DISK, tables.sizes(summaries))
     add_others(parts, others, docs)
     section(parts, "Workloads", "\n".join("* %s: %s" % (workload.name, workload.what) for workload in ALL))
     page = os.path.join(docs, "README.md")

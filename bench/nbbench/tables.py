@@ -2,6 +2,8 @@
 from .builders import OURS, OWN
 from .judge import ALL_PROCESSES, RIVALS, crowd_bound, verdict
 
+# Times what an image's blobs and the files in them take once.
+MOST_ON_DISK = 1.1
 SHOWN = (OURS, "dockerd", "buildah", "podman", "buildah rootless")
 
 
@@ -72,10 +74,13 @@ def costs(summaries):
 def sizes(summaries):
     names = [name for name in SHOWN if any("store" in row for summary in summaries
                                            for builder, row in summary.rows.get("cold", {}).items() if builder == name)]
-    rows = [["workload"] + ["%s store MiB" % name for name in names] + ["%s output MiB" % name for name in names]]
+    rows = [["workload"] + ["%s store MiB" % name for name in names] + ["%s output MiB" % name for name in names] + ["unique MiB", "allowed", ""]]
     for summary in summaries:
         cold = summary.rows.get("cold", {})
-        rows.append([summary.workload.name] + [mib(cold.get(name, {}).get(kind)) for kind in ("store", "output") for name in names])
+        ours = cold.get(OURS, {})
+        allowed = ours["unique"] * MOST_ON_DISK if "unique" in ours else None
+        rows.append([summary.workload.name] + [mib(cold.get(name, {}).get(kind)) for kind in ("store", "output") for name in names] +
+                    [mib(ours.get("unique")), mib(allowed), verdict(ours["store"] <= allowed) if allowed else ""])
     return table(rows)
 
 
