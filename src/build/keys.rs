@@ -130,11 +130,12 @@ pub(super) fn workdir(parent: &Digest, step: &WorkdirStep) -> Digest {
 
 /// Name of a kind of layer blob of a step: format, codec, level and epoch.
 pub(super) fn variant(compression: Compression, epoch: Option<i64>) -> String {
+    let format = compression.layer_format();
     let compression = match compression {
         Compression::None => "none".to_owned(),
         Compression::Gzip { level } => format!("gzip{level}"),
         Compression::Zstd { level } => format!("zstd{level}"),
     };
     let epoch = epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
-    format!("{}-{compression}-{epoch}", crate::layers::LAYER_FORMAT)
+    format!("{format}-{compression}-{epoch}")
 }

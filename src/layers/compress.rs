@@ -70,6 +70,15 @@ impl Compression {
         }
     }
 
+    /// Version of the bytes that are written for a change stream; frozen, pinned by digests in tests, part of blob keys.
+    pub fn layer_format(self) -> u32 {
+        match self {
+            Self::Gzip { .. } => 3,
+            // As in format 2.
+            Self::None | Self::Zstd { .. } => 2,
+        }
+    }
+
     /// Media type of a layer (image-spec layer.md).
     pub fn media_type(self) -> &'static str {
         match self {

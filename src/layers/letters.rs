@@ -6,7 +6,7 @@
 use super::bits::BitWriter;
 
 /// Input bytes that have one set of codes.
-const BLOCK: usize = 64 << 10;
+const BLOCK: usize = super::order::UNIT;
 /// Symbols of literals and the one that ends a block.
 const SYMBOLS: usize = 257;
 const END: usize = 256;
@@ -79,8 +79,8 @@ fn literals(block: &[u8], codes: &[Code], bits: &mut BitWriter) {
     }
 }
 
-/// Lengths of the codes of Huffman for these frequencies, none above `longest`. Equal frequencies count in the order of
-/// their symbols. One symbol alone has a code of one bit.
+/// Lengths of the codes of Huffman for these frequencies; where one would be above `longest`, those of [`shorten`], which
+/// need not be the best. Equal frequencies count in the order of their symbols. One symbol alone has a code of one bit.
 fn lengths<const N: usize>(frequencies: &[u32; N], longest: usize) -> [u8; N] {
     let mut order: Vec<usize> = (0..N).filter(|symbol| frequencies[*symbol] > 0).collect();
     order.sort_by_key(|symbol| (frequencies[*symbol], *symbol));

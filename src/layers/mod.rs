@@ -40,9 +40,6 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-/// Version of the bytes we write for a change stream; frozen, pinned by digests in tests, part of blob keys.
-pub const LAYER_FORMAT: u32 = 3;
-
 /// Extended attribute in which a placeholder records the device node that it stands for (design §3): a user
 /// namespace cannot make device nodes. Value: `c` or `b`, `:major:minor:mode(octal)`. Never enters a layer.
 pub const PLACEHOLDER_XATTR: &str = "user.nativebuild.node";

@@ -1,8 +1,11 @@
 //! What the bytes of a unit are in, some order or none: the part of `layer-format 3` that chooses how they are packed.
 //!
-//! Deflate codes by frequency and refers back. Four questions tell whether either gains anything, all answered in whole
-//! numbers: are the bytes that occur about equally frequent, are they all 256, do words of eight come again, and is a
-//! pair of neighbours as frequent as its two bytes say. Most content is done with at the first.
+//! Deflate codes by frequency and refers back. Whether either gains anything is told by whole numbers: are the bytes that
+//! occur about equally frequent, are they all 256, and do words of eight come again. Most content is done with at the
+//! first. Shorter words are not counted: a sample of what would be letters is packed both ways instead.
+
+use super::letters;
+use std::io;
 
 /// Bytes that are judged together.
 pub(super) const UNIT: usize = 64 << 10;
@@ -17,6 +20,11 @@ const REPEATS: usize = 8;
 /// The same of letters, which are about one in thirteen of those that are compared.
 const REPEATS_OF_LETTERS: usize = 80;
 
+/// The part of a unit that is packed both ways.
+const SAMPLE: std::ops::Range<usize> = 28 << 10..36 << 10;
+/// Letters may come out longer by one part in so many.
+const LONGER: usize = 32;
+
 /// How a unit is to be packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -28,29 +36,34 @@ pub(super) enum Order {
     Letters,
 }
 
-/// Judges a unit.
-pub(super) fn order(unit: &[u8]) -> Order {
+/// Judges a unit. `plain` gives how long bytes are when they are packed with all that deflate can do.
+pub(super) fn order(
+    unit: &[u8],
+    plain: impl FnOnce(&[u8]) -> io::Result<usize>,
+) -> io::Result<Order> {
     if unit.len() != UNIT {
-        return Order::Plain;
+        return Ok(Order::Plain);
     }
     let counts = Counts::of(unit);
     // In tenths of what there would be if all were equally frequent.
     if !counts.are_flat(counts.kinds, 13) {
-        return Order::Plain;
+        return Ok(Order::Plain);
     }
     let repeats = repeats(unit);
     if repeats < REPEATS && counts.are_flat(256, 11) {
-        Order::Noise
-    } else if repeats < REPEATS_OF_LETTERS && !counts.have_neighbours(unit) {
-        Order::Letters
-    } else {
-        Order::Plain
+        return Ok(Order::Noise);
     }
+    if repeats == REPEATS_OF_LETTERS {
+        return Ok(Order::Plain);
+    }
+    let sample = &unit[SAMPLE];
+    let by_frequency = letters::deflate(sample, Vec::new()).len();
+    let plain = plain(sample)?;
+    Ok(if by_frequency <= plain + plain / LONGER { Order::Letters } else { Order::Plain })
 }
 
 /// Frequencies of bytes in the beginnings of the parts.
 struct Counts {
-    of: [u64; 256],
     total: u64,
     /// Sum of their squares.
     squares: u64,
@@ -58,22 +71,17 @@ struct Counts {
     kinds: u64,
 }
 
-/// The beginnings of the parts.
-fn beginnings(unit: &[u8]) -> impl Iterator<Item = &[u8]> {
-    unit.chunks_exact(UNIT / PARTS).map(|part| &part[..COUNTED])
-}
-
 impl Counts {
     fn of(unit: &[u8]) -> Self {
         let mut of = [0; 256];
-        for part in beginnings(unit) {
-            for byte in part {
+        for part in unit.chunks_exact(UNIT / PARTS) {
+            for byte in &part[..COUNTED] {
                 of[usize::from(*byte)] += 1;
             }
         }
         let squares = of.iter().map(|count| count * count).sum();
         let kinds = of.iter().filter(|count| **count > 0).count() as u64;
-        Self { of, total: (PARTS * COUNTED) as u64, squares, kinds }
+        Self { total: (PARTS * COUNTED) as u64, squares, kinds }
     }
 
     /// Whether the sum of the squares is at most so many tenths of what it would be for so many bytes that are equally
@@ -81,35 +89,16 @@ impl Counts {
     fn are_flat(&self, kinds: u64, tenths: u64) -> bool {
         self.squares * kinds * 10 <= self.total * self.total * tenths
     }
-
-    /// Whether a byte tells something about the next one: two pairs are the same more often, by a fourth, than pairs of
-    /// bytes that do not know of each other.
-    fn have_neighbours(&self, unit: &[u8]) -> bool {
-        let mut number = [0; 256];
-        for (at, byte) in (0..256).filter(|byte| self.of[*byte] > 0).enumerate() {
-            number[byte] = at;
-        }
-        let kinds = self.kinds as usize;
-        let mut pairs = vec![0_u64; kinds * kinds];
-        for part in beginnings(unit) {
-            for pair in part.windows(2) {
-                pairs[number[usize::from(pair[0])] * kinds + number[usize::from(pair[1])]] += 1;
-            }
-        }
-        let total = (PARTS * (COUNTED - 1)) as u128;
-        let same: u64 = pairs.iter().map(|count| count * count.saturating_sub(1)).sum();
-        // same / (total * (total - 1)) > 5 / 4 * (squares / total of bytes squared) squared
-        let by_chance = u128::from(self.squares).pow(2) * total * (total - 1) * 5;
-        u128::from(same) * u128::from(self.total).pow(4) * 4 > by_chance
-    }
 }
 
-/// How many words of eight bytes occur a second time, of those that are looked at. Which are depends on the bytes there,
-/// so that two copies are looked at in the same places.
+/// How many words of eight bytes occur a second time, of those that are looked at; no more than is enough. Which are
+/// depends on the bytes there, so that two copies are looked at in the same places. In a run of one byte that would be all
+/// of them or none, so words at multiples of eight whose halves are equal count beside those.
 fn repeats(unit: &[u8]) -> usize {
     const SLOTS: usize = 2048;
     let mut seen = [0_u64; SLOTS];
-    let mut twice = 0;
+    let (eights, _) = unit.as_chunks::<8>();
+    let mut twice = eights.iter().filter(|word| word[..4] == word[4..]).count();
     for window in unit.windows(8) {
         let word = u64::from_le_bytes([
             window[0], window[1], window[2], window[3], window[4], window[5], window[6], window[7],
@@ -121,19 +110,23 @@ fn repeats(unit: &[u8]) -> usize {
         let slot = (mixed >> 53) as usize % SLOTS;
         if seen[slot] == word {
             twice += 1;
-            if twice == REPEATS_OF_LETTERS {
+            if twice >= REPEATS_OF_LETTERS {
                 break;
             }
         }
         seen[slot] = word;
     }
-    twice
+    twice.min(REPEATS_OF_LETTERS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::samples::{hex, noise, text};
     use super::*;
+
+    fn order(unit: &[u8]) -> Order {
+        super::order(unit, |sample| crate::layers::gzip::packed_size(sample, 4)).unwrap()
+    }
 
     #[test]
     fn noise_is_noise() {
@@ -169,6 +162,7 @@ mod tests {
     fn what_has_any_order_is_plain() {
         let from = |make: &dyn Fn(usize) -> u8| (0..UNIT).map(make).collect::<Vec<u8>>();
         let random = noise(UNIT);
+        let digits: Vec<u8> = noise(6 * UNIT).into_iter().map(|b| b'0' + b % 10).collect();
         // Numbers between 0 and 1: what comes before the digits is always the same.
         let fractions: Vec<u8> = noise(UNIT)
             .chunks(6)
@@ -180,6 +174,26 @@ mod tests {
         let words: Vec<Vec<u8>> = hex(40_000).chunks(10).map(<[u8]>::to_vec).collect();
         let few: Vec<u8> =
             (0..UNIT).flat_map(|at| words[usize::from(random[at])].clone()).take(UNIT).collect();
+        // What comes again is shorter than the words that are counted.
+        let five = |at: usize| digits[5 * at..][..5].to_vec();
+        let links: Vec<u8> = (0..UNIT)
+            .flat_map(|at| [five(at / 5), b" ".to_vec(), five(9000 + at), b"\n".to_vec()].concat())
+            .take(UNIT)
+            .collect();
+        let twice: Vec<u8> =
+            (0..UNIT).flat_map(|at| [five(at / 2), b"\n".to_vec()].concat()).take(UNIT).collect();
+        let sevens: Vec<u8> = (0..UNIT)
+            .flat_map(|at| {
+                let word =
+                    (usize::from(random[2 * at]) * 256 + usize::from(random[2 * at + 1])) % 800;
+                random[7 * word..][..7].iter().map(|byte| b'a' + byte % 26).collect::<Vec<_>>()
+            })
+            .take(UNIT)
+            .collect();
+        let filled = |between: &[u8]| {
+            let fill = |at: usize| if at % 4096 < 512 { between[at] } else { 0xff };
+            (0..UNIT).map(fill).collect::<Vec<u8>>()
+        };
         for (what, unit) in [
             ("text", text(UNIT)),
             ("zeros", vec![0; UNIT]),
@@ -200,6 +214,11 @@ mod tests {
             ),
             ("fractions", fractions),
             ("a few words", few),
+            ("links in order of their sources", links),
+            ("lines that come twice", twice),
+            ("words of seven letters", sevens),
+            ("fill between letters", filled(&hex(UNIT))),
+            ("fill between noise", filled(&random)),
         ] {
             assert_eq!(order(&unit), Order::Plain, "{what}");
         }
