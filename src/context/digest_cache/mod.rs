@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use crate::context::records::{Damaged, Found, KEY, Key, RecordWriter, Records};
+use crate::context::records::{Damaged, KEY, Key, RecordWriter, Records};
 use crate::error::{ErrorKind, Result, ResultExt};
 use crate::sys::SysResultExt;
 use crate::sys::fs::{self, Stat};
@@ -109,7 +109,9 @@ struct State {
     /// The large file is to be written anew.
     is_base_damaged: bool,
     added: BTreeMap<Key, FileHash>,
-    /// How often they could not be saved before the end.
+    /// Some were saved before the end.
+    is_ahead: bool,
+    /// How often they could not be since they were.
     failures: u32,
 }
 
@@ -123,8 +125,8 @@ impl State {
 
 /// What was written.
 enum Written {
-    Recent(Found),
-    Base(Found),
+    Recent(Records),
+    Base(Records),
 }
 
 impl FileDigestCache {
@@ -140,40 +142,48 @@ impl FileDigestCache {
     /// Writes what was added, if anything was.
     pub fn save(&self) -> Result<()> {
         let mut state = self.lock();
-        if !state.added.is_empty() {
+        let is_too_much = state.is_ahead && state.saved() > self.limit;
+        if !state.added.is_empty() || is_too_much {
             self.open(&mut state);
-            self.write(&mut state)?;
+            let keep_all = state.saved() + state.added.len() <= self.limit;
+            self.write(&mut state, keep_all)?;
             // The files that are open are those of before.
             *state = State::default();
         }
         Ok(())
     }
 
-    /// Makes room in memory. Where that fails, memory is all that is lost.
+    /// Makes room in memory. Nothing is dropped: what this run will use is not known before its end. Where it fails,
+    /// memory is all that is lost.
     fn make_room(&self, state: &mut State) {
         let most = self.held.max(state.saved() / 8);
-        if state.added.len() >> state.failures.min(32) < most {
+        if state.added.len() >> state.failures.min(16) < most
+            || state.saved() + state.added.len() > self.most()
+        {
             return;
         }
-        match self.write(state) {
-            Ok(Written::Recent(found)) => state.recent = self.reopen(&self.recent_name(), found),
-            Ok(Written::Base(found)) => {
-                state.recent = None;
-                state.base = self.reopen(&self.name, found);
-                state.is_base_damaged = state.base.is_none();
+        state.failures += 1;
+        if let Ok(written) = self.write(state, true) {
+            (state.failures, state.is_ahead) = (0, true);
+            match written {
+                Written::Recent(records) => state.recent = Some(records),
+                Written::Base(records) => {
+                    (state.base, state.recent, state.is_base_damaged) =
+                        (Some(records), None, false);
+                }
             }
-            Err(_) => state.failures += 1,
         }
     }
 
-    fn reopen(&self, name: &[u8], found: Found) -> Option<Records> {
-        self.records(name)?.ok().map(|records| records.with_found(found))
+    /// More entries are not read.
+    fn most(&self) -> usize {
+        self.limit.saturating_mul(4)
     }
 
     /// A file; `None` when it is missing.
     fn records(&self, name: &[u8]) -> Option<Result<Records, Damaged>> {
         let file = fs::open_read(self.dir.as_fd(), name).ok()?;
-        Some(Records::open(file, self.limit.saturating_mul(4)))
+        Some(Records::open(file, self.most()))
     }
 
     fn open(&self, state: &mut State) {
@@ -187,10 +197,10 @@ impl FileDigestCache {
         state.base = base.and_then(Result::ok);
     }
 
-    /// Writes what was added, which is none of it then; when that fails, it still is.
-    fn write(&self, state: &mut State) -> Result<Written> {
+    /// Writes what was added, which is none of it then; when that fails, it still is. Unless all is kept, what this run
+    /// did not use is dropped.
+    fn write(&self, state: &mut State, keep_all: bool) -> Result<Written> {
         let added = std::mem::take(&mut state.added);
-        let keep_all = state.saved() + added.len() <= self.limit;
         // With each whether this run used it.
         let mut small: BTreeMap<Key, (FileHash, bool)> =
             added.into_iter().map(|(key, hash)| (key, (hash, true))).collect();
@@ -217,7 +227,7 @@ impl FileDigestCache {
         written
     }
 
-    fn write_recent(&self, small: &BTreeMap<Key, (FileHash, bool)>) -> Result<Found> {
+    fn write_recent(&self, small: &BTreeMap<Key, (FileHash, bool)>) -> Result<Records> {
         self.replace(&self.recent_name(), |writer| {
             small.iter().try_for_each(|(key, (hash, used))| writer.add(key, hash, *used))
         })
@@ -228,9 +238,9 @@ impl FileDigestCache {
         base: Option<&Records>,
         keep_all: bool,
         small: &BTreeMap<Key, (FileHash, bool)>,
-    ) -> Result<Found> {
+    ) -> Result<Records> {
         let mut small = small.iter().peekable();
-        let found = self.replace(&self.name, |writer| {
+        let records = self.replace(&self.name, |writer| {
             let moved = base.map(|base| {
                 base.for_each(|key, hash, used| {
                     while let Some((key, (hash, used))) = small.next_if(|(small, _)| *small < key) {
@@ -250,7 +260,7 @@ impl FileDigestCache {
         })?;
         // Entries that are in both files do no harm.
         let _best_effort = fs::unlink(&self.dir, &self.recent_name());
-        Ok(found)
+        Ok(records)
     }
 
     /// Writes a file beside another and puts it in its place.
@@ -258,7 +268,7 @@ impl FileDigestCache {
         &self,
         name: &[u8],
         fill: impl FnOnce(&mut RecordWriter<&mut dyn Write>) -> io::Result<()>,
-    ) -> Result<Found> {
+    ) -> Result<Records> {
         let message = || {
             let shown = String::from_utf8_lossy(name);
             format!("cannot save the file digests `{shown}`")
@@ -273,7 +283,7 @@ impl FileDigestCache {
             other => other,
         }
         .or_error(ErrorKind::Environment, message)?;
-        let mut buffered = BufWriter::with_capacity(1 << 16, file);
+        let mut buffered = BufWriter::with_capacity(1 << 16, &file);
         let mut writer = RecordWriter::new(&mut buffered as &mut dyn Write);
         let written = fill(&mut writer).and_then(|()| writer.finish());
         let renamed = written.or_error(ErrorKind::Environment, message).and_then(|found| {
@@ -281,11 +291,13 @@ impl FileDigestCache {
                 .or_error(ErrorKind::Environment, message)?;
             Ok(found)
         });
+        drop(buffered);
         if renamed.is_err() {
             // Nothing more can be done about it than what the error below already says.
             let _ignored = fs::unlink(&self.dir, &temporary);
         }
-        renamed
+        // The file that was written, whatever another build puts in its place meanwhile.
+        Ok(Records::written(file, renamed?))
     }
 
     fn recent_name(&self) -> Vec<u8> {

@@ -142,6 +142,44 @@ fn what_was_saved_meanwhile_counts_as_used() {
 }
 
 #[test]
+fn nothing_is_dropped_before_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    put(&cache(dir.path(), 500), 0..400);
+    let small = holding(dir.path(), 500, 50);
+    for number in 1000..1730 {
+        small.put(key(number), hash(number));
+    }
+    // Above the limit, and yet what comes late in a run is there.
+    assert_eq!(known(&small, 0..300), (0..300).collect::<Vec<_>>());
+    small.save().unwrap();
+    let expected: Vec<_> = (0..300).chain(1000..1730).collect();
+    assert_eq!(known(&cache(dir.path(), 500), 0..2000), expected);
+}
+
+#[test]
+fn a_file_that_is_taken_away_meanwhile_is_still_there_for_this_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = holding(dir.path(), MAX_KEPT, 50);
+    for number in 0..1000 {
+        small.put(key(number), hash(number));
+        let _none_yet = std::fs::remove_file(dir.path().join("files"));
+        let _none_yet = std::fs::remove_file(dir.path().join("files.recent"));
+    }
+    assert_eq!(known(&small, 0..1100), (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn more_than_can_be_read_again_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = holding(dir.path(), 100, 50);
+    for number in 0..1000 {
+        small.put(key(number), hash(number));
+    }
+    assert_eq!(known(&small, 0..1100), (0..1000).collect::<Vec<_>>());
+    assert!(small.lock().saved() <= 500);
+}
+
+#[test]
 fn what_cannot_be_saved_meanwhile_is_held() {
     let dir = tempfile::tempdir().unwrap();
     // Nothing can be renamed onto these.
