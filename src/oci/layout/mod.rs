@@ -276,11 +276,16 @@ impl Layout {
         if path.is_file() {
             return Ok(());
         }
-        self.replace_file(name, bytes)
+        // An empty layout is nothing that anybody would miss, so it does not wait for the disk.
+        self.place_file(name, bytes, false)
     }
 
-    /// Replaces a file of the layout's root in one step.
+    /// Replaces a file of the layout's root in one step, durably.
     fn replace_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.place_file(name, bytes, true)
+    }
+
+    fn place_file(&self, name: &str, bytes: &[u8], is_durable: bool) -> Result<()> {
         let fail = || format!("cannot write `{}`", self.root.join(name).display());
         let mut file = tempfile::Builder::new()
             .prefix(UNFINISHED)
@@ -288,7 +293,9 @@ impl Layout {
             .tempfile_in(&self.root)
             .or_error(ErrorKind::Environment, fail)?;
         file.write_all(bytes).or_error(ErrorKind::Environment, fail)?;
-        file.as_file().sync_data().or_error(ErrorKind::Environment, fail)?;
+        if is_durable {
+            file.as_file().sync_data().or_error(ErrorKind::Environment, fail)?;
+        }
         let renamed = file.persist(self.root.join(name)).map_err(|error| error.error);
         renamed.map(drop).or_error(ErrorKind::Environment, fail)
     }
