@@ -5,7 +5,6 @@
 
 use super::{Entry, EntryKind, ImagePath};
 use hashbrown::HashTable;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 
@@ -18,7 +17,7 @@ pub struct EntryTable {
     index: HashTable<u32>,
     hasher: RandomState,
     commons: Vec<Common>,
-    common_index: HashMap<Common, u32>,
+    common_index: HashTable<u32>,
     /// Targets of links.
     targets: Vec<Box<[u8]>>,
 }
@@ -155,12 +154,15 @@ impl EntryTable {
     }
 
     fn common(&mut self, common: Common) -> u32 {
-        if let Some(at) = self.common_index.get(&common) {
+        let (commons, hasher) = (&mut self.commons, &self.hasher);
+        let hash = hasher.hash_one(&common);
+        if let Some(at) = self.common_index.find(hash, |at| commons[*at as usize] == common) {
             return *at;
         }
-        let at = self.commons.len() as u32;
-        self.commons.push(common.clone());
-        self.common_index.insert(common, at);
+        let at = commons.len() as u32;
+        commons.push(common);
+        let rehash = |at: &u32| hasher.hash_one(&commons[*at as usize]);
+        self.common_index.insert_unique(hash, at, rehash);
         at
     }
 

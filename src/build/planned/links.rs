@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 pub(super) struct Links {
     by_source: HashMap<(u64, u64), NonZeroU32>,
     by_path: HashMap<ImagePath, (u64, u64)>,
-    last: u32,
+    last: Option<NonZeroU32>,
 }
 
 impl Links {
@@ -20,8 +20,8 @@ impl Links {
         if let Some(number) = self.by_source.get(&source) {
             return *number;
         }
-        self.last += 1;
-        let number = NonZeroU32::MIN.saturating_add(self.last - 1);
+        let number = self.last.map_or(NonZeroU32::MIN, |last| last.saturating_add(1));
+        self.last = Some(number);
         self.by_source.insert(source, number);
         self.by_path.insert(path.to_vec(), source);
         number
