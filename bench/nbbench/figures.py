@@ -31,7 +31,7 @@ def commit():
     """The commit that is checked out; marked when files differ from it."""
     def git(*words):
         return subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=False).stdout.strip()
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/bench") else "")
 
 
 def header(places):

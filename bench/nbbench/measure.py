@@ -1,5 +1,5 @@
 """One command, or several at once, measured: wall time, CPU time of all processes, peak memory; and bytes on disk."""
-import ctypes, os, shlex, signal, subprocess, sys, tarfile, threading, time
+import ctypes, hashlib, os, shlex, signal, subprocess, sys, tarfile, threading, time
 
 TICK = os.sysconf("SC_CLK_TCK")
 # Daemons that this program started; everybody else who becomes its child is waited for.
@@ -190,15 +190,25 @@ def bytes_on_disk(top):
 
 
 def unique_bytes(layout):
-    """What a store has to hold of an image once it is built: each blob, and each file of its layers, in blocks of 4 KiB."""
-    total, blobs = 0, os.path.join(layout, "blobs/sha256")
+    """What a store has that keeps the layers of an image both as blobs and unpacked: each blob, and each content of a file, once, in
+    blocks of 4 KiB."""
+    total, files, blobs = 0, {}, os.path.join(layout, "blobs/sha256")
     for name in os.listdir(blobs):
         path = os.path.join(blobs, name)
         total += in_blocks(os.path.getsize(path))
         if tarfile.is_tarfile(path):
             with tarfile.open(path) as layer:
-                total += sum(in_blocks(member.size) for member in layer if member.isreg())
-    return total
+                for member in layer:
+                    if member.isreg():
+                        files[content_of(layer.extractfile(member))] = in_blocks(member.size)
+    return total + sum(files.values())
+
+
+def content_of(file):
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.digest()
 
 
 def in_blocks(size):

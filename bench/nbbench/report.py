@@ -14,7 +14,7 @@ METHOD = """\
 Every builder builds the same contexts on the same base image, in turns, in one run: one build of each builder, then the next.
 The time ends when the image lies in a file or an OCI layout of its own: nativebuild and buildah and podman write layers packed with gzip, `docker image save` writes them as they are, which is less work.
 The layer of the base image is not compressed to begin with, and no builder has it packed beforehand.
-`cold` has the base image unpacked in the builder's store and nothing else; `warm` is the same build again; in `edit` one file of 50,000 was changed.
+`cold` has the base image unpacked in the builder's store and nothing else; `warm` is the same build again, for nativebuild once more without an output right after it; in `edit` one file of 50,000 was changed.
 Times are medians, memory is the largest peak: of nativebuild's main process, of dockerd, of the largest process of buildah and podman.
 What Python hands down to the processes it starts, some 15 MiB, is the least that can be seen.
 CPU time is that of all processes of the build, in RUNs too, and of the daemon.
@@ -26,7 +26,8 @@ The target of a row is about the better of dockerd and buildah as root; podman a
 DISK = """\
 After a cold build: the whole store with the base image, and the output.
 nativebuild keeps a layer as the blob that is written and pushed, and, where a step looked at its files, as these too; dockerd and buildah make the blob anew each time.
-`unique` is the sum of both, each blob and each file of the image once, in blocks of 4 KiB; the store may take 1.1 times as much.
+`unique` is the sum of both for all layers, each blob and each content of a file once, in blocks of 4 KiB; the store may take 1.1 times as much.
+Layers that no step looked into are not unpacked, so there it takes less.
 """
 
 
