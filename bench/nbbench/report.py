@@ -11,7 +11,7 @@ DOCS = os.path.join(OUT, "docs-small") if SMALL else os.path.join(PROJECT, "docs
 TITLES = {"cold": "Nothing cached but the base image", "warm": "The same build again", "edit": "One file of the context changed"}
 
 METHOD = """\
-Every builder builds the same contexts on the same base image, in turns, in one run: one build of each builder, then the next.
+Every builder builds the same contexts on the same base image, in turns, in one run: one build of each builder, then the next, and in each turn another one begins.
 The time ends when the image lies in a file or an OCI layout of its own: nativebuild and buildah and podman write layers packed with gzip, `docker image save` writes them as they are, which is less work.
 The layer of the base image is not compressed to begin with, and no builder has it packed beforehand.
 `cold` has the base image unpacked in the builder's store and nothing else; `warm` is the same build again, for nativebuild once more without an output right after it; in `edit` one file of 50,000 was changed.
