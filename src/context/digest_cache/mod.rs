@@ -4,8 +4,8 @@
 //! them in two files of sorted records ([`super::records`]): a large one, and a small one with what came since, which
 //! alone is written while it is small. Both are opened when the first digest is asked for. A missing, damaged or
 //! foreign file is an empty one and never an error. Saving writes a new file and renames it; of two builds that save at
-//! once, the last one's entries stay. What one build adds is saved meanwhile when it becomes much. Who puts an entry makes sure that the file was not changed just now (see
-//! [`super::digest`]).
+//! once, the last one's entries stay. What one build adds is saved meanwhile when it becomes much. Who puts an entry
+//! makes sure that the file was not changed just now (see [`super::digest`]).
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
