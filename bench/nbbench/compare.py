@@ -63,10 +63,7 @@ class Comparison:
         for number in range(self.arguments.runs):
             if number == 0 or "cold" in self.modes:
                 self.each(builders, number, lambda builder: builder.make_cold(self.workload))
-            if self.arguments.settle:
-                os.sync()
-                time.sleep(self.arguments.settle)
-            # Who comes first is the nearest to what was removed before the turn, which ext4 does not forget for a minute.
+            # So that nobody always has the same one before it.
             order = builders[number % len(builders):] + builders[:number % len(builders)]
             for mode in self.modes:
                 if mode == "edit":
@@ -142,7 +139,7 @@ def remove_states(places):
     with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
         mounted = [line.split()[1] for line in file]
     for point in reversed(mounted):
-        if point.startswith(places.path("state") + "/"):
+        if point.startswith((places.path("state") + "/", places.aside + "/")):
             subprocess.run(["umount", "--lazy", point], check=False)
-    for name in ("state", "output", "warm-up"):
+    for name in ("state", "output", "warm-up", "aside"):
         shutil.rmtree(places.path(name), ignore_errors=True)

@@ -1,5 +1,5 @@
 """The commands of a workload's RUNs in a chroot, without any builder: what its work takes at least."""
-import os, re, shlex, shutil
+import os, re, shlex
 
 from .measure import measure, run
 
@@ -21,13 +21,14 @@ class Direct:
 
     def __init__(self, places, workload, enter=()):
         self.places, self.workload, self.enter = places, workload, list(enter)
-        self.state = places.path("state", "direct-" + workload.name)
+        self.roots, self.number = places.path("state", "direct-" + workload.name), 0
 
     def measure(self):
+        """Nothing is removed between two of them, as with the builders."""
         scripts = []
-        shutil.rmtree(self.state, ignore_errors=True)
+        self.number += 1
         for number, commands in enumerate(stages(os.path.join(self.places.context(self.workload.name), "Dockerfile"))):
-            root = os.path.join(self.state, str(number))
+            root = os.path.join(self.roots, str(self.number), str(number))
             os.makedirs(root)
             run("tar", "-xf", os.path.join(self.places.images, self.workload.base + ".tar"), "-C", root)
             os.makedirs(root + "/dev", exist_ok=True)
@@ -44,7 +45,4 @@ class Direct:
             script = scripts[0]
         os.sync()
         words = [*self.enter, "unshare", "--mount", "--propagation", "private", "sh", "-ec", script]
-        try:
-            return measure(words, self.places.log("direct", self.workload.name))
-        finally:
-            shutil.rmtree(self.state, ignore_errors=True)
+        return measure(words, self.places.log("direct", self.workload.name))

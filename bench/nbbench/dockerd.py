@@ -82,11 +82,14 @@ class Docker(Builder):
         return {**super().environment(), "DOCKER_BUILDKIT": "1", "DOCKER_HOST": self.socket(), "DOCKER_CONFIG": self.state + "/config"}
 
     def make_cold(self, workload):
-        environment = self.environment()
-        subprocess.run([client(), "rmi", "--force", "bench:" + workload.name], capture_output=True, check=False, env=environment)
-        run(client(), "image", "prune", "--force", env=environment)
-        run(client(), "builder", "prune", "--all", "--force", env=environment)
-        run(client(), "load", "--quiet", "--input", self.places.archive(workload.base), env=environment)
+        archive = self.places.archive(workload.base)
+        self.close()
+        self.put_aside()
+        self.open()
+        run(client(), "load", "--quiet", "--input", archive, env=self.environment())
+        # What a daemon does but once after its start is no part of a build.
+        build = [client(), "build", "--quiet", "--network", "none", *self.platform(workload), self.small_context(workload)]
+        run(*build, env=self.environment())
 
     def command(self, workload, context, cold):
         build = [client(), "build", "--quiet", "--network", "none", "-t", "bench:" + workload.name,

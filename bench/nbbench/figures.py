@@ -68,7 +68,7 @@ def save_comparison(places, comparison):
     measured = {record["builder"] for record in comparison.records}
     skipped = {builder: why for builder, why in old.get("skipped", {}).items() if builder not in measured}
     save(places, name, {
-        **header(places), "workload": name, "settle": comparison.arguments.settle,
+        **header(places), "workload": name,
         "runs": kept + comparison.records,
         "walks": comparison.walks or old.get("walks", []),
         "direct": [{"wall": round(run.wall, 4), "cpu": round(run.cpu, 3)} for run in comparison.direct] or old.get("direct", []),

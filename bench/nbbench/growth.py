@@ -60,8 +60,7 @@ class Growing(Ours):
 
     def __init__(self, places):
         super().__init__(places)
-        self.stores, self.output = places.path("state", "growth"), places.path("output", "growth")
-        self.used = 0
+        self.state, self.output = places.path("state", "growth"), places.path("output", "growth")
         self.context = places.path("growth")
         self.base = Workload("growth", "")
 
@@ -78,9 +77,6 @@ class Growing(Ours):
         run("find", self.context, "-exec", "touch", "-h", "-d", "@1700000000", "{}", "+")
         found = []
         for number in range(runs):
-            # Nothing is removed before the end of the series: ext4 does not give away again for a minute what was, and
-            # looks at all of it for each new file.
-            self.state, self.used = os.path.join(self.stores, str(self.used)), self.used + 1
             self.make_cold(self.base)
             self.remove_output()
             os.sync()
@@ -100,7 +96,7 @@ class Growing(Ours):
             say("growth of %s failed: %s" % (series.name, failure))
             return found, "%d %s: %s" % (size, series.unit, first_error(str(failure)))
         finally:
-            for directory in (self.context, self.stores, self.output):
+            for directory in (self.context, self.state, self.output, self.places.aside):
                 shutil.rmtree(directory, ignore_errors=True)
         return found, None
 

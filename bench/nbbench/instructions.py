@@ -87,7 +87,7 @@ class Counter:
         self.take("cached build", words)
         ours.remove_output()
         self.take_calls("cached build", words)
-        for directory in (context, ours.state, ours.output):
+        for directory in (context, ours.state, ours.output, self.places.aside):
             shutil.rmtree(directory, ignore_errors=True)
 
 

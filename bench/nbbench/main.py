@@ -1,5 +1,5 @@
 """bench/run: its flags, and one workload after the other."""
-import argparse, os, sys
+import argparse, os, sys, time
 
 from . import figures, report
 from .compare import PEERS, Comparison, remove_states
@@ -11,6 +11,8 @@ from .tables import shortest
 from .workloads import BY_NAME, CROWD, NAMES
 
 MODES = ("cold", "warm", "edit")
+# Seconds for which ext4 does not give away again an inode that was removed, and then some.
+REST = 70
 
 
 def words_of(known):
@@ -29,8 +31,6 @@ def arguments_of(description):
     parser.add_argument("--peers", type=words_of(PEERS), default=list(PEERS), help="of %s" % ", ".join(PEERS))
     parser.add_argument("--modes", type=words_of(MODES), default=list(MODES), help="of %s" % ", ".join(MODES))
     parser.add_argument("--user", help="ordinary user for buildah without root")
-    parser.add_argument("--settle", type=int, default=0, metavar="SECONDS", help="pause before each turn of all builders: ext4 passes over inodes "
-                        "that others deleted in the last minutes, which a build of some tenths of a second feels")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--keep", action="store_true", help="leave stores and outputs of the builders")
     parser.add_argument("--report", action="store_true", help="only make docs/bench out of the figures that are there")
@@ -70,7 +70,11 @@ def main(description):
         sys.exit("bench/run: no `%s` (make bench builds it)" % places.binary)
     adopt_orphans()
     code = 0
-    for name in arguments.workloads or NAMES:
+    for number, name in enumerate(arguments.workloads or NAMES):
+        if number and not SMALL and not arguments.keep:
+            # What was removed after the last workload is not to be felt in this one.
+            os.sync()
+            time.sleep(REST)
         try:
             if text := run_one(name, places, arguments):
                 print(text, flush=True)

@@ -1,5 +1,5 @@
 """Debian's buildah, as root and as an ordinary user, and podman. They have one store format and one way to work."""
-import os, pwd, resource, shlex, shutil, subprocess
+import os, pwd, resource, shlex, shutil
 
 from .builders import Builder
 from .measure import run
@@ -35,9 +35,9 @@ class Containers(Builder):
         return self.enter + self.program() + list(words)
 
     def make_cold(self, workload):
+        self.put_aside()
+        self.open()
         environment = self.environment()
-        for words in (["rm", "--all"], ["rmi", "--all", "--force"]):
-            subprocess.run(self.prepare_words(*words), capture_output=True, check=False, env=environment, cwd="/")
         pull = self.prepare_words("pull", "--quiet", *self.platform(workload), "oci:%s:latest" % self.places.layout(workload.base))
         run(*pull, env=environment, cwd="/")
         images = run(*self.prepare_words("images", "--quiet", "--no-trunc"), env=environment, cwd="/")

@@ -31,6 +31,7 @@ class Places:
         self.helper = os.path.abspath(arguments.helper)
         self.images = os.path.join(self.out, "images")
         self.qemu = os.path.join(self.out, "qemu")
+        self.aside = os.path.join(self.out, "aside")
         self.figures = self.path("figures-small") if SMALL else FIGURES if self.out == OUT else self.path("figures")
         for directory in (self.images, self.figures, self.path("output"), self.path("log")):
             os.makedirs(directory, exist_ok=True)
