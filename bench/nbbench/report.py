@@ -1,5 +1,5 @@
 """docs/bench: a page of tables and one picture for each mode, made of the figures that are there and nothing else."""
-import json, os
+import os
 
 from . import bars, figures, judge, tables
 from .builders import OURS
@@ -96,7 +96,7 @@ def write(places, docs=DOCS):
         section(parts, "Bounds", "What a build may take whatever others take.", tables.bounds(summaries, others["crowd"]))
         section(parts, "CPU time and memory", tables.costs(summaries))
         section(parts, "Bytes on disk", DISK, tables.sizes(summaries))
-    add_others(parts, others, docs)
+    add_others(parts, others)
     section(parts, "Workloads", "\n".join("* %s: %s" % (workload.name, workload.what) for workload in ALL))
     page = os.path.join(docs, "README.md")
     with open(page, "w", encoding="utf-8") as file:
@@ -112,7 +112,7 @@ def pictures(summaries, docs):
             yield "![%s](%s.svg)" % (title, mode)
 
 
-def add_others(parts, others, docs):
+def add_others(parts, others):
     if growth := others["growth"]:
         section(parts, "Growth", "Cold builds of one size after the other. A row is superlinear when the price of a unit grows by more than 1.3 over "
                 "the sizes beyond the smallest, in wall or in CPU time.", tables.growth(growth["series"], MEMORY))
@@ -120,11 +120,8 @@ def add_others(parts, others, docs):
         section(parts, "One digest", "%d builds of the diamond with `--jobs` %s, with and without all cores, gave %d digest%s." % (
             digests["runs"], ", ".join(map(str, digests["jobs"])), len(digests["digests"]), "" if len(digests["digests"]) == 1 else "s"))
     if counts := others["instructions"]:
-        with open(os.path.join(docs, "instructions.json"), "w", encoding="utf-8") as file:
-            json.dump(counts, file, indent=1, sort_keys=True)
-            file.write("\n")
         section(parts, "Instructions", "Counted by callgrind and strace, so that a regression shows on a busy machine too: "
-                "`bench/instructions --check docs/bench/instructions.json` compares.", tables.instructions(counts))
+                "`bench/instructions --check docs/bench/figures/instructions.json` compares.", tables.instructions(counts))
 
 
 def relative(path):
