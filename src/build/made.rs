@@ -8,6 +8,7 @@ use super::jobs::{Content, Job, Pending};
 use super::planned::Planned;
 use super::stage::{Blame, Builder, Tools};
 use crate::error::Result;
+use crate::executor::sandbox::Ending;
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::TimePolicy;
 use crate::layers::{Layer, diff};
@@ -32,12 +33,14 @@ pub(super) struct Done {
     /// The tree after the step; none where nobody needs one.
     pub(super) tree: Option<Arc<Snapshot>>,
     pub(super) content: Content,
+    /// The mounts of a command, which nobody may see in the tree any more.
+    pub(super) ending: Option<Ending>,
 }
 
 impl Done {
     /// A step that changed nothing.
     pub(super) fn nothing(tree: Option<Arc<Snapshot>>) -> Self {
-        Self { tree, content: Content::Tree(Vec::new(), None) }
+        Self { tree, content: Content::Tree(Vec::new(), None), ending: None }
     }
 
     /// The step's own snapshot.
@@ -108,7 +111,8 @@ impl Builder<'_> {
         let Some(lower) = tools.worker.snapshots.view(snapshot.parent())? else { return Ok(None) };
         let changes =
             diff::diff_overlay(snapshot.upper(), Some(lower.as_fd()), &tools.diff_options())?;
-        let done = Done { tree: None, content: Content::Tree(changes, Some(snapshot)) };
+        let done =
+            Done { tree: None, content: Content::Tree(changes, Some(snapshot)), ending: None };
         Ok(Some(self.rewritten(record, key, (&done, blame), tools)))
     }
 

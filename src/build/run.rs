@@ -11,8 +11,9 @@ use crate::executor::emulation::{arch, cpuinfo};
 use crate::executor::isolation::{IdMode, Kind};
 use crate::executor::mounts::{self, MountOp, NameServers};
 use crate::executor::network::NAME_SERVER;
+use crate::executor::sandbox::{self, Ending};
 use crate::executor::settings::RunSettings;
-use crate::executor::{HOSTNAME, Net, Report, RunSpec, sandbox, user};
+use crate::executor::{HOSTNAME, Net, Report, RunSpec, user};
 use crate::layers::PLACEHOLDER_XATTR;
 use crate::layers::snapshot::{Draft, random_id};
 use crate::oci::Platform;
@@ -47,9 +48,12 @@ pub(super) struct RunPlaces<'a> {
     pub echo: Option<&'a RefCell<Echo>>,
     /// What the user set for all RUNs.
     pub settings: &'a RunSettings,
+    /// Whether its stage goes on with another RUN.
+    pub another_follows: bool,
 }
 
-/// Runs a command on a draft snapshot. Everything it wrote is in the draft's upper directory afterwards.
+/// Runs a command on a draft snapshot. Everything it wrote is in the draft's upper directory afterwards, which can be read
+/// but is still mounted until the end is awaited.
 pub(super) fn run(
     worker: &Worker,
     draft: &Draft<'_>,
@@ -57,7 +61,7 @@ pub(super) fn run(
     mut binds: Binds,
     places: &RunPlaces<'_>,
     output: &mut dyn FnMut(bool, &[u8]),
-) -> Result<()> {
+) -> Result<Ending> {
     let spawner = match places.way {
         Way::Own(_, spawner) => spawner,
         Way::Native | Way::Compatible | Way::Handler(_) => &worker.spawner,
@@ -115,15 +119,16 @@ pub(super) fn run(
         personality32: matches!(places.way, Way::Compatible) && is_32_bit(places.machine),
         limits: places.settings.limits.clone(),
         keep_fsync: places.settings.keep_fsync,
+        another_follows: places.another_follows,
         supervise: supervise(worker, draft, step),
         placeholder: PLACEHOLDER_XATTR.to_owned(),
     };
     let mut told = Told { log: Log::new(places.logs), echo: places.echo, output };
-    let report =
+    let (report, ending) =
         sandbox::run(spawner, &spec, (rootfs, fds), &worker.cancel, &mut |stderr, bytes| {
             told.add(stderr, bytes);
         })?;
-    if let Report::Ended(_, spent) = &report {
+    if let Report::Ended { spent, .. } = &report {
         let (user, system) = spent.times();
         worker.timings.command_used(Cpu { user, system });
     }
@@ -131,7 +136,8 @@ pub(super) fn run(
     judge(&report, step, told.finish())
         .map_err(|error| explain_full_disk(error, places.tmp))
         .map_err(|error| explain_emulator(error, places.way.emulator()))
-        .map_err(|error| explain_chroot(error, worker.isolation.kind))
+        .map_err(|error| explain_chroot(error, worker.isolation.kind))?;
+    Ok(ending)
 }
 
 /// What cannot be done for want of ids is answered by a supervisor. Asking it for every `stat` would be dear where there
@@ -258,7 +264,7 @@ fn environment(step: &RunStep, given: &[(String, String)], home: &str) -> Vec<(S
 
 fn judge(report: &Report, step: &RunStep, log: Log) -> Result<()> {
     let code = match report {
-        Report::Ended(ended, _) if ended.code() == 0 => {
+        Report::Ended { how, .. } if how.code() == 0 => {
             log.remove();
             return Ok(());
         }
@@ -269,7 +275,7 @@ fn judge(report: &Report, step: &RunStep, log: Log) -> Result<()> {
                     "`nativebuild build --print-plan` needs no sandbox; see docs/run-sandbox.md",
                 ));
         }
-        Report::Ended(ended, _) => ended.code(),
+        Report::Ended { how, .. } => how.code(),
         Report::Exec { code, .. } => *code,
     };
     let mut error = Error::new(

@@ -108,6 +108,7 @@ pub fn run_script(
         way: &way,
         echo: echo.as_ref(),
         settings: &RunSettings::default(),
+        another_follows: false,
     };
     let binds = binds(script.shown, kind)?;
     let step = RunStep {
@@ -127,7 +128,7 @@ pub fn run_script(
         scripts: vec![(script.name.clone(), script.text.trim_end_matches('\n').to_owned() + "\n")],
     };
     let done = limited(script.timeout, &script.name, worker, || {
-        run(worker, draft, (&step, script.network), binds, &places, output)
+        run(worker, draft, (&step, script.network), binds, &places, output).map(drop)
     });
     let line = echo.as_ref().and_then(|echo| echo.borrow().line());
     done.map_err(|error| Failed { error, line })

@@ -237,12 +237,14 @@ impl Builder<'_> {
         let began = Instant::now();
         let started = now();
         match self.carry_out((state, name.stage), step, prepared, id, tools) {
-            Ok(done) => {
+            Ok(mut done) => {
                 let layer = self.submit(&done, started, self.blame(step, name.stage), tools);
                 let created = nanoseconds(now());
                 self.explainer.carried_out(name.stage, state.next);
                 let record = self.remember(&own, &layer, &done, created, started);
                 let planned = done.planned();
+                // From here on others may mount the tree.
+                drop(done.ending.take());
                 let slot = Slot { planned, ..slot_of(layer, done.tree, &record) };
                 let shared = Shared::of(slot, &record);
                 doing.done(shared.clone());
@@ -294,7 +296,8 @@ impl Builder<'_> {
     ) -> Result<Done> {
         let worker = tools.worker;
         if let Some(planned) = self.planned(state, stage, step, &prepared, tools)? {
-            return Ok(Done { tree: None, content: Content::Planned(Arc::new(planned)) });
+            let content = Content::Planned(Arc::new(planned));
+            return Ok(Done { tree: None, content, ending: None });
         }
         if !matches!(step.kind, StepKind::Run(_)) {
             super::tick::outlive(state.last_made());
@@ -305,19 +308,27 @@ impl Builder<'_> {
         let draft = tree::draft(self.store, below, worker, self.others_want(stage, state))?;
         drop(mounting);
         let working = self.emitter.span(phase_of(step));
-        self.work((&draft, stage), step, prepared, id, worker)?;
+        let ending = self.work(&draft, (stage, state.next), prepared, id, worker)?;
         drop(working);
         let _diff = self.emitter.span(Phase::Diff);
         let changes = draft.changes(tools.diff_options().placeholders)?;
         care::room::check(self.store, self.emitter)?;
         if changes.is_empty() {
+            drop(ending);
             return Ok(Done::nothing(draft.unchanged()?));
         }
         if tools.worker.isolation.placeholders() && changes.iter().any(is_device) {
             draft.note_placeholders();
         }
         let own = draft.commit()?;
-        Ok(Done { tree: Some(Arc::clone(&own)), content: Content::Tree(changes, Some(own)) })
+        let content = Content::Tree(changes, Some(Arc::clone(&own)));
+        Ok(Done { tree: Some(own), content, ending })
+    }
+
+    /// Whether a stage has a RUN after this step.
+    pub(super) fn another_run_follows(&self, stage: usize, step: usize) -> bool {
+        let rest = &self.plan.stages[stage].steps[step + 1..];
+        rest.iter().any(|step| matches!(step.kind, StepKind::Run(_)))
     }
 
     /// Whether another stage that is not complete stands on a stage or reads its files.

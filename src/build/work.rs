@@ -13,6 +13,7 @@ use super::worker::Worker;
 use crate::context::{self, FileTree, Listing, SelectOptions, Selected};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::copy::{self, CopyRequest, ModeChange, Unpack, UnpackPlace};
+use crate::executor::sandbox::Ending;
 use crate::executor::user;
 use crate::layers::PLACEHOLDER_XATTR;
 use crate::layers::apply::{ApplyOptions, Devices, apply_below};
@@ -282,18 +283,19 @@ impl Builder<'_> {
         Ok(planned)
     }
 
-    /// Does a step on a draft.
+    /// Does a step on a draft; a command's mounts may not be gone yet.
     pub(super) fn work(
         &self,
-        (draft, stage): (&Draft<'_>, usize),
-        step: &Step,
+        draft: &Draft<'_>,
+        (stage, next): (usize, usize),
         prepared: Prepared,
         id: StepId,
         worker: &Worker,
-    ) -> Result<()> {
+    ) -> Result<Option<Ending>> {
+        let step = &self.plan.stages[stage].steps[next];
         match &step.kind {
-            StepKind::Config => Ok(()),
-            StepKind::Workdir(workdir) => make_workdir(draft, workdir),
+            StepKind::Config => Ok(None),
+            StepKind::Workdir(workdir) => make_workdir(draft, workdir).map(|()| None),
             StepKind::Copy(step) => {
                 let files =
                     prepared.files.ok_or_else(|| Error::internal("a copy was not looked up"))?;
@@ -303,7 +305,8 @@ impl Builder<'_> {
                 self.check_unchanged(&files)?;
                 prepared.remotes.iter().try_for_each(|(source, remote)| {
                     self.copy_fetched(root.as_fd(), step, (source, remote), worker)
-                })
+                })?;
+                Ok(None)
             }
             StepKind::Run(step) => {
                 let binds = self.binds(step, worker)?;
@@ -316,11 +319,13 @@ impl Builder<'_> {
                     way: &way,
                     echo: None,
                     settings: &self.request.run,
+                    another_follows: self.another_run_follows(stage, next),
                 };
                 let network = self.network(step);
                 run(worker, draft, (step, network), binds, &places, &mut |stderr, bytes| {
                     self.emitter.emit(Event::StepOutput { id, bytes: bytes.to_vec(), stderr });
                 })
+                .map(Some)
             }
         }
     }

@@ -65,6 +65,8 @@ pub struct RunSpec {
     pub limits: Vec<settings::Limit>,
     /// Waiting for the disk is not done away with.
     pub keep_fsync: bool,
+    /// Another RUN is likely to come soon; nothing but time depends on it.
+    pub another_follows: bool,
     /// Which calls a supervisor answers.
     pub supervise: Supervise,
     /// Extended attribute in which a file records the device node that it stands for.
@@ -107,8 +109,15 @@ pub struct Bequest {
 /// What the process in the sandbox tells the builder, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
-    /// The command ended, and what it and its children needed.
-    Ended(Ended, Spent),
+    /// The command ended.
+    Ended {
+        /// In this way.
+        how: Ended,
+        /// What it and its children needed.
+        spent: Spent,
+        /// Nobody of the RUN is alive but the process that says this: its files do not change any more.
+        quiet: bool,
+    },
     /// The sandbox could not be set up: what was being done, and what the kernel said.
     SetUp {
         /// For example `mounting /proc`.

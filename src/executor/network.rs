@@ -5,8 +5,8 @@
 //! unreachable in there, and so is what listens on the host's loopback interface.
 
 use super::refusal::Refusal;
-use crate::sys::process::{self, Cloned};
-use crate::sys::{Named, SysError, SysResult, fs, netlink, signals};
+use crate::sys::fork::{self, Cloned};
+use crate::sys::{Named, SysError, SysResult, fs, netlink, process, signals};
 use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -105,7 +105,7 @@ fn hold() -> Result<i32, Refusal> {
     let doing = "making a network";
     let refused = |error: SysError| Refusal::new(doing, &error);
     let (reader, writer) = pipe().map_err(refused)?;
-    match process::clone_into(CloneFlags::CLONE_NEWNET).map_err(refused)? {
+    match fork::clone_into(CloneFlags::CLONE_NEWNET).map_err(refused)? {
         Cloned::Child => {
             drop(reader);
             let made = in_namespace().map_err(refused);
@@ -154,7 +154,7 @@ fn connect(connector: &Connector, holder: i32) -> Result<(i32, OwnedFd), Refusal
     let said = rustix::fs::memfd_create("connector", rustix::fs::MemfdFlags::CLOEXEC)
         .named(|| "memfd_create()".to_owned())
         .map_err(refused)?;
-    let Some(pid) = process::fork().map_err(refused)? else {
+    let Some(pid) = fork::fork().map_err(refused)? else {
         drop((ready, alive));
         let errno = become_connector(connector, holder, &said, ready_end.into(), alive_end.into());
         process::exit_now(errno.map_or(126, |errno| errno.raw_os_error().clamp(1, 125)))

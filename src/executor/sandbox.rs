@@ -1,6 +1,7 @@
 //! The builder's side of a RUN: starts it through the spawner, reads its output, cancels it, waits for its end.
 //!
-//! [`run`] returns only when every process of the RUN is dead, so that its upper directory no longer changes.
+//! [`run`] returns only when nobody is left who could change the upper directory of the RUN; its mounts are gone with
+//! what it returns, the [`Ending`].
 
 use super::spawner::{RunFds, Spawner, socket_pair};
 use super::supervisor::{self, Credentials, Duty};
@@ -109,6 +110,22 @@ impl Drop for Heeding<'_> {
     }
 }
 
+/// The end of the last process of a RUN, and of its mounts. Who drops it waits for that.
+#[derive(Debug)]
+#[must_use = "what is mounted stays so until this is dropped"]
+pub struct Ending {
+    /// `None` when it is over.
+    channel: Option<OwnedFd>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let Some(channel) = &self.channel else { return };
+        let mut byte = [0_u8; 1];
+        while matches!(rustix::io::read(channel, &mut byte), Err(Errno::INTR)) {}
+    }
+}
+
 /// Runs a command to its end. `output` gets the bytes as they come, with true for standard error.
 pub fn run(
     spawner: &Spawner,
@@ -116,7 +133,7 @@ pub fn run(
     mounts: (OwnedFd, Vec<OwnedFd>),
     cancel: &Cancel,
     output: &mut dyn FnMut(bool, &[u8]),
-) -> Result<Report> {
+) -> Result<(Report, Ending)> {
     let pipe =
         || std::io::pipe().or_error(ErrorKind::Environment, || "cannot make a pipe".to_owned());
     let ((report, report_end), (stdout, stdout_end), (stderr, stderr_end)) =
@@ -147,11 +164,14 @@ pub fn run(
         // The RUN is over, so its end comes at once; what it recorded is complete then.
         supervisor.join().map_err(|_| Error::internal("the supervisor of a command stopped"))?;
     }
+    let report = session.report();
+    let ending = Ending { channel: (!session.dead).then_some(session.channel) };
     cancel.check()?;
-    serde_json::from_slice(&session.said).map_err(|_| {
+    let report = report.ok_or_else(|| {
         Error::environment("the sandbox ended without a report")
             .hint("something outside killed it, for example the kernel because memory ran out")
-    })
+    })?;
+    Ok((report, ending))
 }
 
 /// Starts what answers the command's calls; the other side of its socket goes with the RUN's descriptors.
@@ -185,7 +205,10 @@ struct Session {
 impl Session {
     /// Waits for something and handles it; false when all is over.
     fn turn(&mut self, cancel: &Cancel, output: &mut dyn FnMut(bool, &[u8])) -> Result<bool> {
-        if self.dead && self.report.is_none() && self.streams.iter().all(Option::is_none) {
+        let all_read = self.report.is_none() && self.streams.iter().all(Option::is_none);
+        if all_read
+            && (self.dead || matches!(self.report(), Some(Report::Ended { quiet: true, .. })))
+        {
             return Ok(false);
         }
         let ready = self.wait(cancel)?;
@@ -207,6 +230,11 @@ impl Session {
             }
         }
         Ok(true)
+    }
+
+    /// What the RUN said, when that is all.
+    fn report(&self) -> Option<Report> {
+        serde_json::from_slice(&self.said).ok()
     }
 
     fn wait(&self, cancel: &Cancel) -> Result<[bool; 5]> {

@@ -6,6 +6,7 @@
 
 pub mod binfmt;
 pub mod caps;
+pub mod fork;
 pub mod fs;
 pub mod landlock;
 pub mod limits;

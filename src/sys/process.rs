@@ -1,92 +1,14 @@
-//! Processes: clone with namespaces, fork, wait, exec. For single-threaded processes only.
-//!
-//! The threaded builder never forks (a fork of a big parent is slow, and only async-signal-safe code may run after it);
-//! the spawner does, see `executor::spawner`.
-#![allow(unsafe_code, reason = "clone3 and fork have no safe wrapper")]
+//! Processes: wait, exec, ids, and what else a single-threaded process does to itself. New ones: [`super::fork`].
+#![allow(unsafe_code, reason = "raw calls change this thread only, where libc's change all")]
 
 use super::{Named, SysResult};
 use nix::sched::CloneFlags;
-use nix::unistd::ForkResult;
 use rustix::io::Errno;
 use std::ffi::CString;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-/// What a clone returned.
-#[derive(Debug)]
-pub enum Cloned {
-    /// In the new process.
-    Child,
-    /// In the caller: the child's pid and a descriptor of it.
-    Parent {
-        /// Pid as the caller sees it.
-        pid: i32,
-        /// Becomes readable when the child ends.
-        pidfd: OwnedFd,
-    },
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-}
-
-/// Clones this single-threaded process into new namespaces, like fork.
-pub fn clone_into(namespaces: CloneFlags) -> SysResult<Cloned> {
-    let mut pidfd: i32 = -1;
-    let args = CloneArgs {
-        flags: namespaces.bits() as u64 | libc::CLONE_PIDFD as u64,
-        pidfd: (&raw mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    };
-    // SAFETY: no CLONE_VM and no new stack, so this is a fork of a single-threaded process; `args` and `pidfd` are
-    // valid for the call.
-    let mut result =
-        unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
-    if result < 0 && last_errno() == Errno::NOSYS {
-        result = clone_old(namespaces, &mut pidfd);
-    }
-    match result {
-        0 => Ok(Cloned::Child),
-        pid if pid > 0 => {
-            // SAFETY: the kernel just stored a new descriptor there that nobody else owns.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Cloned::Parent { pid: pid as i32, pidfd })
-        }
-        _ => Err(last_errno()).named(|| format!("clone3({namespaces:?})")),
-    }
-}
-
-/// Docker's filter answers ENOSYS to clone3; clone(2) takes the same flags.
-fn clone_old(namespaces: CloneFlags, pidfd: &mut i32) -> libc::c_long {
-    let flags = namespaces.bits() as libc::c_ulong
-        | libc::CLONE_PIDFD as libc::c_ulong
-        | libc::SIGCHLD as libc::c_ulong;
-    // SAFETY: as above; a null stack means that the child goes on with a copy of ours.
-    unsafe {
-        libc::syscall(libc::SYS_clone, flags, 0_usize, std::ptr::from_mut(pidfd), 0_usize, 0_usize)
-    }
-}
-
-fn last_errno() -> Errno {
+pub(super) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
-}
-
-/// Forks this single-threaded process; `None` in the child.
-pub fn fork() -> SysResult<Option<i32>> {
-    // SAFETY: callers are single-threaded, so ordinary code may run in the child.
-    match unsafe { nix::unistd::fork() }.named(|| "fork()".to_owned())? {
-        ForkResult::Child => Ok(None),
-        ForkResult::Parent { child } => Ok(Some(child.as_raw())),
-    }
 }
 
 /// Ends the process at once, without running anything of this program's.
@@ -110,6 +32,19 @@ impl Ended {
         match self {
             Self::Exited(code) => code,
             Self::Killed(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Reaps what has ended; true when there is no child any more.
+pub fn reap_the_rest() -> bool {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::StillAlive) => return false,
+            Err(nix::Error::ECHILD) => return true,
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(_) => return false,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Must run before the first thread: the kernel refuses a new user namespace to a threaded process. The helpers
 //! newuidmap and newgidmap must be started from outside the new namespace, so a child is forked first and waits.
 
-use super::{Named, SysResult, mount, process};
+use super::{Named, SysResult, fork, mount, process};
 use nix::sched::{CloneFlags, unshare};
 use rustix::io::Errno;
 use std::io::{Read, Write};
@@ -95,7 +95,7 @@ pub fn enter_user_namespace(maps: &Maps) -> Result<(), EnterError> {
     let helper_error = |error: &dyn std::fmt::Display| EnterError::Helper(error.to_string());
     let (mut ready_read, mut ready_write) = std::io::pipe().map_err(|e| helper_error(&e))?;
     let (mut done_read, mut done_write) = std::io::pipe().map_err(|e| helper_error(&e))?;
-    let Some(helper) = process::fork().map_err(EnterError::Unshare)? else {
+    let Some(helper) = fork::fork().map_err(EnterError::Unshare)? else {
         drop((ready_write, done_read));
         let mut go = [0_u8; 1];
         let text = match ready_read.read_exact(&mut go) {

@@ -33,6 +33,7 @@ mod environments;
 mod errors;
 mod explain;
 mod faults;
+mod following;
 mod forms;
 mod handlers;
 mod hostile;

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 const EMPTY_LAYER: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
 
 /// What the steps of a build printed, without the step's number; lines about steps are left out.
-fn printed(said: &Said) -> Vec<String> {
+pub(crate) fn printed(said: &Said) -> Vec<String> {
     assert_eq!(said.code, 0, "{}", said.stderr);
     let line = |line: &str| {
         let (number, text) = line.strip_prefix('#')?.split_once(' ')?;
@@ -21,11 +21,11 @@ fn printed(said: &Said) -> Vec<String> {
 }
 
 /// Builds on the small base and gives what its steps printed.
-fn output(world: &World, steps: &str) -> Vec<String> {
+pub(crate) fn output(world: &World, steps: &str) -> Vec<String> {
     printed(&world.build(&format!("FROM base\n{steps}"), &["--no-cache", "-t", "app"]))
 }
 
-fn each() -> Vec<World> {
+pub(crate) fn each() -> Vec<World> {
     World::each().into_iter().map(World::with_base).collect()
 }
 

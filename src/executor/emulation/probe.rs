@@ -48,13 +48,15 @@ pub(super) fn run(arch: &Architecture, spawner: &Spawner, bench: &Bench<'_>) -> 
         hostname: crate::executor::HOSTNAME.to_owned(),
         limits: Vec::new(),
         keep_fsync: true,
+        another_follows: false,
         // Where all have one id, whose program it is only the supervisor knows.
         supervise: if owners::are_kept() { Supervise::Ids } else { Supervise::None },
         placeholder: String::new(),
     };
-    let report = sandbox::run(spawner, &spec, (rootfs, Vec::new()), bench.cancel, &mut |_, _| {})?;
+    let (report, _ending) =
+        sandbox::run(spawner, &spec, (rootfs, Vec::new()), bench.cancel, &mut |_, _| {})?;
     match report {
-        Report::Ended(ended, _) => Ok(Verdict::of_exit_code(ended.code())),
+        Report::Ended { how, .. } => Ok(Verdict::of_exit_code(how.code())),
         Report::Exec { code, .. } => Ok(Verdict::of_exit_code(code)),
         Report::SetUp { doing, error } => {
             Err(Error::environment(format!("cannot set up a sandbox: {doing}")).cause(error))

@@ -5,10 +5,9 @@ use crate::executor::isolation::Kind;
 use crate::executor::{Net, Report, RunSpec, supervisor};
 use crate::sys::process::{self, Ended};
 use crate::sys::seccomp::Supervise;
-use crate::sys::{Named, SysError, caps, fs, landlock, limits, seccomp, usage};
+use crate::sys::{Named, SysError, caps, fork, fs, landlock, limits, seccomp, usage};
 use rustix::io::Errno;
 use std::ffi::CString;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -22,38 +21,33 @@ pub(super) fn command(
 ) -> Report {
     let set_up =
         |(doing, error): (String, SysError)| Report::SetUp { doing, error: error.to_string() };
-    let (reader, writer) = match std::io::pipe() {
-        Ok(ends) => ends,
-        Err(error) => {
-            return Report::SetUp { doing: "making a pipe".to_owned(), error: error.to_string() };
-        }
-    };
-    let pid = match process::fork() {
-        Ok(Some(pid)) => pid,
-        Ok(None) => {
-            drop(reader);
-            // Signals are meant for the command and what it starts, and reach it as a group where it has no namespace.
-            let _its_own_group = rustix::process::setpgid(None, None);
-            let said = become_command(spec, streams, supervisor.as_ref());
-            let mut writer = writer;
-            let _reader_gone = writer.write_all(&serde_json::to_vec(&said).unwrap_or_default());
-            process::exit_now(127)
-        }
+    let mut failed = None;
+    let started = fork::fork_in_our_memory(&mut || {
+        // Signals are meant for the command and what it starts, and reach it as a group where it has no namespace.
+        let _its_own_group = rustix::process::setpgid(None, None);
+        // It returns only when the program did not start.
+        failed = Some(become_command(spec, streams, supervisor.as_ref()));
+        127
+    });
+    drop(supervisor);
+    let pid = match started {
+        Ok(pid) => pid,
         Err(error) => return set_up(("starting the command".to_owned(), error)),
     };
-    drop((writer, supervisor));
-    // The pipe closes when the program starts; before that it may bring the reason why it did not.
-    let failed: Option<Report> = serde_json::from_reader(reader).ok();
     forward_signals(if spec.kind == Kind::Namespaces { EVERYBODY } else { -pid });
     loop {
         match process::wait(-1, true) {
             Ok(Some((ended, how))) if ended == pid => {
-                return failed.unwrap_or_else(|| Report::Ended(how, usage::of_children()));
+                // Orphans of this namespace are children of its process 1: without one, nobody is left in it.
+                let quiet = process::reap_the_rest() && spec.kind == Kind::Namespaces;
+                let spent = usage::of_children();
+                return failed.unwrap_or(Report::Ended { how, spent, quiet });
             }
             Ok(Some(_)) => {}
             Ok(None) => {
-                let nobody_knows = Ended::Exited(0);
-                return failed.unwrap_or_else(|| Report::Ended(nobody_knows, usage::of_children()));
+                // Nobody knows.
+                let (how, spent) = (Ended::Exited(0), usage::of_children());
+                return failed.unwrap_or(Report::Ended { how, spent, quiet: false });
             }
             Err(error) => return set_up(("waiting for the command".to_owned(), error)),
         }

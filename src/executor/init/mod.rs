@@ -6,6 +6,7 @@
 
 mod command;
 mod mounts;
+mod prepared;
 
 use super::isolation::Kind;
 use super::{Net, Report, RunSpec};
@@ -13,11 +14,13 @@ use crate::sys::{Named, SysError, SysResult, mount, process};
 use command::command;
 pub(in crate::executor) use command::filter;
 use mounts::Carrier;
+pub(super) use prepared::{Prepared, common, prepare};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Descriptors that travel with a spec.
 #[derive(Debug)]
@@ -36,11 +39,24 @@ pub struct InitFds {
     pub loopback: Option<OwnedFd>,
 }
 
+/// How many of a request's descriptors every RUN has, before the mounts that it is given.
+pub(super) const OWN_FDS: usize = 5;
+
+impl InitFds {
+    /// Of a request without its channel: the spec, then these in their order.
+    pub(super) fn new(fds: Vec<OwnedFd>, loopback: Option<OwnedFd>) -> Self {
+        let mut fds = fds.into_iter().skip(1);
+        let mut next = || fds.next().expect("the spawner counted the descriptors");
+        let (report, stdout, stderr, rootfs) = (next().into(), next(), next(), next());
+        Self { report, stdout, stderr, rootfs, given: fds.collect(), loopback }
+    }
+}
+
 /// Runs as process 1 and never returns.
-pub fn run(spec: &RunSpec, fds: InitFds) -> ! {
+pub(super) fn run(spec: &RunSpec, fds: InitFds, prepared: Option<Prepared>) -> ! {
     let InitFds { mut report, stdout, stderr, rootfs, mut given, loopback } = fds;
     let supervisor = if spec.is_supervised() { given.pop() } else { None };
-    let result = set_up(spec, &rootfs, &given, loopback.as_ref());
+    let result = set_up(spec, &rootfs, &given, loopback.as_ref(), prepared);
     drop((rootfs, given, loopback));
     let said = match result {
         Err((doing, error)) => Report::SetUp { doing, error: error.to_string() },
@@ -48,6 +64,8 @@ pub fn run(spec: &RunSpec, fds: InitFds) -> ! {
     };
     let text = serde_json::to_vec(&said).unwrap_or_default();
     let _reader_gone = report.write_all(&text);
+    // The builder goes on when it has read all of them, and the end of this process takes a while.
+    drop((report, stdout, stderr));
     process::exit_now(0)
 }
 
@@ -63,14 +81,16 @@ impl<T> Doing<T> for SysResult<T> {
     }
 }
 
-fn set_up(spec: &RunSpec, rootfs: &OwnedFd, given: &[OwnedFd], loopback: Option<&OwnedFd>) -> Step {
-    process::die_with_parent().doing("following the builder")?;
-    if spec.kind != Kind::Namespaces {
-        // What the command leaves behind stays with its own RUN.
-        process::become_subreaper().doing("taking in orphans")?;
+fn set_up(
+    spec: &RunSpec,
+    rootfs: &OwnedFd,
+    given: &[OwnedFd],
+    loopback: Option<&OwnedFd>,
+    prepared: Option<Prepared>,
+) -> Step {
+    if prepared.is_none() {
+        become_first(spec.kind)?;
     }
-    rustix::process::setsid().named(|| "setsid()".to_owned()).doing("leaving the terminal")?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if spec.kind == Kind::Chroot {
         return change_root(rootfs);
     }
@@ -79,33 +99,65 @@ fn set_up(spec: &RunSpec, rootfs: &OwnedFd, given: &[OwnedFd], loopback: Option<
         Err(Errno::PERM) => {}
         done => done.named(|| "sethostname()".to_owned()).doing("naming the host")?,
     }
-    match spec.network {
-        Net::Host => {}
-        Net::None => {
-            let entered = loopback.map_or(Ok(()), process::enter_network);
-            entered.doing("entering the loopback network")?;
-            process::loopback_up().doing("bringing up the loopback interface")?;
-        }
-        Net::Joined(at) => {
-            let network = given.get(at).ok_or(Errno::BADF).named(|| "given".to_owned());
-            network.and_then(process::enter_network).doing("entering the network")?;
-        }
+    if prepared.is_none() {
+        let joined = match spec.network {
+            Net::Joined(at) => given.get(at),
+            Net::Host | Net::None => loopback,
+        };
+        enter_network(spec.network, joined)?;
     }
-    mount::attach(rootfs, CWD, spec.staging.as_os_str().as_bytes())
-        .doing("attaching the root file system")?;
-    let base = rustix::fs::open(
-        spec.staging.as_path(),
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .named(|| format!("open({})", spec.staging.display()))
-    .doing("opening the root file system")?;
+    let base = attach_at(rootfs, &spec.staging)?;
+    let done = match &prepared {
+        Some(prepared) => prepared.move_to(&base)?,
+        None => 0,
+    };
     let mut carrier = Carrier::new(&base, given);
-    spec.mounts.iter().try_for_each(|op| carrier.carry_out(op))?;
+    spec.mounts[done..].iter().try_for_each(|op| carrier.carry_out(op))?;
     rustix::process::fchdir(&base)
         .named(|| "fchdir()".to_owned())
         .doing("entering the root file system")?;
     mount::pivot_here().doing("changing the root")
+}
+
+/// What process 1 does for itself.
+fn become_first(kind: Kind) -> Step {
+    process::die_with_parent().doing("following the builder")?;
+    if kind != Kind::Namespaces {
+        // What the command leaves behind stays with its own RUN.
+        process::become_subreaper().doing("taking in orphans")?;
+    }
+    rustix::process::setsid().named(|| "setsid()".to_owned()).doing("leaving the terminal")?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    Ok(())
+}
+
+/// Goes into the network that is to be joined, or into the one that was made for another RUN.
+fn enter_network(network: Net, joined: Option<&OwnedFd>) -> Step {
+    match network {
+        Net::Host => Ok(()),
+        Net::None => {
+            let entered = joined.map_or(Ok(()), process::enter_network);
+            entered.doing("entering the loopback network")?;
+            process::loopback_up().doing("bringing up the loopback interface")
+        }
+        Net::Joined(_) => {
+            let network = joined.ok_or(Errno::BADF).named(|| "given".to_owned());
+            network.and_then(process::enter_network).doing("entering the network")
+        }
+    }
+}
+
+/// Attaches a file system where sandboxes do, and opens it there.
+fn attach_at(root: &OwnedFd, staging: &Path) -> Step<OwnedFd> {
+    mount::attach(root, CWD, staging.as_os_str().as_bytes())
+        .doing("attaching the root file system")?;
+    rustix::fs::open(
+        staging,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .named(|| format!("open({})", staging.display()))
+    .doing("opening the root file system")
 }
 
 /// Nothing is mounted: whatever the command needs was put into the tree.

@@ -17,11 +17,13 @@ pub(super) struct Carrier<'a> {
     given: &'a [OwnedFd],
     /// Hides a directory already, and can be had once more for less than a new file system.
     cover: Option<OwnedFd>,
+    /// Hides a file already: our own /dev/null, with all that it may not do.
+    null: Option<OwnedFd>,
 }
 
 impl<'a> Carrier<'a> {
     pub(super) fn new(base: &'a OwnedFd, given: &'a [OwnedFd]) -> Self {
-        Self { base, given, cover: None }
+        Self { base, given, cover: None, null: None }
     }
 
     pub(super) fn carry_out(&mut self, op: &MountOp) -> Step {
@@ -70,21 +72,27 @@ impl<'a> Carrier<'a> {
 
     fn mask(&mut self, path: &str) -> SysResult<()> {
         let base = self.base;
-        let Some(stat) = root::stat_opt(base, path.as_bytes())? else { return Ok(()) };
-        if !stat.is_dir() {
-            // Our own, with all that it may not do.
-            let null = mount::clone_tree(&root::open_path(base, b"/dev/null")?, b"", false)?;
-            return put(&null, base, path);
-        }
-        let cover = match &self.cover {
-            Some(cover) => mount::clone_tree(cover, b"", false)?,
-            None => {
+        let Some(here) = open_opt(base, path)? else { return Ok(()) };
+        let is_dir = fs::fstat(&here)?.is_dir();
+        let known = if is_dir { &mut self.cover } else { &mut self.null };
+        let hiding = match known {
+            Some(known) => mount::clone_tree(known, b"", false)?,
+            None if is_dir => {
                 mount::new_mount("tmpfs", &[("size", "0k"), ("mode", "755")], MountFlags::LOCKED)?
             }
+            None => mount::clone_tree(&root::open_path(base, b"/dev/null")?, b"", false)?,
         };
-        put(&cover, base, path)?;
-        self.cover.get_or_insert(cover);
+        mount::attach(&hiding, &here, b"")?;
+        known.get_or_insert(hiding);
         Ok(())
+    }
+}
+
+/// What `path` is inside the root; `None` when there is nothing.
+fn open_opt(base: &OwnedFd, path: &str) -> SysResult<Option<OwnedFd>> {
+    match root::open_path(base, path.as_bytes()) {
+        Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        found => found.map(Some),
     }
 }
 
@@ -116,7 +124,7 @@ fn point(base: &OwnedFd, path: &str, is_dir: bool) -> SysResult<()> {
 }
 
 /// Attaches to whatever `target` is inside the root; links are followed in it, never out of it.
-fn put(mount: impl AsFd, base: &OwnedFd, target: &str) -> SysResult<()> {
+pub(super) fn put(mount: impl AsFd, base: &OwnedFd, target: &str) -> SysResult<()> {
     mount::attach(mount, root::open_path(base, target.as_bytes())?, b"")
 }
 
@@ -130,7 +138,8 @@ fn device(name: &str, base: &OwnedFd) -> SysResult<()> {
         MountFlags { nosuid: true, noexec: true, ..MountFlags::default() },
         false,
     )?;
-    put(&node, base, &target)
+    // Just made, so it is no link.
+    mount::attach(&node, &dir, &leaf)
 }
 
 /// With the masks that the container around put on it: these are locked, and stay where they are.
@@ -156,11 +165,8 @@ fn sysfs(base: &OwnedFd) -> Step {
 }
 
 fn read_only(base: &OwnedFd, path: &str) -> SysResult<()> {
-    if root::stat_opt(base, path.as_bytes())?.is_none() {
-        return Ok(());
-    }
-    let here = root::open_path(base, path.as_bytes())?;
+    let Some(here) = open_opt(base, path)? else { return Ok(()) };
     let copy = mount::clone_tree(&here, b"", true)?;
     mount::set_flags(&copy, MountFlags { read_only: true, ..MountFlags::default() }, true)?;
-    put(&copy, base, path)
+    mount::attach(&copy, &here, b"")
 }

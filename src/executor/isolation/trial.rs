@@ -5,10 +5,10 @@
 
 use super::{IdMode, Kind};
 use crate::executor::refusal::Refusal;
+use crate::sys::fork::{self, Cloned};
 use crate::sys::mount::{self, MountFlags, Overlay};
-use crate::sys::process::{self, Cloned};
 use crate::sys::userns::{self, EnterError, Maps};
-use crate::sys::{Named, SysError, SysResult, caps, fs};
+use crate::sys::{Named, SysError, SysResult, caps, fs, process};
 use nix::sched::CloneFlags;
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
@@ -254,7 +254,7 @@ fn in_child<T: Serialize + DeserializeOwned>(
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
         .named(|| "pipe()".to_owned())
         .map_err(refused(doing))?;
-    match process::clone_into(namespaces).map_err(refused("making namespaces"))? {
+    match fork::clone_into(namespaces).map_err(refused("making namespaces"))? {
         Cloned::Child => {
             drop(reader);
             let text = serde_json::to_vec(&work()).unwrap_or_default();

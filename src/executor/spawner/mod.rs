@@ -9,29 +9,29 @@
 //! A second kind of request, [`Spawner::emulating`], makes another spawner in a user namespace of its own, whose RUNs
 //! find interpreters for foreign programs. Descriptors: `[names in a memfd, report, request socket, interpreter…]`.
 //! A third kind starts a program of this machine ([`super::program`]). Descriptors: `[program in a memfd, channel, report]`.
+//!
+//! While a RUN goes on that will be followed by another, the spawner has a process wait for that ([`spare`]).
 
 mod instance;
 mod loopback;
+mod running;
 mod server;
+mod spare;
 mod strays;
+mod wills;
+mod wire;
 
 use super::network::Connector;
 use super::program::Program;
 use super::refusal::Refusal;
 use super::{Bequest, RunSpec};
-use crate::sys::process;
-use crate::sys::{Named, SysError, SysResult};
+use crate::sys::{Named, SysError, SysResult, fork, process};
 use rustix::io::Errno;
-use rustix::net::{self as rnet, SendAncillaryBuffer};
-use serde::Serialize;
-use std::fs::File;
-use std::io::{IoSlice, Seek, Write};
+use rustix::net as rnet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
-
-/// Most descriptors in one request (the kernel's SCM_MAX_FD is 253).
-const MAX_FDS: usize = 250;
+use wire::memory_file;
 
 /// The builder's handle to its spawner.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Spawner {
     /// Forks the spawner. The caller must be single-threaded and in its final namespaces.
     pub fn start() -> SysResult<Self> {
         let (ours, theirs) = socket_pair(rnet::SocketType::SEQPACKET)?;
-        let Some(pid) = process::fork()? else {
+        let Some(pid) = fork::fork()? else {
             drop(ours);
             server::serve(theirs);
             process::exit_now(0);
@@ -159,17 +159,9 @@ impl Spawner {
     }
 
     fn send(&self, kind: u8, list: &[BorrowedFd<'_>]) -> SysResult<()> {
-        if list.len() > MAX_FDS {
-            return Err(Errno::TOOBIG).named(|| format!("sendmsg({} descriptors)", list.len()));
-        }
-        let mut space = vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(250))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        control.push(rnet::SendAncillaryMessage::ScmRights(list));
         let socket = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let socket = socket.as_ref().ok_or(Errno::BADF).named(|| "sendmsg(spawner)".to_owned())?;
-        rnet::sendmsg(socket, &[IoSlice::new(&[kind])], &mut control, rnet::SendFlags::NOSIGNAL)
-            .named(|| "sendmsg(spawner)".to_owned())
-            .map(drop)
+        wire::send(socket, kind, list)
     }
 }
 
@@ -187,16 +179,4 @@ impl Drop for Spawner {
             let _gone_already = process::wait(pid, true);
         }
     }
-}
-
-fn memory_file(spec: &impl Serialize) -> SysResult<File> {
-    let fd = rustix::fs::memfd_create("run-spec", rustix::fs::MemfdFlags::CLOEXEC)
-        .named(|| "memfd_create()".to_owned())?;
-    let mut file = File::from(fd);
-    let text = serde_json::to_vec(spec).unwrap_or_default();
-    file.write_all(&text)
-        .and_then(|()| file.rewind())
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        .named(|| "write(memfd)".to_owned())?;
-    Ok(file)
 }

@@ -1,47 +1,30 @@
 //! The spawner's own process: takes requests, clones, reaps, and never outlives the builder.
 
 use super::loopback::Loopback;
-use super::{instance, strays};
+use super::running::Running;
+use super::spare::{self, Readiness, Spare, Wanted};
+use super::wills::{Will, carry_out, is_over};
+use super::wire::{read_memory, receive};
+use super::{instance, socket_pair, strays};
 use crate::executor::isolation::Kind;
 use crate::executor::network::{self, Connector, Network};
 use crate::executor::program::{Outcome, Program};
 use crate::executor::refusal::Refusal;
 use crate::executor::{Bequest, Net, Report, RunSpec, init};
-use crate::sys::process::{self, Cloned};
-use crate::sys::{Named, fs, root, userns};
+use crate::sys::fork::{self, Cloned};
+use crate::sys::{Named, process, userns};
 use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{self as rnet, RecvAncillaryBuffer};
-use serde::de::DeserializeOwned;
-use std::fs::File;
-use std::io::{IoSliceMut, Read, Write};
+use rustix::net as rnet;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 
 /// Serves requests until the builder closes the socket; everything that was started is dead afterwards.
 pub(super) fn serve(requests: OwnedFd) {
     let (running, loopbacks, wills) = (Vec::new(), Vec::new(), Vec::new());
-    Server { requests, running, loopbacks, network: None, wills }.serve();
-}
-
-struct Running {
-    pid: i32,
-    pidfd: OwnedFd,
-    channel: Option<OwnedFd>,
-    /// In a process namespace, in which nothing outlives process 1.
-    alone: bool,
-    /// Who wants to know how it ended, when it does not say so itself.
-    report: Option<std::io::PipeWriter>,
-    /// Its network, when another RUN may have that after it.
-    loopback: Option<Loopback>,
-}
-
-/// What is left to do in a tree should the builder not live to do it.
-struct Will {
-    /// Closed without a word when the builder died.
-    channel: OwnedFd,
-    tree: OwnedFd,
-    list: Vec<Bequest>,
+    let readiness = Readiness::Nobody;
+    Server { requests, running, loopbacks, network: None, wills, readiness }.serve();
 }
 
 struct Server {
@@ -51,6 +34,7 @@ struct Server {
     loopbacks: Vec<Loopback>,
     network: Option<Network>,
     wills: Vec<Will>,
+    readiness: Readiness,
 }
 
 impl Server {
@@ -87,7 +71,7 @@ impl Server {
         drop(fds);
         for (index, running) in self.running.iter_mut().enumerate() {
             if ready[2 + 2 * index] {
-                take_signals(running);
+                running.take_signals();
             }
         }
         let mut ended = Vec::new();
@@ -108,9 +92,10 @@ impl Server {
             known.extend(
                 self.network.iter().flat_map(|network| [network.holder, network.connector]),
             );
+            known.extend(self.readiness.pid());
             strays::end(&known);
         }
-        ended.iter().for_each(say_dead);
+        ended.iter().for_each(Running::say_dead);
         let networks = ended.into_iter().filter_map(|running| running.loopback);
         self.loopbacks.extend(networks.filter_map(Loopback::if_untouched));
         let settled = &ready[1 + 2 * running..];
@@ -129,42 +114,42 @@ impl Server {
             Some((b'n', fds)) => self.connect(fds),
             Some((b'w', fds)) => self.inherit(fds),
             Some((b'p', fds)) => self.program(fds),
-            Some((_, fds)) => self.run(fds),
+            Some((_, fds)) => {
+                // What belongs to the RUN is closed here by now, so that the next one's process does not keep it open.
+                if let Some(wanted) = self.run(fds) {
+                    self.get_ready(wanted);
+                }
+            }
         }
         true
     }
 
-    fn run(&mut self, mut fds: Vec<OwnedFd>) {
+    /// Starts a RUN; says what the next one will need when that is known to come.
+    fn run(&mut self, mut fds: Vec<OwnedFd>) -> Option<Wanted> {
         if fds.len() < 6 {
-            return;
+            return None;
         }
-        let given = fds.split_off(6);
-        let mut fds = fds.into_iter();
-        let mut next = || fds.next().expect("six descriptors were counted");
-        let (memory, channel, report, stdout, stderr, rootfs) =
-            (next(), next(), next(), next(), next(), next());
-        let Some(spec) = read_memory::<RunSpec>(memory) else { return };
-        let mut namespaces = namespaces(&spec);
-        // With all capabilities it could leave anything in there.
-        let pooled = namespaces.contains(CloneFlags::CLONE_NEWNET) && !spec.insecure;
-        let idle = if pooled { self.loopbacks.pop() } else { None };
-        if idle.is_some() {
-            namespaces.remove(CloneFlags::CLONE_NEWNET);
-        }
-        let alone = spec.kind == Kind::Namespaces;
-        let report = std::io::PipeWriter::from(report);
+        let channel = Some(fds.remove(1));
+        let spec: RunSpec = read_memory(&fds[0])?;
         if !spec.insecure {
             // Compiled here it is there for all later ones.
             init::filter(&spec);
         }
-        match process::clone_into(namespaces) {
+        let wanted = Wanted::after(&spec, &fds[init::OWN_FDS..]);
+        let alone = spec.kind == Kind::Namespaces;
+        if let Some((pid, pidfd, loopback)) = self.readiness.hand_over(&spec, &fds) {
+            self.running.push(Running { pid, pidfd, channel, alone, report: None, loopback });
+            return wanted;
+        }
+        let pooled = spare::takes_pooled_network(&spec);
+        let (namespaces, idle) = self.pooled(spare::namespaces(&spec), pooled);
+        match fork::clone_into(namespaces) {
             Ok(Cloned::Child) => {
                 drop(channel);
-                let loopback = idle.map(Loopback::into_namespace);
-                init::run(&spec, init::InitFds { report, stdout, stderr, rootfs, given, loopback })
+                let fds = init::InitFds::new(fds, idle.map(Loopback::into_namespace));
+                init::run(&spec, fds, None)
             }
             Ok(Cloned::Parent { pid, pidfd }) => {
-                let channel = Some(channel);
                 let loopback = idle.or_else(|| if pooled { Loopback::of(pid) } else { None });
                 self.running.push(Running { pid, pidfd, channel, alone, report: None, loopback });
             }
@@ -173,20 +158,69 @@ impl Server {
                     doing: "making namespaces".to_owned(),
                     error: error.to_string(),
                 };
-                let mut report = report;
+                let mut report = init::InitFds::new(fds, None).report;
                 let _reader_gone = report.write_all(&serde_json::to_vec(&said).unwrap_or_default());
             }
         }
+        wanted
+    }
+
+    /// A network that no RUN uses any more, and what is to be made then.
+    fn pooled(
+        &mut self,
+        mut namespaces: CloneFlags,
+        pooled: bool,
+    ) -> (CloneFlags, Option<Loopback>) {
+        let idle = if pooled { self.loopbacks.pop() } else { None };
+        if idle.is_some() {
+            namespaces.remove(CloneFlags::CLONE_NEWNET);
+        }
+        (namespaces, idle)
+    }
+
+    /// Has a process wait for the next RUN, unless one does.
+    fn get_ready(&mut self, wanted: Wanted) {
+        if !matches!(self.readiness, Readiness::Nobody) {
+            return;
+        }
+        let pooled = wanted.network == Net::None;
+        let (namespaces, idle) = self.pooled(wanted.namespaces, pooled);
+        let Ok((ours, theirs)) = socket_pair(rnet::SocketType::SEQPACKET) else { return };
+        match fork::clone_into(namespaces) {
+            Ok(Cloned::Child) => {
+                drop(ours);
+                self.forget();
+                // Its own copy of the request socket is closed with this.
+                self.requests = theirs;
+                spare::wait(&self.requests, wanted, idle.map(Loopback::into_namespace))
+            }
+            Ok(Cloned::Parent { pid, pidfd }) => {
+                let loopback = idle.or_else(|| if pooled { Loopback::of(pid) } else { None });
+                let spare = Spare { pid, pidfd, channel: ours, wanted, loopback };
+                self.readiness = Readiness::Waits(spare);
+            }
+            // The next RUN will say what is wrong, if it is then.
+            Err(_) => self.readiness = Readiness::NotHere,
+        }
+    }
+
+    /// In a clone: what belongs to the other spawner and its RUNs must not stay open here.
+    fn forget(&mut self) {
+        self.running.clear();
+        self.loopbacks.clear();
+        self.network = None;
+        self.wills.clear();
+        self.readiness = Readiness::Nobody;
     }
 
     /// Starts a program of this machine.
     fn program(&mut self, fds: Vec<OwnedFd>) {
         let Ok([memory, channel, report]) = <[OwnedFd; 3]>::try_from(fds) else { return };
-        let Some(program) = read_memory::<Program>(memory) else { return };
+        let Some(program) = read_memory::<Program>(&memory) else { return };
         let mut report = std::io::PipeWriter::from(report);
         let mut namespaces = CloneFlags::empty();
         namespaces.set(CloneFlags::CLONE_NEWNS, program.own_mounts);
-        match process::clone_into(namespaces) {
+        match fork::clone_into(namespaces) {
             Ok(Cloned::Child) => {
                 drop(channel);
                 let why = program.exec();
@@ -205,14 +239,14 @@ impl Server {
     /// Takes over what the builder may not live to do.
     fn inherit(&mut self, fds: Vec<OwnedFd>) {
         let Ok([memory, channel, tree]) = <[OwnedFd; 3]>::try_from(fds) else { return };
-        let Some(list) = read_memory::<Vec<Bequest>>(memory) else { return };
+        let Some(list) = read_memory::<Vec<Bequest>>(&memory) else { return };
         self.wills.push(Will { channel, tree, list });
     }
 
     /// Makes the network of this spawner, and says which process holds it.
     fn connect(&mut self, fds: Vec<OwnedFd>) {
         let Ok([memory, report]) = <[OwnedFd; 2]>::try_from(fds) else { return };
-        let Some(connector) = read_memory::<Connector>(memory) else { return };
+        let Some(connector) = read_memory::<Connector>(&memory) else { return };
         let made = network::start(&connector);
         let said = made.as_ref().map(|network| network.holder).map_err(Clone::clone);
         self.network = made.ok();
@@ -230,20 +264,16 @@ impl Server {
         let mut next = || fds.next().expect("three descriptors were counted");
         let (memory, report, requests) = (next(), next(), next());
         let mut report = std::io::PipeWriter::from(report);
-        let names: Vec<String> = read_memory(memory).unwrap_or_default();
+        let names: Vec<String> = read_memory(&memory).unwrap_or_default();
         let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
         let cloned = std::io::pipe()
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
             .named(|| "pipe()".to_owned())
-            .and_then(|pipe| Ok((pipe, process::clone_into(namespaces)?)));
+            .and_then(|pipe| Ok((pipe, fork::clone_into(namespaces)?)));
         let error = match cloned {
             Ok(((go, writer), Cloned::Child)) => {
                 drop(writer);
-                // What belongs to the other spawner and its RUNs must not stay open here.
-                self.running.clear();
-                self.loopbacks.clear();
-                self.network = None;
-                self.wills.clear();
+                self.forget();
                 self.requests = requests;
                 let made = instance::make(go, &names, &interpreters);
                 answer(&mut report, made.as_ref().map(drop).map_err(Clone::clone));
@@ -272,102 +302,4 @@ fn tell(report: &mut std::io::PipeWriter, outcome: &Outcome) {
 
 fn answer(report: &mut std::io::PipeWriter, said: Result<(), Refusal>) {
     let _reader_gone = report.write_all(&serde_json::to_vec(&said).unwrap_or_default());
-}
-
-/// Passes on signals that the builder asked for; a closed channel means: kill.
-fn take_signals(running: &mut Running) {
-    let Some(channel) = &running.channel else { return };
-    let mut byte = [0_u8; 1];
-    match rnet::recv(channel, &mut byte, rnet::RecvFlags::DONTWAIT) {
-        Ok((_, 1)) => process::kill(running.pid, byte[0].into()),
-        Err(Errno::AGAIN | Errno::INTR) => {}
-        _ => {
-            process::kill(running.pid, libc::SIGKILL);
-            running.channel = None;
-        }
-    }
-}
-
-/// Carries out a will whose channel closed without a word; true for one that is settled either way.
-fn is_over(will: &Will) -> bool {
-    let mut byte = [0_u8; 1];
-    match rnet::recv(&will.channel, &mut byte, rnet::RecvFlags::DONTWAIT) {
-        Err(Errno::AGAIN | Errno::INTR) => return false,
-        Ok((_, 1)) => {}
-        _ => carry_out(will),
-    }
-    true
-}
-
-/// The builder is gone: its secrets do not stay in the tree, nor do its caches.
-fn carry_out(will: &Will) {
-    for Bequest { path, home } in &will.list {
-        let (dir, name) = root::split_last(path.as_bytes());
-        let Some(name) = name else { continue };
-        let Ok(dir) = root::open_dir(&will.tree, dir) else { continue };
-        // A link would lead out of the tree from where it goes.
-        let is_dir = matches!(fs::lstat_opt(&dir, name), Ok(Some(stat)) if stat.is_dir());
-        let _as_far_as_possible = match home {
-            Some(home) if is_dir => fs::rename_to_path(&dir, name, home),
-            Some(_) => Ok(()),
-            None => fs::unlink(&dir, name),
-        };
-    }
-}
-
-/// Process 1 of a RUN was reaped, and nothing that it left behind is alive.
-fn say_dead(running: &Running) {
-    if let Some(channel) = &running.channel {
-        let _builder_gone = rnet::send(channel, b"d", rnet::SendFlags::NOSIGNAL);
-    }
-}
-
-fn namespaces(spec: &RunSpec) -> CloneFlags {
-    if spec.kind == Kind::Chroot {
-        return CloneFlags::empty();
-    }
-    let mut namespaces =
-        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
-    if spec.kind == Kind::Namespaces {
-        namespaces |= CloneFlags::CLONE_NEWPID;
-    }
-    if spec.network == Net::None {
-        namespaces |= CloneFlags::CLONE_NEWNET;
-    }
-    namespaces
-}
-
-fn read_memory<T: DeserializeOwned>(memory: OwnedFd) -> Option<T> {
-    let mut text = Vec::new();
-    File::from(memory).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
-}
-
-/// The kind of the next request and its descriptors; `None` when the builder is gone.
-fn receive(socket: &OwnedFd) -> Option<(u8, Vec<OwnedFd>)> {
-    let mut byte = [0_u8; 1];
-    let mut space = vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(250))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = rnet::recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut byte)],
-        &mut control,
-        rnet::RecvFlags::CMSG_CLOEXEC,
-    );
-    match got {
-        Ok(message) if message.bytes == 0 => None,
-        Ok(_) => Some((
-            byte[0],
-            control
-                .drain()
-                .filter_map(|message| match message {
-                    rnet::RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-                    _ => None,
-                })
-                .flatten()
-                .collect(),
-        )),
-        Err(Errno::INTR) => Some((0, Vec::new())),
-        Err(_) => None,
-    }
 }
