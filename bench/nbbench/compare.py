@@ -141,5 +141,7 @@ def remove_states(places):
     for point in reversed(mounted):
         if point.startswith((places.path("state") + "/", places.aside + "/")):
             subprocess.run(["umount", "--lazy", point], check=False)
-    for name in ("state", "output", "warm-up", "aside"):
+    for name in ("output", "warm-up", "aside"):
         shutil.rmtree(places.path(name), ignore_errors=True)
+    for name in os.listdir(places.path("state")):
+        shutil.rmtree(places.path("state", name), ignore_errors=True)
