@@ -48,7 +48,7 @@ pub(super) struct RunPlaces<'a> {
     pub echo: Option<&'a RefCell<Echo>>,
     /// What the user set for all RUNs.
     pub settings: &'a RunSettings,
-    /// Whether its stage goes on with another RUN.
+    /// Whether its stage goes on with another RUN like this.
     pub another_follows: bool,
 }
 

@@ -202,6 +202,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if !self.by_hand {
+            // In this namespace; in copies of it, which a spare has, it goes when the directory below it is removed next.
             mount::detach(self.dir.path());
         }
     }

@@ -19,6 +19,7 @@ use super::sharing::export::Exports;
 use super::sharing::import::Imports;
 use super::state::{Slot, StageState, States};
 use super::store::Store;
+use super::tick;
 use super::tree;
 use super::worker::Worker;
 use crate::context::FileDigestCache;
@@ -27,7 +28,7 @@ use crate::layers::apply::is_in_dev;
 use crate::layers::{Change, ChangeKind, EntryKind, diff};
 use crate::oci::Digest;
 use crate::plan::step::{
-    BaseRef, BuildPlan, CopyFrom, RunMountKind, StageBase, StagePlan, Step, StepKind,
+    BaseRef, BuildPlan, CopyFrom, RunMountKind, RunStep, StageBase, StagePlan, Step, StepKind,
 };
 use crate::progress::{Emitter, Event, StepId};
 use crate::source::{SourceFile, Span};
@@ -299,8 +300,10 @@ impl Builder<'_> {
             let content = Content::Planned(Arc::new(planned));
             return Ok(Done { tree: None, content, ending: None });
         }
-        if !matches!(step.kind, StepKind::Run(_)) {
-            super::tick::outlive(state.last_made());
+        // The diff of the step before has looked at what a RUN may make again.
+        let has_own_times = step.as_run().is_some() && tick::are_short(self.store);
+        if !has_own_times {
+            tick::outlive(state.last_made());
         }
         let nothing = prepared.is_independent().then(|| state.on(Vec::new()));
         let below = nothing.as_ref().unwrap_or(state);
@@ -325,10 +328,12 @@ impl Builder<'_> {
         Ok(Done { tree: Some(own), content, ending })
     }
 
-    /// Whether a stage has a RUN after this step.
+    /// Whether the next RUN of a stage, should there be one, is on the same network.
     pub(super) fn another_run_follows(&self, stage: usize, step: usize) -> bool {
-        let rest = &self.plan.stages[stage].steps[step + 1..];
-        rest.iter().any(|step| matches!(step.kind, StepKind::Run(_)))
+        let mut runs = self.plan.stages[stage].steps[step..].iter().filter_map(Step::as_run);
+        let (this, next) = (runs.next(), runs.next());
+        let network = |run: Option<&RunStep>| run.map(|run| (self.network(run), run.insecure));
+        next.is_some() && network(this) == network(next)
     }
 
     /// Whether another stage that is not complete stands on a stage or reads its files.

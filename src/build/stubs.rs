@@ -13,8 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Directories of stubs that were made, to be used again: most RUNs of a build miss the same. Each belongs to one RUN at
-/// a time, since overlayfs does not want what it shows to be changed from outside.
+/// Directories of stubs that were made, to be used again: most RUNs of a build miss the same. Each belongs to one RUN
+/// until its command is over, since overlayfs does not want what it shows to be changed from outside; while the mounts of
+/// that go away nobody looks any more.
 #[derive(Debug)]
 pub struct Stubs {
     tmp: PathBuf,

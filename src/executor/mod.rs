@@ -65,7 +65,7 @@ pub struct RunSpec {
     pub limits: Vec<settings::Limit>,
     /// Waiting for the disk is not done away with.
     pub keep_fsync: bool,
-    /// Another RUN is likely to come soon; nothing but time depends on it.
+    /// Another RUN that needs the same is likely to come soon; nothing but time depends on it.
     pub another_follows: bool,
     /// Which calls a supervisor answers.
     pub supervise: Supervise,

@@ -77,6 +77,9 @@ pub enum MountOp {
 /// Nodes that /dev has.
 pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
+/// Directories that /dev has.
+pub const DIRECTORIES: [&str; 3] = ["/dev/pts", "/dev/shm", "/dev/mqueue"];
+
 /// Links that /dev has: path and target.
 pub const LINKS: [(&str, &str); 5] = [
     ("/dev/fd", "/proc/self/fd"),
@@ -128,8 +131,8 @@ pub fn standard(insecure: bool) -> Vec<MountOp> {
         fresh("tmpfs", "/dev", &[("mode", "755"), ("size", "65536k")], plain),
     ];
     list.extend(DEVICES.iter().map(|name| MountOp::Device { name: (*name).to_owned() }));
-    for name in ["pts", "shm", "mqueue"] {
-        list.push(MountOp::Directory { path: format!("/dev/{name}"), mode: 0o755 });
+    for path in DIRECTORIES {
+        list.push(MountOp::Directory { path: path.to_owned(), mode: 0o755 });
     }
     list.push(fresh(
         "devpts",

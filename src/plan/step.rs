@@ -90,6 +90,14 @@ pub struct Step {
 }
 
 impl Step {
+    /// What it runs, if it is a RUN.
+    pub fn as_run(&self) -> Option<&RunStep> {
+        match &self.kind {
+            StepKind::Run(run) => Some(run),
+            _ => None,
+        }
+    }
+
     /// Stages whose files it reads.
     pub fn sources(&self) -> Vec<usize> {
         let stage = |from: &CopyFrom| match from {

@@ -36,10 +36,13 @@ impl Ended {
     }
 }
 
+/// Most that are reaped one after the other: who forks again and again is not waited for.
+const REAPED: usize = 10_000;
+
 /// Reaps what has ended; true when there is no child any more.
 pub fn reap_the_rest() -> bool {
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-    loop {
+    for _ in 0..REAPED {
         match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
             Ok(WaitStatus::StillAlive) => return false,
             Err(nix::Error::ECHILD) => return true,
@@ -47,6 +50,7 @@ pub fn reap_the_rest() -> bool {
             Err(_) => return false,
         }
     }
+    false
 }
 
 /// Waits for one child (`pid` > 0) or any (-1). `None` when `block` is false and none has ended, or when there are no

@@ -21,10 +21,15 @@ pub(super) fn command(
 ) -> Report {
     let set_up =
         |(doing, error): (String, SysError)| Report::SetUp { doing, error: error.to_string() };
-    let mut failed = None;
+    let mut failed = Some(Report::SetUp {
+        doing: "starting the command".to_owned(),
+        error: "its process did not have our memory (does an emulator run this program?)"
+            .to_owned(),
+    });
     let started = fork::fork_in_our_memory(&mut || {
         // Signals are meant for the command and what it starts, and reach it as a group where it has no namespace.
         let _its_own_group = rustix::process::setpgid(None, None);
+        failed = None;
         // It returns only when the program did not start.
         failed = Some(become_command(spec, streams, supervisor.as_ref()));
         127
@@ -38,8 +43,10 @@ pub(super) fn command(
     loop {
         match process::wait(-1, true) {
             Ok(Some((ended, how))) if ended == pid => {
-                // Orphans of this namespace are children of its process 1: without one, nobody is left in it.
-                let quiet = process::reap_the_rest() && spec.kind == Kind::Namespaces;
+                // Orphans of this namespace are children of its process 1: without one, nobody is left in it. With all
+                // capabilities a mount or a swap file could be, which writes until the namespaces are gone.
+                let alone = spec.kind == Kind::Namespaces && !spec.insecure;
+                let quiet = alone && process::reap_the_rest();
                 let spent = usage::of_children();
                 return failed.unwrap_or(Report::Ended { how, spent, quiet });
             }
@@ -168,7 +175,8 @@ fn limit(spec: &RunSpec) -> Step {
     Ok(())
 }
 
-/// The filter of a RUN. Each kind is compiled once, by the spawner, before it clones the first RUN that needs it.
+/// The filter of a RUN. Each kind is compiled once, by the spawner, before it makes the process of the first RUN that
+/// needs it; a spare that is older than that compiles its own.
 pub(in crate::executor) fn filter(spec: &RunSpec) -> seccomp::Program {
     static COMPILED: Mutex<Vec<(seccomp::Options, seccomp::Program)>> = Mutex::new(Vec::new());
     let options = seccomp::Options {

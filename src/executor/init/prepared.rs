@@ -5,7 +5,7 @@ use super::mounts::{Carrier, put};
 use super::{Doing, Step, attach_at, become_first, enter_network};
 use crate::executor::Net;
 use crate::executor::isolation::Kind;
-use crate::executor::mounts::{MOUNT_POINTS, MountOp};
+use crate::executor::mounts::{DIRECTORIES, MOUNT_POINTS, MountOp};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::{fs, root};
 use std::os::fd::OwnedFd;
@@ -19,11 +19,14 @@ pub(in crate::executor) fn common(list: &[MountOp]) -> &[MountOp] {
 
 fn is_common(op: &MountOp) -> bool {
     let path = match op {
-        MountOp::Given { .. } | MountOp::Point { .. } | MountOp::OuterProc => return false,
+        MountOp::Given { .. }
+        | MountOp::Point { .. }
+        | MountOp::File { .. }
+        | MountOp::OuterProc => return false,
+        // Not where scripts lie, which few RUNs have.
+        MountOp::Directory { path, .. } => return DIRECTORIES.contains(&path.as_str()),
         MountOp::Device { .. } | MountOp::Sysfs => return true,
         MountOp::Fresh { target: path, .. }
-        | MountOp::Directory { path, .. }
-        | MountOp::File { path }
         | MountOp::Symlink { path, .. }
         | MountOp::Mask { path }
         | MountOp::ReadOnly { path } => path,
@@ -39,7 +42,7 @@ pub(in crate::executor) struct Prepared {
     base: OwnedFd,
     /// How many operations of the list are done.
     done: usize,
-    /// Those of [`MOUNT_POINTS`] that have a mount.
+    /// Those of [`MOUNT_POINTS`] that have a mount, in the order of the list: one may be a link to another.
     tops: Vec<&'static str>,
 }
 
@@ -62,14 +65,24 @@ pub(in crate::executor) fn prepare(
     list.iter().try_for_each(|op| carrier.carry_out(op))?;
     let own = fs::fstat(&base).doing(doing)?;
     let mut tops = Vec::new();
-    for top in MOUNT_POINTS {
-        // One that the list does not mount, or that need not be there (sysfs), stayed what it was.
+    for top in list.iter().filter_map(top_of) {
+        // One that need not be there (sysfs) may have stayed what it was.
         let found = root::stat_opt(&base, top.as_bytes()).doing(doing)?;
         if found.is_some_and(|found| found.dev != own.dev) {
             tops.push(top);
         }
     }
     Ok(Prepared { base, done: list.len(), tops })
+}
+
+/// Which of [`MOUNT_POINTS`] an operation mounts on.
+fn top_of(op: &MountOp) -> Option<&'static str> {
+    let target = match op {
+        MountOp::Fresh { target, .. } => target,
+        MountOp::Sysfs => "/sys",
+        _ => return None,
+    };
+    MOUNT_POINTS.into_iter().find(|top| *top == target)
 }
 
 impl Prepared {
@@ -100,7 +113,8 @@ mod tests {
             flags: MountFlags::default(),
             target: "/device".to_owned(),
         };
-        for other in [given, tmpfs, MountOp::OuterProc] {
+        let pipes = MountOp::Directory { path: "/dev/pipes".to_owned(), mode: 0o755 };
+        for other in [given, tmpfs, pipes, MountOp::OuterProc] {
             let list = [every.clone(), vec![other], every.clone()].concat();
             assert_eq!(common(&list), every);
         }

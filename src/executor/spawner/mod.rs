@@ -10,7 +10,8 @@
 //! find interpreters for foreign programs. Descriptors: `[names in a memfd, report, request socket, interpreter…]`.
 //! A third kind starts a program of this machine ([`super::program`]). Descriptors: `[program in a memfd, channel, report]`.
 //!
-//! While a RUN goes on that will be followed by another, the spawner has a process wait for that ([`spare`]).
+//! While a RUN goes on that will be followed by another like it, the spawner has a process wait for that ([`spare`]). Over
+//! a socket pair of its own that says one byte when it is ready, and is sent the request of its RUN without the channel.
 
 mod instance;
 mod loopback;

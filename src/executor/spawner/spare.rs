@@ -10,13 +10,15 @@ use crate::executor::mounts::MountOp;
 use crate::executor::{Net, RunSpec, init};
 use crate::sys::process;
 use nix::sched::CloneFlags;
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net as rnet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 /// What a spare says when it is ready.
 const READY: u8 = b'k';
+/// Seconds that one may take for it: a thousand times what it needs.
+const LIMIT: i64 = 1;
 
 /// What the next RUN is taken to need: what this one needs.
 pub(super) struct Wanted {
@@ -118,19 +120,22 @@ impl Spare {
             return Some((self.pid, self.pidfd, self.loopback));
         }
         process::kill(self.pid, libc::SIGKILL);
-        let _reaped = process::wait(self.pid, true);
+        // Whatever it hangs in is not waited for; the spawner reaps the last ones at its own end.
+        let _reaped = process::wait(self.pid, false);
         None
     }
 }
 
+/// Waits for what is being made, but not for something that hangs: other RUNs need the spawner too.
 fn is_ready(channel: &OwnedFd) -> bool {
-    let mut byte = [0_u8; 1];
-    loop {
-        match rnet::recv(channel, &mut byte, rnet::RecvFlags::empty()) {
-            Err(Errno::INTR) => {}
-            got => return matches!(got, Ok((_, 1))) && byte[0] == READY,
-        }
+    let mut fds = [PollFd::new(channel, PollFlags::IN)];
+    let limit = Timespec { tv_sec: LIMIT, tv_nsec: 0 };
+    if !matches!(poll(&mut fds, Some(&limit)), Ok(1)) {
+        return false;
     }
+    let mut byte = [0_u8; 1];
+    let got = rnet::recv(channel, &mut byte, rnet::RecvFlags::DONTWAIT);
+    matches!(got, Ok((_, 1))) && byte[0] == READY
 }
 
 /// In the process itself: gets ready, waits for its RUN, and becomes that.
