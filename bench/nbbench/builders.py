@@ -49,8 +49,7 @@ class Builder:
         """Leaves the removal of a store for the end: ext4 looks at all inodes that were removed in the last minute, for each
         new one, so that whoever builds next would pay for it."""
         if os.path.isdir(self.state):
-            os.makedirs(self.places.aside, exist_ok=True)
-            os.rename(self.state, os.path.join(self.places.aside, str(len(os.listdir(self.places.aside)))))
+            self.places.put_aside(self.state)
 
     def small_context(self, workload):
         """A build that has nothing to do with any workload's cache."""

@@ -133,15 +133,20 @@ class Comparison:
         return os.path.join(self.places.context(self.workload.name), "tree/d007/edited.txt")
 
 
-def remove_states(places):
-    """Stores and outputs of all builders; figures, images and contexts stay."""
+def put_aside(places):
+    """Stores of all builders; outputs are removed, which are few files."""
     # A builder that was stopped half-way leaves mounts behind.
     with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
         mounted = [line.split()[1] for line in file]
     for point in reversed(mounted):
-        if point.startswith((places.path("state") + "/", places.aside + "/")):
+        if point.startswith(places.path("state") + "/"):
             subprocess.run(["umount", "--lazy", point], check=False)
-    for name in ("output", "warm-up", "aside"):
-        shutil.rmtree(places.path(name), ignore_errors=True)
     for name in os.listdir(places.path("state")):
-        shutil.rmtree(places.path("state", name), ignore_errors=True)
+        places.put_aside(places.path("state", name))
+    shutil.rmtree(places.path("output"), ignore_errors=True)
+    os.makedirs(places.path("output"), exist_ok=True)
+
+
+def remove_aside(places):
+    for name in ("aside", "warm-up"):
+        shutil.rmtree(places.path(name), ignore_errors=True)

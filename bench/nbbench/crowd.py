@@ -50,6 +50,6 @@ class Crowd(Ours):
                           "cpu": round(all_.cpu, 3), "memory": round(all_.memory, 1), "main": round(all_.main, 1)})
             say("crowd run %d: one %.2f s, %.2f s CPU; %d at once %.2f s, %.2f s CPU, %.0f MiB the largest" % (
                 number + 1, one.wall, one.cpu, self.count, all_.wall, all_.cpu, all_.main))
-        for directory in (self.state, self.output, self.files, self.places.aside):
+        for directory in (self.output, self.files):
             shutil.rmtree(directory, ignore_errors=True)
         return found

@@ -1,8 +1,8 @@
 """bench/run: its flags, and one workload after the other."""
-import argparse, os, sys, time
+import argparse, os, shutil, sys, time
 
 from . import figures, report
-from .compare import PEERS, Comparison, remove_states
+from .compare import PEERS, Comparison, put_aside, remove_aside
 from .crowd import COUNT, Crowd
 from .judge import Summary
 from .measure import Failed, adopt_orphans, say, stop_orderly
@@ -11,8 +11,10 @@ from .tables import shortest
 from .workloads import BY_NAME, CROWD, NAMES
 
 MODES = ("cold", "warm", "edit")
-# Seconds for which ext4 does not give away again an inode that was removed, and then some.
-REST = 70
+# Bytes below which what is aside is removed between two workloads.
+FULL = 40 << 30
+# Seconds for which ext4 does not give away again an inode that was removed, unless the disk is told later.
+REST = 360
 
 
 def words_of(known):
@@ -71,10 +73,8 @@ def main(description):
     adopt_orphans()
     code = 0
     for number, name in enumerate(arguments.workloads or NAMES):
-        if number and not SMALL and not arguments.keep:
-            # What was removed after the last workload is not to be felt in this one.
-            os.sync()
-            time.sleep(REST)
+        if number and not arguments.keep:
+            make_room(places)
         try:
             if text := run_one(name, places, arguments):
                 print(text, flush=True)
@@ -83,5 +83,15 @@ def main(description):
             code = 1
         finally:
             if not arguments.keep:
-                remove_states(places)
+                put_aside(places)
+    if not arguments.keep:
+        remove_aside(places)
     return code
+
+
+def make_room(places):
+    """Removes what is aside when the disk is nearly full; that is not to be felt in the next workload."""
+    if shutil.disk_usage(places.out).free < FULL:
+        remove_aside(places)
+        os.sync()
+        time.sleep(0 if SMALL else REST)

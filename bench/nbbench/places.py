@@ -41,6 +41,11 @@ class Places:
     def path(self, *names):
         return os.path.join(self.out, *names)
 
+    def put_aside(self, directory):
+        """Leaves the removal of a directory for later."""
+        os.makedirs(self.aside, exist_ok=True)
+        os.rename(directory, os.path.join(self.aside, "%d-%d" % (os.getpid(), len(os.listdir(self.aside)))))
+
     def context(self, name):
         return self.path("context-small" if SMALL else "context", name)
 
