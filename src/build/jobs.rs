@@ -9,7 +9,7 @@ use super::stage::Blame;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::sandbox::Cancel;
-use crate::layers::compress::{Compression, Left, Workers, compress_layer};
+use crate::layers::compress::{Compression, Workers, compress_layer};
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::{TimePolicy, write_layer};
 use crate::layers::{Change, Layer};
@@ -108,7 +108,6 @@ impl Content {
 pub(super) struct Jobs {
     queue: Option<SyncSender<Job>>,
     threads: Vec<JoinHandle<()>>,
-    workers: Arc<Workers>,
 }
 
 impl Jobs {
@@ -123,11 +122,10 @@ impl Jobs {
         let (queue, jobs) = sync_channel::<Job>(64);
         let jobs = Arc::new(Mutex::new(jobs));
         let workers = Arc::new(Workers::new(cores));
-        let compressing = &workers;
         let threads = (0..cores.clamp(1, 4))
             .map(|_| {
                 let (jobs, store) = (Arc::clone(&jobs), Arc::clone(store));
-                let (workers, emitter) = (Arc::clone(compressing), emitter.clone());
+                let (workers, emitter) = (Arc::clone(&workers), emitter.clone());
                 let cancel = Arc::clone(cancel);
                 std::thread::spawn(move || {
                     while let Some(job) = next(&jobs) {
@@ -147,12 +145,7 @@ impl Jobs {
                 })
             })
             .collect();
-        Self { queue: Some(queue), threads, workers }
-    }
-
-    /// Compresses with one thread less while a command works.
-    pub(super) fn leave_a_core(&self) -> Left {
-        self.workers.leave_a_core()
+        Self { queue: Some(queue), threads }
     }
 
     /// Queues a job; waits when too many are queued.

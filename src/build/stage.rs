@@ -310,10 +310,9 @@ impl Builder<'_> {
         let mounting = self.emitter.span(Phase::Mount);
         let draft = tree::draft(self.store, below, worker, self.others_want(stage, state))?;
         drop(mounting);
-        let left = step.as_run().map(|_| tools.jobs.leave_a_core());
         let working = self.emitter.span(phase_of(step));
         let ending = self.work(&draft, (stage, state.next), prepared, id, worker)?;
-        drop((working, left));
+        drop(working);
         let _diff = self.emitter.span(Phase::Diff);
         let changes = draft.changes(tools.diff_options().placeholders)?;
         care::room::check(self.store, self.emitter)?;

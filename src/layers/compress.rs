@@ -6,7 +6,7 @@
 //! tests). Memory is bounded by a few blocks for each worker. RFC 1952, RFC 8878.
 
 pub use super::decompress::{decompressor, guarded};
-pub use super::workers::{Left, Workers};
+pub use super::workers::Workers;
 
 use super::{Layer, gzip};
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};

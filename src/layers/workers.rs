@@ -1,11 +1,9 @@
 //! Threads that compress blocks, shared by all layers of a process.
 //!
-//! A job never waits for anything, so every job ends and nobody who waits for one can wait for ever. While commands of a
-//! build work, one thread for each stands still, but never all: whoever waits for a layer waits for the command first, and
-//! a scheduler that shares between groups of processes would give the command but half of a core.
+//! A job never waits for anything, so every job ends and nobody who waits for one can wait for ever.
 
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -16,39 +14,6 @@ pub struct Workers {
     /// `None` only while being dropped.
     jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
-    still: Arc<Still>,
-}
-
-/// How many threads stand still.
-#[derive(Debug, Default)]
-struct Still {
-    count: Mutex<usize>,
-    changed: Condvar,
-}
-
-/// One thread stands still until this is dropped.
-#[derive(Debug)]
-pub struct Left(Arc<Still>);
-
-impl Still {
-    fn change(&self, change: impl FnOnce(usize) -> usize) {
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        *count = change(*count);
-        self.changed.notify_all();
-    }
-
-    /// Waits while a thread that has so many behind it is one of those.
-    fn wait(&self, behind: usize) {
-        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        let moved = self.changed.wait_while(count, |count| *count > behind);
-        drop(moved.unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        self.0.change(|count| count.saturating_sub(1));
-    }
 }
 
 impl Workers {
@@ -56,22 +21,12 @@ impl Workers {
     pub fn new(count: usize) -> Self {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
-        let still = Arc::<Still>::default();
         let start = |number: usize| {
-            let (queue, still) = (Arc::clone(&queue), Arc::clone(&still));
+            let queue = Arc::clone(&queue);
             let name = format!("compress-{number}");
-            // The first one never stands still.
-            let behind = if number == 0 { usize::MAX } else { count - number - 1 };
-            thread::Builder::new().name(name).spawn(move || work(&queue, &still, behind)).ok()
+            thread::Builder::new().name(name).spawn(move || work(&queue)).ok()
         };
-        let threads = (0..count.max(1)).map_while(start).collect();
-        Self { threads, jobs: Some(jobs), still }
-    }
-
-    /// Leaves a core to a command.
-    pub fn leave_a_core(&self) -> Left {
-        self.still.change(|count| count + 1);
-        Left(Arc::clone(&self.still))
+        Self { threads: (0..count.max(1)).map_while(start).collect(), jobs: Some(jobs) }
     }
 
     /// Number of threads, at least one.
@@ -101,9 +56,8 @@ impl Workers {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, still: &Still, behind: usize) {
+fn work(queue: &Mutex<Receiver<Job>>) {
     loop {
-        still.wait(behind);
         let job = match queue.lock() {
             Ok(queue) => queue.recv(),
             Err(_) => return,
@@ -118,44 +72,9 @@ fn work(queue: &Mutex<Receiver<Job>>, still: &Still, behind: usize) {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.jobs = None;
-        self.still.change(|_| 0);
         for thread in self.threads.drain(..) {
             // A panic was already reported by the panic hook, and its waiter got an error.
             let _panicked = thread.join();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    /// Names of the threads that did the work.
-    fn who(workers: &Workers) -> BTreeSet<String> {
-        let name = || thread::current().name().unwrap_or_default().to_owned();
-        let jobs: Vec<_> = (0..200).map(|_| workers.submit(name)).collect();
-        jobs.into_iter().map(|job| job.recv().expect("the job was done")).collect()
-    }
-
-    #[test]
-    fn commands_get_cores_but_never_all() {
-        let workers = Workers::new(3);
-        let lefts: Vec<Left> = (0..5).map(|_| workers.leave_a_core()).collect();
-        // Whoever waited for a job before may still do one.
-        who(&workers);
-        assert_eq!(who(&workers), BTreeSet::from(["compress-0".to_owned()]));
-        drop(lefts);
-        let meet = Arc::new(std::sync::Barrier::new(3));
-        let meeting = |_| {
-            let meet = Arc::clone(&meet);
-            workers.submit(move || meet.wait().is_leader())
-        };
-        let jobs: Vec<_> = (0..3).map(meeting).collect();
-        // Only three threads can meet.
-        assert!(jobs.into_iter().all(|job| job.recv().is_ok()));
-        let _left = workers.leave_a_core();
-        // Threads that stand still end as well.
-        drop(workers);
     }
 }
