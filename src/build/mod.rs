@@ -13,6 +13,7 @@ pub mod care;
 pub mod carry;
 pub mod check;
 mod devices;
+mod early;
 mod echo;
 mod emulate;
 mod explain;
@@ -345,6 +346,11 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
             pushing.stop_with(&worker.cancel);
             for target in &builder.plan.targets {
                 scope.spawn(move || pushing.follow(builder, *target));
+            }
+        }
+        for target in &builder.plan.targets {
+            if let Some(near) = early::near(builder) {
+                scope.spawn(move || early::follow(builder, *target, near));
             }
         }
         for stage in 0..builder.plan.stages.len() {

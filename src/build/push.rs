@@ -126,7 +126,7 @@ impl Pushing {
 }
 
 /// The stages whose layers end up in a target, the lowest first.
-fn chain(builder: &Builder<'_>, target: usize) -> Vec<usize> {
+pub(super) fn chain(builder: &Builder<'_>, target: usize) -> Vec<usize> {
     let mut stages = vec![target];
     while let Some(StageBase::Stage(below)) =
         stages.last().map(|stage| &builder.plan.stages[*stage].base)

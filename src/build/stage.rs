@@ -111,6 +111,9 @@ impl Builder<'_> {
                 return Ok(false);
             }
             state.next += 1;
+            if tools.is_some() {
+                self.states.show(stage, &state.slots);
+            }
         }
         self.states.set(stage, state, true);
         Ok(true)

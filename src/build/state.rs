@@ -82,12 +82,31 @@ impl StageState {
 /// The states of all stages, and waiting for one to be complete.
 #[derive(Debug)]
 pub(super) struct States {
-    states: Mutex<Vec<(Option<StageState>, Progress)>>,
+    states: Mutex<Vec<Known>>,
     changed: Condvar,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is known of one stage.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// Where it was when it last stopped, or ended.
+    state: Option<StageState>,
+    progress: Progress,
+    /// Layers that it has had since.
+    done: Vec<Slot>,
+}
+
+impl Known {
+    fn slots_after(&self, seen: usize) -> Vec<Slot> {
+        let stopped = self.state.as_ref().map_or(&[][..], |state| &state.slots);
+        let all = if self.done.len() > stopped.len() { &self.done } else { stopped };
+        all.iter().skip(seen).cloned().collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Progress {
+    #[default]
     Open,
     Complete,
     Failed,
@@ -95,46 +114,56 @@ enum Progress {
 
 impl States {
     pub(super) fn new(count: usize) -> Self {
-        let states = Mutex::new(vec![(None, Progress::Open); count]);
+        let states = Mutex::new(vec![Known::default(); count]);
         Self { states, changed: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Option<StageState>, Progress)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets all states, while nobody waits for one.
     pub(super) fn reset(&self) {
-        self.lock().iter_mut().for_each(|state| *state = (None, Progress::Open));
+        self.lock().iter_mut().for_each(|state| *state = Known::default());
     }
 
     /// The state of a stage, if it has begun.
     pub(super) fn get(&self, stage: usize) -> Option<StageState> {
-        self.lock()[stage].0.clone()
+        self.lock()[stage].state.clone()
     }
 
     /// The state of a complete stage.
     pub(super) fn complete(&self, stage: usize) -> Option<StageState> {
         let states = self.lock();
-        (states[stage].1 == Progress::Complete).then(|| states[stage].0.clone()).flatten()
+        (states[stage].progress == Progress::Complete)
+            .then(|| states[stage].state.clone())
+            .flatten()
     }
 
     /// True when nothing of a stage is left to do.
     pub(super) fn is_complete(&self, stage: usize) -> bool {
         let states = self.lock();
-        states[stage].1 == Progress::Complete && states[stage].0.is_some()
+        states[stage].progress == Progress::Complete && states[stage].state.is_some()
     }
 
     /// Stores a state.
     pub(super) fn set(&self, stage: usize, state: StageState, complete: bool) {
         let progress = if complete { Progress::Complete } else { Progress::Open };
-        self.lock()[stage] = (Some(state), progress);
+        self.lock()[stage] = Known { state: Some(state), progress, done: Vec::new() };
+        self.changed.notify_all();
+    }
+
+    /// Shows the layers that a stage has by now, while it goes on.
+    pub(super) fn show(&self, stage: usize, slots: &[Slot]) {
+        let mut states = self.lock();
+        let done = &mut states[stage].done;
+        done.extend(slots.iter().skip(done.len()).cloned());
         self.changed.notify_all();
     }
 
     /// Notes that a stage will never be complete.
     pub(super) fn fail(&self, stage: usize) {
-        self.lock()[stage].1 = Progress::Failed;
+        self.lock()[stage].progress = Progress::Failed;
         self.changed.notify_all();
     }
 
@@ -143,10 +172,8 @@ impl States {
     pub(super) fn slots_after(&self, stage: usize, seen: usize) -> Option<(Vec<Slot>, bool)> {
         let mut states = self.lock();
         loop {
-            let (state, progress) = &states[stage];
-            let slots = state.iter().flat_map(|state| state.slots.iter().skip(seen));
-            let slots: Vec<Slot> = slots.cloned().collect();
-            match progress {
+            let slots = states[stage].slots_after(seen);
+            match states[stage].progress {
                 Progress::Failed => return None,
                 Progress::Complete => return Some((slots, true)),
                 Progress::Open if !slots.is_empty() => return Some((slots, false)),
@@ -160,12 +187,49 @@ impl States {
     pub(super) fn wait(&self, stage: usize) -> Option<StageState> {
         let mut states = self.lock();
         loop {
-            match states[stage].1 {
-                Progress::Complete => return states[stage].0.clone(),
+            match states[stage].progress {
+                Progress::Complete => return states[stage].state.clone(),
                 Progress::Failed => return None,
                 Progress::Open => {}
             }
             states = self.changed.wait(states).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::Layer;
+    use crate::oci::{DiffId, media};
+
+    #[test]
+    fn layers_of_a_stage_are_shown_before_it_is_complete() {
+        let slot = |text: &str| {
+            let digest = Digest::of(text.as_bytes());
+            let diff_id = DiffId(digest.clone());
+            let media_type = media::OCI_LAYER.to_owned();
+            Slot::unpacked_later(Pending::ready(Layer { digest, size: 1, diff_id, media_type }))
+        };
+        let slots = [slot("a"), slot("b"), slot("c")];
+        let digests = |slots: &[Slot]| -> Vec<Digest> {
+            slots.iter().map(|slot| slot.layer.wait().unwrap().digest).collect()
+        };
+        let after = |states: &States, seen| {
+            let (slots, complete) = states.slots_after(0, seen).unwrap();
+            (digests(&slots), complete)
+        };
+        let states = States::new(1);
+        states.show(0, &slots[..1]);
+        assert_eq!(after(&states, 0), (digests(&slots[..1]), false));
+        states.show(0, &slots[..2]);
+        assert_eq!(after(&states, 0), (digests(&slots[..2]), false));
+        assert_eq!(after(&states, 1), (digests(&slots[1..2]), false));
+        let key = Digest::of(b"key");
+        let state = StageState { key, next: 3, slots: slots.to_vec(), history: Vec::new() };
+        states.set(0, state, true);
+        assert_eq!(after(&states, 2), (digests(&slots[2..]), true));
+        states.fail(0);
+        assert!(states.slots_after(0, 0).is_none());
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::support::{World, base, program};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 const DOCKERFILE: &str = "FROM base\nRUN echo 1 > /a\nCMD [\"/a\"]\n";
 
@@ -37,6 +38,29 @@ fn several_outputs_of_one_build_hold_the_same_image() {
         assert_eq!(fs::read_to_string(world.path("out/root/a")).unwrap(), "1\n");
         // Nothing half-written is left beside the outputs.
         assert_eq!(fs::read_dir(world.path("out")).unwrap().count(), 5);
+    }
+}
+
+#[test]
+fn a_build_that_fails_leaves_nothing_where_its_output_was_to_be() {
+    for world in World::each() {
+        let world = world.with_base();
+        let out = world.path("mine");
+        fs::create_dir(&out).unwrap();
+        fs::set_permissions(&out, fs::Permissions::from_mode(0o777)).unwrap();
+        let output = format!("type=oci,tar=false,dest={}", out.join("layout").display());
+        let big = "RUN head -c 5000000 /dev/urandom > /big";
+        let args = ["--no-cache", "-o", output.as_str()];
+        let dockerfile = format!("FROM base\n{big}\nRUN true\nRUN false\n");
+        assert_eq!(world.build(&dockerfile, &args).code, 1);
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+        let dockerfile = format!("FROM base\n{big}\nRUN true\nRUN touch /last\n");
+        let digest = world.build(&dockerfile, &args).ok();
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
+        let layout = out.join("layout");
+        let layout = layout.to_str().unwrap();
+        assert_eq!(world.run(["image", "validate", layout]).ok(), "valid\n");
+        assert_eq!(world.run(["image", "import", "again", layout]).ok(), digest);
     }
 }
 

@@ -4,7 +4,7 @@
 //! Where the file system can share data between files, nothing is copied at all. The files are never the same: whoever
 //! changes an output must not change the store.
 
-use super::Layout;
+use super::{Layout, early};
 use crate::{
     error::{Error, ErrorKind, Result, ResultExt},
     oci::{
@@ -17,6 +17,7 @@ use std::{
     collections::HashSet,
     fs::File,
     io::{self, BufReader},
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -62,25 +63,53 @@ impl Layout {
         })
     }
 
+    /// Copies a blob for an output that will be written beside this directory or into it, should there be time before:
+    /// into a file without a name, which [`Layout::copy_blobs`] gives one. A small one is not worth it, and where a file
+    /// system has no such files nothing is done.
+    pub fn copy_early(&self, blob: &Descriptor, near: &Path) {
+        let Ok(digest) = spec::digest_of(blob) else { return };
+        if blob.size() < WORTH_A_THREAD || self.early.has(&digest) {
+            return;
+        }
+        let Some(file) = early::nameless(near) else { return };
+        // What is wrong with it is told when it is really needed.
+        if self.fill(&file, &digest, blob).is_ok() {
+            self.early.note(digest, file);
+        }
+    }
+
     fn copy_blob(&self, from: &Layout, blob: &Descriptor) -> Result<()> {
         let digest = spec::digest_of(blob)?;
-        let open = || from.open_raw(&digest)?.ok_or_else(|| missing(blob));
-        let (file, size) = open()?;
+        if let Some(file) = from.early.take(&digest)
+            && self.adopt(&file, &digest)
+        {
+            return Ok(());
+        }
         let mut writer = self.blob_writer()?.trusted();
-        let fail = || format!("cannot copy blob {digest}");
-        if size < WORTH_A_THREAD {
+        if blob.size() < WORTH_A_THREAD {
+            let (file, _) = from.open_raw(&digest)?.ok_or_else(|| missing(blob))?;
+            let fail = || format!("cannot copy blob {digest}");
             let mut reader = verified(file, &digest, blob);
             io::copy(&mut reader, &mut writer).or_error(ErrorKind::Environment, fail)?;
-        } else if from.written.has(&digest) && size == blob.size() {
-            copy_whole(writer.as_file(), &file).or_error(ErrorKind::Environment, fail)?;
-        } else if rustix::fs::ioctl_ficlone(writer.as_file(), &file).is_ok() {
-            read(file, &digest, blob).or_error(ErrorKind::Environment, fail)?;
         } else {
-            let source = open()?.0;
-            copy_and_read(writer.as_file(), source, || read(file, &digest, blob))
-                .or_error(ErrorKind::Environment, fail)?;
+            from.fill(writer.as_file(), &digest, blob)?;
         }
         writer.commit(&digest)
+    }
+
+    /// Copies one of our blobs into a file.
+    fn fill(&self, to: &File, digest: &Digest, blob: &Descriptor) -> Result<()> {
+        let open = || self.open_raw(digest)?.ok_or_else(|| missing(blob));
+        let (file, size) = open()?;
+        let copied = if self.written.has(digest) && size == blob.size() {
+            copy_whole(to, &file)
+        } else if rustix::fs::ioctl_ficlone(to, &file).is_ok() {
+            read(file, digest, blob)
+        } else {
+            let source = open()?.0;
+            copy_and_read(to, source, || read(file, digest, blob))
+        };
+        copied.or_error(ErrorKind::Environment, || format!("cannot copy blob {digest}"))
     }
 }
 

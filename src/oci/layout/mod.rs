@@ -5,6 +5,7 @@
 //! Names live in `index.json`, which [`index`] changes under a lock.
 
 mod copies;
+mod early;
 pub mod index;
 mod lock;
 mod partial;
@@ -15,6 +16,7 @@ pub use lock::{FileLock, LockKind};
 pub use transfer::Check;
 
 use copies::Written;
+use early::Early;
 
 use super::{
     blobs::{Blobs, missing},
@@ -44,6 +46,7 @@ pub struct Layout {
     root: PathBuf,
     gate: Option<PathBuf>,
     written: Written,
+    early: Early,
 }
 
 impl Layout {
@@ -63,7 +66,7 @@ impl Layout {
                 version.unwrap_or_default()
             )));
         }
-        Ok(Self { root, gate: None, written: Written::default() })
+        Ok(Self { root, gate: None, written: Written::default(), early: Early::default() })
     }
 
     /// Makes a layout, or opens the one that is there. A directory with other content is refused.
@@ -92,7 +95,8 @@ impl Layout {
             }
         }
         fs::create_dir_all(root.join("blobs/sha256")).or_error(ErrorKind::Environment, fail)?;
-        let layout = Self { root, gate: None, written: Written::default() };
+        let layout =
+            Self { root, gate: None, written: Written::default(), early: Early::default() };
         layout.write_if_absent("index.json", index::EMPTY.as_bytes())?;
         layout.write_if_absent(MARKER, marker.as_bytes())?;
         Layout::open(layout.root)

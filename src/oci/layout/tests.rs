@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::oci::{media, reference::Reference};
+use std::os::unix::fs::MetadataExt;
 
 fn layout() -> (tempfile::TempDir, Layout) {
     let dir = tempfile::tempdir().unwrap();
@@ -181,7 +182,6 @@ fn the_index_lock_is_one_that_posix_record_locks_see() {
 
 #[test]
 fn blobs_are_linked_from_another_layout_and_damaged_ones_replaced() {
-    use std::os::unix::fs::MetadataExt;
     let ((_dir, ours), (_other, theirs)) = (layout(), layout());
     let blob = theirs.put_document(media::OCI_CONFIG, b"{}").unwrap();
     let digest = spec::digest_of(&blob).unwrap();
@@ -197,7 +197,6 @@ fn blobs_are_linked_from_another_layout_and_damaged_ones_replaced() {
 
 #[test]
 fn what_others_could_change_is_copied_and_checked() {
-    use std::os::unix::fs::MetadataExt;
     let ((_dir, ours), (_other, theirs)) = (layout(), layout());
     let blob = theirs.put_document(media::OCI_CONFIG, b"{}").unwrap();
     let digest = spec::digest_of(&blob).unwrap();
@@ -244,4 +243,49 @@ fn blobs_that_this_process_did_not_write_are_verified_while_they_are_copied() {
     damage(&vec![7; 2 << 20]);
     ours.copy_blobs(&theirs, [&blob].into_iter()).unwrap_err();
     assert_eq!(files(&ours), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_copied_early_needs_no_second_look_at_the_blob() {
+    let ((dir, ours), (_other, theirs)) = (layout(), layout());
+    let bytes = vec![7; 3 << 20];
+    let blob = theirs.put_document(media::OCI_LAYER, &bytes).unwrap();
+    let small = theirs.put_document(media::OCI_LAYER, b"small").unwrap();
+    let digest = spec::digest_of(&blob).unwrap();
+    let damage = |bytes: &[u8]| fs::write(theirs.blob_path(&digest), bytes).unwrap();
+    let opened = || Layout::open(theirs.root()).unwrap();
+
+    // Of what is damaged there is no copy, and of what is small.
+    let from = opened();
+    damage(&vec![8; 3 << 20]);
+    from.copy_early(&blob, dir.path());
+    damage(&bytes);
+    from.copy_early(&small, dir.path());
+    damage(&vec![8; 3 << 20]);
+    ours.copy_blobs(&from, [&blob].into_iter()).unwrap_err();
+    ours.copy_blobs(&from, [&small].into_iter()).unwrap();
+
+    damage(&bytes);
+    from.copy_early(&blob, dir.path());
+    from.copy_early(&blob, dir.path());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    damage(&vec![8; 3 << 20]);
+    ours.copy_blobs(&from.clone(), [&blob].into_iter()).unwrap();
+    let placed = ours.blob_path(&digest);
+    assert_eq!(fs::read(&placed).unwrap(), bytes);
+    let found = fs::metadata(&placed).unwrap();
+    assert_eq!((found.mode() & 0o7777, found.nlink()), (0o644, 1));
+    // It was for one output.
+    ours.copy_blobs(&from, [&blob].into_iter()).unwrap_err();
+
+    damage(&bytes);
+    let elsewhere = opened();
+    elsewhere.copy_early(&blob, Path::new("/proc/self"));
+    elsewhere.copy_early(&blob, &dir.path().join("nowhere"));
+    // In another file system it is of no use, and copied anew.
+    elsewhere.copy_early(&blob, Path::new("/dev/shm"));
+    fs::remove_file(&placed).unwrap();
+    ours.copy_blobs(&elsewhere, [&blob].into_iter()).unwrap();
+    assert_eq!(fs::read(&placed).unwrap(), bytes);
+    assert_eq!(files(&ours).len(), 2);
 }

@@ -1,0 +1,40 @@
+//! Layers are copied for an output in a directory while later steps work: those of the base image, and those that are
+//! done.
+
+use super::push::chain;
+use super::request::OutputKind;
+use super::stage::Builder;
+use crate::oci::spec::descriptor;
+use std::path::Path;
+
+/// The directory in whose file system an output will lie that is a layout, if it is there.
+pub(super) fn near<'b>(builder: &'b Builder<'_>) -> Option<&'b Path> {
+    let layout = |kind: OutputKind| matches!(kind, OutputKind::OciDirectory);
+    let output = builder.request.outputs.iter().find(|output| layout(output.kind))?;
+    let path = output.dest.as_deref()?;
+    let above =
+        path.parent().map(|above| if above == Path::new("") { Path::new(".") } else { above });
+    [Some(path), above].into_iter().flatten().find(|path| path.is_dir())
+}
+
+/// Copies the layers of one target as they get done, until all of its steps are: the rest is copied with the output, by
+/// several threads.
+pub(super) fn follow(builder: &Builder<'_>, target: usize, near: &Path) {
+    let mut seen = 0;
+    for stage in chain(builder, target) {
+        while let Some((slots, complete)) = builder.states.slots_after(stage, seen) {
+            if complete && stage == target {
+                return;
+            }
+            for slot in &slots {
+                let Ok(layer) = slot.layer.wait() else { return };
+                let blob = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
+                builder.store.images().copy_early(&blob, near);
+            }
+            seen += slots.len();
+            if complete {
+                break;
+            }
+        }
+    }
+}
