@@ -27,6 +27,8 @@ use std::{
 const BUFFER: usize = 256 << 10;
 /// Fewer bytes than this are not worth a thread.
 const WORTH_A_THREAD: u64 = 1 << 20;
+/// More than this is not copied early: a copy cannot be stopped, and a build that is stopped waits for it.
+const TOO_MUCH_EARLY: u64 = 256 << 20;
 /// Blobs that are copied at once.
 const MOST_AT_ONCE: usize = 4;
 
@@ -64,11 +66,12 @@ impl Layout {
     }
 
     /// Copies a blob for an output that will be written beside this directory or into it, should there be time before:
-    /// into a file without a name, which [`Layout::copy_blobs`] gives one. A small one is not worth it, and where a file
-    /// system has no such files nothing is done.
+    /// into a file without a name, which [`Layout::copy_blobs`] gives one. Small and very large ones are left for then,
+    /// and all where a file system has no such files.
     pub fn copy_early(&self, blob: &Descriptor, near: &Path) {
         let Ok(digest) = spec::digest_of(blob) else { return };
-        if blob.size() < WORTH_A_THREAD || self.early.has(&digest) {
+        let worth = WORTH_A_THREAD..=TOO_MUCH_EARLY;
+        if !worth.contains(&blob.size()) || self.early.has(&digest) {
             return;
         }
         let Some(file) = early::nameless(near) else { return };
