@@ -15,12 +15,15 @@ const FINE: [u32; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
 
 /// Whether two changes of a file have the same time only when nothing looks at it between them, as a diff does.
 pub(super) fn are_short(store: &Store) -> bool {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let version = (numbers.next(), numbers.next());
-    let (Some(Ok(major)), Some(Ok(minor))) = version else { return false };
+    let version = version(&rustix::system::uname().release().to_string_lossy());
     let kind = rustix::fs::statfs(store.sub("tmp")).map(|stat| stat.f_type as u32);
-    (major, minor) >= (6, 13) && kind.is_ok_and(|kind| FINE.contains(&kind))
+    version >= Some((6, 13)) && kind.is_ok_and(|kind| FINE.contains(&kind))
+}
+
+/// The first two numbers of what the kernel calls itself.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Waits until the kernel gives files a later time than this one (seconds and nanoseconds).
@@ -31,5 +34,26 @@ pub(super) fn outlive(time: (i64, u32)) {
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn kernels_are_told_apart_by_their_first_two_numbers() {
+        for (release, expected) in [
+            ("6.13.0-rc1", Some((6, 13))),
+            ("6.6.87.2-microsoft-standard-WSL2", Some((6, 6))),
+            ("5.15", Some((5, 15))),
+            ("7.0-generic", Some((7, 0))),
+            ("6", None),
+            ("", None),
+            ("next-20260101", None),
+        ] {
+            assert_eq!(version(release), expected, "{release}");
+        }
+        assert!(version("6.9.1") < Some((6, 13)) && version("") < Some((6, 13)));
     }
 }

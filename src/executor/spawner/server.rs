@@ -126,7 +126,7 @@ impl Server {
 
     /// Starts a RUN; says what the next one will need when that is known to come.
     fn run(&mut self, mut fds: Vec<OwnedFd>) -> Option<Wanted> {
-        if fds.len() < 6 {
+        if fds.len() <= init::OWN_FDS {
             return None;
         }
         let channel = Some(fds.remove(1));
