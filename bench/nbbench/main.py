@@ -13,7 +13,7 @@ from .workloads import BY_NAME, CROWD, NAMES
 MODES = ("cold", "warm", "edit")
 # Bytes below which what is aside is removed between two workloads.
 FULL = 40 << 30
-# Seconds for which ext4 does not give away again an inode that was removed, unless the disk is told later.
+# Seconds for which ext4 does not give away again an inode that was removed: one minute, and five more while that is not on the disk.
 REST = 360
 
 
