@@ -6,6 +6,7 @@
 //! `volatile`. Whatever is missing or odd here is unpacked again from blobs; nothing in this room is precious.
 
 mod draft;
+mod place;
 mod records;
 mod stack;
 mod union;
@@ -50,6 +51,8 @@ pub struct Snapshots {
     flavour: String,
     form: Form,
     boot: String,
+    /// Where new ones are made, from the first one on.
+    place: OnceLock<Option<OwnedFd>>,
     /// How many snapshots are united into one directory.
     united: usize,
     /// Ids of what was made here and is not known to be on the disk; of unions where they are.
@@ -125,6 +128,7 @@ impl Snapshots {
             },
             form,
             boot: probe::boot_id(),
+            place: OnceLock::new(),
             united: UNITED,
             unsynced: Mutex::default(),
             sweeper: Arc::clone(sweeper),
@@ -162,8 +166,8 @@ impl Snapshots {
     fn empty_draft(&self, parent: Option<&Arc<Snapshot>>) -> Result<Draft<'_>> {
         let id = random_id();
         let made = (|| {
-            fs::mkdir(&self.dir, id.as_bytes(), 0o700)?;
-            let own = fs::open_dir(&self.dir, id.as_bytes())?;
+            let place = self.place.get_or_init(|| place::take(self.dir.as_fd()));
+            let own = place::make(&self.dir, place.as_ref(), id.as_bytes())?;
             fs::mkdir(&own, b"fs", 0o755)?;
             fs::mkdir(&own, b"work", 0o700)?;
             Ok((fs::open_dir(&own, b"fs")?, fs::open_dir(&own, b"work")?))

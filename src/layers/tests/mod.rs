@@ -5,6 +5,7 @@ mod compress;
 mod diff;
 mod flat;
 mod hostile;
+mod places;
 mod tar;
 mod unions;
 
