@@ -106,7 +106,10 @@ impl Scene {
             .into_iter()
             .filter_map(|line| Some(line.split_once("/store/")?.1.split(' ').next()?.to_owned()))
             .filter(|name| {
-                !name.starts_with("locks/") && !MADE_WHEN_NEEDED.contains(&name.as_str())
+                !name.starts_with("locks/")
+                    // On ext4, with one directory for each process that had none to take.
+                    && !name.starts_with("snapshots/places")
+                    && !MADE_WHEN_NEEDED.contains(&name.as_str())
             })
             .collect();
         assert_eq!(left, EMPTY_STORE, "{:?}", self.rung);
