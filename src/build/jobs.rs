@@ -12,7 +12,7 @@ use crate::executor::sandbox::Cancel;
 use crate::layers::compress::{Compression, Workers, compress_layer};
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::{TimePolicy, write_layer};
-use crate::layers::{Change, Layer};
+use crate::layers::{Changes, Layer};
 use crate::oci::layout::BlobWriter;
 use crate::progress::{Emitter, Event};
 use crate::sys::writeback;
@@ -85,7 +85,7 @@ pub(super) struct Job {
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     /// In the upper directory of a snapshot; in none when nothing changed.
-    Tree(Vec<Change>, Option<Arc<Snapshot>>),
+    Tree(Arc<Changes>, Option<Arc<Snapshot>>),
     /// Where they come from.
     Planned(Arc<Planned>),
 }
@@ -96,7 +96,7 @@ impl Content {
         match self {
             Self::Tree(changes, snapshot) => {
                 let root = snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
-                write_layer(changes, root.as_fd(), times, out)
+                write_layer(&**changes, root.as_fd(), times, out)
             }
             Self::Planned(planned) => planned.write(times, out),
         }
@@ -237,7 +237,7 @@ impl Write for Eager {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::{ChangeKind, Entry, EntryKind};
+    use crate::layers::{Change, ChangeKind, Entry, EntryKind};
     use crate::source::{SourceFile, Span};
 
     /// Found by building while somebody wrote to a file: the error had no place, since the step was long done.
@@ -254,7 +254,7 @@ mod tests {
         let source = Arc::new(SourceFile::new("Dockerfile", "FROM scratch\nCOPY gone /\n"));
         jobs.submit(Job {
             slot: Arc::clone(&slot),
-            content: Content::Tree(vec![change], None),
+            content: Content::Tree(Arc::new([change].into_iter().collect()), None),
             blame: Blame { source, span: Span::new(13, 25), platform: Some("linux/s390x".into()) },
             times: TimePolicy { epoch: None, started: (0, 0) },
             place: None,

@@ -40,7 +40,7 @@ pub(super) struct Done {
 impl Done {
     /// A step that changed nothing.
     pub(super) fn nothing(tree: Option<Arc<Snapshot>>) -> Self {
-        Self { tree, content: Content::Tree(Vec::new(), None), ending: None }
+        Self { tree, content: Content::Tree(Arc::default(), None), ending: None }
     }
 
     /// The step's own snapshot.
@@ -111,8 +111,11 @@ impl Builder<'_> {
         let Some(lower) = tools.worker.snapshots.view(snapshot.parent())? else { return Ok(None) };
         let changes =
             diff::diff_overlay(snapshot.upper(), Some(lower.as_fd()), &tools.diff_options())?;
-        let done =
-            Done { tree: None, content: Content::Tree(changes, Some(snapshot)), ending: None };
+        let done = Done {
+            tree: None,
+            content: Content::Tree(Arc::new(changes), Some(snapshot)),
+            ending: None,
+        };
         Ok(Some(self.rewritten(record, key, (&done, blame), tools)))
     }
 

@@ -7,7 +7,7 @@ use super::store::Store;
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::isolation::IdMode;
-use crate::layers::Change;
+use crate::layers::Changes;
 use crate::layers::apply::{ApplyOptions, Devices, apply};
 use crate::layers::diff::{DiffOptions, read_tree};
 use crate::layers::snapshot::{Snapshot, random_id};
@@ -261,13 +261,13 @@ fn write_tar(
     }
     let named: Vec<_> = read
         .iter()
-        .map(|(below, (view, entries))| (below.unwrap_or("."), &entries[..], view.as_fd()))
+        .map(|(below, (view, entries))| (below.unwrap_or("."), entries, view.as_fd()))
         .collect();
     Target::open(path)?.fill(|out| write_trees_below(&named, &times, out))
 }
 
 /// A view of a tree, and everything in it.
-fn read(worker: &Worker, tree: Option<&Arc<Snapshot>>) -> Result<(OwnedFd, Vec<Change>)> {
+fn read(worker: &Worker, tree: Option<&Arc<Snapshot>>) -> Result<(OwnedFd, Changes)> {
     let view = worker.snapshots.view(tree)?;
     let view = view.ok_or_else(|| Error::internal("the tree to write is not there any more"))?;
     let options = DiffOptions {

@@ -323,11 +323,12 @@ impl Builder<'_> {
             drop(ending);
             return Ok(Done::nothing(draft.unchanged()?));
         }
-        if tools.worker.isolation.placeholders() && changes.iter().any(is_device) {
+        if tools.worker.isolation.placeholders() && changes.iter().any(|change| is_device(&change))
+        {
             draft.note_placeholders();
         }
         let own = draft.commit()?;
-        let content = Content::Tree(changes, Some(Arc::clone(&own)));
+        let content = Content::Tree(Arc::new(changes), Some(Arc::clone(&own)));
         Ok(Done { tree: Some(own), content, ending })
     }
 

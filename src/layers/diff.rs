@@ -3,7 +3,7 @@
 //! In: the upper directory and a read view of everything below it. Out: [`Change`]s as [`super`] defines them. The
 //! cost is that of the upper, never of the whole tree. For trees without an overlay there are [`diff_scan`] and
 //! [`read_tree`], which give the same stream. Memory is bounded by the number of paths in the upper; directories are
-//! visited without recursion and without holding descriptors, so depth costs nothing.
+//! visited without recursion, and few are held open, so depth costs nothing.
 //!
 //! Where isolation cannot be hidden: overlayfs breaks a hard link of the layers below when one of its names changes,
 //! a plain file system does not.
@@ -13,13 +13,17 @@ pub use super::whiteout::XattrFlavour;
 
 use super::beneath::{self, join, shown};
 use super::node::{Node, represented, same_content};
-use super::settle::{Found, settle};
-use super::{Change, Entry, EntryKind, ImagePath, whiteout};
+use super::settle::{Found, Gathered};
+use super::{Changes, Entry, EntryKind, ImagePath, whiteout};
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
 use crate::sys::SysResultExt as _;
-use crate::sys::fs;
-use std::collections::BTreeSet;
+use crate::sys::fs::{self, Names};
+use std::iter::Peekable;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::vec::IntoIter;
+
+/// Directories on the way that stay open; those further down are opened again after each that is in them.
+pub(super) const HELD: usize = 16;
 
 /// How to read a tree.
 #[derive(Clone, Copy, Debug)]
@@ -37,22 +41,27 @@ pub fn diff_overlay(
     upper: BorrowedFd<'_>,
     lower: Option<BorrowedFd<'_>>,
     options: &DiffOptions,
-) -> Result<Vec<Change>> {
+) -> Result<Changes> {
     let walk = Walk { upper, lower, options };
-    let mut found = Vec::new();
-    let mut stack = vec![walk.directory(b"", lower.is_some(), false)?.into_iter()];
-    while let Some(level) = stack.last_mut() {
-        let Some(item) = level.next() else {
-            stack.pop();
+    let mut gathered = Gathered::default();
+    let root = Descend { lower: lower.is_some(), opaque: false };
+    let mut levels = vec![walk.level(ImagePath::new(), root)?];
+    while let (depth, Some(level)) = (levels.len(), levels.last_mut()) {
+        let Some((name, listed)) = level.next() else {
+            levels.pop();
             continue;
         };
+        let Some(item) = walk.item(level, &name, listed)? else { continue };
         let next = item.descend.map(|descend| (item.found.path.clone(), descend));
-        found.push(item.found);
+        gathered.push(item.found);
         if let Some((path, descend)) = next {
-            stack.push(walk.directory(&path, descend.lower, descend.opaque)?.into_iter());
+            if depth > HELD {
+                level.open = None;
+            }
+            levels.push(walk.level(path, descend)?);
         }
     }
-    Ok(settle(found))
+    Ok(gathered.settle())
 }
 
 struct Walk<'a> {
@@ -74,43 +83,85 @@ struct Descend {
     opaque: bool,
 }
 
+/// A directory on the way to where the walk is.
+struct Level {
+    path: ImagePath,
+    how: Descend,
+    /// Names in the upper; those before `at` are done.
+    names: Names,
+    at: usize,
+    /// Names that an opaque directory hides, in order.
+    hidden: Peekable<IntoIter<Vec<u8>>>,
+    /// Opened again when it is needed.
+    open: Option<Open>,
+}
+
+struct Open {
+    upper: OwnedFd,
+    lower: Option<OwnedFd>,
+}
+
+impl Level {
+    /// The next name, and whether the upper has it.
+    fn next(&mut self) -> Option<(Vec<u8>, bool)> {
+        let listed = (self.at < self.names.len()).then(|| self.names.get(self.at));
+        let Some(listed) = listed else { return self.hidden.next().map(|name| (name, false)) };
+        if let Some(hidden) = self.hidden.next_if(|name| &name[..] <= listed)
+            && hidden != listed
+        {
+            return Some((hidden, false));
+        }
+        self.at += 1;
+        Some((listed.to_vec(), true))
+    }
+}
+
 impl Walk<'_> {
-    fn directory(&self, path: &[u8], lower: bool, opaque: bool) -> Result<Vec<Item>> {
+    fn level(&self, path: ImagePath, how: Descend) -> Result<Level> {
+        let open = self.open(&path, &how)?;
+        let names = fs::list_opened(&open.upper)
+            .or_error(ErrorKind::Environment, || format!("cannot list {}", shown(&path)))?;
+        let hidden = match &open.lower {
+            Some(lower) if how.opaque => list_lower(lower, &path)?,
+            _ => Vec::new(),
+        };
+        let hidden = hidden.into_iter().peekable();
+        Ok(Level { path, how, names, at: 0, hidden, open: Some(open) })
+    }
+
+    fn open(&self, path: &[u8], how: &Descend) -> Result<Open> {
         let upper = beneath::open_dir(self.upper, path).or_error(ErrorKind::Environment, || {
             format!("cannot read {} of the step's changes", shown(path))
         })?;
-        let lower = match self.lower.filter(|_| lower) {
+        let lower = match self.lower.filter(|_| how.lower) {
             Some(root) => Some(open_lower(root, path)?),
             None => None,
         };
-        let names = fs::list(&upper)
-            .or_error(ErrorKind::Environment, || format!("cannot list {}", shown(path)))?;
-        let mut items = Vec::with_capacity(names.len());
-        let mut present = BTreeSet::new();
-        let mut gone = Vec::new();
-        for name in names {
-            let child = join(path, &name)?;
-            let stat = fs::lstat(&upper, &name)
-                .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(&child)))?;
-            if !represented(&stat) {
-                // A socket is no part of a layer: what it replaced is gone.
-                gone.push(name);
-                continue;
+        Ok(Open { upper, lower })
+    }
+
+    /// What is at a name; `None` for what is in neither tree as far as a layer can say.
+    fn item(&self, level: &mut Level, name: &[u8], listed: bool) -> Result<Option<Item>> {
+        let open = match level.open.take() {
+            Some(open) => open,
+            None => self.open(&level.path, &level.how)?,
+        };
+        let open = level.open.insert(open);
+        let path = join(&level.path, name)?;
+        if listed {
+            let stat = fs::lstat(&open.upper, name)
+                .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(&path)))?;
+            if represented(&stat) {
+                let node = Node::read(open.upper.as_fd(), name, stat, &path)?;
+                return self.present(path, name, &node, open, level.how.opaque).map(Some);
             }
-            let node = Node::read(upper.as_fd(), &name, stat, &child)?;
-            items.push(self.present(child, &name, &node, (&upper, lower.as_ref()), opaque)?);
-            present.insert(name);
+            // A socket is no part of a layer: what it replaced is gone.
         }
-        if let Some(lower) = &lower {
-            if opaque {
-                gone = list_lower(lower, path)?;
-                gone.retain(|name| !present.contains(name));
-            }
-            deletions(path, lower, gone, &mut items)?;
-        }
-        // Names of one directory: bytes decide, as in path order.
-        items.sort_by(|a, b| a.found.path.cmp(&b.found.path));
-        Ok(items)
+        let Some(lower) = &open.lower else { return Ok(None) };
+        let below = fs::lstat_opt(lower, name)
+            .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(&path)))?;
+        let gone = below.is_some_and(|stat| represented(&stat));
+        Ok(gone.then(|| Item { found: Found::deleted(path), descend: None }))
     }
 
     fn present(
@@ -118,7 +169,7 @@ impl Walk<'_> {
         path: ImagePath,
         name: &[u8],
         node: &Node,
-        (upper, lower): (&OwnedFd, Option<&OwnedFd>),
+        open: &Open,
         opaque: bool,
     ) -> Result<Item> {
         if whiteout::is_indirect(&node.xattrs, self.options.flavour) {
@@ -128,7 +179,7 @@ impl Walk<'_> {
             )));
         }
         let entry = self.entry(node, &path)?;
-        let below = match lower {
+        let below = match &open.lower {
             Some(dir) => lower_node(dir, name, &path)?,
             None => None,
         };
@@ -137,7 +188,7 @@ impl Walk<'_> {
             && below.entry(self.options.placeholders).as_ref() == Some(&entry)
         {
             changed = matches!(entry.kind, EntryKind::File { size } if size > 0)
-                && !same_bytes(upper, lower, name, &path)?;
+                && !same_bytes(open, name, &path)?;
         }
         let is_dir = entry.kind == EntryKind::Directory;
         let descend = is_dir.then(|| Descend {
@@ -161,24 +212,6 @@ impl Walk<'_> {
     }
 }
 
-/// Deletions of the names in `gone` that the tree below has.
-fn deletions(
-    path: &[u8],
-    lower: &OwnedFd,
-    gone: Vec<Vec<u8>>,
-    items: &mut Vec<Item>,
-) -> Result<()> {
-    for name in gone {
-        let child = join(path, &name)?;
-        let below = fs::lstat_opt(lower, &name)
-            .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(&child)))?;
-        if below.is_some_and(|stat| represented(&stat)) {
-            items.push(Item { found: Found::deleted(child), descend: None });
-        }
-    }
-    Ok(())
-}
-
 fn open_lower(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
     beneath::open_dir(root, path)
         .or_error(ErrorKind::Environment, || format!("cannot read {} of the base", shown(path)))
@@ -198,10 +231,10 @@ fn lower_node(dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<Option<Node>> {
     }
 }
 
-fn same_bytes(upper: &OwnedFd, lower: Option<&OwnedFd>, name: &[u8], path: &[u8]) -> Result<bool> {
+fn same_bytes(open: &Open, name: &[u8], path: &[u8]) -> Result<bool> {
     let message = || format!("cannot compare {} with the base", shown(path));
-    let Some(lower) = lower else { return Ok(false) };
-    let upper = fs::open_read(upper, name).or_error(ErrorKind::Environment, message)?;
+    let Some(lower) = &open.lower else { return Ok(false) };
+    let upper = fs::open_read(&open.upper, name).or_error(ErrorKind::Environment, message)?;
     let lower = fs::open_read(lower, name).or_error(ErrorKind::Environment, message)?;
     same_content(upper, lower).or_error(ErrorKind::Environment, message)
 }

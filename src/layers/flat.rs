@@ -122,7 +122,7 @@ impl FlatTree {
 
     /// Everything in it, each path present.
     pub fn changes(&self) -> Vec<Change> {
-        settle(self.walk(None))
+        settle(self.walk(None)).to_vec()
     }
 
     /// What makes `below` this tree.
@@ -134,7 +134,7 @@ impl FlatTree {
             let links = item.shared.and_then(|(_, inode)| own.get(&inode));
             item.changed |= links != item.lower.and_then(|(_, inode)| old.get(&inode));
         }
-        settle(found)
+        settle(found).to_vec()
     }
 
     /// Each path with what it is and the digest of its bytes; a further name of a file looks like the first.

@@ -20,6 +20,7 @@ pub mod whiteout;
 
 mod beneath;
 mod bits;
+mod changes;
 mod copy_tree;
 mod decompress;
 mod gzip;
@@ -39,6 +40,8 @@ mod workers;
 mod samples;
 #[cfg(test)]
 mod tests;
+
+pub use changes::Changes;
 
 /// Extended attribute in which a placeholder records the device node that it stands for (design §3): a user
 /// namespace cannot make device nodes. Value: `c` or `b`, `:major:minor:mode(octal)`. Never enters a layer.

@@ -6,8 +6,8 @@
 use super::beneath::{self, shown};
 use super::entry_table::EntryTable;
 use super::node::{Node, represented, same_content};
-use super::settle::{Visited, decide, link_to};
-use super::{Change, ChangeKind, Entry, EntryKind, path_order};
+use super::settle::{Visited, decide};
+use super::{Changes, Entry, EntryKind, path_order};
 use crate::error::{ErrorKind, Result, ResultExt};
 use crate::sys::fs;
 use crate::sys::{SysResult, SysResultExt, root};
@@ -31,11 +31,7 @@ pub trait Below {
 /// Everything that a step would leave, and which of it is the layer.
 #[derive(Debug)]
 pub struct Plan {
-    table: EntryTable,
-    /// Numbers of what the layer has, in its order.
-    order: Vec<u32>,
-    /// Second names of files, with the first ones.
-    links: HashMap<u32, u32>,
+    changes: Changes,
 }
 
 impl Plan {
@@ -66,46 +62,35 @@ impl Plan {
         }
         let mut changed = changed.into_iter();
         order.retain(|_| changed.next() == Some(true));
-        order.shrink_to_fit();
-        Ok(Self { table, order, links })
+        Ok(Self { changes: Changes::new(table, order, links, Vec::new()) })
     }
 
     /// Place of a path in the layer, when it has it.
     pub fn find(&self, path: &[u8]) -> Option<usize> {
-        self.order.binary_search_by(|number| path_order(self.table.path(*number), path)).ok()
+        let table = self.changes.table();
+        self.changes.order().binary_search_by(|at| path_order(table.path(*at), path)).ok()
     }
 
     /// What the layer makes of a place: a second name of a file is the file.
     pub fn entry(&self, place: usize) -> Entry {
-        self.table.entry(self.file(place))
+        self.changes.table().entry(self.changes.first_name(place))
     }
 
     /// Path and tag of the file at a place, of its first name if it has several.
     pub fn source(&self, place: usize) -> (&[u8], u32) {
-        let number = self.file(place);
-        (self.table.path(number), self.table.tag(number))
+        let (table, number) = (self.changes.table(), self.changes.first_name(place));
+        (table.path(number), table.tag(number))
     }
 
     /// The layer.
-    pub fn changes(&self) -> impl Iterator<Item = Change> {
-        self.order.iter().map(|number| {
-            let entry = self.table.entry(*number);
-            let entry = match self.links.get(number) {
-                Some(first) => link_to(entry, self.table.path(*first).to_vec()),
-                None => entry,
-            };
-            Change { path: self.table.path(*number).to_vec(), kind: ChangeKind::Present(entry) }
-        })
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Paths and tags of the layer, in its order.
     pub fn tagged(&self) -> impl Iterator<Item = (&[u8], u32)> {
-        self.order.iter().map(|number| (self.table.path(*number), self.table.tag(*number)))
-    }
-
-    fn file(&self, place: usize) -> u32 {
-        let number = self.order[place];
-        self.links.get(&number).copied().unwrap_or(number)
+        let table = self.changes.table();
+        self.changes.order().iter().map(|number| (table.path(*number), table.tag(*number)))
     }
 }
 

@@ -5,13 +5,13 @@
 //! [`super::diff::diff_overlay`] would give.
 
 use super::beneath::{self, join, shown};
-use super::diff::DiffOptions;
+use super::diff::{DiffOptions, HELD};
 use super::node::{Node, content_hash};
-use super::settle::{Found, settle};
-use super::{Change, Entry, EntryKind, ImagePath, path_order};
+use super::settle::{Found, Gathered, settle};
+use super::{Changes, Entry, EntryKind, ImagePath, path_order};
 use crate::error::{ErrorKind, Result, ResultExt as _};
 use crate::sys::SysResultExt as _;
-use crate::sys::fs::{self, Kind, Stat};
+use crate::sys::fs::{self, Kind, Names, Stat};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -56,31 +56,34 @@ pub fn record_tree(root: BorrowedFd<'_>) -> Result<Tree> {
 /// Records a tree again, reading only what changed since `before`.
 pub fn record_again(root: BorrowedFd<'_>, before: &Tree) -> Result<Tree> {
     let index = before.index();
-    let paths = walk(root, &mut |seen| {
+    let mut paths = Vec::new();
+    walk(root, &mut |seen| {
         if let Some(old) = index.get(&seen.path[..])
             && untouched(&old.node.stat, &seen.stat)
         {
-            return Ok((*old).clone());
+            paths.push((*old).clone());
+            return Ok(());
         }
         let node = seen.node()?;
         let content = match seen.stat.kind {
             Kind::File => Some(seen.content()?),
             _ => None,
         };
-        Ok(Recorded { path: seen.path, node, content })
+        paths.push(Recorded { path: seen.path, node, content });
+        Ok(())
     })?;
     wait_for_next_tick(&paths);
     Ok(Tree { paths })
 }
 
 /// Changes of the tree since `before` was recorded.
-pub fn diff_scan(
-    before: &Tree,
-    root: BorrowedFd<'_>,
-    options: &DiffOptions,
-) -> Result<Vec<Change>> {
+pub fn diff_scan(before: &Tree, root: BorrowedFd<'_>, options: &DiffOptions) -> Result<Changes> {
     let index = before.index();
-    let mut found = walk(root, &mut |seen| compare(seen, &index, *options))?;
+    let mut found = Vec::new();
+    walk(root, &mut |seen| {
+        found.push(compare(seen, &index, *options)?);
+        Ok(())
+    })?;
     found.retain(|item| item.entry.is_some());
     let deleted = deletions(before, &found, *options);
     if !deleted.is_empty() {
@@ -91,7 +94,7 @@ pub fn diff_scan(
 }
 
 /// A whole tree, each path present.
-pub fn read_tree(root: BorrowedFd<'_>, options: &DiffOptions) -> Result<Vec<Change>> {
+pub fn read_tree(root: BorrowedFd<'_>, options: &DiffOptions) -> Result<Changes> {
     read_tree_noting(root, options, &mut Vec::new())
 }
 
@@ -100,18 +103,17 @@ pub fn read_tree_noting(
     root: BorrowedFd<'_>,
     options: &DiffOptions,
     left_out: &mut Vec<ImagePath>,
-) -> Result<Vec<Change>> {
-    let mut found = walk(root, &mut |seen| {
+) -> Result<Changes> {
+    let mut gathered = Gathered::default();
+    walk(root, &mut |seen| {
         let node = seen.node()?;
-        Ok(item(seen.path, &node, node.entry(options.placeholders)))
-    })?;
-    found.retain(|item| {
-        if item.entry.is_none() {
-            left_out.push(item.path.clone());
+        match node.entry(options.placeholders) {
+            Some(entry) => gathered.push(item(seen.path, &node, Some(entry))),
+            None => left_out.push(seen.path),
         }
-        item.entry.is_some()
-    });
-    Ok(settle(found))
+        Ok(())
+    })?;
+    Ok(gathered.settle())
 }
 
 fn item(path: ImagePath, node: &Node, entry: Option<Entry>) -> Found {
@@ -183,44 +185,58 @@ impl Seen<'_> {
     }
 }
 
-/// Visits every path below the root in path order, without recursion and with one open directory at a time.
-fn walk<T>(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Seen<'_>) -> Result<T>) -> Result<Vec<T>> {
-    let mut found = Vec::new();
-    let mut stack = vec![directory(root, b"", visit)?.into_iter()];
-    while let Some(level) = stack.last_mut() {
-        let Some((item, descend)) = level.next() else {
-            stack.pop();
-            continue;
-        };
-        found.push(item);
-        if let Some(path) = descend {
-            stack.push(directory(root, &path, visit)?.into_iter());
-        }
-    }
-    Ok(found)
+/// A directory on the way to where the walk is.
+struct Level {
+    path: ImagePath,
+    names: Names,
+    /// The next of them.
+    at: usize,
+    /// Opened again when it is needed.
+    open: Option<OwnedFd>,
 }
 
-/// A visited path and, for a directory, where to go on.
-type Visited<T> = (T, Option<ImagePath>);
-
-fn directory<T>(
-    root: BorrowedFd<'_>,
-    path: &[u8],
-    visit: &mut dyn FnMut(Seen<'_>) -> Result<T>,
-) -> Result<Vec<Visited<T>>> {
-    let dir = beneath::open_dir(root, path)
-        .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(path)))?;
-    let names = fs::list(&dir)
-        .or_error(ErrorKind::Environment, || format!("cannot list {}", shown(path)))?;
-    let mut items = Vec::with_capacity(names.len());
-    for name in &names {
-        let child = join(path, name)?;
-        let stat = fs::lstat(&dir, name)
-            .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(&child)))?;
-        let descend = stat.is_dir().then(|| child.clone());
-        items.push((visit(Seen { dir: &dir, name, path: child, stat })?, descend));
+impl Level {
+    fn read(root: BorrowedFd<'_>, path: ImagePath) -> Result<Self> {
+        let dir = open(root, &path)?;
+        let names = fs::list_opened(&dir)
+            .or_error(ErrorKind::Environment, || format!("cannot list {}", shown(&path)))?;
+        Ok(Self { path, names, at: 0, open: Some(dir) })
     }
-    Ok(items)
+}
+
+fn open(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
+    beneath::open_dir(root, path)
+        .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(path)))
+}
+
+/// Visits every path below the root in path order, without recursion and with few directories open.
+fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Seen<'_>) -> Result<()>) -> Result<()> {
+    let mut levels = vec![Level::read(root, ImagePath::new())?];
+    while let (depth, Some(level)) = (levels.len(), levels.last_mut()) {
+        if level.at == level.names.len() {
+            levels.pop();
+            continue;
+        }
+        let dir = match level.open.take() {
+            Some(dir) => dir,
+            None => open(root, &level.path)?,
+        };
+        let dir = level.open.insert(dir);
+        let name = level.names.get(level.at);
+        level.at += 1;
+        let path = join(&level.path, name)?;
+        let stat = fs::lstat(&dir, name)
+            .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(&path)))?;
+        let descend = stat.is_dir().then(|| path.clone());
+        visit(Seen { dir, name, path, stat })?;
+        if let Some(path) = descend {
+            if depth > HELD {
+                level.open = None;
+            }
+            levels.push(Level::read(root, path)?);
+        }
+    }
+    Ok(())
 }
 
 /// Kernels before 6.13 stamp times by the timer tick: what changes in the tick of the newest recorded ctime would

@@ -3,8 +3,11 @@
 //! In: everything that was visited, in path order, directories before their content, with a verdict for each path on
 //! its own. Out: the stream. What depends on more than one path is decided here: hard links, and parents.
 
-use super::{Change, ChangeKind, Entry, EntryKind, ImagePath};
+use super::changes::Changes;
+use super::entry_table::EntryTable;
+use super::{Entry, EntryKind, ImagePath};
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 /// Inode and the device that holds it.
 pub(super) type Inode = (u64, u64);
@@ -43,44 +46,95 @@ pub(super) trait Visited {
     fn set_changed(&mut self, at: usize);
 }
 
-impl Visited for Vec<Found> {
-    fn len(&self) -> usize {
-        self.len()
+/// What a walk finds, in path order; some fifty bytes and the path itself for each.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    table: EntryTable,
+    changed: Vec<bool>,
+    /// Up to the last one that is gone.
+    gone: Vec<bool>,
+    /// What has several names: its inode, and that of the same path in the tree below.
+    inodes: Vec<(Inode, Option<Inode>)>,
+}
+
+impl Gathered {
+    /// Adds the next path; one that is there already is not added again, as when a directory changes while it is listed.
+    pub(super) fn push(&mut self, found: Found) {
+        let Found { path, entry, changed, shared, lower } = found;
+        if self.table.find(&path).is_some() {
+            return;
+        }
+        if entry.is_none() {
+            self.gone.resize(self.changed.len(), false);
+            self.gone.push(true);
+        }
+        let number = shared.and_then(|inode| {
+            self.inodes.push((inode, lower));
+            NonZeroU32::new(self.inodes.len() as u32)
+        });
+        self.changed.push(changed);
+        self.table.put(path, entry.unwrap_or(NOTHING), number, 0);
     }
 
-    fn path(&self, at: usize) -> &[u8] {
-        &self[at].path
+    /// Drops what did not change, and turns second names into hard links.
+    pub(super) fn settle(mut self) -> Changes {
+        let first = decide(&mut self);
+        let mut links = HashMap::new();
+        for at in (0..self.len()).filter(|_| !first.is_empty()) {
+            let known = self.shared(at).and_then(|inode| first.get(&inode));
+            if let Some(first) = known.filter(|first| **first != at) {
+                links.insert(at as u32, *first as u32);
+            }
+        }
+        let order = (0..self.len()).filter(|at| self.changed[*at]).map(|at| at as u32).collect();
+        Changes::new(self.table, order, links, self.gone)
     }
 
-    fn is_dir(&self, at: usize) -> bool {
-        matches!(&self[at].entry, Some(entry) if entry.kind == EntryKind::Directory)
-    }
-
-    fn shared(&self, at: usize) -> Option<Inode> {
-        self[at].shared
-    }
-
-    fn lower(&self, at: usize) -> Option<Inode> {
-        self[at].lower
-    }
-
-    fn is_changed(&self, at: usize) -> bool {
-        self[at].changed
-    }
-
-    fn set_changed(&mut self, at: usize) {
-        self[at].changed = true;
+    fn inodes(&self, at: usize) -> Option<(Inode, Option<Inode>)> {
+        let number = self.table.shared(at as u32)?;
+        self.inodes.get(number.get() as usize - 1).copied()
     }
 }
 
-/// Drops what did not change, and turns second names into hard links.
-pub(super) fn settle(mut found: Vec<Found>) -> Vec<Change> {
-    let first_names: HashMap<Inode, ImagePath> = decide(&mut found)
-        .into_iter()
-        .map(|(inode, first)| (inode, found[first].path.clone()))
-        .collect();
-    let kept = found.into_iter().filter(|item| item.changed);
-    kept.map(|item| change(item, &first_names)).collect()
+/// Stands in the table for what is gone.
+const NOTHING: Entry =
+    Entry { kind: EntryKind::Fifo, mode: 0, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new() };
+
+impl Visited for Gathered {
+    fn len(&self) -> usize {
+        self.changed.len()
+    }
+
+    fn path(&self, at: usize) -> &[u8] {
+        self.table.path(at as u32)
+    }
+
+    fn is_dir(&self, at: usize) -> bool {
+        self.table.is_dir(at as u32)
+    }
+
+    fn shared(&self, at: usize) -> Option<Inode> {
+        self.inodes(at).map(|(inode, _)| inode)
+    }
+
+    fn lower(&self, at: usize) -> Option<Inode> {
+        self.inodes(at).and_then(|(_, lower)| lower)
+    }
+
+    fn is_changed(&self, at: usize) -> bool {
+        self.changed[at]
+    }
+
+    fn set_changed(&mut self, at: usize) {
+        self.changed[at] = true;
+    }
+}
+
+/// The changes of what was visited, in path order.
+pub(super) fn settle(found: Vec<Found>) -> Changes {
+    let mut gathered = Gathered::default();
+    found.into_iter().for_each(|item| gathered.push(item));
+    gathered.settle()
 }
 
 /// Marks all that the layer has as changed: the parents of what did change, and all names of an inode that did, since
@@ -103,24 +157,6 @@ struct Group {
     names: usize,
     changed: bool,
     lower: Option<Inode>,
-}
-
-fn change(item: Found, first_names: &HashMap<Inode, ImagePath>) -> Change {
-    let Some(mut entry) = item.entry else {
-        return Change { path: item.path, kind: ChangeKind::Deleted };
-    };
-    if let Some(first) = item.shared.and_then(|inode| first_names.get(&inode))
-        && *first != item.path
-    {
-        entry = link_to(entry, first.clone());
-    }
-    Change { path: item.path, kind: ChangeKind::Present(entry) }
-}
-
-/// What a layer says of another name of a file.
-pub(super) fn link_to(entry: Entry, target: ImagePath) -> Entry {
-    // Attributes belong to the inode, which the first name describes.
-    Entry { kind: EntryKind::Hardlink { target }, xattrs: Vec::new(), ..entry }
 }
 
 fn hard_links(found: &impl Visited) -> HashMap<Inode, Group> {

@@ -6,7 +6,7 @@
 //! image-spec layer.md; pax of POSIX.1-2017.
 
 use super::beneath::{self, shown};
-use super::{Change, ChangeKind, Entry, EntryKind, pax, whiteout};
+use super::{Change, ChangeKind, Changes, Entry, EntryKind, pax, whiteout};
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
 use crate::sys::SysResultExt as _;
 use crate::sys::fs;
@@ -50,7 +50,7 @@ pub type WriteBody<'a> = dyn FnMut(&[u8], u64, &mut dyn Write) -> Result<()> + '
 
 /// Writes the layer of `changes`; bodies are read below `root`, no link followed.
 pub fn write_layer(
-    changes: &[Change],
+    changes: impl IntoIterator<Item: Borrow<Change>>,
     root: BorrowedFd<'_>,
     times: &TimePolicy,
     out: &mut dyn Write,
@@ -71,7 +71,7 @@ pub fn write_stream(
 
 /// Writes trees one after the other, each below a directory of its name: the root file systems of several platforms.
 pub fn write_trees(
-    trees: &[(&str, &[Change], BorrowedFd<'_>)],
+    trees: &[(&str, &Changes, BorrowedFd<'_>)],
     times: &TimePolicy,
     out: &mut dyn Write,
 ) -> Result<()> {

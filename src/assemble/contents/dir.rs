@@ -41,7 +41,7 @@ impl Filler<'_> {
         let mut files = Files {
             root: &root,
             below: b"",
-            changes,
+            changes: changes.to_vec(),
             origin,
             owners: item.owners,
             xattrs: item.xattrs,
@@ -73,7 +73,7 @@ impl Filler<'_> {
         let mut files = Files {
             root: &root,
             below: b"",
-            changes: read_tree(root.as_fd(), &READ)?,
+            changes: read_tree(root.as_fd(), &READ)?.to_vec(),
             origin,
             owners: item.owners,
             xattrs: item.xattrs,
@@ -119,7 +119,7 @@ pub(super) fn read_at(root: &Arc<std::os::fd::OwnedFd>, path: &[u8]) -> Result<V
     let what = fs::lstat(root.as_ref(), path).or_error(ErrorKind::Context, shown)?;
     if what.is_dir() {
         let dir = fs::open_dir(root.as_ref(), path).or_error(ErrorKind::Context, shown)?;
-        let mut found = read_tree(dir.as_fd(), &READ)?;
+        let mut found = read_tree(dir.as_fd(), &READ)?.to_vec();
         found.sort_by(|a, b| path_order(&a.path, &b.path));
         return Ok(found);
     }

@@ -19,7 +19,7 @@ impl Stage<'_> {
         let upper = Arc::new(upper);
         tree.keep(snapshot);
         let mut groups: HashMap<ImagePath, u64> = HashMap::new();
-        for change in changes {
+        for change in &changes {
             let path = change.path;
             let ChangeKind::Present(mut entry) = change.kind else {
                 match role {

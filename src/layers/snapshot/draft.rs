@@ -4,7 +4,7 @@ use super::stack::{Lower, overlay_made};
 use super::whole::{self, Whole};
 use super::{Form, Meta, Snapshot, Snapshots, environment, records, reopen, write_meta};
 use crate::error::{ErrorKind, Result, ResultExt};
-use crate::layers::Change;
+use crate::layers::Changes;
 use crate::layers::diff::{DiffOptions, diff_overlay, diff_scan};
 use crate::layers::scan::Tree;
 use crate::sys::fs;
@@ -83,7 +83,7 @@ impl Draft<'_> {
     }
 
     /// What the step changed so far, as a layer says it. With `placeholders`, files that stand for device nodes are these.
-    pub fn changes(&self, placeholders: bool) -> Result<Vec<Change>> {
+    pub fn changes(&self, placeholders: bool) -> Result<Changes> {
         let options = DiffOptions { flavour: self.snapshots.xattr_flavour(), placeholders };
         match &self.before {
             Some(before) => diff_scan(before, self.fs.as_fd(), &options),

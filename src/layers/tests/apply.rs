@@ -15,7 +15,7 @@ use std::path::Path;
 const OPTIONS: DiffOptions = DiffOptions { flavour: XattrFlavour::Trusted, placeholders: true };
 
 fn tree(root: &Path) -> Vec<Change> {
-    read_tree(open(root).as_fd(), &OPTIONS).unwrap()
+    read_tree(open(root).as_fd(), &OPTIONS).unwrap().to_vec()
 }
 
 fn names(root: &Path) -> Vec<String> {
@@ -293,7 +293,7 @@ fn root_a_tree_survives_the_round_trip_and_so_does_its_change() {
     sys::remove_xattr(open(&root), b"d", b"user.old").unwrap();
     fs::hard_link(root.join("suid"), root.join("aaa")).unwrap();
     let changes = diff_scan(&before, open(&root).as_fd(), &OPTIONS).unwrap();
-    put(&layer(&changes));
+    put(&layer(&changes.to_vec()));
     assert_eq!(lines(&tree(&copy.root())), lines(&tree(&root)));
     assert_eq!(tree(&copy.root()), floored(tree(&root)));
 }

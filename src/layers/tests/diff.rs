@@ -95,7 +95,8 @@ fn through_overlay(change: fn(&Path), flavour: XattrFlavour) -> Vec<Change> {
         let (upper, lower) = (open(&at("upper")), open(&at("lower")));
         let changes =
             diff_overlay(upper.as_fd(), Some(lower.as_fd()), &DiffOptions { flavour, ..OPTIONS })
-                .unwrap();
+                .unwrap()
+                .to_vec();
         drop((upper, lower));
         nix::mount::umount(&at("merged")).unwrap();
         nix::mount::umount(dir.path()).unwrap();
@@ -111,7 +112,7 @@ fn through_scan(change: fn(&Path)) -> Vec<Change> {
     base(&root);
     let before = record_tree(open(&root).as_fd()).unwrap();
     change(&root);
-    let changes = diff_scan(&before, open(&root).as_fd(), &OPTIONS).unwrap();
+    let changes = diff_scan(&before, open(&root).as_fd(), &OPTIONS).unwrap().to_vec();
     let after = record_again(open(&root).as_fd(), &before).unwrap();
     assert!(diff_scan(&after, open(&root).as_fd(), &OPTIONS).unwrap().is_empty());
     changes
@@ -413,11 +414,11 @@ fn root_an_upper_made_by_hand_is_read_by_its_marks() {
     whiteout::make_opaque(at.as_fd(), b"new", XattrFlavour::Trusted).unwrap();
     whiteout::make_opaque(at.as_fd(), b"e", XattrFlavour::Trusted).unwrap();
     let below = open(&lower);
-    let changes = diff_overlay(at.as_fd(), Some(below.as_fd()), &OPTIONS).unwrap();
+    let changes = diff_overlay(at.as_fd(), Some(below.as_fd()), &OPTIONS).unwrap().to_vec();
     assert_eq!(lines(&changes), ["d 755 e", "d 755 e/deep", "D e/deep/er", "d 755 new", "D plain"]);
     // Marks of the other flavour mean nothing.
     let other = DiffOptions { flavour: XattrFlavour::User, ..OPTIONS };
-    let changes = diff_overlay(at.as_fd(), None, &other).unwrap();
+    let changes = diff_overlay(at.as_fd(), None, &other).unwrap().to_vec();
     assert_eq!(lines(&changes), ["d 755 e", "d 755 e/deep", "d 755 new"]);
     sys::set_xattr(&at, b"new", b"trusted.overlay.redirect", b"/a").unwrap();
     let error = diff_overlay(at.as_fd(), None, &OPTIONS).unwrap_err();
@@ -438,7 +439,7 @@ fn a_whole_tree_is_all_present_and_depth_costs_nothing() {
         deep.push("z");
     }
     fs::create_dir_all(&deep).unwrap();
-    let changes = read_tree(open(dir.path()).as_fd(), &OPTIONS).unwrap();
+    let changes = read_tree(open(dir.path()).as_fd(), &OPTIONS).unwrap().to_vec();
     let paths: Vec<String> =
         changes[..4].iter().map(|c| String::from_utf8_lossy(&c.path).into_owned()).collect();
     assert_eq!(paths, ["a", "a/f", "a-b", "z"]);

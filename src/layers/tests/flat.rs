@@ -47,8 +47,8 @@ fn unpacked(layers: &[Vec<u8>]) -> crate::error::Result<(Vec<Change>, Vec<u8>)> 
     }
     let root = open(&cage.root());
     let flavour = XattrFlavour::Trusted;
-    let changes =
-        roots(read_tree(root.as_fd(), &DiffOptions { flavour, placeholders: true }).unwrap());
+    let options = DiffOptions { flavour, placeholders: true };
+    let changes = roots(read_tree(root.as_fd(), &options).unwrap().to_vec());
     let mut out = Vec::new();
     write_layer(&changes, root.as_fd(), &TIMES, &mut out).unwrap();
     Ok((changes, out))

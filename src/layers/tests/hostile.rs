@@ -451,7 +451,7 @@ fn root_devices_are_made_recorded_or_left_out() {
     let tar = raw().add(b'3', "null", "", b"").add(b'4', "disk", "", b"").end();
     let read = |cage: &Cage, placeholders| {
         let options = DiffOptions { flavour: XattrFlavour::User, placeholders };
-        let changes = read_tree(open(&cage.root()).as_fd(), &options).unwrap();
+        let changes = read_tree(open(&cage.root()).as_fd(), &options).unwrap().to_vec();
         super::lines(&changes)
     };
     let cage = Cage::new();

@@ -1,7 +1,7 @@
 //! Stacks with unions in them show what the same stacks show without.
 
 use super::have_root;
-use crate::layers::Change;
+use crate::layers::Changes;
 use crate::layers::diff::{DiffOptions, diff_overlay, read_tree};
 use crate::layers::snapshot::{Form, Snapshot, Snapshots};
 use crate::layers::whiteout::XattrFlavour;
@@ -120,7 +120,7 @@ fn step(snapshots: &Snapshots, below: Option<&Arc<Snapshot>>, acts: &[Act]) -> A
 }
 
 /// Everything that can be seen, and what the topmost step changed.
-fn seen(snapshots: &Snapshots, top: &Arc<Snapshot>) -> (Vec<Change>, Vec<Change>) {
+fn seen(snapshots: &Snapshots, top: &Arc<Snapshot>) -> (Changes, Changes) {
     let view = snapshots.view(Some(top)).unwrap().unwrap();
     let below = snapshots.view(top.parent()).unwrap().unwrap();
     let tree = read_tree(view.as_fd(), &OPTIONS).unwrap();
