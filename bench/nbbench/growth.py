@@ -36,6 +36,12 @@ def many_files(context, size):
             file.write("content of file %d\n" % number)
 
 
+def made_files(size):
+    # A thousand in each directory, as a package manager's cache would have.
+    return ("RUN mkdir /made && cd /made && for d in $(seq %d); do mkdir $d; (cd $d; seq 1000 | sed s/^/some-file-name-/ | xargs touch); done\n"
+            % (size // 1000))
+
+
 def one_layer(size):
     # Text that compresses well and is no hole: the price is that of reading, packing and hashing it.
     return "RUN yes \"$(seq 1 2000 | tr '\\n' ' ')\" | head -c %d > /layer\n" % (size * 1_000_000)
@@ -50,6 +56,7 @@ SERIES = [
     Series("steps", "RUN steps", (10, 100, 1000), (2, 4, 8), run_steps),
     Series("files", "files copied", (1000, 10_000, 100_000, 500_000), (100, 200, 400), lambda size: "COPY tree /tree\n", many_files,
            lambda size: size * 4096 * 3),
+    Series("made", "files made by a RUN", (1000, 10_000, 100_000, 500_000), (1000, 2000, 3000), made_files),
     Series("layer", "MB in a layer", (10, 100, 1000, 8000), (1, 2, 4), one_layer, room=lambda size: size * 1_000_000 * 2),
     Series("stages", "stages", (1, 4, 16, 64), (1, 2, 4), many_stages),
 ]

@@ -133,7 +133,9 @@ impl Visited for Gathered {
 /// The changes of what was visited, in path order.
 pub(super) fn settle(found: Vec<Found>) -> Changes {
     let mut gathered = Gathered::default();
-    found.into_iter().for_each(|item| gathered.push(item));
+    for item in found {
+        gathered.push(item);
+    }
     gathered.settle()
 }
 

@@ -49,6 +49,7 @@ mod linuxkit_push;
 mod linuxkit_registry;
 mod load;
 mod logins;
+mod many_files;
 mod matrix;
 mod mounts;
 mod network;

@@ -4,7 +4,7 @@ use super::{have_root, lines, open};
 use crate::layers::diff::{
     DiffOptions, XattrFlavour, diff_overlay, diff_scan, read_tree, record_again, record_tree,
 };
-use crate::layers::{Change, ChangeKind, PLACEHOLDER_XATTR, path_order, whiteout};
+use crate::layers::{Change, ChangeKind, Changes, PLACEHOLDER_XATTR, path_order, whiteout};
 use crate::sys::fs as sys;
 use nix::mount::{MsFlags, mount};
 use std::ffi::OsStr;
@@ -445,4 +445,33 @@ fn a_whole_tree_is_all_present_and_depth_costs_nothing() {
     assert_eq!(paths, ["a", "a/f", "a-b", "z"]);
     assert!(super::line(&changes[2]).ends_with("a-b => a/f"));
     assert_eq!(changes.len(), 4 + 1000);
+}
+
+/// Directories further down than the ones that stay open are opened again for what comes after them.
+#[test]
+fn what_comes_after_a_deep_directory_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (upper, lower) = (dir.path().join("upper"), dir.path().join("lower"));
+    let mut wanted = Vec::new();
+    for depth in 0..60 {
+        let path = ["d"; 60][..depth].join("/");
+        let here = if depth == 0 { String::new() } else { format!("{path}/") };
+        for tree in [&upper, &lower] {
+            fs::create_dir_all(tree.join(&path)).unwrap();
+            fs::write(tree.join(&here).join("same"), "").unwrap();
+            set_time(&tree.join(&here).join("same"), OLD);
+        }
+        fs::write(upper.join(&here).join("new"), "").unwrap();
+        wanted.extend([path, format!("{here}new")].into_iter().filter(|path| !path.is_empty()));
+    }
+    wanted.sort_by(|a, b| path_order(a.as_bytes(), b.as_bytes()));
+    let (upper, lower) = (open(&upper), open(&lower));
+    let paths = |changes: &Changes| -> Vec<String> {
+        changes.iter().map(|change| String::from_utf8(change.path).unwrap()).collect()
+    };
+    let changes = diff_overlay(upper.as_fd(), Some(lower.as_fd()), &OPTIONS).unwrap();
+    assert_eq!(paths(&changes), wanted);
+    let all = diff_overlay(upper.as_fd(), None, &OPTIONS).unwrap();
+    assert_eq!(all, read_tree(upper.as_fd(), &OPTIONS).unwrap());
+    assert_eq!(all.len(), 59 + 2 * 60);
 }
