@@ -1,6 +1,16 @@
 //! File system calls by descriptor and name; names are single components or relative paths that the caller
 //! already resolved. Nothing here follows a last symbolic link; see [`super::root`] for resolving inside a root.
 
+mod copy;
+mod names;
+mod remove;
+mod xattrs;
+
+pub use copy::copy_data;
+pub use names::{Names, list, list_opened};
+pub use remove::remove_tree;
+pub use xattrs::{get_xattr, list_xattrs, remove_xattr, set_xattr};
+
 use super::{Named, SysResult};
 use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -339,63 +349,6 @@ pub fn set_mtime(dir: impl AsFd, name: &[u8], mtime: (i64, u32)) -> SysResult<()
         .named(|| format!("utimensat({})", show(name)))
 }
 
-/// Names in a directory, sorted by bytes, without `.` and `..`.
-pub fn list(dir: impl AsFd) -> SysResult<Vec<Vec<u8>>> {
-    let dir = dir.as_fd();
-    // A fresh description: the offset of the caller's one must not matter.
-    let own =
-        rfs::openat(dir, ".", OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty())
-            .named(|| format!("getdents64({})", dir.as_raw_fd()))?;
-    let names = list_opened(own)?;
-    Ok((0..names.len()).map(|index| names.get(index).to_vec()).collect())
-}
-
-/// Names in a directory, in one piece of memory.
-#[derive(Clone, Debug, Default)]
-pub struct Names {
-    bytes: Vec<u8>,
-    /// Where each begins and ends.
-    ranges: Vec<(usize, usize)>,
-}
-
-impl Names {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.ranges.len()
-    }
-
-    /// True without any.
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
-    /// One of them.
-    pub fn get(&self, index: usize) -> &[u8] {
-        let (start, end) = self.ranges[index];
-        &self.bytes[start..end]
-    }
-}
-
-/// [`list`] of a directory just opened, of which nobody read anything yet.
-pub fn list_opened(dir: impl AsFd) -> SysResult<Names> {
-    let dir = dir.as_fd();
-    let mut names = Names::default();
-    let mut buffer = Vec::with_capacity(32 * 1024);
-    let mut entries = rfs::RawDir::new(dir, buffer.spare_capacity_mut());
-    while let Some(entry) = entries.next() {
-        let entry = entry.named(|| format!("getdents64({})", dir.as_raw_fd()))?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            let start = names.bytes.len();
-            names.bytes.extend_from_slice(name);
-            names.ranges.push((start, names.bytes.len()));
-        }
-    }
-    let Names { bytes, ranges } = &mut names;
-    ranges.sort_unstable_by(|a, b| bytes[a.0..a.1].cmp(&bytes[b.0..b.1]));
-    Ok(names)
-}
-
 fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     // The *xattr calls take no directory descriptor; through /proc/self/fd the lookup starts at ours, and the
     // `l` variants do not follow a last link.
@@ -407,151 +360,6 @@ fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
 /// The name of an open file in /proc.
 fn proc_file(fd: BorrowedFd<'_>) -> Vec<u8> {
     format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes()
-}
-
-/// All extended attributes of a name (of a link itself) that this process may read, sorted by name.
-pub fn list_xattrs(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<(Vec<u8>, Vec<u8>)>> {
-    let path = proc_path(dir.as_fd(), name);
-    let call = || format!("llistxattr({})", show(&path));
-    let mut names = vec![0_u8; 1024];
-    let len = loop {
-        match rfs::llistxattr(&path[..], &mut names[..]) {
-            Ok(len) => break len,
-            Err(Errno::RANGE) => names.resize(names.len() * 4, 0),
-            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            Err(errno) => return Err(errno).named(call),
-        }
-    };
-    let mut out = Vec::new();
-    for key in names[..len].split(|b| *b == 0).filter(|key| !key.is_empty()) {
-        if let Some(value) = get_xattr_path(&path, key)? {
-            // One that could not be set stands under another name.
-            let key = key.strip_prefix(super::owners::ATTRIBUTE_PREFIX).unwrap_or(key);
-            out.push((key.to_vec(), value));
-        }
-    }
-    out.sort();
-    Ok(out)
-}
-
-/// One extended attribute of a name (of a link itself); `None` when it is not there.
-pub fn get_xattr(dir: impl AsFd, name: &[u8], key: &[u8]) -> SysResult<Option<Vec<u8>>> {
-    get_xattr_path(&proc_path(dir.as_fd(), name), key)
-}
-
-fn get_xattr_path(path: &[u8], key: &[u8]) -> SysResult<Option<Vec<u8>>> {
-    let mut value = vec![0_u8; 256];
-    loop {
-        match rfs::lgetxattr(path, key, &mut value[..]) {
-            Ok(len) => {
-                value.truncate(len);
-                return Ok(Some(value));
-            }
-            Err(Errno::RANGE) => value.resize(value.len() * 16, 0),
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
-            Err(errno) => {
-                return Err(errno).named(|| format!("lgetxattr({}, {})", show(path), show(key)));
-            }
-        }
-    }
-}
-
-/// Sets an extended attribute of a name (of a link itself).
-pub fn set_xattr(dir: impl AsFd, name: &[u8], key: &[u8], value: &[u8]) -> SysResult<()> {
-    let path = proc_path(dir.as_fd(), name);
-    let set = |key: &[u8]| rfs::lsetxattr(&path[..], key, value, rfs::XattrFlags::empty());
-    let set = match set(key) {
-        Err(Errno::PERM) if super::owners::is_all_kept() => {
-            set(&[super::owners::ATTRIBUTE_PREFIX, key].concat())
-        }
-        other => other,
-    };
-    set.named(|| format!("lsetxattr({}, {})", show(&path), show(key)))
-}
-
-/// Removes an extended attribute of a name (of a link itself).
-pub fn remove_xattr(dir: impl AsFd, name: &[u8], key: &[u8]) -> SysResult<()> {
-    let path = proc_path(dir.as_fd(), name);
-    rfs::lremovexattr(&path[..], key)
-        .named(|| format!("lremovexattr({}, {})", show(&path), show(key)))
-}
-
-/// Copies `length` bytes from the current offsets, by reflink or in the kernel where it can. Returns the number of
-/// bytes copied, which is less when the source ended early.
-pub fn copy_data(from: &File, to: &File, length: u64) -> SysResult<u64> {
-    let mut done = 0_u64;
-    if length <= SMALL {
-        // Two calls, where the kernel's ways take as many and often refuse first (another file system).
-        return copy_by_buffer(from, to, length);
-    }
-    while done < length {
-        let want = usize::try_from(length - done).unwrap_or(usize::MAX).min(1 << 30);
-        match rfs::copy_file_range(from, None, to, None, want) {
-            Ok(0) => break,
-            Ok(n) => done += n as u64,
-            Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
-                return copy_by_buffer(from, to, length - done).map(|n| done + n);
-            }
-            Err(errno) => return Err(errno).named(|| "copy_file_range".to_owned()),
-        }
-    }
-    Ok(done)
-}
-
-/// Files up to this size are copied through a buffer.
-const SMALL: u64 = 128 * 1024;
-
-fn copy_by_buffer(mut from: &File, mut to: &File, length: u64) -> SysResult<u64> {
-    use std::io::{Read, Write};
-    let mut buffer = vec![0_u8; length.clamp(1, 1 << 20) as usize];
-    let mut done = 0;
-    while done < length {
-        let want = buffer.len().min((length - done) as usize);
-        let copied = match from.read(&mut buffer[..want]) {
-            Ok(0) => break,
-            Ok(n) => to.write_all(&buffer[..n]).map(|()| n),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => Err(error),
-        };
-        done += copied.map_err(|error| super::SysError {
-            call: "read and write".to_owned(),
-            errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
-        })? as u64;
-    }
-    Ok(done)
-}
-
-/// Removes `name` and everything below it, never following a link and never crossing into another mount.
-/// Unreadable directories are made readable first. A missing name is fine, and so is one that somebody else removes
-/// at the same time.
-pub fn remove_tree(dir: impl AsFd, name: &[u8]) -> SysResult<()> {
-    match remove_present(dir.as_fd(), name) {
-        Err(error) if error.errno == Errno::NOENT => Ok(()),
-        other => other,
-    }
-}
-
-fn remove_present(dir: BorrowedFd<'_>, name: &[u8]) -> SysResult<()> {
-    let Some(stat) = lstat_opt(dir, name)? else { return Ok(()) };
-    if !stat.is_dir() {
-        return unlink(dir, name);
-    }
-    if stat.mode & 0o700 != 0o700 {
-        // Fails only where removal below fails with a clearer message.
-        let _ignored = chmod(dir, name, 0o700);
-    }
-    let inner = open_dir(dir, name)?;
-    if fstat(&inner)?.dev != stat.dev {
-        return Err(super::SysError {
-            call: format!("remove_tree({}): another mount", show(name)),
-            errno: Errno::XDEV,
-        });
-    }
-    for child in list(&inner)? {
-        remove_tree(&inner, &child)?;
-    }
-    rmdir(dir, name)
 }
 
 /// Opens the current directory of a detached mount or an `O_PATH` directory so that it can be listed.

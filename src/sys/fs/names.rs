@@ -1,0 +1,62 @@
+//! What is in a directory.
+
+use crate::sys::{Named, SysResult};
+use rustix::fs::{self as rfs, Mode, OFlags};
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Names in a directory, sorted by bytes, without `.` and `..`.
+pub fn list(dir: impl AsFd) -> SysResult<Vec<Vec<u8>>> {
+    let dir = dir.as_fd();
+    // A fresh description: the offset of the caller's one must not matter.
+    let own =
+        rfs::openat(dir, ".", OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty())
+            .named(|| format!("getdents64({})", dir.as_raw_fd()))?;
+    let names = list_opened(own)?;
+    Ok((0..names.len()).map(|index| names.get(index).to_vec()).collect())
+}
+
+/// Names in a directory, in one piece of memory.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    bytes: Vec<u8>,
+    /// Where each begins and ends.
+    ranges: Vec<(usize, usize)>,
+}
+
+impl Names {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// True without any.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// One of them.
+    pub fn get(&self, index: usize) -> &[u8] {
+        let (start, end) = self.ranges[index];
+        &self.bytes[start..end]
+    }
+}
+
+/// [`list`] of a directory just opened, of which nobody read anything yet.
+pub fn list_opened(dir: impl AsFd) -> SysResult<Names> {
+    let dir = dir.as_fd();
+    let mut names = Names::default();
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut entries = rfs::RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry.named(|| format!("getdents64({})", dir.as_raw_fd()))?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            let start = names.bytes.len();
+            names.bytes.extend_from_slice(name);
+            names.ranges.push((start, names.bytes.len()));
+        }
+    }
+    let Names { bytes, ranges } = &mut names;
+    ranges.sort_unstable_by(|a, b| bytes[a.0..a.1].cmp(&bytes[b.0..b.1]));
+    Ok(names)
+}
