@@ -1,25 +1,27 @@
 //! Collects what a COPY or WORKDIR would leave. The rules are those of `executor::copy` (dockerfile.md §1.7), told of
 //! paths instead of done to files; what that refuses, or what is rare, ends the planning.
 
-use super::bodies::{Files, NONE, Planned, Root, time_of_change};
+use super::bodies::{Files, NONE, Planned, Root};
 use super::ground::{Ground, resolve_in};
 use super::links::Links;
+use super::source::Source;
+use super::subtree::Subtree;
 use crate::context::pattern::clean;
-use crate::context::{FileTree, Selected, Visitor, WalkEntry, xattr};
+use crate::context::{FileTree, Selected};
 use crate::error::Result;
 use crate::executor::copy::ModeChange;
 use crate::layers::entry_table::EntryTable;
 use crate::layers::planned::Plan;
-use crate::layers::whiteout::{is_private_xattr, is_reserved_name};
+use crate::layers::whiteout::is_reserved_name;
 use crate::layers::{Entry, EntryKind, ImagePath};
-use crate::sys::fs::{self, Kind, Stat};
+use crate::sys::fs::Kind;
 use crate::sys::root::{below, split_last};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 /// An attribute that files made in a directory inherit.
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// What all copies of a step have in common.
 pub(super) struct Request {
@@ -35,19 +37,25 @@ pub(super) struct Destination {
     means_dir: bool,
 }
 
-/// What is at a path, which file it is when that may have several names, and its leaf when it is a file.
-type Node = (Entry, Option<NonZeroU32>, u32);
+/// What a copy leaves at a path.
+pub(super) struct Node {
+    pub(super) entry: Entry,
+    /// Which file it is, when that may have several names.
+    pub(super) shared: Option<NonZeroU32>,
+    /// Number of its bytes among the files; [`NONE`] without any.
+    pub(super) leaf: u32,
+}
 
 /// What was collected so far.
 pub(super) struct Gather<'a> {
-    ground: &'a Ground,
-    request: Request,
-    table: EntryTable,
+    pub(super) ground: &'a Ground,
+    pub(super) request: Request,
+    pub(super) table: EntryTable,
     /// Directories that are made on the way, with the time that they get.
     made: HashMap<ImagePath, (i64, u32)>,
     links: Links,
     source: usize,
-    files: Files,
+    pub(super) files: Files,
 }
 
 impl<'a> Gather<'a> {
@@ -89,7 +97,7 @@ impl<'a> Gather<'a> {
             }
             let root = self.root(tree, selected, &destination.path);
             let base = destination.path.clone();
-            let mut walk = TreeGather { gather: self, tree, selected, base, root, planned: true };
+            let mut walk = Subtree { gather: self, tree, selected, base, root, planned: true };
             tree.walk_helped(selected, &mut walk)?;
             return Ok(walk.planned);
         }
@@ -120,7 +128,7 @@ impl<'a> Gather<'a> {
         let entry = Entry { kind, mode, uid, gid, mtime, xattrs: Vec::new() };
         let root = self.files.add_root(Root::Text(body.as_bytes().to_vec()));
         let leaf = self.files.add(root, (0, (0, 0)));
-        self.replace(target, (entry, None, leaf), true)
+        self.replace(target, Node { entry, shared: None, leaf }, true)
     }
 
     /// Makes a directory and its parents where they are missing.
@@ -213,7 +221,7 @@ impl<'a> Gather<'a> {
     }
 
     /// A name was added to a directory or replaced in it.
-    fn touch(&mut self, dir: &[u8]) {
+    pub(super) fn touch(&mut self, dir: &[u8]) {
         if let Some(at) = self.table.find(dir) {
             self.table.set_mtime(at, self.request.now);
         }
@@ -221,7 +229,7 @@ impl<'a> Gather<'a> {
 
     /// Puts something that is no directory at a path.
     fn replace(&mut self, path: ImagePath, node: Node, touch: bool) -> Result<bool> {
-        let (entry, shared, leaf) = node;
+        let Node { entry, shared, leaf } = node;
         match self.kind(&path)? {
             Some(true) => return Ok(false),
             Some(false) if shared.is_none() => self.links.forget(&path),
@@ -234,7 +242,7 @@ impl<'a> Gather<'a> {
         Ok(true)
     }
 
-    fn put(
+    pub(super) fn put(
         &mut self,
         source: &Source<'_>,
         path: ImagePath,
@@ -247,162 +255,18 @@ impl<'a> Gather<'a> {
         }
         let Some(mut node) = self.node(source, root)? else { return Ok(false) };
         if stat.nlink > 1 && stat.kind != Kind::Socket {
-            node.1 = Some(self.links.file(stat, &path));
+            node.shared = Some(self.links.file(stat, &path));
         }
         self.replace(path, node, touch)
     }
-
-    /// The copy of a node that is no directory.
-    fn node(&mut self, source: &Source<'_>, root: u32) -> Result<Option<Node>> {
-        let stat = source.stat;
-        let Some(xattrs) = attributes(source)? else { return Ok(None) };
-        let (uid, gid) = self.owner(source)?;
-        let mut mode = self.request.chmod.as_ref().map_or(stat.mode, |c| c.apply(stat.mode, false));
-        let mut leaf = NONE;
-        let kind = match stat.kind {
-            Kind::File => {
-                leaf = self.files.add(root, (stat.ino, time_of_change(source.tree, stat)));
-                EntryKind::File { size: stat.size }
-            }
-            Kind::Socket => EntryKind::File { size: 0 },
-            Kind::Symlink => {
-                mode = 0o777;
-                let target = fs::readlink(source.dir, source.name);
-                let target = target.map_err(|e| source.tree.unreadable(source.path, &e))?;
-                EntryKind::Symlink { target }
-            }
-            Kind::Fifo => EntryKind::Fifo,
-            Kind::Directory | Kind::CharDevice | Kind::BlockDevice => return Ok(None),
-        };
-        // Links have no attributes in a layer.
-        let xattrs = if stat.kind == Kind::Symlink { Vec::new() } else { xattrs };
-        let entry = Entry { kind, mode, uid, gid, mtime: stat.mtime, xattrs };
-        Ok(Some((entry, None, leaf)))
-    }
-
-    fn owner(&self, source: &Source<'_>) -> Result<(u32, u32)> {
-        if let Some(owner) = self.request.chown {
-            return Ok(owner);
-        }
-        let tree = source.tree;
-        tree.owner(source.dir, source.name, source.stat)
-            .map_err(|error| tree.unreadable(source.path, &error))
-    }
-}
-
-/// A node to copy.
-struct Source<'a> {
-    tree: &'a FileTree,
-    dir: BorrowedFd<'a>,
-    name: &'a [u8],
-    stat: &'a Stat,
-    /// Path in its tree, for messages.
-    path: &'a [u8],
-}
-
-/// The content of a directory.
-struct TreeGather<'g, 'a> {
-    gather: &'g mut Gather<'a>,
-    tree: &'g FileTree,
-    selected: &'g Selected,
-    base: ImagePath,
-    root: u32,
-    planned: bool,
-}
-
-impl TreeGather<'_, '_> {
-    fn source<'s>(&'s self, entry: &'s WalkEntry<'_>, path: &'s [u8]) -> Source<'s> {
-        Source { tree: self.tree, dir: entry.dir, name: entry.name, stat: entry.stat, path }
-    }
-
-    /// Metadata of a directory of the copy.
-    fn directory(&mut self, dir: &WalkEntry<'_>) -> Result<bool> {
-        let path = below(&self.base, dir.path);
-        let from = below(&self.selected.path, dir.path);
-        let known = match self.gather.table.find(&path) {
-            Some(at) => Some(self.gather.table.entry(at)),
-            None => self.gather.ground.look(&path)?.map(|(entry, _)| entry),
-        };
-        let is_new = known.is_none();
-        let known = known.unwrap_or_else(|| directory((0, 0), (0, 0)));
-        let inherits = known.xattrs.iter().any(|(name, _)| name == DEFAULT_ACL);
-        if known.kind != EntryKind::Directory || inherits {
-            return Ok(false);
-        }
-        let source = self.source(dir, &from);
-        let Some(xattrs) = attributes(&source)? else { return Ok(false) };
-        let (uid, gid) = self.gather.owner(&source)?;
-        let stat = dir.stat;
-        let chmod = self.gather.request.chmod.as_ref();
-        let mode = chmod.map_or(stat.mode, |change| change.apply(stat.mode, true));
-        let mut entry = Entry { mode, uid, gid, mtime: stat.mtime, ..known };
-        set_xattrs(&mut entry.xattrs, xattrs);
-        if is_new && parent(&path) == self.base {
-            self.gather.touch(&self.base);
-        }
-        self.gather.table.put(path, entry, None, NONE);
-        Ok(true)
-    }
-}
-
-impl Visitor for TreeGather<'_, '_> {
-    fn enter(&mut self, dir: &WalkEntry<'_>) -> Result<()> {
-        self.planned &= self.directory(dir)?;
-        Ok(())
-    }
-
-    fn leaf(&mut self, entry: &WalkEntry<'_>) -> Result<()> {
-        let path = below(&self.base, entry.path);
-        let from = below(&self.selected.path, entry.path);
-        // Directories further down get the time of their source in the end.
-        let touch = parent(&path) == self.base;
-        let source = Source {
-            tree: self.tree,
-            dir: entry.dir,
-            name: entry.name,
-            stat: entry.stat,
-            path: &from,
-        };
-        self.planned &= self.gather.put(&source, path, self.root, touch)?;
-        Ok(())
-    }
-
-    fn leave(&mut self, _dir: &WalkEntry<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn is_done(&self) -> bool {
-        !self.planned
-    }
-}
-
-/// Attributes that end up in the layer; `None` where one is a mark of ours, or one that not every node can have.
-fn attributes(source: &Source<'_>) -> Result<Option<xattr::Xattrs>> {
-    let tree = source.tree;
-    let read = xattr::read(source.dir, source.name, !tree.is_context())
-        .map_err(|error| tree.unreadable(source.path, &error))?;
-    let plain = matches!(source.stat.kind, Kind::File | Kind::Directory);
-    if read.iter().any(|(name, _)| !plain || is_private_xattr(name)) {
-        return Ok(None);
-    }
-    Ok(Some(read))
 }
 
 /// Path of the directory that holds a path.
-fn parent(path: &[u8]) -> &[u8] {
+pub(super) fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|b| *b == b'/').map_or(b"", |at| &path[..at])
 }
 
 /// A directory that no source describes.
-fn directory((uid, gid): (u32, u32), mtime: (i64, u32)) -> Entry {
+pub(super) fn directory((uid, gid): (u32, u32), mtime: (i64, u32)) -> Entry {
     Entry { kind: EntryKind::Directory, mode: 0o755, uid, gid, mtime, xattrs: Vec::new() }
-}
-
-/// Sets attributes; others that are there stay.
-fn set_xattrs(known: &mut xattr::Xattrs, new: xattr::Xattrs) {
-    for (name, value) in new {
-        known.retain(|(old, _)| *old != name);
-        known.push((name, value));
-    }
-    known.sort();
 }

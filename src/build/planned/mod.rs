@@ -9,6 +9,8 @@ mod bodies;
 mod gather;
 mod ground;
 mod links;
+mod source;
+mod subtree;
 
 pub(super) use bodies::Planned;
 
