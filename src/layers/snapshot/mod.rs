@@ -5,6 +5,7 @@
 //! first writer wins. A snapshot that was not synced counts only in the boot in which it was made: its upper was mounted
 //! `volatile`. Whatever is missing or odd here is unpacked again from blobs; nothing in this room is precious.
 
+mod described;
 mod draft;
 mod place;
 mod records;
@@ -14,18 +15,16 @@ mod whole;
 
 pub use draft::Draft;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::layers::scan::Tree;
 use crate::layers::whiteout::XattrFlavour;
-use crate::oci::ChainId;
 use crate::sys::sweeper::Sweeper;
-use crate::sys::{SysResultExt, fs, owners, probe, root};
-use serde::{Deserialize, Serialize};
+use crate::sys::{SysResult, SysResultExt, fs, owners, probe};
+use described::{Meta, write_meta};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use union::{UNITED, Union};
 use whole::Whole;
 
@@ -78,22 +77,7 @@ pub struct Snapshot {
     whole: Option<Whole>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Meta {
-    version: u32,
-    parent: Option<String>,
-    flavour: String,
-    boot: String,
-    synced: bool,
-    /// Files that record device nodes are in it.
-    #[serde(default)]
-    placeholders: bool,
-}
-
-/// Most snapshots on top of each other: more are a circle.
-const DEEPEST: usize = 20_000;
-
-fn environment<T>(result: crate::sys::SysResult<T>, what: &str) -> Result<T> {
+fn environment<T>(result: SysResult<T>, what: &str) -> Result<T> {
     result.or_error(ErrorKind::Environment, || format!("cannot {what} in the store"))
 }
 
@@ -192,82 +176,6 @@ impl Snapshots {
         })
     }
 
-    /// The snapshot of this id, when it and all its parents are whole and usable here.
-    pub fn find(&self, id: &str) -> Option<Arc<Snapshot>> {
-        let mut metas = Vec::new();
-        let mut next = Some(id.to_owned());
-        while let Some(id) = next {
-            if id.is_empty() || !id.bytes().all(|b| b.is_ascii_hexdigit()) || metas.len() > DEEPEST
-            {
-                return None;
-            }
-            let own = fs::open_dir(&self.dir, id.as_bytes()).ok()?;
-            // Whoever removes unused ones sees it; what was taken away before that is not used.
-            fs::touch(&own, b"meta.json").ok()?;
-            fs::lstat_opt(&self.dir, id.as_bytes()).ok()??;
-            let text = root::read_small(&own, b"meta.json", 4096).ok()??;
-            let meta: Meta = serde_json::from_slice(&text).ok()?;
-            if !self.is_usable(&meta) {
-                return None;
-            }
-            records::learn(&own);
-            next = meta.parent;
-            metas.push((id, fs::open_dir(&own, b"fs").ok()?, meta.placeholders));
-        }
-        if self.are_whole() {
-            let placeholders = metas.iter().any(|(_, _, placeholders)| *placeholders);
-            let (id, fs, _) = metas.pop()?;
-            // Locked first, then looked at again: whoever takes a tree over removes its description.
-            let there = whole::lock(&fs, false)
-                && matches!(
-                    fs::lstat_opt(&self.dir, format!("{id}/meta.json").as_bytes()),
-                    Ok(Some(_))
-                );
-            let made = |fs| Snapshot::new(id, None, fs, Some(Whole::new(None))).with(placeholders);
-            return there.then(|| Arc::new(made(fs)));
-        }
-        let mut found: Option<Arc<Snapshot>> = None;
-        for (id, fs, placeholders) in metas.into_iter().rev() {
-            found = Some(Arc::new(Snapshot::new(id, found, fs, None).with(placeholders)));
-        }
-        found
-    }
-
-    fn is_usable(&self, meta: &Meta) -> bool {
-        meta.version == 1 && meta.flavour == self.flavour && (meta.synced || meta.boot == self.boot)
-    }
-
-    /// The snapshot of a stack of layers, if there is one.
-    pub fn by_chain(&self, chain: &ChainId) -> Option<Arc<Snapshot>> {
-        let text =
-            root::read_small(&self.chains, self.alias_name(chain).as_bytes(), 256).ok()??;
-        self.find(std::str::from_utf8(&text).ok()?.trim())
-    }
-
-    fn alias_name(&self, chain: &ChainId) -> String {
-        format!("{}-{}", self.flavour, chain.0.hex())
-    }
-
-    /// Lets `chain` mean `snapshot`, unless it already means a usable one.
-    pub fn alias(&self, chain: &ChainId, snapshot: &Snapshot) -> Result<()> {
-        if self.by_chain(chain).is_some() {
-            return Ok(());
-        }
-        let temporary = format!("alias-{}", random_id());
-        let made = (|| {
-            // Beside the others: `snapshots` may be a file system of its own.
-            let mut file = fs::create_new(&self.chains, temporary.as_bytes(), 0o600)?;
-            write_all(&mut file, snapshot.id.as_bytes())?;
-            fs::rename(
-                &self.chains,
-                temporary.as_bytes(),
-                &self.chains,
-                self.alias_name(chain).as_bytes(),
-            )
-        })();
-        environment(made, "name a snapshot")
-    }
-
     /// The tree of a snapshot as one directory that is only to be read. It may belong to a detached mount, and stays as it
     /// is as long as the descriptor lives. `None` when a step took it over already.
     pub fn view(&self, top: Option<&Arc<Snapshot>>) -> Result<Option<OwnedFd>> {
@@ -279,32 +187,10 @@ impl Snapshots {
         }
         self.stacked(top).map(Some)
     }
-
-    /// Takes the ids of the snapshots that were made since the last call.
-    pub fn unsynced(&self) -> Vec<String> {
-        std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// After the store was synced: what was made so far survives a reboot. Call with `before` from [`Self::unsynced`],
-    /// taken before the sync.
-    pub fn mark_synced(&self, before: Vec<String>) {
-        for id in before {
-            let mark = || -> Option<()> {
-                let own = fs::open_dir(&self.dir, id.as_bytes()).ok()?;
-                let text = root::read_small(&own, b"meta.json", 4096).ok()??;
-                let at = text.windows(UNSYNCED.len()).position(|part| part == UNSYNCED)?;
-                // In place: a new file for each snapshot is most of the end of a build with many small steps.
-                let file = fs::open_write(&own, b"meta.json").ok()?;
-                file.write_all_at(SYNCED, at as u64).ok()
-            };
-            // Without the mark it is merely unpacked again after a reboot.
-            let _kept = mark();
-        }
-    }
 }
 
 /// The root directory of an overlay is its upper directory: it must look like the one below.
-fn inherit_root(upper: &OwnedFd, parent: Option<&Arc<Snapshot>>) -> crate::sys::SysResult<()> {
+fn inherit_root(upper: &OwnedFd, parent: Option<&Arc<Snapshot>>) -> SysResult<()> {
     let Some(parent) = parent else { return fs::fchmod(upper, 0o755) };
     let below = fs::fstat(&parent.fs)?;
     let (uid, gid) = owners::of_name(&parent.fs, b".", &below)?;
@@ -361,20 +247,7 @@ impl Drop for Snapshot {
     }
 }
 
-/// As `serde_json` writes it, and as it is after a sync.
-const UNSYNCED: &[u8] = b"\"synced\":false";
-const SYNCED: &[u8] = b"\"synced\":true ";
-
-/// Describes a snapshot, once. Nobody looks for it before its name is recorded; half a description is none.
-fn write_meta(own: &OwnedFd, meta: &Meta) -> Result<()> {
-    let text = serde_json::to_vec(meta)
-        .map_err(|error| Error::internal("JSON of a snapshot").cause(error))?;
-    let made =
-        fs::create_new(own, b"meta.json", 0o600).and_then(|mut file| write_all(&mut file, &text));
-    environment(made, "describe a snapshot")
-}
-
-fn write_all(file: &mut std::fs::File, bytes: &[u8]) -> crate::sys::SysResult<()> {
+fn write_all(file: &mut std::fs::File, bytes: &[u8]) -> SysResult<()> {
     file.write_all(bytes).map_err(|error| crate::sys::SysError {
         call: "write()".to_owned(),
         errno: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
