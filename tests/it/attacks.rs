@@ -291,6 +291,25 @@ fn what_a_command_leaves_running_ends_with_it() {
     }
 }
 
+/// Found by reading: each directory was removed inside the call that removed the one around it.
+#[test]
+fn directories_deeper_than_any_path_are_refused_and_removed() {
+    for scene in Scene::all() {
+        let said = scene.build(
+            "RUN i=0; while [ $i -lt 2100 ]; do mkdir d && cd d || exit 9; i=$((i+1)); done\n",
+        );
+        assert_eq!(said.code, 3, "{:?}: {}", scene.rung, said.stderr);
+        let expected = "error: a path is longer than 4095 bytes: `d/d/d/";
+        assert!(said.stderr.contains(expected), "{:?}: {}", scene.rung, said.stderr);
+        scene.world.run(["prune", "--all"]).ok();
+        let left = fs::read_dir(scene.world.store().join("snapshots")).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.retain(|name| name != "districts");
+        left.sort();
+        assert_eq!(left, ["chains", "empty"], "{:?}", scene.rung);
+    }
+}
+
 #[test]
 fn secrets_are_in_no_layer_log_or_store() {
     for scene in Scene::all() {

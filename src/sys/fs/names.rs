@@ -58,5 +58,7 @@ pub fn list_opened(dir: impl AsFd) -> SysResult<Names> {
     }
     let Names { bytes, ranges } = &mut names;
     ranges.sort_unstable_by(|a, b| bytes[a.0..a.1].cmp(&bytes[b.0..b.1]));
+    // One may come twice while others change the directory.
+    ranges.dedup_by(|a, b| bytes[a.0..a.1] == bytes[b.0..b.1]);
     Ok(names)
 }
