@@ -25,7 +25,7 @@ use super::worker::Worker;
 use crate::context::FileDigestCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::apply::is_in_dev;
-use crate::layers::{Change, ChangeKind, EntryKind, diff};
+use crate::layers::diff;
 use crate::oci::Digest;
 use crate::plan::step::{
     BaseRef, BuildPlan, CopyFrom, RunMountKind, RunStep, StageBase, StagePlan, Step, StepKind,
@@ -323,8 +323,7 @@ impl Builder<'_> {
             drop(ending);
             return Ok(Done::nothing(draft.unchanged()?));
         }
-        if tools.worker.isolation.placeholders() && changes.iter().any(|change| is_device(&change))
-        {
+        if tools.worker.isolation.placeholders() && changes.devices().any(|path| !is_in_dev(path)) {
             draft.note_placeholders();
         }
         let own = draft.commit()?;
@@ -432,13 +431,6 @@ fn phase_of(step: &Step) -> Phase {
         StepKind::Copy(_) => Phase::Copy,
         StepKind::Workdir(_) | StepKind::Config => Phase::Workdir,
     }
-}
-
-/// True for a device node that commands see.
-fn is_device(change: &Change) -> bool {
-    let ChangeKind::Present(entry) = &change.kind else { return false };
-    matches!(entry.kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. })
-        && !is_in_dev(&change.path)
 }
 
 pub(super) fn append(state: &mut StageState, step: &Step, key: Digest, slot: Slot, created: i64) {

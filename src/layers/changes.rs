@@ -7,11 +7,11 @@ use super::{Change, ChangeKind, Entry, EntryKind, ImagePath};
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Formatter};
 
-/// Changes in path order, directories before what is in them.
+/// A change stream.
 #[derive(Default)]
 pub struct Changes {
     table: EntryTable,
-    /// Numbers of what is in it.
+    /// Numbers of the paths of the stream, in its order.
     order: Vec<u32>,
     /// Second names of files, with the first ones.
     links: HashMap<u32, u32>,
@@ -20,14 +20,16 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Of a table: what is in it, in this order; which are second names, of which first ones; which are gone.
+    /// The numbers of a table that are in the stream, in its order; second names with the first ones; and, by number, what
+    /// is gone.
     pub(super) fn new(
-        table: EntryTable,
+        mut table: EntryTable,
         mut order: Vec<u32>,
         links: HashMap<u32, u32>,
         gone: Vec<bool>,
     ) -> Self {
         order.shrink_to_fit();
+        table.seal();
         Self { table, order, links, gone }
     }
 
@@ -49,6 +51,11 @@ impl Changes {
     /// All at once, for whoever needs few or has to sort them.
     pub fn to_vec(&self) -> Vec<Change> {
         self.iter().collect()
+    }
+
+    /// Paths of the device nodes that are made or changed.
+    pub fn devices(&self) -> impl Iterator<Item = &[u8]> {
+        self.order.iter().filter(|at| self.table.is_device(**at)).map(|at| self.table.path(*at))
     }
 
     pub(super) fn table(&self) -> &EntryTable {

@@ -1,6 +1,6 @@
 //! What a step changed: from an overlay upper directory to the canonical change stream.
 //!
-//! In: the upper directory and a read view of everything below it. Out: [`Change`]s as [`super`] defines them. The
+//! In: the upper directory and a read view of everything below it. Out: [`Changes`] as [`super`] defines them. The
 //! cost is that of the upper, never of the whole tree. For trees without an overlay there are [`diff_scan`] and
 //! [`read_tree`], which give the same stream. Memory is bounded by the number of paths in the upper; directories are
 //! visited without recursion, and few are held open, so depth costs nothing.
@@ -23,7 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::vec::IntoIter;
 
 /// Directories on the way that stay open; those further down are opened again after each that is in them.
-pub(super) const HELD: usize = 16;
+pub(super) const HELD: usize = 8;
 
 /// How to read a tree.
 #[derive(Clone, Copy, Debug)]

@@ -103,6 +103,12 @@ impl EntryTable {
         self.commons[self.nodes[at as usize].common as usize].kind == Kind::Directory
     }
 
+    /// Whether a device node is at a path.
+    pub fn is_device(&self, at: u32) -> bool {
+        let kind = self.commons[self.nodes[at as usize].common as usize].kind;
+        matches!(kind, Kind::CharDevice { .. } | Kind::BlockDevice { .. })
+    }
+
     /// Which file it is, when that may have several names.
     pub fn shared(&self, at: u32) -> Option<NonZeroU32> {
         self.nodes[at as usize].shared
@@ -130,6 +136,14 @@ impl EntryTable {
             hasher.hash_one(&paths[nodes[*at as usize].path..end])
         };
         self.index.insert_unique(hash, (nodes.len() - 1) as u32, rehash);
+    }
+
+    /// Gives back the memory that is needed only to find paths and to put more in; neither can be done any more.
+    pub fn seal(&mut self) {
+        self.index = HashTable::new();
+        self.common_index = HashTable::new();
+        self.nodes.shrink_to_fit();
+        self.paths.shrink_to_fit();
     }
 
     /// Changes the time of a path.

@@ -7,7 +7,7 @@
 //! image-spec layer.md#applying-changesets.
 
 use super::beneath::{join, shown};
-use super::settle::{Found, settle};
+use super::settle::{Found, Gathered};
 use super::tar_read::{Limits, TarEntry, for_each};
 use super::whiteout::Whiteout;
 use super::{Change, Entry, EntryKind, ImagePath};
@@ -122,7 +122,7 @@ impl FlatTree {
 
     /// Everything in it, each path present.
     pub fn changes(&self) -> Vec<Change> {
-        settle(self.walk(None)).to_vec()
+        settled(self.walk(None))
     }
 
     /// What makes `below` this tree.
@@ -134,7 +134,7 @@ impl FlatTree {
             let links = item.shared.and_then(|(_, inode)| own.get(&inode));
             item.changed |= links != item.lower.and_then(|(_, inode)| old.get(&inode));
         }
-        settle(found).to_vec()
+        settled(found)
     }
 
     /// Each path with what it is and the digest of its bytes; a further name of a file looks like the first.
@@ -406,6 +406,14 @@ impl FlatTree {
             lower: step.below.map(|below| (1, below as u64)),
         }
     }
+}
+
+fn settled(found: Vec<Found>) -> Vec<Change> {
+    let mut gathered = Gathered::default();
+    for item in found {
+        gathered.push(item);
+    }
+    gathered.settle().to_vec()
 }
 
 struct Step {

@@ -51,15 +51,9 @@ impl Plan {
         for at in 0..table.len() {
             compared.compare(at, below, open)?;
         }
-        let first = decide(&mut compared);
+        let links = decide(&mut compared);
         let Compared { mut order, changed, .. } = compared;
-        let mut links = HashMap::new();
-        for at in order.iter().filter(|_| !first.is_empty()) {
-            let known = table.shared(*at).and_then(|number| first.get(&file_id(number)));
-            if let Some(first) = known.map(|first| order[*first]).filter(|first| first != at) {
-                links.insert(*at, first);
-            }
-        }
+        let links = links.into_iter().map(|(at, first)| (order[at], order[first])).collect();
         let mut changed = changed.into_iter();
         order.retain(|_| changed.next() == Some(true));
         Ok(Self { changes: Changes::new(table, order, links, Vec::new()) })

@@ -7,13 +7,12 @@
 use super::beneath::{self, join, shown};
 use super::diff::{DiffOptions, HELD};
 use super::node::{Node, content_hash};
-use super::settle::{Found, Gathered, settle};
+use super::settle::{Found, Gathered};
 use super::{Changes, Entry, EntryKind, ImagePath, path_order};
 use crate::error::{ErrorKind, Result, ResultExt as _};
 use crate::sys::SysResultExt as _;
 use crate::sys::fs::{self, Kind, Names, Stat};
 use rustix::time::{ClockId, clock_gettime};
-use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -42,10 +41,6 @@ impl Tree {
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
-
-    fn index(&self) -> HashMap<&[u8], &Recorded> {
-        self.paths.iter().map(|recorded| (&recorded.path[..], recorded)).collect()
-    }
 }
 
 /// Records a tree that a step is about to change. Reads every file once.
@@ -55,13 +50,14 @@ pub fn record_tree(root: BorrowedFd<'_>) -> Result<Tree> {
 
 /// Records a tree again, reading only what changed since `before`.
 pub fn record_again(root: BorrowedFd<'_>, before: &Tree) -> Result<Tree> {
-    let index = before.index();
     let mut paths = Vec::new();
+    let mut old = before.paths.iter().peekable();
     walk(root, &mut |seen| {
-        if let Some(old) = index.get(&seen.path[..])
+        while old.next_if(|old| is_before(old, &seen)).is_some() {}
+        if let Some(old) = old.next_if(|old| old.path == seen.path)
             && untouched(&old.node.stat, &seen.stat)
         {
-            paths.push((*old).clone());
+            paths.push(old.clone());
             return Ok(());
         }
         let node = seen.node()?;
@@ -78,19 +74,38 @@ pub fn record_again(root: BorrowedFd<'_>, before: &Tree) -> Result<Tree> {
 
 /// Changes of the tree since `before` was recorded.
 pub fn diff_scan(before: &Tree, root: BorrowedFd<'_>, options: &DiffOptions) -> Result<Changes> {
-    let index = before.index();
-    let mut found = Vec::new();
+    let mut gathered = Gathered::default();
+    // Both are in path order.
+    let mut old = before.paths.iter().peekable();
     walk(root, &mut |seen| {
-        found.push(compare(seen, &index, *options)?);
+        while let Some(gone) = old.next_if(|old| is_before(old, &seen)) {
+            vanished(&mut gathered, gone, *options);
+        }
+        let old = old.next_if(|old| old.path == seen.path);
+        let found = compare(seen, old, *options)?;
+        match old {
+            _ if found.entry.is_some() => gathered.push(found),
+            Some(gone) => vanished(&mut gathered, gone, *options),
+            None => {}
+        }
         Ok(())
     })?;
-    found.retain(|item| item.entry.is_some());
-    let deleted = deletions(before, &found, *options);
-    if !deleted.is_empty() {
-        found.extend(deleted);
-        found.sort_by(|a, b| path_order(&a.path, &b.path));
+    old.for_each(|gone| vanished(&mut gathered, gone, *options));
+    Ok(gathered.settle())
+}
+
+fn is_before(old: &Recorded, seen: &Seen<'_>) -> bool {
+    path_order(&old.path, &seen.path).is_lt()
+}
+
+/// Adds the deletion of a path, unless the directory that held it is gone too.
+fn vanished(gathered: &mut Gathered, old: &Recorded, options: DiffOptions) {
+    let parent = old.path.iter().rposition(|b| *b == b'/').map(|at| &old.path[..at]);
+    if parent.is_none_or(|parent| gathered.has_dir(parent))
+        && old.node.entry(options.placeholders).is_some()
+    {
+        gathered.push(Found::deleted(old.path.clone()));
     }
-    Ok(settle(found))
 }
 
 /// A whole tree, each path present.
@@ -121,12 +136,8 @@ fn item(path: ImagePath, node: &Node, entry: Option<Entry>) -> Found {
     Found { path, entry, changed: true, shared: shared.then(|| node.inode()), lower: None }
 }
 
-fn compare(
-    seen: Seen<'_>,
-    before: &HashMap<&[u8], &Recorded>,
-    options: DiffOptions,
-) -> Result<Found> {
-    let Some(old) = before.get(&seen.path[..]) else {
+fn compare(seen: Seen<'_>, old: Option<&Recorded>, options: DiffOptions) -> Result<Found> {
+    let Some(old) = old else {
         let node = seen.node()?;
         let entry = node.entry(options.placeholders);
         return Ok(item(seen.path, &node, entry));
@@ -149,20 +160,6 @@ fn compare(
 fn untouched(old: &Stat, new: &Stat) -> bool {
     (old.ino, old.dev, old.ctime, old.mtime, old.size, old.kind, old.mode)
         == (new.ino, new.dev, new.ctime, new.mtime, new.size, new.kind, new.mode)
-}
-
-/// What vanished, topmost names only.
-fn deletions(before: &Tree, found: &[Found], options: DiffOptions) -> Vec<Found> {
-    let now: HashSet<&[u8]> = found.iter().map(|item| &item.path[..]).collect();
-    let is_dir = |item: &&Found| matches!(&item.entry, Some(e) if e.kind == EntryKind::Directory);
-    let dirs: HashSet<&[u8]> = found.iter().filter(is_dir).map(|item| &item.path[..]).collect();
-    let vanished = before.paths.iter().filter(|old| {
-        let parent = old.path.iter().rposition(|b| *b == b'/').map(|at| &old.path[..at]);
-        !now.contains(&old.path[..])
-            && parent.is_none_or(|parent| dirs.contains(parent))
-            && old.node.entry(options.placeholders).is_some()
-    });
-    vanished.map(|old| Found::deleted(old.path.clone())).collect()
 }
 
 /// One path while its directory is open.

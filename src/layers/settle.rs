@@ -58,12 +58,9 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Adds the next path; one that is there already is not added again, as when a directory changes while it is listed.
+    /// Adds the next path.
     pub(super) fn push(&mut self, found: Found) {
         let Found { path, entry, changed, shared, lower } = found;
-        if self.table.find(&path).is_some() {
-            return;
-        }
         if entry.is_none() {
             self.gone.resize(self.changed.len(), false);
             self.gone.push(true);
@@ -74,20 +71,33 @@ impl Gathered {
         });
         self.changed.push(changed);
         self.table.put(path, entry.unwrap_or(NOTHING), number, 0);
+        debug_assert_eq!(self.table.len(), self.changed.len(), "a path came twice");
+    }
+
+    /// Whether a path that was added is a directory.
+    pub(super) fn has_dir(&self, path: &[u8]) -> bool {
+        self.table.find(path).is_some_and(|at| self.table.is_dir(at))
     }
 
     /// Drops what did not change, and turns second names into hard links.
     pub(super) fn settle(mut self) -> Changes {
-        let first = decide(&mut self);
-        let mut links = HashMap::new();
-        for at in (0..self.len()).filter(|_| !first.is_empty()) {
-            let known = self.shared(at).and_then(|inode| first.get(&inode));
-            if let Some(first) = known.filter(|first| **first != at) {
-                links.insert(at as u32, *first as u32);
-            }
+        let links = decide(&mut self);
+        let kept: Vec<u32> =
+            (0..).zip(&self.changed).filter(|(_, changed)| **changed).map(|(at, _)| at).collect();
+        let links = links.into_iter().map(|(at, first)| (at as u32, first as u32));
+        if kept.len() > self.len() / 2 {
+            return Changes::new(self.table, kept, links.collect(), self.gone);
         }
-        let order = (0..self.len()).filter(|at| self.changed[*at]).map(|at| at as u32).collect();
-        Changes::new(self.table, order, links, self.gone)
+        // Of a whole tree in which little changed the rest is not kept.
+        let new = |old: u32| kept.binary_search(&old).ok().map(|at| at as u32);
+        let links = links.filter_map(|(at, first)| Some((new(at)?, new(first)?))).collect();
+        let mut table = EntryTable::default();
+        let mut gone = Vec::new();
+        for at in &kept {
+            table.put(self.table.path(*at).to_vec(), self.table.entry(*at), None, 0);
+            gone.push(self.gone.get(*at as usize) == Some(&true));
+        }
+        Changes::new(table, (0..kept.len() as u32).collect(), links, gone)
     }
 
     fn inodes(&self, at: usize) -> Option<(Inode, Option<Inode>)> {
@@ -130,33 +140,25 @@ impl Visited for Gathered {
     }
 }
 
-/// The changes of what was visited, in path order.
-pub(super) fn settle(found: Vec<Found>) -> Changes {
-    let mut gathered = Gathered::default();
-    for item in found {
-        gathered.push(item);
-    }
-    gathered.settle()
-}
-
 /// Marks all that the layer has as changed: the parents of what did change, and all names of an inode that did, since
-/// half a group would lose the link. Gives the first name of each inode that the layer has under several.
-pub(super) fn decide(found: &mut impl Visited) -> HashMap<Inode, usize> {
-    let mut groups = hard_links(found);
+/// half a group would lose the link. Gives the second names in the layer of an inode, with the first ones.
+pub(super) fn decide(found: &mut impl Visited) -> HashMap<usize, usize> {
+    let groups = hard_links(found);
+    let mut links = HashMap::new();
     for at in 0..found.len() {
-        if found.shared(at).and_then(|inode| groups.get(&inode)).is_some_and(|group| group.changed)
-        {
-            found.set_changed(at);
+        let group = found.shared(at).and_then(|inode| groups.get(&inode));
+        let Some(group) = group.filter(|group| group.changed) else { continue };
+        found.set_changed(at);
+        if group.first != at {
+            links.insert(at, group.first);
         }
     }
     keep_parents(found);
-    groups.retain(|_, group| group.names > 1 && group.changed);
-    groups.into_iter().map(|(inode, group)| (inode, group.first)).collect()
+    links
 }
 
 struct Group {
     first: usize,
-    names: usize,
     changed: bool,
     lower: Option<Inode>,
 }
@@ -166,9 +168,7 @@ fn hard_links(found: &impl Visited) -> HashMap<Inode, Group> {
     for at in 0..found.len() {
         let Some(inode) = found.shared(at) else { continue };
         let lower = found.lower(at);
-        let group =
-            groups.entry(inode).or_insert(Group { first: at, names: 0, changed: false, lower });
-        group.names += 1;
+        let group = groups.entry(inode).or_insert(Group { first: at, changed: false, lower });
         // Names that were separate files below and now are one changed, though each looks the same.
         group.changed |= found.is_changed(at) || group.lower != lower;
     }

@@ -29,6 +29,7 @@ impl Filler<'_> {
         let root = Arc::new(root);
         let mut left_out = Vec::new();
         let changes = read_tree_noting(root.as_fd(), &READ, &mut left_out)
+            .map(|changes| changes.to_vec())
             .map_err(|error| error.wrap(format!("cannot read `{}`", item.path.value.display())))?;
         for path in left_out {
             self.warnings.push(format!(
@@ -41,7 +42,7 @@ impl Filler<'_> {
         let mut files = Files {
             root: &root,
             below: b"",
-            changes: changes.to_vec(),
+            changes,
             origin,
             owners: item.owners,
             xattrs: item.xattrs,

@@ -2,12 +2,12 @@
 //!
 //! `snapshots/<random id>/{fs,work,meta.json,owners}`; `fs` is an overlay upper directory, never written after [`Draft::commit`].
 //! A chain id is an alias (`snapshots/chains/<flavour>-<hex>`) that is added when the layer's digest is known; the
-//! first writer wins. A snapshot that was not synced counts only in the boot in which it was made: its upper was mounted
+//! first writer wins. What is made lies in a [`district`] first. A snapshot that was not synced counts only in the boot in which it was made: its upper was mounted
 //! `volatile`. Whatever is missing or odd here is unpacked again from blobs; nothing in this room is precious.
 
 mod described;
+mod district;
 mod draft;
-mod place;
 mod records;
 mod stack;
 mod union;
@@ -51,7 +51,7 @@ pub struct Snapshots {
     form: Form,
     boot: String,
     /// Where new ones are made, from the first one on.
-    place: OnceLock<Option<OwnedFd>>,
+    district: OnceLock<Option<OwnedFd>>,
     /// How many snapshots are united into one directory.
     united: usize,
     /// Ids of what was made here and is not known to be on the disk; of unions where they are.
@@ -112,7 +112,7 @@ impl Snapshots {
             },
             form,
             boot: probe::boot_id(),
-            place: OnceLock::new(),
+            district: OnceLock::new(),
             united: UNITED,
             unsynced: Mutex::default(),
             sweeper: Arc::clone(sweeper),
@@ -147,11 +147,16 @@ impl Snapshots {
         }
     }
 
+    /// Makes the directory of a snapshot, or of a union that is not finished.
+    fn make_directory(&self, id: &str) -> SysResult<OwnedFd> {
+        let district = self.district.get_or_init(|| district::take(self.dir.as_fd()));
+        district::make(&self.dir, district.as_ref(), id.as_bytes())
+    }
+
     fn empty_draft(&self, parent: Option<&Arc<Snapshot>>) -> Result<Draft<'_>> {
         let id = random_id();
         let made = (|| {
-            let place = self.place.get_or_init(|| place::take(self.dir.as_fd()));
-            let own = place::make(&self.dir, place.as_ref(), id.as_bytes())?;
+            let own = self.make_directory(&id)?;
             fs::mkdir(&own, b"fs", 0o755)?;
             fs::mkdir(&own, b"work", 0o700)?;
             Ok((fs::open_dir(&own, b"fs")?, fs::open_dir(&own, b"work")?))

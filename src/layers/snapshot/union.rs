@@ -142,8 +142,7 @@ impl Snapshots {
         lowest: bool,
     ) -> Result<()> {
         let opened = (|| {
-            fs::mkdir(&self.dir, name.as_bytes(), 0o700)?;
-            let own = fs::open_dir(&self.dir, name.as_bytes())?;
+            let own = self.make_directory(name)?;
             fs::mkdir(&own, b"fs", 0o700)?;
             let tree = fs::open_dir(&own, b"fs")?;
             Ok((own, tree))

@@ -475,3 +475,37 @@ fn what_comes_after_a_deep_directory_is_found() {
     assert_eq!(all, read_tree(upper.as_fd(), &OPTIONS).unwrap());
     assert_eq!(all.len(), 59 + 2 * 60);
 }
+
+/// An opaque directory hides names before, between and behind its own, and one whose place a socket took.
+#[test]
+fn hidden_names_are_deleted_in_order() {
+    let options = DiffOptions { flavour: XattrFlavour::User, placeholders: true };
+    for depth in [0, 20] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = "d/".repeat(depth) + "o";
+        let (upper, lower) = (dir.path().join("u"), dir.path().join("l"));
+        let (above, below) = (upper.join(&path), lower.join(&path));
+        fs::create_dir_all(&above).unwrap();
+        fs::create_dir_all(below.join("e/f")).unwrap();
+        for name in ["a", "b", "c", "d"] {
+            fs::write(below.join(name), name).unwrap();
+        }
+        fs::write(above.join("b"), "new").unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(above.join("d")).unwrap();
+        fs::write(above.join("x"), "").unwrap();
+        whiteout::make_opaque(open(above.parent().unwrap()).as_fd(), b"o", XattrFlavour::User)
+            .unwrap();
+        let (upper, lower) = (open(&upper), open(&lower));
+        let changes = diff_overlay(upper.as_fd(), Some(lower.as_fd()), &options).unwrap();
+        let found: Vec<String> = changes
+            .iter()
+            .skip(depth)
+            .map(|change| {
+                let word = if change.kind == ChangeKind::Deleted { "D " } else { "" };
+                let name = change.path.strip_prefix(path.as_bytes()).unwrap();
+                format!("{word}{}", String::from_utf8_lossy(name))
+            })
+            .collect();
+        assert_eq!(found, ["", "D /a", "/b", "D /c", "D /d", "D /e", "/x"], "{depth}");
+    }
+}

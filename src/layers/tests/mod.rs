@@ -3,9 +3,9 @@
 mod apply;
 mod compress;
 mod diff;
+mod districts;
 mod flat;
 mod hostile;
-mod places;
 mod tar;
 mod unions;
 
