@@ -34,8 +34,15 @@ impl Spent {
 pub fn own() -> SysResult<Usage> {
     let used = getrusage(UsageWho::RUSAGE_SELF).named(|| "getrusage(RUSAGE_SELF)".to_owned())?;
     let spent = Spent { user: micros(used.user_time()), system: micros(used.system_time()) };
-    let kilobytes = u64::try_from(used.max_rss()).unwrap_or_default();
+    let ours = std::fs::read_to_string("/proc/self/status").ok().and_then(|text| high_water(&text));
+    let kilobytes = ours.unwrap_or_else(|| u64::try_from(used.max_rss()).unwrap_or_default());
     Ok(Usage { spent, peak_memory: kilobytes.saturating_mul(1024) })
+}
+
+/// Kilobytes of memory at most, which `getrusage` tells of the process before `execve` too.
+fn high_water(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// What all children used that were waited for, and theirs; nothing when the kernel does not say.
@@ -62,5 +69,7 @@ mod tests {
         let spent = Spent { user: 1_500_000, system: 2 };
         assert_eq!(spent.times(), (Duration::from_millis(1500), Duration::from_micros(2)));
         assert_eq!(micros(TimeVal::new(2, 5)), 2_000_005);
+        assert_eq!(high_water("Name:\tx\nVmHWM:\t   18204 kB\nVmRSS:\t 1 kB\n"), Some(18204));
+        assert_eq!(high_water("Name:\tx\n"), None);
     }
 }

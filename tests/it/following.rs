@@ -1,7 +1,12 @@
 //! A RUN after another is given to a process that was made while that went on: it finds what the first one finds.
 
 use crate::sandbox::{each, output, printed};
+use crate::support::processes::{self, Marker};
 use crate::support::rungs::{RUNGS, SINGLE};
+use crate::support::{Said, World, program};
+use rustix::process::{Pid, Signal, kill_process};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 /// Everything that the process, its mounts and its network could tell about how they came to be. What the kernel counts
 /// (ids and devices of mounts) is left out, and the root, which is another tree in each step.
@@ -94,5 +99,86 @@ fn one_that_fails_says_the_same() {
             assert!(first.join("\n").contains(cause), "{first:?}");
             assert_eq!(error(&format!("RUN true\n{command}")), (code, first), "{:?}", world.who());
         }
+    }
+}
+
+/// What `found` gives, as soon as it gives anything.
+fn wait_for<T>(what: &str, found: impl Fn() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(began.elapsed() < Duration::from_mins(1), "{what} does not come");
+        std::thread::yield_now();
+    }
+}
+
+fn kill(pid: i32) {
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+/// Builds; as soon as the first command sleeps, the process that waits for the second is killed.
+fn build_without_the_next(world: &World, marker: &Marker) -> Said {
+    let args = ["build", "--progress", "plain", "--no-cache", "-t", "app"];
+    let mut command = world.command(program());
+    command.args(args).arg(world.context()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let sleeps = wait_for("the command", || processes::with(marker).into_iter().find(is_sleep));
+    // It is a child of the shell, that of process 1, that of the spawner, which has the next one too.
+    let first = processes::parent(processes::parent(sleeps));
+    let spawner = processes::parent(first);
+    let next = wait_for("the next process", || {
+        processes::children(spawner).into_iter().find(|pid| *pid != first)
+    });
+    kill(next);
+    kill(sleeps);
+    Said::of(child.wait_with_output().unwrap())
+}
+
+/// Not the shell, which has the marker among its arguments too.
+fn is_sleep(pid: &i32) -> bool {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim() == "sleep"
+}
+
+#[test]
+fn one_that_is_killed_before_its_command_came_is_replaced() {
+    for world in each() {
+        let marker = Marker::new();
+        let text = format!(
+            "FROM base\nRUN touch /one; sleep {marker} || echo killed\nRUN ls /one; touch /two\nRUN ls /one /two; {LOOK}\n"
+        );
+        world.file("Dockerfile", text);
+        world.give();
+        let lines = printed(&build_without_the_next(&world, &marker));
+        // The shell says so first.
+        let from = lines.iter().position(|line| line == "killed").unwrap();
+        assert_eq!(lines[from..from + 4], ["killed", "/one", "/one", "/two"], "{:?}", world.who());
+        assert!(lines.len() > from + 50, "{lines:?}");
+        world.validate("app");
+    }
+}
+
+/// What a process that was left behind writes until it is killed is in the layer as it is in the tree.
+#[test]
+fn what_still_writes_is_dead_before_its_files_are_read() {
+    for world in each() {
+        let step = |number: usize| {
+            format!(
+                "RUN (trap '' TERM HUP; while :; do echo $(cat /proc/uptime) >> /log{number}; done) & \
+                 while ! [ -s /log{number} ]; do :; done; touch /done{number}\n"
+            )
+        };
+        let steps: String = (0..6).map(step).collect();
+        let copies = "RUN for n in 0 1 2 3 4 5; do wc -c < /log$n > /size$n; done; cat /size*\n";
+        let lines = output(&world, &format!("{steps}{copies}"));
+        let listing = world.listing("app");
+        for (number, size) in lines.iter().enumerate() {
+            let line = format!("log{number} file 644 0:0 {size}");
+            assert!(listing.contains(&line), "{line} {:?}: {listing:?}", world.who());
+        }
+        assert_eq!(lines.len(), 6);
+        world.validate("app");
     }
 }

@@ -35,6 +35,7 @@ fn what_a_run_makes_takes_little_memory() {
         assert_eq!(listed, FEW + 51, "{:?}", world.who());
         let (many, listed) = peak(&world, MANY);
         assert_eq!(listed, MANY + 51, "{:?}", world.who());
+        assert!(many > few, "{few} and {many} bytes, {:?}", world.who());
         let each = (many - few) / (MANY - FEW) as u64;
         assert!(each < 200, "{each} bytes for a file, {:?}", world.who());
     }

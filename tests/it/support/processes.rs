@@ -38,6 +38,18 @@ pub fn with(marker: &Marker) -> Vec<i32> {
     all().into_iter().filter(has).collect()
 }
 
+/// The process that started one.
+pub fn parent(pid: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+}
+
+/// The processes that one started and that still are there.
+pub fn children(pid: i32) -> Vec<i32> {
+    all().into_iter().filter(|child| parent(*child) == pid).collect()
+}
+
 /// Waits for the end of all processes with the marker; the kernel wakes us, nothing is polled by the clock.
 pub fn wait_until_gone(marker: &Marker) {
     for _ in 0..100 {
