@@ -145,8 +145,3 @@ def put_aside(places):
         places.put_aside(places.path("state", name))
     shutil.rmtree(places.path("output"), ignore_errors=True)
     os.makedirs(places.path("output"), exist_ok=True)
-
-
-def remove_aside(places):
-    for name in ("aside", "warm-up"):
-        shutil.rmtree(places.path(name), ignore_errors=True)

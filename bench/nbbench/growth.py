@@ -76,7 +76,7 @@ class Growing(Ours):
         need, free = series.room(size) * runs + GIB, shutil.disk_usage(self.places.out).free
         if need > free:
             raise Failed("%s %d: needs %.1f GiB below %s, and there are %.1f" % (series.name, size, need / GIB, self.places.out, free / GIB))
-        shutil.rmtree(self.context, ignore_errors=True)
+        self.leave(self.context)
         os.makedirs(self.context)
         with open(os.path.join(self.context, "Dockerfile"), "w", encoding="utf-8") as file:
             file.write(("" if series.name == "stages" else "FROM nb-base:busybox\n") + series.dockerfile(size))
@@ -103,9 +103,15 @@ class Growing(Ours):
             say("growth of %s failed: %s" % (series.name, failure))
             return found, "%d %s: %s" % (size, series.unit, first_error(str(failure)))
         finally:
-            for directory in (self.context, self.state, self.output, self.places.aside):
-                shutil.rmtree(directory, ignore_errors=True)
+            self.leave(self.context)
+            self.leave(self.state)
+            shutil.rmtree(self.output, ignore_errors=True)
         return found, None
+
+    def leave(self, directory):
+        """Removes nothing: the next builds would pay for it."""
+        if os.path.isdir(directory):
+            self.places.put_aside(directory)
 
 
 def first_error(text):
@@ -147,11 +153,13 @@ def main(description):
     for series in SERIES:
         if arguments.series and series.name not in arguments.series:
             continue
+        places.make_room()
         points, why = growing.points(series, arguments.runs)
         code |= why is not None
         growth = grown(points)
         done[series.name] = {"unit": series.unit, "points": points, "growth": round(growth, 3), "superlinear": growth > MOST if len(points) > 2 else None, "failed": why}
         figures.save(places, "growth", {**figures.header(places), "series": done})
+    places.remove_aside()
     if done:
         print(growth_table(done, MEMORY))
     return code

@@ -1,8 +1,8 @@
 """bench/run: its flags, and one workload after the other."""
-import argparse, os, shutil, sys, time
+import argparse, os, sys
 
 from . import figures, report
-from .compare import PEERS, Comparison, put_aside, remove_aside
+from .compare import PEERS, Comparison, put_aside
 from .crowd import COUNT, Crowd
 from .judge import Summary
 from .measure import Failed, adopt_orphans, say, stop_orderly
@@ -11,10 +11,6 @@ from .tables import shortest
 from .workloads import BY_NAME, CROWD, NAMES
 
 MODES = ("cold", "warm", "edit")
-# Bytes below which what is aside is removed between two workloads.
-FULL = 40 << 30
-# Seconds for which ext4 does not give away again an inode that was removed: one minute, and five more while that is not on the disk.
-REST = 360
 
 
 def words_of(known):
@@ -74,7 +70,7 @@ def main(description):
     code = 0
     for number, name in enumerate(arguments.workloads or NAMES):
         if number and not arguments.keep:
-            make_room(places)
+            places.make_room()
         try:
             if text := run_one(name, places, arguments):
                 print(text, flush=True)
@@ -85,13 +81,5 @@ def main(description):
             if not arguments.keep:
                 put_aside(places)
     if not arguments.keep:
-        remove_aside(places)
+        places.remove_aside()
     return code
-
-
-def make_room(places):
-    """Removes what is aside when the disk is nearly full; that is not to be felt in the next workload."""
-    if shutil.disk_usage(places.out).free < FULL:
-        remove_aside(places)
-        os.sync()
-        time.sleep(0 if SMALL else REST)

@@ -1,5 +1,5 @@
 """Where things are, and how they get there: contexts and base images, the emulator, states, outputs, figures."""
-import os, shutil, subprocess
+import os, shutil, subprocess, time
 
 from .measure import run
 
@@ -12,6 +12,10 @@ OUT = os.path.join(BENCH, "out")
 SMALL = bool(os.environ.get("SMALL"))
 # Raw figures are published beside the page that is made of them.
 FIGURES = os.path.join(PROJECT, "docs/bench/figures")
+# Bytes below which what is aside is removed between two workloads.
+FULL = 40 << 30
+# Seconds for which ext4 does not give away again an inode that was removed: one minute, and five more while that is not on the disk.
+REST = 360
 
 
 def add_arguments(parser, runs):
@@ -45,6 +49,17 @@ class Places:
         """Leaves the removal of a directory for later."""
         os.makedirs(self.aside, exist_ok=True)
         os.rename(directory, os.path.join(self.aside, "%d-%d" % (os.getpid(), len(os.listdir(self.aside)))))
+
+    def remove_aside(self):
+        for name in ("aside", "warm-up"):
+            shutil.rmtree(self.path(name), ignore_errors=True)
+
+    def make_room(self):
+        """Removes what is aside when the disk is nearly full; that is not to be felt in what comes next."""
+        if shutil.disk_usage(self.out).free < FULL:
+            self.remove_aside()
+            os.sync()
+            time.sleep(0 if SMALL else REST)
 
     def context(self, name):
         return self.path("context-small" if SMALL else "context", name)
