@@ -5,12 +5,11 @@
 //! overlayfs; and from a build context never our own marks, with which a file could pose as a device node. Spec:
 //! dockerfile §3.6.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsFd;
 
-use rustix::fs as rfs;
 use rustix::io::Errno;
 
-use crate::sys::{Named, SysResult, fs, owners};
+use crate::sys::{SysResult, fs, owners};
 
 /// Names and values, sorted by name.
 pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -22,7 +21,7 @@ const OWN_PREFIX: &[u8] = b"user.nativebuild.";
 pub fn read(dir: impl AsFd, name: &[u8], trusted: bool) -> SysResult<Xattrs> {
     let dir = dir.as_fd();
     let mut found = Vec::new();
-    for key in names(dir, name)?.split(|b| *b == 0).filter(|key| counts(key, trusted)) {
+    for key in fs::xattr_names(dir, name)?.split(|b| *b == 0).filter(|key| counts(key, trusted)) {
         match fs::get_xattr(dir, name, key) {
             Ok(Some(value)) => found.push((key.to_vec(), value)),
             // Gone meanwhile, or a capability of another user namespace, which has no meaning in this one.
@@ -48,27 +47,6 @@ fn counts(key: &[u8], trusted: bool) -> bool {
         return trusted;
     }
     key == b"security.capability" || !(starts(b"security.") || starts(b"system."))
-}
-
-/// The list as the kernel gives it, names ended by NUL.
-fn names(dir: BorrowedFd<'_>, name: &[u8]) -> SysResult<Vec<u8>> {
-    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name);
-    let mut list = vec![0_u8; 512];
-    loop {
-        match rfs::llistxattr(&path[..], &mut list[..]) {
-            Ok(length) => {
-                list.truncate(length);
-                return Ok(list);
-            }
-            Err(Errno::RANGE) => list.resize(list.len() * 4, 0),
-            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            Err(errno) => {
-                let call = || format!("llistxattr({:?})", String::from_utf8_lossy(&path));
-                return Err(errno).named(call);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 mod copy;
 mod names;
 mod remove;
+mod xattrat;
 mod xattrs;
 
 pub use copy::copy_data;
 pub use names::{Names, list, list_opened};
 pub use remove::remove_tree;
-pub use xattrs::{get_xattr, list_xattrs, remove_xattr, set_xattr};
+pub use xattrs::{get_xattr, list_xattrs, remove_xattr, set_xattr, xattr_names};
 
 use super::{Named, SysResult};
 use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};

@@ -1,6 +1,6 @@
 //! Extended attributes, by descriptor and name.
 
-use super::{proc_path, show};
+use super::{proc_path, show, xattrat};
 use crate::sys::{Named, SysResult, owners};
 use rustix::fs as rfs;
 use rustix::io::Errno;
@@ -8,20 +8,10 @@ use std::os::fd::AsFd;
 
 /// All extended attributes of a name (of a link itself) that this process may read, sorted by name.
 pub fn list_xattrs(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<(Vec<u8>, Vec<u8>)>> {
-    let path = proc_path(dir.as_fd(), name);
-    let call = || format!("llistxattr({})", show(&path));
-    let mut names = vec![0_u8; 1024];
-    let len = loop {
-        match rfs::llistxattr(&path[..], &mut names[..]) {
-            Ok(len) => break len,
-            Err(Errno::RANGE) => names.resize(names.len() * 4, 0),
-            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            Err(errno) => return Err(errno).named(call),
-        }
-    };
+    let dir = dir.as_fd();
     let mut out = Vec::new();
-    for key in names[..len].split(|b| *b == 0).filter(|key| !key.is_empty()) {
-        if let Some(value) = get_xattr_path(&path, key)? {
+    for key in xattr_names(dir, name)?.split(|b| *b == 0).filter(|key| !key.is_empty()) {
+        if let Some(value) = get_xattr(dir, name, key)? {
             // One that could not be set stands under another name.
             let key = key.strip_prefix(owners::ATTRIBUTE_PREFIX).unwrap_or(key);
             out.push((key.to_vec(), value));
@@ -31,15 +21,29 @@ pub fn list_xattrs(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<(Vec<u8>, Vec<u
     Ok(out)
 }
 
-/// One extended attribute of a name (of a link itself); `None` when it is not there.
-pub fn get_xattr(dir: impl AsFd, name: &[u8], key: &[u8]) -> SysResult<Option<Vec<u8>>> {
-    get_xattr_path(&proc_path(dir.as_fd(), name), key)
+/// Names of the extended attributes of a name (of a link itself) as the kernel gives them, each ended by NUL.
+pub fn xattr_names(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<u8>> {
+    // Most files have none, and nothing is kept on the heap for them.
+    let (mut few, mut many) = ([0_u8; 256], Vec::new());
+    loop {
+        let names = if many.is_empty() { &mut few[..] } else { &mut many[..] };
+        match xattrat::list(dir.as_fd(), name, names) {
+            Ok(length) => return Ok(names[..length].to_vec()),
+            Err(Errno::RANGE) => {
+                let more = names.len() * 4;
+                many.resize(more, 0);
+            }
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(errno) => return Err(errno).named(|| format!("llistxattr({})", show(name))),
+        }
+    }
 }
 
-fn get_xattr_path(path: &[u8], key: &[u8]) -> SysResult<Option<Vec<u8>>> {
+/// One extended attribute of a name (of a link itself); `None` when it is not there.
+pub fn get_xattr(dir: impl AsFd, name: &[u8], key: &[u8]) -> SysResult<Option<Vec<u8>>> {
     let mut value = vec![0_u8; 256];
     loop {
-        match rfs::lgetxattr(path, key, &mut value[..]) {
+        match xattrat::get(dir.as_fd(), name, key, &mut value) {
             Ok(len) => {
                 value.truncate(len);
                 return Ok(Some(value));
@@ -47,7 +51,7 @@ fn get_xattr_path(path: &[u8], key: &[u8]) -> SysResult<Option<Vec<u8>>> {
             Err(Errno::RANGE) => value.resize(value.len() * 16, 0),
             Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
             Err(errno) => {
-                return Err(errno).named(|| format!("lgetxattr({}, {})", show(path), show(key)));
+                return Err(errno).named(|| format!("lgetxattr({}, {})", show(name), show(key)));
             }
         }
     }
