@@ -5,6 +5,8 @@ use super::push::chain;
 use super::request::OutputKind;
 use super::stage::Builder;
 use crate::oci::spec::descriptor;
+use crate::sys::writeback;
+use std::fs::File;
 use std::path::Path;
 
 /// The directory in whose file system an output will lie that is a layout, if it is there.
@@ -29,7 +31,8 @@ pub(super) fn follow(builder: &Builder<'_>, target: usize, near: &Path) {
             for slot in &slots {
                 let Ok(layer) = slot.layer.wait() else { return };
                 let blob = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
-                builder.store.images().copy_early(&blob, near);
+                let copied = |file: &File| writeback::begin(file, 0, layer.size);
+                builder.store.images().copy_early(&blob, near, copied);
             }
             seen += slots.len();
             if complete {

@@ -10,8 +10,9 @@ use super::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::sandbox::Cancel;
 use crate::layers::compress::{Compression, Workers, compress_layer};
+use crate::layers::fresh::write_fresh_layer;
 use crate::layers::snapshot::Snapshot;
-use crate::layers::tar_write::{TimePolicy, write_layer};
+use crate::layers::tar_write::TimePolicy;
 use crate::layers::{Changes, Layer};
 use crate::oci::layout::BlobWriter;
 use crate::progress::{Emitter, Event};
@@ -96,7 +97,7 @@ impl Content {
         match self {
             Self::Tree(changes, snapshot) => {
                 let root = snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
-                write_layer(&**changes, root.as_fd(), times, out)
+                write_fresh_layer(changes, root.as_fd(), times, out)
             }
             Self::Planned(planned) => planned.write(times, out),
         }

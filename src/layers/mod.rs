@@ -11,6 +11,7 @@ pub mod compress;
 pub mod diff;
 pub mod entry_table;
 pub mod flat;
+pub mod fresh;
 pub mod planned;
 pub mod snapshot;
 pub mod tar_read;

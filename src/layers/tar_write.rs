@@ -347,9 +347,19 @@ pub(super) fn body(
     out: &mut dyn Write,
 ) -> Result<()> {
     let (file, stat) = open_body(root, path, path, size)?;
-    file_body(&file, &stat, path, out)?;
+    whole_body(&file, &stat, path, out)
+}
+
+/// The bytes of an open file, at its start, which must have as many as `stat` says before and after.
+pub(super) fn whole_body(
+    file: &File,
+    stat: &fs::Stat,
+    path: &[u8],
+    out: &mut dyn Write,
+) -> Result<()> {
+    file_body(file, stat, path, out)?;
     let read = || format!("cannot read {}", shown(path));
-    if fs::fstat(&file).or_error(ErrorKind::Environment, read)?.size != size {
+    if fs::fstat(file).or_error(ErrorKind::Environment, read)?.size != stat.size {
         return Err(changed(path));
     }
     Ok(())

@@ -67,8 +67,8 @@ impl Layout {
 
     /// Copies a blob for an output that will be written beside this directory or into it, should there be time before:
     /// into a file without a name, which [`Layout::copy_blobs`] gives one. Small and very large ones are left for then,
-    /// and all where a file system has no such files.
-    pub fn copy_early(&self, blob: &Descriptor, near: &Path) {
+    /// and all where a file system has no such files. `copied` is told of a file that is complete.
+    pub fn copy_early(&self, blob: &Descriptor, near: &Path, copied: impl FnOnce(&File)) {
         let Ok(digest) = spec::digest_of(blob) else { return };
         let worth = WORTH_A_THREAD..=TOO_MUCH_EARLY;
         if !worth.contains(&blob.size()) || self.early.has(&digest) {
@@ -77,6 +77,7 @@ impl Layout {
         let Some(file) = early::nameless(near) else { return };
         // What is wrong with it is told when it is really needed.
         if self.fill(&file, &digest, blob).is_ok() {
+            copied(&file);
             self.early.note(digest, file);
         }
     }

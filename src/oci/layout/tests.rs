@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::oci::{media, reference::Reference};
+use std::cell::Cell;
 use std::os::unix::fs::MetadataExt;
 
 fn layout() -> (tempfile::TempDir, Layout) {
@@ -254,21 +255,28 @@ fn what_was_copied_early_needs_no_second_look_at_the_blob() {
     let digest = spec::digest_of(&blob).unwrap();
     let damage = |bytes: &[u8]| fs::write(theirs.blob_path(&digest), bytes).unwrap();
     let opened = || Layout::open(theirs.root()).unwrap();
+    let complete = Cell::new(0);
+    let early = |from: &Layout, blob: &Descriptor, near: &Path| {
+        from.copy_early(blob, near, |file| {
+            assert_eq!(file.metadata().unwrap().len(), blob.size());
+            complete.set(complete.get() + 1);
+        });
+    };
 
     // Of what is damaged there is no copy, and of what is small.
     let from = opened();
     damage(&vec![8; 3 << 20]);
-    from.copy_early(&blob, dir.path());
+    early(&from, &blob, dir.path());
     damage(&bytes);
-    from.copy_early(&small, dir.path());
+    early(&from, &small, dir.path());
     damage(&vec![8; 3 << 20]);
     ours.copy_blobs(&from, [&blob].into_iter()).unwrap_err();
     ours.copy_blobs(&from, [&small].into_iter()).unwrap();
 
     damage(&bytes);
-    from.copy_early(&blob, dir.path());
-    from.copy_early(&blob, dir.path());
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    early(&from, &blob, dir.path());
+    early(&from, &blob, dir.path());
+    assert_eq!((fs::read_dir(dir.path()).unwrap().count(), complete.get()), (1, 1));
     damage(&vec![8; 3 << 20]);
     ours.copy_blobs(&from.clone(), [&blob].into_iter()).unwrap();
     let placed = ours.blob_path(&digest);
@@ -280,10 +288,10 @@ fn what_was_copied_early_needs_no_second_look_at_the_blob() {
 
     damage(&bytes);
     let elsewhere = opened();
-    elsewhere.copy_early(&blob, Path::new("/proc/self"));
-    elsewhere.copy_early(&blob, &dir.path().join("nowhere"));
+    early(&elsewhere, &blob, Path::new("/proc/self"));
+    early(&elsewhere, &blob, &dir.path().join("nowhere"));
     // In another file system it is of no use, and copied anew.
-    elsewhere.copy_early(&blob, Path::new("/dev/shm"));
+    early(&elsewhere, &blob, Path::new("/dev/shm"));
     fs::remove_file(&placed).unwrap();
     ours.copy_blobs(&elsewhere, [&blob].into_iter()).unwrap();
     assert_eq!(fs::read(&placed).unwrap(), bytes);
