@@ -4,10 +4,16 @@
 use super::push::chain;
 use super::request::OutputKind;
 use super::stage::Builder;
+use super::store::Store;
+use crate::executor::sandbox::Cancel;
 use crate::oci::spec::descriptor;
 use crate::sys::writeback;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+/// Bytes that the disk is given at once.
+const PART: u64 = 8 << 20;
 
 /// The directory in whose file system an output will lie that is a layout, if it is there.
 pub(super) fn near<'b>(builder: &'b Builder<'_>) -> Option<&'b Path> {
@@ -21,8 +27,9 @@ pub(super) fn near<'b>(builder: &'b Builder<'_>) -> Option<&'b Path> {
 
 /// Copies the layers of one target as they get done, until all of its steps are: the rest is copied with the output, by
 /// several threads.
-pub(super) fn follow(builder: &Builder<'_>, target: usize, near: &Path) {
+pub(super) fn follow(builder: &Builder<'_>, target: usize, near: &Path, cancel: &Cancel) {
     let mut seen = 0;
+    let is_synced = shares_file_system(builder.store, near);
     for stage in chain(builder, target) {
         while let Some((slots, complete)) = builder.states.slots_after(stage, seen) {
             if complete && stage == target {
@@ -31,7 +38,11 @@ pub(super) fn follow(builder: &Builder<'_>, target: usize, near: &Path) {
             for slot in &slots {
                 let Ok(layer) = slot.layer.wait() else { return };
                 let blob = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
-                let copied = |file: &File| writeback::begin(file, 0, layer.size);
+                let copied = |file: &File| {
+                    if is_synced {
+                        begin(file, layer.size, cancel);
+                    }
+                };
                 builder.store.images().copy_early(&blob, near, copied);
             }
             seen += slots.len();
@@ -39,5 +50,22 @@ pub(super) fn follow(builder: &Builder<'_>, target: usize, near: &Path) {
                 break;
             }
         }
+    }
+}
+
+/// Whether the sync at the end of the build waits for what is in a directory too.
+fn shares_file_system(store: &Store, near: &Path) -> bool {
+    let device = |dir: &Path| dir.metadata().ok().map(|found| found.dev());
+    device(near).is_some() && device(near) == device(store.path())
+}
+
+/// Has the disk take a copy while there is time. A part may have to wait for the disk, so who stops the build is asked
+/// between them.
+fn begin(file: &File, size: u64, cancel: &Cancel) {
+    for at in (0..size).step_by(PART as usize) {
+        if cancel.interrupted().is_some() {
+            return;
+        }
+        writeback::begin(file, at, PART.min(size - at));
     }
 }

@@ -12,7 +12,7 @@ use crate::executor::sandbox::Cancel;
 use crate::layers::compress::{Compression, Workers, compress_layer};
 use crate::layers::fresh::write_fresh_layer;
 use crate::layers::snapshot::Snapshot;
-use crate::layers::tar_write::TimePolicy;
+use crate::layers::tar_write::{TimePolicy, write_layer};
 use crate::layers::{Changes, Layer};
 use crate::oci::layout::BlobWriter;
 use crate::progress::{Emitter, Event};
@@ -95,6 +95,10 @@ impl Content {
     /// Writes the tar.
     fn write(&self, store: &Store, times: &TimePolicy, out: &mut dyn Write) -> Result<()> {
         match self {
+            // What the next step changes there, which waits for this, is not written for nothing.
+            Self::Tree(changes, Some(snapshot)) if snapshot.is_whole() => {
+                write_layer(&**changes, snapshot.upper(), times, out)
+            }
             Self::Tree(changes, snapshot) => {
                 let root = snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
                 write_fresh_layer(changes, root.as_fd(), times, out)

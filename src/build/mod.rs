@@ -350,7 +350,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
         }
         for target in &builder.plan.targets {
             if let Some(near) = early::near(builder) {
-                scope.spawn(move || early::follow(builder, *target, near));
+                scope.spawn(move || early::follow(builder, *target, near, &worker.cancel));
             }
         }
         for stage in 0..builder.plan.stages.len() {

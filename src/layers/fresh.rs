@@ -7,14 +7,13 @@ use super::Changes;
 use super::tar_write::{self, TimePolicy, open_body, whole_body, write_stream};
 use crate::error::Result;
 use crate::sys::writeback;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 
 /// Smaller files are left to the kernel: of usual packages they have a fifth of all bytes and nineteen of twenty names.
-const WORTH_IT: u64 = 64 << 10;
+pub(super) const WORTH_IT: u64 = 64 << 10;
 /// Bytes that are begun at once.
-const CHUNK: u64 = 8 << 20;
+pub(super) const PART: u64 = 8 << 20;
 
 /// Writes the layer of `changes` as [`tar_write::write_layer`] does; bodies are read below `root`, no link followed.
 pub fn write_fresh_layer(
@@ -31,24 +30,28 @@ fn body(root: BorrowedFd<'_>, path: &[u8], size: u64, out: &mut dyn Write) -> Re
         return tar_write::body(root, path, size, out);
     }
     let (file, stat) = open_body(root, path, path, size)?;
-    whole_body(&file, &stat, path, &mut Ahead { file: &file, size, out, at: 0, begun: 0 })
+    let begin = |at, length| writeback::begin(&file, at, length);
+    whole_body(&file, &stat, path, &mut Ahead { begin, size, out, at: 0, begun: 0 })
 }
 
-/// Begins to write each part of a file before its first byte is read.
-struct Ahead<'a> {
-    file: &'a File,
+/// Has each part of a file begun before its first byte is passed on.
+struct Ahead<'a, B> {
+    begin: B,
+    /// Bytes of the file.
     size: u64,
     out: &'a mut dyn Write,
-    /// Bytes of the file that passed, holes too.
+    /// How many of them passed, holes too.
     at: u64,
+    /// How many are on their way to the disk.
     begun: u64,
 }
 
-impl Write for Ahead<'_> {
+impl<B: FnMut(u64, u64)> Write for Ahead<'_, B> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        while self.begun <= self.at && self.begun < self.size {
-            let length = CHUNK.min(self.size - self.begun);
-            writeback::begin(self.file, self.begun, length);
+        let end = self.size.min(self.at + bytes.len() as u64);
+        while self.begun < end {
+            let length = PART.min(self.size - self.begun);
+            (self.begin)(self.begun, length);
             self.begun += length;
         }
         let written = self.out.write(bytes)?;
@@ -58,5 +61,30 @@ impl Write for Ahead<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_is_begun_once_and_before_it_passes() {
+        for size in [WORTH_IT, PART, PART + 1, 3 * PART - 5] {
+            let (mut begun, mut passed) = (Vec::new(), Vec::new());
+            let begin = |at: u64, length: u64| begun.push((at, length));
+            let mut ahead = Ahead { begin, size, out: &mut passed, at: 0, begun: 0 };
+            let mut left = size as usize;
+            while left > 0 {
+                let now = left.min(250_000);
+                ahead.write_all(&vec![7; now]).unwrap();
+                left -= now;
+                assert!(ahead.begun >= ahead.at);
+            }
+            assert_eq!(passed.len() as u64, size);
+            let starts = (0..size).step_by(PART as usize);
+            let expected: Vec<_> = starts.map(|at| (at, PART.min(size - at))).collect();
+            assert_eq!(begun, expected);
+        }
     }
 }

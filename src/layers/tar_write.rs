@@ -350,7 +350,7 @@ pub(super) fn body(
     whole_body(&file, &stat, path, out)
 }
 
-/// The bytes of an open file, at its start, which must have as many as `stat` says before and after.
+/// The bytes of an open file, at its start, which must still have as many as `stat` says afterwards.
 pub(super) fn whole_body(
     file: &File,
     stat: &fs::Stat,

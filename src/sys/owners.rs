@@ -9,7 +9,7 @@
 //! holds for every tree that the process touches. The table is kept in memory; [`recorded`] and [`learn`] carry it to and
 //! from the disk.
 
-use super::fs::{Kind, Stat};
+use super::fs::{Kind, Stat, xattrat};
 use super::{Named, SysResult};
 use rustix::fs::{self as rfs, AtFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
@@ -166,8 +166,7 @@ pub fn of_name(dir: impl AsFd, name: &[u8], stat: &Stat) -> SysResult<Owner> {
     let kernels = if is_all_kept() { (0, 0) } else { kernels };
     let dir = dir.as_fd();
     let recorded = if has_attributes(stat.kind) {
-        let path = [path_of(dir).as_bytes(), b"/", name].concat();
-        read(|value| rfs::lgetxattr(&path[..], XATTR, value))?
+        read(|value| xattrat::get(dir, name, XATTR.as_bytes(), value))?
     } else if has_table() {
         let id = identity(dir, name)?;
         id.and_then(|id| with(|table| table.owners.get(&id).copied()).flatten())

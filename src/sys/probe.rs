@@ -42,3 +42,24 @@ pub fn why_no_user_namespace(errno: Errno) -> String {
     "the container's seccomp profile denies `unshare`; run it with one that allows user namespaces"
         .to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::parse_version;
+
+    #[test]
+    fn kernels_are_told_apart_by_their_first_two_numbers() {
+        for (release, expected) in [
+            ("6.13.0-rc1", Some((6, 13))),
+            ("6.6.87.2-microsoft-standard-WSL2", Some((6, 6))),
+            ("5.15", Some((5, 15))),
+            ("7.0-generic", Some((7, 0))),
+            ("6", None),
+            ("", None),
+            ("next-20260101", None),
+        ] {
+            assert_eq!(parse_version(release), expected, "{release}");
+        }
+        assert!(parse_version("6.9.1") < Some((6, 13)) && parse_version("") < Some((6, 13)));
+    }
+}

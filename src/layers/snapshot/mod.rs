@@ -226,6 +226,11 @@ impl Snapshot {
         self.whole.as_ref().is_some_and(Whole::is_gone)
     }
 
+    /// Whether it is a whole tree, which the next step takes over.
+    pub fn is_whole(&self) -> bool {
+        self.whole.is_some()
+    }
+
     /// Its id.
     pub fn id(&self) -> &str {
         &self.id

@@ -2,7 +2,7 @@
 
 use super::{TIMES, entry, have_program, layer_of, open, present};
 use crate::layers::compress::{Compression, Workers, compress_layer};
-use crate::layers::fresh::write_fresh_layer;
+use crate::layers::fresh::{PART, WORTH_IT, write_fresh_layer};
 use crate::layers::tar_read::{Limits, TarEntry, for_each};
 use crate::layers::tar_write::{TimePolicy, write_layer};
 use crate::layers::whiteout::Whiteout;
@@ -160,18 +160,18 @@ fn sparse_files_are_written_in_full() {
     assert!(back[0].1 == std::fs::read(dir.path().join("s")).unwrap());
 }
 
-/// Sizes on both sides of where a file is begun to be written, and of its parts; with holes before, between and after.
+/// Sizes on both sides of where a file is begun to be written, and of its parts; with holes before, between and after data.
 #[test]
 fn what_was_just_made_is_written_alike() {
     let dir = tempfile::tempdir().unwrap();
     let mut changes = every_kind(dir.path());
     changes.retain(|change| change.kind != ChangeKind::Deleted);
-    let part = 8 << 20;
-    for (at, size) in [(64 << 10) - 1, 64 << 10, part, part + 1, 3 * part].into_iter().enumerate() {
+    for (at, size) in [WORTH_IT - 1, WORTH_IT, PART, PART + 1, 3 * PART].into_iter().enumerate() {
         let name = format!("zz{at}");
         let file = std::fs::File::create(dir.path().join(&name)).unwrap();
         file.set_len(size).unwrap();
-        file.write_at(b"data", size / 2).unwrap();
+        file.write_at(b"data", size / 4).unwrap();
+        file.write_at(b"more", size / 4 * 3).unwrap();
         changes.push(present(name.as_bytes(), entry(EntryKind::File { size }, 0o644)));
     }
     let expected = layer_of(&changes, dir.path());
@@ -181,7 +181,7 @@ fn what_was_just_made_is_written_alike() {
     let mut found = Vec::new();
     write(changes, &mut found).unwrap();
     assert!(found == expected, "{} and {} bytes", found.len(), expected.len());
-    let changes = vec![present(b"zz4", entry(EntryKind::File { size: part }, 0o644))];
+    let changes = vec![present(b"zz4", entry(EntryKind::File { size: PART }, 0o644))];
     let error = write(changes, &mut Vec::new()).unwrap_err();
     assert_eq!(error.message(), "`zz4` changed while it was read");
 }

@@ -32,6 +32,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Prefix of unfinished blobs; what a killed program leaves behind may be removed by anyone.
@@ -47,6 +48,8 @@ pub struct Layout {
     gate: Option<PathBuf>,
     written: Written,
     early: Early,
+    /// Open all the time: a sync tells of what could not be written since then.
+    dir: Option<Arc<File>>,
 }
 
 impl Layout {
@@ -66,7 +69,12 @@ impl Layout {
                 version.unwrap_or_default()
             )));
         }
-        Ok(Self { root, gate: None, written: Written::default(), early: Early::default() })
+        Ok(Self::at(root))
+    }
+
+    fn at(root: PathBuf) -> Self {
+        let dir = File::open(&root).ok().map(Arc::new);
+        Self { root, gate: None, written: Written::default(), early: Early::default(), dir }
     }
 
     /// Makes a layout, or opens the one that is there. A directory with other content is refused.
@@ -95,8 +103,7 @@ impl Layout {
             }
         }
         fs::create_dir_all(root.join("blobs/sha256")).or_error(ErrorKind::Environment, fail)?;
-        let layout =
-            Self { root, gate: None, written: Written::default(), early: Early::default() };
+        let layout = Self::at(root);
         layout.write_if_absent("index.json", index::EMPTY.as_bytes())?;
         layout.write_if_absent(MARKER, marker.as_bytes())?;
         Layout::open(layout.root)
@@ -235,8 +242,8 @@ impl Layout {
 
     /// Makes all that was written durable, in one go.
     pub fn sync(&self) -> Result<()> {
-        let Ok(dir) = File::open(&self.root) else { return Ok(()) };
-        match rustix::fs::syncfs(&dir) {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        match rustix::fs::syncfs(dir) {
             // A file system that cannot sync (or a seccomp filter that forbids it) is no reason to fail a build.
             Err(error @ (Errno::NOSPC | Errno::IO | Errno::DQUOT)) => Err(io::Error::from(error))
                 .or_error(ErrorKind::Environment, || {

@@ -4,7 +4,7 @@
 mod copy;
 mod names;
 mod remove;
-mod xattrat;
+pub(super) mod xattrat;
 mod xattrs;
 
 pub use copy::copy_data;
@@ -351,8 +351,8 @@ pub fn set_mtime(dir: impl AsFd, name: &[u8], mtime: (i64, u32)) -> SysResult<()
 }
 
 fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
-    // The *xattr calls take no directory descriptor; through /proc/self/fd the lookup starts at ours, and the
-    // `l` variants do not follow a last link.
+    // Most *xattr calls take no directory descriptor; through /proc/self/fd the lookup starts at ours, and the `l`
+    // variants do not follow a last link.
     let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     path

@@ -23,7 +23,7 @@ pub fn list_xattrs(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<(Vec<u8>, Vec<u
 
 /// Names of the extended attributes of a name (of a link itself) as the kernel gives them, each ended by NUL.
 pub fn xattr_names(dir: impl AsFd, name: &[u8]) -> SysResult<Vec<u8>> {
-    // Most files have none, and nothing is kept on the heap for them.
+    // Most files have none, and need no list on the heap.
     let (mut few, mut many) = ([0_u8; 256], Vec::new());
     loop {
         let names = if many.is_empty() { &mut few[..] } else { &mut many[..] };
@@ -65,12 +65,12 @@ pub fn set_xattr(dir: impl AsFd, name: &[u8], key: &[u8], value: &[u8]) -> SysRe
         Err(Errno::PERM) if owners::is_all_kept() => set(&[owners::ATTRIBUTE_PREFIX, key].concat()),
         other => other,
     };
-    set.named(|| format!("lsetxattr({}, {})", show(&path), show(key)))
+    set.named(|| format!("lsetxattr({}, {})", show(name), show(key)))
 }
 
 /// Removes an extended attribute of a name (of a link itself).
 pub fn remove_xattr(dir: impl AsFd, name: &[u8], key: &[u8]) -> SysResult<()> {
     let path = proc_path(dir.as_fd(), name);
     rfs::lremovexattr(&path[..], key)
-        .named(|| format!("lremovexattr({}, {})", show(&path), show(key)))
+        .named(|| format!("lremovexattr({}, {})", show(name), show(key)))
 }
