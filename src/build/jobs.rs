@@ -4,8 +4,8 @@
 //! memory is bounded by the queue, not by the size of layers.
 
 use super::care;
+use super::naming::Blame;
 use super::planned::Planned;
-use super::stage::Blame;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::sandbox::Cancel;

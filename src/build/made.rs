@@ -5,8 +5,9 @@
 
 use super::cache::{self, StepRecord};
 use super::jobs::{Content, Job, Pending};
+use super::naming::Blame;
 use super::planned::Planned;
-use super::stage::{Blame, Builder, Tools};
+use super::stage::{Builder, Tools};
 use crate::error::Result;
 use crate::executor::sandbox::Ending;
 use crate::layers::snapshot::Snapshot;

@@ -11,7 +11,9 @@ use super::images::BaseImage;
 use super::jobs::{Content, Jobs, Pending};
 use super::keys;
 use super::made::{Done, Made};
+use super::naming::{StepName, phase_of};
 use super::order::{Limit, Permit};
+use super::prepare::Prepared;
 use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
@@ -27,14 +29,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layers::apply::is_in_dev;
 use crate::layers::diff;
 use crate::oci::Digest;
-use crate::plan::step::{
-    BaseRef, BuildPlan, CopyFrom, RunMountKind, RunStep, StageBase, StagePlan, Step, StepKind,
-};
+use crate::plan::step::{BaseRef, BuildPlan, StageBase, StagePlan, Step, StepKind};
 use crate::progress::{Emitter, Event, StepId};
-use crate::source::{SourceFile, Span};
 use crate::timings::Phase;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -117,22 +116,6 @@ impl Builder<'_> {
         }
         self.states.set(stage, state, true);
         Ok(true)
-    }
-
-    /// Points at the instruction, and says for which platform it was when there are several.
-    pub(super) fn placed(&self, error: Error, step: &Step, stage: usize) -> Error {
-        self.blame(step, stage).placed(error)
-    }
-
-    fn blame(&self, step: &Step, stage: usize) -> Blame {
-        let (source, platform) = (Arc::clone(&self.plan.source), self.shown_platform(stage));
-        Blame { source, span: step.span, platform }
-    }
-
-    /// Platform of a stage as shown, in a build that has several.
-    fn shown_platform(&self, stage: usize) -> Option<String> {
-        let several = self.plan.targets.len() > 1;
-        several.then(|| self.plan.shown_platform(stage))
     }
 
     /// The state to go on from; `None` when the stage below is not complete yet.
@@ -278,23 +261,11 @@ impl Builder<'_> {
         self.request.no_cache || self.request.no_cache_stages.iter().any(named)
     }
 
-    pub(super) fn announce(&self, step: &Step, name: &StepName<'_>) -> StepId {
-        let id = self.next_step.fetch_add(1, Ordering::Relaxed);
-        self.emitter.emit(Event::StepStarted {
-            id,
-            position: name.text(),
-            platform: name.platform.clone(),
-            name: step.text.clone(),
-            line: self.plan.source.line(step.span.start),
-        });
-        id
-    }
-
     fn carry_out(
         &self,
         (state, stage): (&StageState, usize),
         step: &Step,
-        prepared: super::work::Prepared,
+        prepared: Prepared,
         id: StepId,
         tools: Tools<'_>,
     ) -> Result<Done> {
@@ -330,50 +301,6 @@ impl Builder<'_> {
         let content = Content::Tree(Arc::new(changes), Some(Arc::clone(&own)));
         Ok(Done { tree: Some(own), content, ending })
     }
-
-    /// Whether the next RUN of a stage, should there be one, is on the same network.
-    pub(super) fn another_run_follows(&self, stage: usize, step: usize) -> bool {
-        let mut runs = self.plan.stages[stage].steps[step..].iter().filter_map(Step::as_run);
-        let (this, next) = (runs.next(), runs.next());
-        let network = |run: Option<&RunStep>| run.map(|run| (self.network(run), run.insecure));
-        next.is_some() && network(this) == network(next)
-    }
-
-    /// Whether another stage that is not complete stands on a stage or reads its files.
-    pub(super) fn is_read_elsewhere(&self, stage: usize) -> bool {
-        let reads = |step: &Step| step.sources().contains(&stage);
-        let others = self.plan.stages.iter().enumerate().filter(|(at, _)| *at != stage);
-        let mut open = others.filter(|(at, _)| !self.states.is_complete(*at));
-        open.any(|(_, other)| {
-            other.base == StageBase::Stage(stage) || other.steps.iter().any(reads)
-        })
-    }
-
-    /// Whether the tree on which a stage begins is one on which others begin, or from which they copy.
-    fn others_want(&self, stage: usize, state: &StageState) -> bool {
-        if state.next > 0 {
-            return false;
-        }
-        let own = &self.plan.stages[stage].base;
-        let below = match own {
-            StageBase::Stage(below) => Some(*below),
-            StageBase::Scratch | StageBase::Image(_) => None,
-        };
-        let copies = |step: &Step| match &step.kind {
-            StepKind::Copy(copy) => {
-                matches!(copy.from, CopyFrom::Stage(from) if Some(from) == below)
-            }
-            StepKind::Run(run) => run.mounts.iter().any(|mount| match &mount.kind {
-                RunMountKind::Bind { from: CopyFrom::Stage(from), .. } => Some(*from) == below,
-                _ => false,
-            }),
-            _ => false,
-        };
-        let others = self.plan.stages.iter().enumerate().filter(|(at, _)| *at != stage);
-        let mut open = others.filter(|(at, _)| !self.states.is_complete(*at));
-        open.any(|(_, other)| other.base == *own || other.steps.iter().any(copies))
-            || below.is_some_and(|below| self.plan.targets.contains(&below))
-    }
 }
 
 impl Tools<'_> {
@@ -382,54 +309,6 @@ impl Tools<'_> {
             flavour: self.worker.snapshots.xattr_flavour(),
             placeholders: self.worker.isolation.placeholders(),
         }
-    }
-}
-
-/// The instruction that an error is about.
-#[derive(Clone, Debug)]
-pub(super) struct Blame {
-    pub(super) source: Arc<SourceFile>,
-    pub(super) span: Span,
-    /// In a build for several.
-    pub(super) platform: Option<String>,
-}
-
-impl Blame {
-    /// The error with its place.
-    pub(super) fn placed(&self, error: Error) -> Error {
-        if matches!(error.kind(), ErrorKind::Interrupted(_)) {
-            return error;
-        }
-        let error = error.at(&self.source, self.span);
-        match &self.platform {
-            Some(platform) => error.cause(format!("this was for the platform {platform}")),
-            None => error,
-        }
-    }
-}
-
-/// Name of a step in progress lines.
-pub(super) struct StepName<'a> {
-    pub(super) stage: usize,
-    plan: &'a StagePlan,
-    platform: Option<String>,
-    position: usize,
-    of: usize,
-}
-
-impl StepName<'_> {
-    fn text(&self) -> String {
-        let stage = self.plan.name.clone().unwrap_or_else(|| format!("stage-{}", self.plan.number));
-        format!("{stage} {}/{}", self.position, self.of)
-    }
-}
-
-/// What carrying out a step is called.
-fn phase_of(step: &Step) -> Phase {
-    match &step.kind {
-        StepKind::Run(_) => Phase::Run,
-        StepKind::Copy(_) => Phase::Copy,
-        StepKind::Workdir(_) | StepKind::Config => Phase::Workdir,
     }
 }
 

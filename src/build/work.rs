@@ -1,16 +1,14 @@
-//! What a step needs and what it does: keys from its inputs, then RUN, COPY or WORKDIR on a draft snapshot.
+//! What a step does: RUN, COPY or WORKDIR on a draft snapshot.
 
-use super::explain::files::FileList;
-use super::explain::{FILES, MOUNTED};
-use super::keys;
 use super::planned::Planned;
+use super::prepare::{Files, Prepared, Selection};
 use super::remote::Remote;
 use super::run::{RunPlaces, run};
 use super::stage::{Builder, Tools};
 use super::state::StageState;
 use super::tree::devices;
 use super::worker::Worker;
-use crate::context::{self, FileTree, Listing, SelectOptions, Selected};
+use crate::context::{self, FileTree, SelectOptions, Selected};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::copy::{self, CopyRequest, ModeChange, Unpack, UnpackPlace};
 use crate::executor::sandbox::Ending;
@@ -20,250 +18,16 @@ use crate::layers::apply::{ApplyOptions, Devices, apply_below};
 use crate::layers::compress::{decompressor, guarded};
 use crate::layers::snapshot::Draft;
 use crate::layers::tar_read::looks_like_tar;
-use crate::oci::Digest;
-use crate::oci::digest::FieldHasher;
 use crate::plan::remote::RemoteSource;
-use crate::plan::step::{
-    Chmod, CopyFrom, CopyStep, NetworkMode, RunMountKind, RunStep, StagePlan, Step, StepKind,
-    WorkdirStep,
-};
+use crate::plan::step::{Chmod, CopyStep, Step, StepKind, WorkdirStep};
 use crate::progress::{Event, StepId};
 use crate::source::Span;
 use crate::sys::{SysResultExt, fs};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-
-/// A step with its key and what was looked up on the way.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    /// Stands for the tree after the step.
-    pub(super) key: Digest,
-    /// What its layer is remembered under; another one when the layer does not depend on what is below it.
-    pub(super) record: Digest,
-    /// Content digests, by what they are of.
-    pub(super) inputs: Vec<(String, Digest)>,
-    files: Option<Files>,
-    remotes: Vec<(RemoteSource, Arc<Remote>)>,
-}
-
-impl Prepared {
-    /// True for a layer that is the same whatever is below it.
-    pub(super) fn is_independent(&self) -> bool {
-        self.key != self.record
-    }
-}
-
-/// The files of a COPY and their content digest.
-#[derive(Debug)]
-pub(super) struct Files {
-    pub(super) tree: FileTree,
-    pub(super) selected: Vec<Selected>,
-    digest: Digest,
-}
-
-/// What of a tree a step takes.
-pub(super) struct Selection<'a> {
-    from: &'a CopyFrom,
-    sources: &'a [(String, Span)],
-    exclude: &'a [String],
-    parents: bool,
-    instruction: &'static str,
-}
-
-impl<'a> Selection<'a> {
-    /// The one source of a mount.
-    pub(super) fn of_mount(from: &'a CopyFrom, sources: &'a [(String, Span)]) -> Self {
-        Self { from, sources, exclude: &[], parents: false, instruction: "RUN --mount" }
-    }
-}
 
 impl Builder<'_> {
-    /// Key of a step; `None` when a rootfs is needed to know it and there is no worker.
-    pub(super) fn prepare(
-        &self,
-        state: &StageState,
-        step: &Step,
-        plan: &StagePlan,
-        worker: Option<&Worker>,
-    ) -> Result<Option<Prepared>> {
-        let (mut remotes, mut inputs) = (Vec::new(), Vec::new());
-        let (key, files) = match &step.kind {
-            StepKind::Config => (state.key.clone(), None),
-            StepKind::Workdir(workdir) => (keys::workdir(&state.key, workdir), None),
-            StepKind::Run(run) => {
-                let Some(found) = self.run_inputs(run, worker)? else { return Ok(None) };
-                let digests: Vec<Digest> = found.iter().map(|(_, digest)| digest.clone()).collect();
-                inputs = found;
-                (self.run_key(state, run, plan, &digests), None)
-            }
-            StepKind::Copy(copy) => {
-                remotes = self.look_at_remotes(copy)?;
-                let paths = copy.paths();
-                let selection = Selection {
-                    from: &copy.from,
-                    sources: &paths,
-                    exclude: &copy.exclude,
-                    parents: copy.parents,
-                    instruction: if copy.add { "ADD" } else { "COPY" },
-                };
-                let Some((digest, files)) = self.select(&selection, worker)? else {
-                    return Ok(None);
-                };
-                let identities = remotes.iter().map(|(_, remote)| &remote.identity);
-                let nothing = keys::base(None);
-                let parent = if copy.is_independent() { &nothing } else { &state.key };
-                let key = keys::copy(parent, copy, &digest, identities);
-                inputs.push((FILES.to_owned(), digest.clone()));
-                let fetched = |(at, _): &(usize, RemoteSource)| copy.sources[*at].0.clone();
-                let fetched = copy.remotes.iter().map(fetched).zip(&remotes);
-                inputs.extend(fetched.map(|(name, (_, remote))| {
-                    (format!("what is at {name}"), remote.identity.clone())
-                }));
-                (key, files.map(|(tree, selected)| Files { tree, selected, digest }))
-            }
-        };
-        let independent = matches!(&step.kind, StepKind::Copy(copy) if copy.is_independent());
-        let (key, record) =
-            if independent { (keys::on_top(&state.key, &key), key) } else { (key.clone(), key) };
-        Ok(Some(Prepared { key, record, inputs, files, remotes }))
-    }
-
-    fn look_at_remotes(&self, copy: &CopyStep) -> Result<Vec<(RemoteSource, Arc<Remote>)>> {
-        let look = |(at, source): &(usize, RemoteSource)| {
-            let span = copy.sources.get(*at).map(|(_, span)| *span);
-            let remote = self.remote(source).map_err(|error| match span {
-                Some(span) => error.at(&self.plan.source, span),
-                None => error,
-            })?;
-            Ok((source.clone(), remote))
-        };
-        copy.remotes.iter().map(look).collect()
-    }
-
-    pub(super) fn network(&self, run: &RunStep) -> NetworkMode {
-        match run.network.unwrap_or(self.request.network) {
-            NetworkMode::Default if self.request.net.offline => NetworkMode::None,
-            other => other,
-        }
-    }
-
-    /// The key of a RUN. Offline a RUN has no network; what it gave when it had one is as good where it is known.
-    fn run_key(
-        &self,
-        state: &StageState,
-        run: &RunStep,
-        plan: &StagePlan,
-        inputs: &[Digest],
-    ) -> Digest {
-        let shared = (&plan.platform, &self.request.run);
-        let key = |network| keys::run(&state.key, run, network, shared, inputs);
-        let asked = run.network.unwrap_or(self.request.network);
-        if self.request.net.offline && asked == NetworkMode::Default {
-            let online = key(NetworkMode::Host);
-            let known = || self.cache.get(&online).is_some() || self.offer(&online).is_some();
-            if !self.ignores_cache(plan) && known() {
-                return online;
-            }
-        }
-        // Both can reach everything; which of them a machine gives must not change what is cached.
-        match self.network(run) {
-            NetworkMode::Default => key(NetworkMode::Host),
-            other => key(other),
-        }
-    }
-
-    /// Content digests of what is mounted, each with the part of the step that it is.
-    fn run_inputs(
-        &self,
-        run: &RunStep,
-        worker: Option<&Worker>,
-    ) -> Result<Option<Vec<(String, Digest)>>> {
-        let mut inputs = Vec::new();
-        for mount in &run.mounts {
-            if let RunMountKind::Cache { id, from: Some(seed), .. } = &mount.kind {
-                // Later, with a place among the running steps taken, waiting for that stage could be for ever.
-                if let CopyFrom::Stage(stage) = seed.0 {
-                    match worker {
-                        Some(_) => drop(self.wait_for(stage)?),
-                        None if self.states.complete(stage).is_none() => return Ok(None),
-                        None => {}
-                    }
-                }
-                let digest = Digest::of(self.cache_id(id, Some(seed))?.as_bytes());
-                inputs.push((format!("source of the cache at {}", mount.target), digest));
-            }
-            let RunMountKind::Bind { from, source } = &mount.kind else { continue };
-            let sources = [(source.clone(), mount.span)];
-            let selection = Selection::of_mount(from, &sources);
-            let Some((digest, _)) = self.select(&selection, worker)? else { return Ok(None) };
-            inputs.push((format!("{MOUNTED}{}", mount.target), digest));
-        }
-        Ok(Some(inputs))
-    }
-
-    /// Content digest of a selection and, unless the digest was remembered, the files.
-    #[allow(clippy::type_complexity, reason = "three answers: not now, known, known with files")]
-    fn select(
-        &self,
-        selection: &Selection<'_>,
-        worker: Option<&Worker>,
-    ) -> Result<Option<(Digest, Option<(FileTree, Vec<Selected>)>)>> {
-        let memory = self.selection_key(selection)?;
-        if worker.is_none() && !matches!(selection.from, CopyFrom::Context | CopyFrom::Named(_)) {
-            let known = memory.as_ref().and_then(|key| self.known_selection(key));
-            return Ok(known.map(|digest| (digest, None)));
-        }
-        let Some(tree) = self.source(selection.from, worker)? else { return Ok(None) };
-        let selected = tree.select(selection.sources, self.options(selection))?;
-        // Without a worker nothing is carried out, and nobody asks later what it was.
-        let mut list = worker.map(|_| FileList::default());
-        let listing = list.as_mut().map(|list| list as &mut dyn Listing);
-        let digest = context::digest_listing(&tree, &selected, &self.file_digests, listing)?;
-        if let Some(list) = list {
-            self.explainer.keep(&digest, list);
-        }
-        // With a worker the stage is complete by now, so the key is known.
-        if let Some(key) = self.selection_key(selection)? {
-            self.cache.remember_selection(&key, &digest);
-            self.exports.note_selection(&key, &digest);
-        }
-        Ok(Some((digest, Some((tree, selected)))))
-    }
-
-    fn known_selection(&self, key: &Digest) -> Option<Digest> {
-        let known = self.cache.selection(key).or_else(|| self.imports.selection(key))?;
-        self.exports.note_selection(key, &known);
-        Some(known)
-    }
-
-    pub(super) fn options<'s>(&'s self, selection: &Selection<'s>) -> SelectOptions<'s> {
-        SelectOptions {
-            instruction: selection.instruction,
-            parents: selection.parents,
-            exclude: selection.exclude,
-            dockerfile: Some(&self.plan.source),
-        }
-    }
-
-    /// Under which key the digest of a selection is remembered; only for stages and images.
-    fn selection_key(&self, selection: &Selection<'_>) -> Result<Option<Digest>> {
-        let tree = match selection.from {
-            CopyFrom::Context | CopyFrom::Named(_) => return Ok(None),
-            CopyFrom::Image(base) => keys::base(Some(&self.image(base)?.manifest)),
-            CopyFrom::Stage(stage) => match self.states.complete(*stage) {
-                Some(state) => state.key,
-                None => return Ok(None),
-            },
-        };
-        let mut hasher = FieldHasher::new("nb-select-1");
-        hasher.field(tree.as_str().as_bytes());
-        hasher.list(selection.sources.iter().map(|(source, _)| source));
-        hasher.list(selection.exclude).number(selection.parents.into());
-        Ok(Some(hasher.finish()))
-    }
-
     /// The layer of a step without a tree, where that can be told; the files were the same before and after.
     pub(super) fn planned(
         &self,

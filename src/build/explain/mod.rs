@@ -13,7 +13,7 @@ use super::cache::StepRecord;
 use super::stage::Builder;
 use super::state::StageState;
 use super::store::Store;
-use super::work::Prepared;
+use super::prepare::Prepared;
 use crate::oci::Digest;
 use crate::plan::step::{CopyFrom, RunMountKind, StageBase, Step, StepKind};
 use crate::progress::{Event, StepId};

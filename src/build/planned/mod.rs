@@ -17,7 +17,7 @@ pub(super) use bodies::Planned;
 use super::stage::{Builder, Tools};
 use super::state::StageState;
 use super::tree::devices;
-use super::work::Files;
+use super::prepare::Files;
 use super::worker::Worker;
 use crate::error::Result;
 use crate::executor::copy::Unpack;
