@@ -13,10 +13,12 @@ use crate::{
         spec::{self, Descriptor},
     },
 };
+use rustix::fs::Advice;
 use std::{
     collections::HashSet,
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufReader, Read},
+    num::NonZeroU64,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -29,6 +31,12 @@ const BUFFER: usize = 256 << 10;
 const WORTH_A_THREAD: u64 = 1 << 20;
 /// More than this is not copied early: a copy cannot be stopped, and a build that is stopped waits for it.
 const TOO_MUCH_EARLY: u64 = 256 << 20;
+/// Copies of this size and above do not stay in memory.
+const LARGE: u64 = 64 << 20;
+/// Bytes of them that are copied in one go.
+const PART: u64 = 8 << 20;
+/// Bytes behind the end of such a copy that may still be on their way to the disk.
+const LAG: u64 = 4 * PART;
 /// Blobs that are copied at once.
 const MOST_AT_ONCE: usize = 4;
 
@@ -150,29 +158,78 @@ fn read(file: File, digest: &Digest, blob: &Descriptor) -> io::Result<()> {
 }
 
 /// Copies a file without a look at it.
-fn copy_whole(mut to: &File, mut from: &File) -> io::Result<()> {
+fn copy_whole(to: &File, from: &File) -> io::Result<()> {
     if rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(());
     }
-    io::copy(&mut from, &mut to).map(drop)
+    copy_all(to, from)
+}
+
+/// Copies what a file has. A large copy goes to the disk as it grows, and what is there leaves memory: nobody here reads
+/// it again, and its pages serve for what comes next. Nothing waits for the disk, so of what is slower than we are more
+/// stays.
+fn copy_all(mut to: &File, mut from: &File) -> io::Result<()> {
+    if from.metadata()?.len() < LARGE {
+        return io::copy(&mut from, &mut to).map(drop);
+    }
+    let mut at = 0;
+    loop {
+        let copied = io::copy(&mut from.take(PART), &mut to)?;
+        if copied == 0 {
+            return Ok(());
+        }
+        at += copied;
+        let start = at.saturating_sub(LAG);
+        let _advice = rustix::fs::fadvise(to, start, NonZeroU64::new(at - start), Advice::DontNeed);
+    }
 }
 
 /// Copies a file on a thread of its own, where there is one to be had, while `verify` reads it here.
-fn copy_and_read(
-    mut to: &File,
-    mut from: File,
-    verify: impl FnOnce() -> io::Result<()>,
-) -> io::Result<()> {
+fn copy_and_read(to: &File, from: File, verify: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let spare = from.try_clone()?;
     thread::scope(|scope| {
-        let copying = thread::Builder::new()
-            .spawn_scoped(scope, move || io::copy(&mut from, &mut to).map(drop));
+        let copying = thread::Builder::new().spawn_scoped(scope, move || copy_all(to, &from));
         if let Ok(copying) = copying {
             let seen = verify();
             let died = |_| Err(io::Error::other("the thread that copied panicked"));
             return seen.and(copying.join().unwrap_or_else(died));
         }
-        let (mut spare, mut to) = (spare, to);
-        io::copy(&mut spare, &mut to).and_then(|_| verify())
+        copy_all(to, &spare).and_then(|()| verify())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn large_copies_are_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(dir.path().join(name))
+                .unwrap()
+        };
+        for size in [LARGE - 1, LARGE, LARGE + PART / 2 + 1] {
+            let (from, to) = (open(&format!("from-{size}")), open(&format!("to-{size}")));
+            from.set_len(size).unwrap();
+            let marks: Vec<u64> = (0..size).step_by(PART as usize).chain([size - 3]).collect();
+            for at in &marks {
+                from.write_all_at(&at.to_le_bytes()[..3], *at).unwrap();
+            }
+            copy_all(&to, &from).unwrap();
+            assert_eq!(to.metadata().unwrap().len(), size);
+            let (mut left, mut right) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+            for at in (0..size).step_by(1 << 20) {
+                let length = (size - at).min(1 << 20) as usize;
+                from.read_exact_at(&mut left[..length], at).unwrap();
+                to.read_exact_at(&mut right[..length], at).unwrap();
+                assert!(left[..length] == right[..length], "at {at} of {size}");
+            }
+        }
+    }
 }
