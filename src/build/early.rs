@@ -37,6 +37,9 @@ pub(super) fn follow(builder: &Builder<'_>, target: usize, near: &Path, cancel: 
             }
             for slot in &slots {
                 let Ok(layer) = slot.layer.wait() else { return };
+                if cancel.is_cancelled() {
+                    return;
+                }
                 let blob = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
                 let copied = |file: &File| {
                     if is_synced {
@@ -56,14 +59,14 @@ pub(super) fn follow(builder: &Builder<'_>, target: usize, near: &Path, cancel: 
 /// Whether the sync at the end of the build waits for what is in a directory too.
 fn shares_file_system(store: &Store, near: &Path) -> bool {
     let device = |dir: &Path| dir.metadata().ok().map(|found| found.dev());
-    device(near).is_some() && device(near) == device(store.path())
+    device(near).is_some() && device(near) == device(store.images().root())
 }
 
 /// Has the disk take a copy while there is time. A part may have to wait for the disk, so who stops the build is asked
 /// between them.
 fn begin(file: &File, size: u64, cancel: &Cancel) {
     for at in (0..size).step_by(PART as usize) {
-        if cancel.interrupted().is_some() {
+        if cancel.is_cancelled() {
             return;
         }
         writeback::begin(file, at, PART.min(size - at));

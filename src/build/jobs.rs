@@ -95,7 +95,8 @@ impl Content {
     /// Writes the tar.
     fn write(&self, store: &Store, times: &TimePolicy, out: &mut dyn Write) -> Result<()> {
         match self {
-            // What the next step changes there, which waits for this, is not written for nothing.
+            // The next step changes this very tree as soon as its layer is written: what it overwrites or removes would
+            // have gone to the disk for nothing.
             Self::Tree(changes, Some(snapshot)) if snapshot.is_whole() => {
                 write_layer(&**changes, snapshot.upper(), times, out)
             }

@@ -10,10 +10,10 @@ mod memory;
 mod parts;
 
 use super::cache::StepRecord;
+use super::prepare::Prepared;
 use super::stage::Builder;
 use super::state::StageState;
 use super::store::Store;
-use super::prepare::Prepared;
 use crate::oci::Digest;
 use crate::plan::step::{CopyFrom, RunMountKind, StageBase, Step, StepKind};
 use crate::progress::{Event, StepId};

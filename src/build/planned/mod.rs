@@ -14,10 +14,10 @@ mod subtree;
 
 pub(super) use bodies::Planned;
 
+use super::prepare::Files;
 use super::stage::{Builder, Tools};
 use super::state::StageState;
 use super::tree::devices;
-use super::prepare::Files;
 use super::worker::Worker;
 use crate::error::Result;
 use crate::executor::copy::Unpack;

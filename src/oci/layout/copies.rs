@@ -84,7 +84,7 @@ impl Layout {
         }
         let Some(file) = early::nameless(near) else { return };
         // What is wrong with it is told when it is really needed.
-        if self.fill(&file, &digest, blob).is_ok() {
+        if self.fill(&file, &digest, blob, copy_plainly).is_ok() {
             copied(&file);
             self.early.note(digest, file);
         }
@@ -104,22 +104,22 @@ impl Layout {
             let mut reader = verified(file, &digest, blob);
             io::copy(&mut reader, &mut writer).or_error(ErrorKind::Environment, fail)?;
         } else {
-            from.fill(writer.as_file(), &digest, blob)?;
+            from.fill(writer.as_file(), &digest, blob, copy_and_forget)?;
         }
         writer.commit(&digest)
     }
 
     /// Copies one of our blobs into a file.
-    fn fill(&self, to: &File, digest: &Digest, blob: &Descriptor) -> Result<()> {
+    fn fill(&self, to: &File, digest: &Digest, blob: &Descriptor, copy: Copy) -> Result<()> {
         let open = || self.open_raw(digest)?.ok_or_else(|| missing(blob));
         let (file, size) = open()?;
         let copied = if self.written.has(digest) && size == blob.size() {
-            copy_whole(to, &file)
+            copy_whole(to, &file, copy)
         } else if rustix::fs::ioctl_ficlone(to, &file).is_ok() {
             read(file, digest, blob)
         } else {
             let source = open()?.0;
-            copy_and_read(to, source, || read(file, digest, blob))
+            copy_and_read(to, source, copy, || read(file, digest, blob))
         };
         copied.or_error(ErrorKind::Environment, || format!("cannot copy blob {digest}"))
     }
@@ -157,44 +157,69 @@ fn read(file: File, digest: &Digest, blob: &Descriptor) -> io::Result<()> {
     io::copy(&mut verified(file, digest, blob), &mut io::sink()).map(drop)
 }
 
+/// How to copy what a file has into another.
+type Copy = fn(&File, &File) -> io::Result<()>;
+
 /// Copies a file without a look at it.
-fn copy_whole(to: &File, from: &File) -> io::Result<()> {
+fn copy_whole(to: &File, from: &File, copy: Copy) -> io::Result<()> {
     if rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(());
     }
-    copy_all(to, from)
+    copy(to, from)
 }
 
-/// Copies what a file has. A large copy goes to the disk as it grows, and what is there leaves memory: nobody here reads
-/// it again, and its pages serve for what comes next. Nothing waits for the disk, so of what is slower than we are more
-/// stays.
-fn copy_all(mut to: &File, mut from: &File) -> io::Result<()> {
+fn copy_plainly(mut to: &File, mut from: &File) -> io::Result<()> {
+    io::copy(&mut from, &mut to).map(drop)
+}
+
+/// Copies a file that nobody here reads again: a large one goes to the disk as it grows, and what is there leaves memory,
+/// so that its pages serve for what comes next. Pages that are not written yet when the copy is [`LAG`] further, or done,
+/// stay; it is not waited for them.
+fn copy_and_forget(to: &File, from: &File) -> io::Result<()> {
     if from.metadata()?.len() < LARGE {
-        return io::copy(&mut from, &mut to).map(drop);
+        return copy_plainly(to, from);
     }
+    copy_in_parts(to, from, PART, |at| {
+        let start = at.saturating_sub(LAG);
+        // Begins to write what is dirty, and drops what is not.
+        let _advice = rustix::fs::fadvise(to, start, NonZeroU64::new(at - start), Advice::DontNeed);
+    })
+}
+
+/// Copies a file and tells after each part how many bytes there are.
+fn copy_in_parts(
+    mut to: &File,
+    from: &File,
+    part: u64,
+    mut copied: impl FnMut(u64),
+) -> io::Result<()> {
     let mut at = 0;
     loop {
-        let copied = io::copy(&mut from.take(PART), &mut to)?;
-        if copied == 0 {
+        let now = io::copy(&mut from.take(part), &mut to)?;
+        if now == 0 {
             return Ok(());
         }
-        at += copied;
-        let start = at.saturating_sub(LAG);
-        let _advice = rustix::fs::fadvise(to, start, NonZeroU64::new(at - start), Advice::DontNeed);
+        at += now;
+        copied(at);
     }
 }
 
 /// Copies a file on a thread of its own, where there is one to be had, while `verify` reads it here.
-fn copy_and_read(to: &File, from: File, verify: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+fn copy_and_read(
+    to: &File,
+    from: File,
+    copy: Copy,
+    verify: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     let spare = from.try_clone()?;
     thread::scope(|scope| {
-        let copying = thread::Builder::new().spawn_scoped(scope, move || copy_all(to, &from));
+        let copying = thread::Builder::new().spawn_scoped(scope, move || copy(to, &from));
         if let Ok(copying) = copying {
             let seen = verify();
             let died = |_| Err(io::Error::other("the thread that copied panicked"));
             return seen.and(copying.join().unwrap_or_else(died));
         }
-        copy_all(to, &spare).and_then(|()| verify())
+        copy(to, &spare).and_then(|()| verify())
     })
 }
 
@@ -204,7 +229,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     #[test]
-    fn large_copies_are_whole() {
+    fn a_copy_in_parts_is_whole() {
         let dir = tempfile::tempdir().unwrap();
         let open = |name: &str| {
             File::options()
@@ -214,22 +239,41 @@ mod tests {
                 .open(dir.path().join(name))
                 .unwrap()
         };
-        for size in [LARGE - 1, LARGE, LARGE + PART / 2 + 1] {
+        for (size, expected) in [
+            (0, vec![]),
+            (999, vec![999]),
+            (1000, vec![1000]),
+            (3500, vec![1000, 2000, 3000, 3500]),
+        ] {
             let (from, to) = (open(&format!("from-{size}")), open(&format!("to-{size}")));
-            from.set_len(size).unwrap();
-            let marks: Vec<u64> = (0..size).step_by(PART as usize).chain([size - 3]).collect();
-            for at in &marks {
-                from.write_all_at(&at.to_le_bytes()[..3], *at).unwrap();
-            }
-            copy_all(&to, &from).unwrap();
-            assert_eq!(to.metadata().unwrap().len(), size);
-            let (mut left, mut right) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-            for at in (0..size).step_by(1 << 20) {
-                let length = (size - at).min(1 << 20) as usize;
-                from.read_exact_at(&mut left[..length], at).unwrap();
-                to.read_exact_at(&mut right[..length], at).unwrap();
-                assert!(left[..length] == right[..length], "at {at} of {size}");
-            }
+            let bytes: Vec<u8> = (0..size).map(|at: u32| (at * at / 7) as u8).collect();
+            from.write_all_at(&bytes, 0).unwrap();
+            let mut seen = Vec::new();
+            copy_in_parts(&to, &from, 1000, |at| {
+                assert_eq!(to.metadata().unwrap().len(), at);
+                seen.push(at);
+            })
+            .unwrap();
+            assert_eq!(seen, expected);
+            assert_eq!(std::fs::read(dir.path().join(format!("to-{size}"))).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_large_copy_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let from = tempfile::tempfile_in(dir.path()).unwrap();
+        let size = LARGE + LAG / 3;
+        from.set_len(size).unwrap();
+        let marks = || (0..size / PART).map(|part| (part * PART + part, (part + 1).to_le_bytes()));
+        marks().for_each(|(at, mark)| from.write_all_at(&mark, at).unwrap());
+        let to = tempfile::tempfile_in(dir.path()).unwrap();
+        copy_and_forget(&to, &from).unwrap();
+        assert_eq!(to.metadata().unwrap().len(), size);
+        for (at, mark) in marks() {
+            let mut found = [0; 8];
+            to.read_exact_at(&mut found, at).unwrap();
+            assert_eq!(found, mark, "at {at}");
         }
     }
 }

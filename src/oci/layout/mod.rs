@@ -33,6 +33,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// Prefix of unfinished blobs; what a killed program leaves behind may be removed by anyone.
@@ -48,8 +49,16 @@ pub struct Layout {
     gate: Option<PathBuf>,
     written: Written,
     early: Early,
+    sync: Arc<Syncing>,
+}
+
+/// What syncing takes, for all clones of a layout.
+#[derive(Debug)]
+struct Syncing {
     /// Open all the time: a sync tells of what could not be written since then.
-    dir: Option<Arc<File>>,
+    dir: Option<File>,
+    /// The kernel tells only once.
+    failed: AtomicBool,
 }
 
 impl Layout {
@@ -73,8 +82,9 @@ impl Layout {
     }
 
     fn at(root: PathBuf) -> Self {
-        let dir = File::open(&root).ok().map(Arc::new);
-        Self { root, gate: None, written: Written::default(), early: Early::default(), dir }
+        let sync =
+            Arc::new(Syncing { dir: File::open(&root).ok(), failed: AtomicBool::new(false) });
+        Self { root, gate: None, written: Written::default(), early: Early::default(), sync }
     }
 
     /// Makes a layout, or opens the one that is there. A directory with other content is refused.
@@ -240,15 +250,20 @@ impl Layout {
         }
     }
 
-    /// Makes all that was written durable, in one go.
+    /// Makes all that was written durable, in one go. Fails too when it failed before.
     pub fn sync(&self) -> Result<()> {
-        let Some(dir) = &self.dir else { return Ok(()) };
-        match rustix::fs::syncfs(dir) {
+        let failed = || format!("cannot make `{}` durable", self.root.display());
+        if self.sync.failed.load(Ordering::Relaxed) {
+            return Err(Error::environment(failed()).cause("an earlier attempt failed"));
+        }
+        let opened = self.sync.dir.as_ref().map_or_else(|| File::open(&self.root), File::try_clone);
+        let Ok(dir) = opened else { return Ok(()) };
+        match rustix::fs::syncfs(&dir) {
             // A file system that cannot sync (or a seccomp filter that forbids it) is no reason to fail a build.
-            Err(error @ (Errno::NOSPC | Errno::IO | Errno::DQUOT)) => Err(io::Error::from(error))
-                .or_error(ErrorKind::Environment, || {
-                    format!("cannot make `{}` durable", self.root.display())
-                }),
+            Err(error @ (Errno::NOSPC | Errno::IO | Errno::DQUOT)) => {
+                self.sync.failed.store(true, Ordering::Relaxed);
+                Err(io::Error::from(error)).or_error(ErrorKind::Environment, failed)
+            }
             _ => Ok(()),
         }
     }
