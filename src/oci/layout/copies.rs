@@ -31,7 +31,7 @@ const BUFFER: usize = 256 << 10;
 const WORTH_A_THREAD: u64 = 1 << 20;
 /// More than this is not copied early: a copy cannot be stopped, and a build that is stopped waits for it.
 const TOO_MUCH_EARLY: u64 = 256 << 20;
-/// Copies of this size and above do not stay in memory.
+/// Copies of this size and above that nobody reads again mostly do not stay in memory.
 const LARGE: u64 = 64 << 20;
 /// Bytes of them that are copied in one go.
 const PART: u64 = 8 << 20;
@@ -110,7 +110,7 @@ impl Layout {
     }
 
     /// Copies one of our blobs into a file.
-    fn fill(&self, to: &File, digest: &Digest, blob: &Descriptor, copy: Copy) -> Result<()> {
+    fn fill(&self, to: &File, digest: &Digest, blob: &Descriptor, copy: CopyFile) -> Result<()> {
         let open = || self.open_raw(digest)?.ok_or_else(|| missing(blob));
         let (file, size) = open()?;
         let copied = if self.written.has(digest) && size == blob.size() {
@@ -158,10 +158,10 @@ fn read(file: File, digest: &Digest, blob: &Descriptor) -> io::Result<()> {
 }
 
 /// How to copy what a file has into another.
-type Copy = fn(&File, &File) -> io::Result<()>;
+type CopyFile = fn(&File, &File) -> io::Result<()>;
 
 /// Copies a file without a look at it.
-fn copy_whole(to: &File, from: &File, copy: Copy) -> io::Result<()> {
+fn copy_whole(to: &File, from: &File, copy: CopyFile) -> io::Result<()> {
     if rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(());
     }
@@ -208,7 +208,7 @@ fn copy_in_parts(
 fn copy_and_read(
     to: &File,
     from: File,
-    copy: Copy,
+    copy: CopyFile,
     verify: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
     let spare = from.try_clone()?;
