@@ -254,11 +254,18 @@ impl Layout {
     pub fn sync(&self) -> Result<()> {
         let failed = || format!("cannot make `{}` durable", self.root.display());
         if self.sync.failed.load(Ordering::Relaxed) {
-            return Err(Error::environment(failed()).cause("an earlier attempt failed"));
+            return Err(Error::environment(failed())
+                .cause("an earlier attempt failed, and what is written since may be damaged")
+                .hint("see what is wrong with the disk, or whether it is full, and build again"));
         }
-        let opened = self.sync.dir.as_ref().map_or_else(|| File::open(&self.root), File::try_clone);
-        let Ok(dir) = opened else { return Ok(()) };
-        match rustix::fs::syncfs(&dir) {
+        let synced = match &self.sync.dir {
+            Some(dir) => rustix::fs::syncfs(dir),
+            None => match File::open(&self.root) {
+                Ok(dir) => rustix::fs::syncfs(dir),
+                Err(_) => return Ok(()),
+            },
+        };
+        match synced {
             // A file system that cannot sync (or a seccomp filter that forbids it) is no reason to fail a build.
             Err(error @ (Errno::NOSPC | Errno::IO | Errno::DQUOT)) => {
                 self.sync.failed.store(true, Ordering::Relaxed);

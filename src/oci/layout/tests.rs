@@ -246,6 +246,18 @@ fn blobs_that_this_process_did_not_write_are_verified_while_they_are_copied() {
     assert_eq!(files(&ours), Vec::<String>::new());
 }
 
+/// The kernel tells of a failure once, and perhaps to another thread.
+#[test]
+fn a_sync_that_failed_once_fails_again() {
+    let (_dir, layout) = layout();
+    let clone = layout.clone();
+    layout.sync().unwrap();
+    layout.sync.failed.store(true, Ordering::Relaxed);
+    let error = clone.sync().unwrap_err();
+    assert!(error.message().ends_with("/l` durable"), "{}", error.message());
+    Layout::open(layout.root()).unwrap().sync().unwrap();
+}
+
 #[test]
 fn what_was_copied_early_needs_no_second_look_at_the_blob() {
     let ((dir, ours), (_other, theirs)) = (layout(), layout());
