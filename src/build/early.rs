@@ -7,13 +7,10 @@ use super::stage::Builder;
 use super::store::Store;
 use crate::executor::sandbox::Cancel;
 use crate::oci::spec::descriptor;
-use crate::sys::writeback;
+use crate::sys::writeback::{self, PART};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-/// Bytes that the disk is given at once.
-const PART: u64 = 8 << 20;
 
 /// The directory in whose file system an output will lie that is a layout, if it is there.
 pub(super) fn near<'b>(builder: &'b Builder<'_>) -> Option<&'b Path> {

@@ -16,7 +16,7 @@ use crate::layers::tar_write::{TimePolicy, write_layer};
 use crate::layers::{Changes, Layer};
 use crate::oci::layout::BlobWriter;
 use crate::progress::{Emitter, Event};
-use crate::sys::writeback;
+use crate::sys::writeback::{self, PART};
 use crate::timings::{Phase, Place};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -24,9 +24,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
-
-/// Bytes of a blob after which the disk is set to work.
-const WRITTEN_AT_ONCE: u64 = 8 << 20;
 
 /// A layer that is there, or will be.
 #[derive(Debug, Default)]
@@ -228,7 +225,7 @@ impl Write for Eager {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.blob.write(bytes)?;
         let grown = self.blob.size() - self.begun;
-        if grown >= WRITTEN_AT_ONCE {
+        if grown >= PART {
             writeback::begin(self.blob.as_file(), self.begun, grown);
             self.begun += grown;
         }

@@ -9,7 +9,7 @@ use crate::oci::beside::{BUFFER, Beside};
 use crate::oci::digest::Promise;
 use crate::oci::layout::{BlobWriter, Layout};
 use crate::oci::{Digest, Reference};
-use crate::sys::writeback;
+use crate::sys::writeback::{self, PART};
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
@@ -131,7 +131,8 @@ impl Source<'_> {
             blob.write_all(&buffer[filled + known..filled + n])
                 .or_error(ErrorKind::Environment, || format!("cannot store blob {}", self.digest))
                 .map_err(local)?;
-            if blob.size() - begun >= WRITE_BEHIND {
+            // The sync at the end of a pull then has little left.
+            if blob.size() - begun >= PART {
                 writeback::begin(blob.as_file(), begun, blob.size() - begun);
                 begun = blob.size();
             }
@@ -158,10 +159,6 @@ impl Source<'_> {
         }
     }
 }
-
-/// So many bytes of a blob may wait before the disk is given something to do: the sync at the end of a pull then has
-/// little left.
-const WRITE_BEHIND: u64 = 8 << 20;
 
 fn local(error: Error) -> NetError {
     NetError::new(Trouble::Local, error)

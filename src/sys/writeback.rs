@@ -4,6 +4,9 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
+/// Bytes that are worth a call: many enough for the disk, and few enough that nobody waits long for them.
+pub const PART: u64 = 8 << 20;
+
 /// Has the kernel begin to write this range of a file, and does not wait for it: whoever syncs the file later waits less.
 /// No promise of any kind; where the file system cannot do it nothing happens.
 pub fn begin(file: &File, offset: u64, length: u64) {

@@ -2,12 +2,13 @@
 
 use super::{TIMES, entry, have_program, layer_of, open, present};
 use crate::layers::compress::{Compression, Workers, compress_layer};
-use crate::layers::fresh::{PART, WORTH_IT, write_fresh_layer};
+use crate::layers::fresh::{WORTH_IT, write_fresh_layer};
 use crate::layers::tar_read::{Limits, TarEntry, for_each};
 use crate::layers::tar_write::{TimePolicy, write_layer};
 use crate::layers::whiteout::Whiteout;
 use crate::layers::{Change, ChangeKind, Entry, EntryKind, ImagePath, path_order};
 use crate::oci::Digest;
+use crate::sys::writeback::PART;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
