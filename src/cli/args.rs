@@ -15,6 +15,7 @@ use super::logins::AuthArgs;
 use super::manual::{CompletionArgs, ManArgs};
 use super::network::TlsArgs;
 use super::pkg::args::{CacheArgs, PkgArgs};
+use crate::layers::compress::{GZIP_LEVEL, ZSTD_LEVEL};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -187,8 +188,8 @@ pub struct BuildArgs {
     /// Compression of new layers
     #[arg(long, value_enum, default_value = "gzip")]
     pub compression: CompressionName,
-    /// Level of the compression [default: 6 for gzip, 3 for zstd]
-    #[arg(long, value_name = "N")]
+    /// Level of the compression.
+    #[arg(long, value_name = "N", help = format!("Level of the compression [default: {GZIP_LEVEL} for gzip, {ZSTD_LEVEL} for zstd]"))]
     pub compression_level: Option<i32>,
     /// Let commands wait for the disk when they ask to (fsync and its like do nothing in a RUN)
     #[arg(long)]

@@ -38,7 +38,10 @@ pub enum Compression {
 }
 
 /// Of gzip where nobody names one; docs/adr/0003 has the reason.
-const GZIP_LEVEL: u8 = 4;
+pub const GZIP_LEVEL: u8 = 4;
+
+/// Of zstd where nobody names one, which is the library's own.
+pub const ZSTD_LEVEL: i32 = 3;
 
 impl Default for Compression {
     fn default() -> Self {
@@ -60,7 +63,7 @@ impl Compression {
         };
         match name {
             "gzip" => Ok(Self::Gzip { level: within(i32::from(GZIP_LEVEL), 0..=9)? as u8 }),
-            "zstd" => Ok(Self::Zstd { level: within(3, 1..=22)? }),
+            "zstd" => Ok(Self::Zstd { level: within(ZSTD_LEVEL, 1..=22)? }),
             "none" | "uncompressed" if level.is_none() => Ok(Self::None),
             "none" | "uncompressed" => {
                 Err(Error::usage(format!("compression `{name}` has no levels")))
