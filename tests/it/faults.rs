@@ -444,6 +444,24 @@ fn damage_that_cannot_be_healed_is_told() {
 /// A store in use is not pruned; when its build is gone, it is, and the images stay.
 #[test]
 fn a_store_in_use_is_pruned_of_what_nobody_uses() {
+    prune_beside_a_build(|_| ());
+}
+
+/// What a build makes after the clock was set back looks older than the build.
+#[test]
+fn a_store_in_use_is_kept_though_the_clock_was_set_back() {
+    prune_beside_a_build(|world| {
+        let leases = fs::read_dir(world.store().join("locks/use")).unwrap();
+        let ahead = std::time::SystemTime::now() + std::time::Duration::from_hours(1);
+        let mut leases =
+            leases.map(|lease| fs::File::options().append(true).open(lease.unwrap().path()));
+        let lease = leases.next().unwrap().unwrap();
+        assert!(leases.next().is_none());
+        lease.set_modified(ahead).unwrap();
+    });
+}
+
+fn prune_beside_a_build(before_that: fn(&World)) {
     for world in World::each() {
         let world = self::world(world);
         let expected = build(&world).ok();
@@ -458,6 +476,7 @@ fn a_store_in_use_is_pruned_of_what_nobody_uses() {
         let mut child = start(&world, &["-f", file.to_str().unwrap(), "-t", "waiting"]);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().ends_with(" ready")));
+        before_that(&world);
         let said = world.run(["prune", "--all"]).ok();
         assert!(said.starts_with("removed "), "{said}");
         let mounts = world.store().join("mounts");
