@@ -366,8 +366,9 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
                 let _until_done = at_work;
                 if let Err(error) = builder.advance(stage, Some(tools)) {
                     builder.states.fail(stage);
-                    // A damaged blob is made again in a second attempt, which a cancelled worker could not do.
-                    if error.kind() != ErrorKind::Integrity {
+                    // A damaged blob is made again in a second attempt, which a cancelled worker could not do. A stage
+                    // that waited for another one leaves it to that one.
+                    if !matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Interrupted(0)) {
                         worker.cancel.cancel(0);
                     }
                     errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);

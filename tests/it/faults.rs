@@ -403,6 +403,35 @@ fn a_damaged_store_heals() {
     }
 }
 
+/// The stage that needs the damaged layer fails, and with it one that waits for that stage; both are built again.
+#[test]
+fn damage_that_no_stamp_shows_heals_in_several_stages() {
+    for world in World::each() {
+        let world = world.with_base();
+        let text = |more: &str| {
+            format!(
+                "FROM base AS a\nRUN echo 1 > /one\n{more}\
+                 FROM base\nCOPY --from=a /one /copied\nRUN cat /copied > /all\n"
+            )
+        };
+        world.build("FROM base\nRUN echo 1 > /one\n", &["-t", "app"]).ok();
+        for path in own_layers(&world) {
+            let seen = fs::metadata(&path).unwrap();
+            fs::write(&path, vec![0x5a; seen.len() as usize]).unwrap();
+            let file = fs::File::options().append(true).open(&path).unwrap();
+            file.set_modified(seen.modified().unwrap()).unwrap();
+        }
+        let removed = Command::new("rm").arg("-rf").arg(world.store().join("snapshots")).status();
+        assert!(removed.unwrap().success());
+        let said = world.build(&text("RUN echo 2 >> /one\n"), &["-t", "later"]);
+        assert_eq!(said.code, 0, "{:?}: {}", world.who(), said.stderr);
+        assert!(said.stderr.contains("; making it again"), "{:?}: {}", world.who(), said.stderr);
+        world.validate("later");
+        let made = world.build("FROM later\nRUN cat /all\n", &["--progress", "plain"]);
+        assert!(made.stderr.contains(" 1\n") && made.stderr.contains(" 2\n"), "{}", made.stderr);
+    }
+}
+
 #[test]
 fn damage_that_cannot_be_healed_is_told() {
     let world = world(World::new());
