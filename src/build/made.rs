@@ -68,6 +68,9 @@ impl Builder<'_> {
         record: &'r StepRecord,
     ) -> Option<(&'r StepRecord, Layer)> {
         let layer = record.layers.get(&self.variant)?;
+        if self.imports.refuses(&layer.digest) {
+            return None;
+        }
         // Marks it as used, which its stamp does not show.
         let found = cache::stamp_of(&self.store.images().blob_metadata(&layer.digest)?);
         if found.0 != layer.size {

@@ -19,6 +19,7 @@ mod emulate;
 mod explain;
 mod finish;
 mod furnish;
+mod heal;
 pub mod images;
 mod jobs;
 mod keys;
@@ -153,8 +154,7 @@ fn attempts(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOut
     for _ in 0..2 {
         match attempt(inputs, worker) {
             Err(error)
-                if error.kind() == ErrorKind::Integrity
-                    && drop_damaged(inputs.store, inputs.images)? =>
+                if error.kind() == ErrorKind::Integrity && heal::heal(inputs, worker.as_ref())? =>
             {
                 inputs.emitter.warn(format!("{}; making it again", error.message()));
             }
@@ -405,24 +405,4 @@ fn file_digests(store: &Store) -> Result<FileDigestCache> {
     let dir = crate::sys::fs::open_dir(store.dir(), b"cache")
         .map_err(|error| Error::environment("cannot open the cache of the store").cause(error))?;
     Ok(FileDigestCache::new(dir, b"files"))
-}
-
-/// Removes blobs whose content is not what their name says; true when there was one that can be made again.
-fn drop_damaged(store: &Store, images: &Images) -> Result<bool> {
-    let is_of = |image: &BaseImage, digest: &Digest| {
-        image.layers.iter().any(|layer| layer.digest == *digest)
-    };
-    let mut found = false;
-    for digest in blobs::damaged(store)? {
-        if let Some((base, _)) = images.iter().find(|(_, image)| is_of(image, &digest)) {
-            let name = &base.reference;
-            return Err(Error::integrity(format!(
-                "layer {digest} of the base image `{name}` is damaged"
-            ))
-            .hint("import or pull the image again; nothing else is lost"));
-        }
-        store.images().remove_blob(&digest)?;
-        found = true;
-    }
-    Ok(found)
 }

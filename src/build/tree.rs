@@ -84,8 +84,12 @@ fn unpack(
     let root = draft.mount(None, false)?;
     let root = crate::sys::fs::reopen_dir(&root)
         .map_err(|error| Error::environment("cannot open a tree of the store").cause(error))?;
-    let stats = unpack_into(store, &layer, &root, worker)
-        .map_err(|error| error.wrap(format!("cannot unpack layer {}", layer.digest)))?;
+    let stats = unpack_into(store, &layer, &root, worker).map_err(|error| {
+        if error.kind() == ErrorKind::Integrity {
+            worker.unfit.add(&layer.digest);
+        }
+        error.wrap(format!("cannot unpack layer {}", layer.digest))
+    })?;
     if stats.placeholders > 0 {
         draft.note_placeholders();
     }

@@ -1,6 +1,7 @@
 //! What a build needs to run steps: its isolation, a spawner, snapshots. Made once, on the first step that is not
 //! cached, while the process still has one thread.
 
+use super::heal::Unfit;
 use super::scratch::SharedFiles;
 use super::store::Store;
 use super::stubs::Stubs;
@@ -45,6 +46,8 @@ pub struct Worker {
     pub stubs: Stubs,
     /// Removes what is not needed any more.
     pub sweeper: Arc<Sweeper>,
+    /// Layers that could not be unpacked.
+    pub unfit: Unfit,
 }
 
 impl Worker {
@@ -98,6 +101,7 @@ impl Worker {
             shared_files,
             stubs,
             sweeper,
+            unfit: Unfit::default(),
         })
     }
 

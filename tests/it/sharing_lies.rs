@@ -4,7 +4,7 @@ use crate::support::{Said, World};
 use nativebuild::oci::Digest;
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 const DOCKERFILE: &str = "FROM base\nRUN echo 1 > /one\nRUN echo 2 > /two\n";
@@ -56,6 +56,19 @@ impl Cache {
 
     fn layer(&mut self, step: usize) -> &mut Value {
         &mut self.config["steps"][step]["layers"][0]["layer"]
+    }
+
+    /// Another layer for a step, of which all digests are right.
+    fn replace_layer(&mut self, step: usize, tar: &[u8]) {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(tar).unwrap();
+        let (digest, size) = put(&self.dir, &packed.finish().unwrap());
+        let entry = json!({"mediaType": "x/y", "digest": digest, "size": size});
+        self.manifest["layers"].as_array_mut().unwrap().push(entry);
+        let layer = self.layer(step);
+        layer["digest"] = json!(digest);
+        layer["size"] = json!(size);
+        layer["diff_id"] = json!(Digest::of(tar).to_string());
     }
 
     fn blob_of(&mut self, step: usize) -> PathBuf {
@@ -202,6 +215,17 @@ const LIES: &[Lie] = &[
         1,
     ),
     (
+        "no tar",
+        "is no archive of files",
+        |cache| {
+            cache.replace_layer(
+                0,
+                b"nothing that anybody could unpack, though all digests are right",
+            )
+        },
+        1,
+    ),
+    (
         "an image",
         "an image without an inline cache",
         |cache| {
@@ -254,6 +278,34 @@ fn every_lie_costs_a_miss_and_never_the_image() {
         assert_eq!(again.stderr.matches("CACHED").count(), 2, "{name}: {again:?}");
         assert_eq!(again.ok(), digest, "{name}");
     }
+}
+
+/// Nothing but unpacking it shows what is wrong; the record is in the store by then.
+#[test]
+fn a_layer_that_cannot_be_unpacked_is_made_again() {
+    let world = World::new().with_base();
+    world.file("Dockerfile", DOCKERFILE);
+    let dir = world.path("cache");
+    let to = format!("type=local,dest={}", dir.display());
+    build(&world, "first", &["--cache-to", &to]).ok();
+    let mut cache = Cache::open(&dir);
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Link);
+    header.set_size(0);
+    tar.append_link(&mut header, "one", "nothing").unwrap();
+    cache.replace_layer(0, &tar.into_inner().unwrap());
+    cache.store();
+    world.file("Dockerfile", format!("{DOCKERFILE}RUN cat /one /two > /three\n"));
+    let digest = build(&world, "first", &[]).ok();
+    let from = format!("type=local,src={}", dir.display());
+    let said = build(&world, "second", &["--cache-from", &from]);
+    assert!(said.stderr.contains("; making it again"), "{said:?}");
+    assert_eq!(said.ok(), digest);
+    let again = build(&world, "second", &["--cache-from", &from]);
+    assert_eq!(again.stderr.matches("CACHED").count(), 3, "{again:?}");
+    assert!(!again.stderr.contains("warning"), "{again:?}");
+    assert_eq!(again.ok(), digest);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::build::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::Layer;
 use crate::layers::compress::guarded;
-use crate::layers::tar_read::Limits;
+use crate::layers::tar_read::{Limits, for_each};
 use crate::net::{NetConfig, Patience, Registry};
 use crate::oci::Digest;
 use crate::oci::decompress::{Detected, detect};
@@ -56,6 +56,8 @@ struct State {
     banned: HashSet<(usize, Digest)>,
     /// Caches that do not answer any more.
     dead: HashSet<usize>,
+    /// Layers that cannot be unpacked.
+    refused: HashSet<Digest>,
     /// What the present pass went past.
     passed: HashMap<Digest, Passed>,
     selected: BTreeMap<Digest, Digest>,
@@ -113,6 +115,16 @@ impl Imports {
             registry.tell(emitter);
         }
         Ok(Self { caches, registry, emitter: emitter.clone(), state: Mutex::default() })
+    }
+
+    /// Has this layer no more: it cannot be unpacked. Records of the store that came from here do not count either.
+    pub(in crate::build) fn refuse(&self, layer: &Digest) {
+        self.lock().refused.insert(layer.clone());
+    }
+
+    /// Whether a layer is one of those.
+    pub(in crate::build) fn refuses(&self, layer: &Digest) -> bool {
+        self.lock().refused.contains(layer)
     }
 
     /// True when there are none.
@@ -195,7 +207,9 @@ impl Imports {
             if state.dead.contains(&cache) || state.banned.contains(&(cache, key.clone())) {
                 continue;
             }
-            let fits = |layer: &&Layer| layer.media_type == media_type;
+            let fits = |layer: &&Layer| {
+                layer.media_type == media_type && !state.refused.contains(&layer.digest)
+            };
             let of_variant = entry.layers.iter().find(|layer| layer.variant == variant);
             let layer = of_variant.map(|entry| &entry.layer).filter(fits).cloned();
             let (created, started) = (entry.created, entry.started);
@@ -413,12 +427,14 @@ pub(super) fn blob(layer: &Layer) -> Descriptor {
     descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size)
 }
 
-/// Reads a blob to its end: it is what its digest says, and unpacks to what the diff id says.
+/// Reads a blob to its end: it is what its digest says, and unpacks to what the diff id says, which is a tar.
 fn check(store: &Store, layer: &Layer) -> Result<()> {
     let what = || format!("cannot read layer {}", layer.digest);
     let mut file = BufReader::with_capacity(1 << 18, store.images().open_blob(&blob(layer))?);
     let packing = detect(file.fill_buf().or_error(ErrorKind::Integrity, what)?);
     let mut plain = HashingReader::new(guarded(file, Limits::default().ratio)?);
+    // What it is matters only when it is what it should be.
+    let entries = for_each(&mut plain, &Limits::default(), |_, _| Ok(()));
     std::io::copy(&mut plain, &mut std::io::sink()).or_error(ErrorKind::Integrity, what)?;
     let found = plain.finish();
     let (digest, wanted) = (&layer.digest, &layer.diff_id);
@@ -430,10 +446,11 @@ fn check(store: &Store, layer: &Layer) -> Result<()> {
             Detected::Zstd => kind.ends_with("+zstd"),
             Detected::Plain | Detected::Bzip2 | Detected::Xz => !kind.contains('+'),
         };
-        if as_said {
-            return Ok(());
+        if !as_said {
+            return Err(Error::integrity(format!("layer {digest} is not packed as {kind}")));
         }
-        return Err(Error::integrity(format!("layer {digest} is not packed as {kind}")));
+        return entries
+            .map_err(|error| error.wrap(format!("layer {digest} is no archive of files")));
     }
     Err(Error::integrity(format!(
         "the content of layer {digest} has the wrong digest: expected {wanted}, found {found}"

@@ -1,0 +1,58 @@
+//! What makes a second attempt worth while: blobs that are not what their name says, and layers of caches that are, and
+//! still cannot be unpacked.
+
+use super::images::BaseImage;
+use super::planning::Images;
+use super::store::Store;
+use super::worker::Worker;
+use super::{Inputs, blobs};
+use crate::error::{Error, Result};
+use crate::oci::Digest;
+use std::sync::{Mutex, PoisonError};
+
+/// Layers that could not be unpacked since they are not what a layer has to be.
+#[derive(Debug, Default)]
+pub struct Unfit(Mutex<Vec<Digest>>);
+
+impl Unfit {
+    /// Notes one.
+    pub(super) fn add(&self, layer: &Digest) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(layer.clone());
+    }
+
+    fn take(&self) -> Vec<Digest> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// After an attempt that found wrong bytes: true when the next one makes them again.
+pub(super) fn heal(inputs: &Inputs<'_>, worker: Option<&Worker>) -> Result<bool> {
+    let damaged = drop_damaged(inputs.store, inputs.images)?;
+    let unfit = worker.map(|worker| worker.unfit.take()).unwrap_or_default();
+    let made_by_steps = unfit.iter().filter(|layer| base_of(inputs.images, layer).is_none());
+    // Their steps are carried out, and the new records take the place of those that led here.
+    let refused = made_by_steps.map(|layer| inputs.imports.refuse(layer)).count();
+    Ok(damaged || refused > 0)
+}
+
+/// Removes blobs whose content is not what their name says; true when there was one that can be made again.
+fn drop_damaged(store: &Store, images: &Images) -> Result<bool> {
+    let mut found = false;
+    for digest in blobs::damaged(store)? {
+        if let Some(name) = base_of(images, &digest) {
+            return Err(Error::integrity(format!(
+                "layer {digest} of the base image `{name}` is damaged"
+            ))
+            .hint("import or pull the image again; nothing else is lost"));
+        }
+        store.images().remove_blob(&digest)?;
+        found = true;
+    }
+    Ok(found)
+}
+
+/// Name of the base image that a layer belongs to.
+fn base_of<'i>(images: &'i Images, layer: &Digest) -> Option<&'i str> {
+    let has = |image: &BaseImage| image.layers.iter().any(|found| found.digest == *layer);
+    images.iter().find(|(_, image)| has(image)).map(|(base, _)| base.reference.as_str())
+}
