@@ -2,6 +2,7 @@
 
 use super::caches::CacheMounts;
 use super::devices::HostDevices;
+use super::explain::MOUNTED;
 use super::keys;
 use super::mounts::Binds;
 use super::prepare::Selection;
@@ -9,11 +10,12 @@ use super::secrets::Private;
 use super::stage::Builder;
 use super::work::plain_copy;
 use super::worker::Worker;
-use crate::context::Selected;
+use crate::context::{FileTree, Selected};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::copy::{self, CopyRequest};
 use crate::executor::isolation::Kind;
 use crate::layers::snapshot::random_id;
+use crate::oci::Digest;
 use crate::oci::digest::FieldHasher;
 use crate::plan::step::{CacheSharing, CopyFrom, RunMountKind, RunStep};
 use crate::source::Span;
@@ -22,8 +24,14 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 impl Builder<'_> {
-    /// Gets the mounts of `RUN --mount` ready.
-    pub(super) fn binds(&self, step: &RunStep, worker: &Worker) -> Result<Binds> {
+    /// Gets the mounts of `RUN --mount` ready. `inputs` are those of its key.
+    pub(super) fn binds(
+        &self,
+        step: &RunStep,
+        inputs: &[(String, Digest)],
+        worker: &Worker,
+    ) -> Result<Binds> {
+        let mut mounted = inputs.iter().filter(|(name, _)| name.starts_with(MOUNTED));
         let by_hand = worker.isolation.kind == Kind::Chroot;
         let mut binds = Binds::new(by_hand);
         let ids = self.cache_ids(step)?;
@@ -32,7 +40,8 @@ impl Builder<'_> {
             match &mount.kind {
                 RunMountKind::Tmpfs { size } => binds.add_tmpfs(&mount.target, *size),
                 RunMountKind::Bind { from, source } => {
-                    let copy = self.private_copy(from, source, mount.span, worker)?;
+                    let (_, digest) = mounted.next().ok_or_else(|| Error::internal("no key"))?;
+                    let copy = self.private_copy(from, source, mount.span, digest, worker)?;
                     let path = copied_path(copy.path())?;
                     binds.add_path(&mount.target, &path, mount.read_only, Some(copy))?;
                 }
@@ -115,6 +124,7 @@ impl Builder<'_> {
         from: &CopyFrom,
         source: &str,
         span: Span,
+        digest: &Digest,
         worker: &Worker,
     ) -> Result<tempfile::TempDir> {
         let dir = tempfile::Builder::new()
@@ -123,7 +133,9 @@ impl Builder<'_> {
             .or_error(ErrorKind::Environment, || {
                 "cannot make a directory in the store".to_owned()
             })?;
-        self.copy_out(from, source, span, dir.path(), worker)?;
+        let tree = self.copy_out(from, source, span, dir.path(), worker)?;
+        let sources = [(source.to_owned(), span)];
+        self.check_unchanged(&tree, &Selection::of_mount(from, &sources), digest)?;
         Ok(dir)
     }
 
@@ -134,7 +146,7 @@ impl Builder<'_> {
         span: Span,
         to: &Path,
         worker: &Worker,
-    ) -> Result<()> {
+    ) -> Result<FileTree> {
         let tree = self
             .source(from, Some(worker))?
             .ok_or_else(|| Error::internal("a mount has no source"))?;
@@ -147,7 +159,8 @@ impl Builder<'_> {
         copy::copy(&CopyRequest {
             destination,
             ..plain_copy(&tree, &selected, root.as_fd(), worker)
-        })
+        })?;
+        Ok(tree)
     }
 
     /// Makes a cache directory: empty or from its seed, with the wanted owner and mode.

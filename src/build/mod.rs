@@ -54,6 +54,7 @@ pub mod store;
 mod stubs;
 mod tick;
 pub mod tree;
+mod unpacking;
 mod wanted;
 mod work;
 pub mod worker;

@@ -56,6 +56,17 @@ pub(super) struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
+    /// What a COPY or ADD takes; `sources` are its [`CopyStep::paths`].
+    pub(super) fn of_copy(step: &'a CopyStep, sources: &'a [(String, Span)]) -> Self {
+        Self {
+            from: &step.from,
+            sources,
+            exclude: &step.exclude,
+            parents: step.parents,
+            instruction: if step.add { "ADD" } else { "COPY" },
+        }
+    }
+
     /// The one source of a mount.
     pub(super) fn of_mount(from: &'a CopyFrom, sources: &'a [(String, Span)]) -> Self {
         Self { from, sources, exclude: &[], parents: false, instruction: "RUN --mount" }
@@ -84,13 +95,7 @@ impl Builder<'_> {
             StepKind::Copy(copy) => {
                 remotes = self.look_at_remotes(copy)?;
                 let paths = copy.paths();
-                let selection = Selection {
-                    from: &copy.from,
-                    sources: &paths,
-                    exclude: &copy.exclude,
-                    parents: copy.parents,
-                    instruction: if copy.add { "ADD" } else { "COPY" },
-                };
+                let selection = Selection::of_copy(copy, &paths);
                 let Some((digest, files)) = self.select(&selection, worker)? else {
                     return Ok(None);
                 };

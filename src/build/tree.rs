@@ -6,6 +6,7 @@ use super::request::ContextSource;
 use super::stage::Builder;
 use super::state::{Slot, StageState};
 use super::store::Store;
+use super::unpacking::Alone;
 use super::worker::Worker;
 use crate::context::FileTree;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -57,9 +58,19 @@ pub(super) fn materialise(
     }
     for (index, slot) in state.slots.iter().enumerate().skip(have) {
         worker.cancel.check()?;
+        slot.layer.wait()?;
+        // None while a layer below is still being written: then the stack is this build's own.
+        let chain = state.chain(index + 1);
+        let alone = chain.as_ref().map(|chain| Alone::with(store, chain, worker)).transpose()?;
+        if let (Some(chain), Some(Some(_))) = (&chain, &alone)
+            && let Some(found) = worker.snapshots.by_chain(chain)
+        {
+            tree = Some(found);
+            continue;
+        }
         tree = unpack(store, slot, tree, worker)?;
-        if let (Some(tree), Some(chain)) = (&tree, state.chain(index + 1)) {
-            worker.snapshots.alias(&chain, tree)?;
+        if let (Some(tree), Some(chain)) = (&tree, &chain) {
+            worker.snapshots.alias(chain, tree)?;
         }
     }
     Ok(tree)

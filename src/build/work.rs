@@ -18,6 +18,7 @@ use crate::layers::apply::{ApplyOptions, Devices, apply_below};
 use crate::layers::compress::{decompressor, guarded};
 use crate::layers::snapshot::Draft;
 use crate::layers::tar_read::looks_like_tar;
+use crate::oci::Digest;
 use crate::plan::remote::RemoteSource;
 use crate::plan::step::{Chmod, CopyStep, Step, StepKind, WorkdirStep};
 use crate::progress::{Event, StepId};
@@ -39,10 +40,10 @@ impl Builder<'_> {
     ) -> Result<Option<Planned>> {
         let files = prepared.files.as_ref();
         let planned = self.plan_step((state, stage), step, files, tools)?;
-        if let (Some(planned), Some(files)) = (&planned, files) {
+        if let (Some(planned), Some(files), StepKind::Copy(step)) = (&planned, files, &step.kind) {
             // Its files are read later, when only their times can tell.
             planned.outlive_tick();
-            self.check_unchanged(files)?;
+            self.check_copied(step, files)?;
         }
         Ok(planned)
     }
@@ -66,14 +67,14 @@ impl Builder<'_> {
                 // Once: an overlay that was written to is not mounted a second time.
                 let root = open_draft(draft)?;
                 copy_in(root.as_fd(), step, &files, worker)?;
-                self.check_unchanged(&files)?;
+                self.check_copied(step, &files)?;
                 prepared.remotes.iter().try_for_each(|(source, remote)| {
                     self.copy_fetched(root.as_fd(), step, (source, remote), worker)
                 })?;
                 Ok(None)
             }
             StepKind::Run(step) => {
-                let binds = self.binds(step, worker)?;
+                let binds = self.binds(step, &prepared.inputs, worker)?;
                 let way = self.way(stage, worker)?;
                 let places = RunPlaces {
                     tmp: &self.store.sub("tmp"),
@@ -121,17 +122,31 @@ impl Builder<'_> {
         copy_in(root, &alone, &files, worker)
     }
 
-    /// A context that was edited between looking and copying must not get into the cache under the old key.
-    fn check_unchanged(&self, files: &Files) -> Result<()> {
-        if !files.tree.is_context() {
+    fn check_copied(&self, step: &CopyStep, files: &Files) -> Result<()> {
+        let paths = step.paths();
+        self.check_unchanged(&files.tree, &Selection::of_copy(step, &paths), &files.digest)
+    }
+
+    /// A context that was edited between looking and copying must not get into the cache under the old key. Everything
+    /// is looked at anew: what was selected has the times of then, and what a pattern matches may be more now.
+    pub(super) fn check_unchanged(
+        &self,
+        tree: &FileTree,
+        selection: &Selection<'_>,
+        digest: &Digest,
+    ) -> Result<()> {
+        if !tree.is_context() {
             return Ok(());
         }
-        let now = context::digest(&files.tree, &files.selected, &self.file_digests)?;
-        if now == files.digest {
-            return Ok(());
-        }
-        Err(Error::context("the build context changed while it was copied")
-            .hint("build again when nothing writes to it any more"))
+        let changed = || {
+            Error::context("the build context changed while it was copied")
+                .hint("build again when nothing writes to it any more")
+        };
+        let selected = tree
+            .select(selection.sources, self.options(selection))
+            .map_err(|error| changed().cause(error))?;
+        let now = context::digest(tree, &selected, &self.file_digests)?;
+        if now == *digest { Ok(()) } else { Err(changed()) }
     }
 }
 
