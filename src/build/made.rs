@@ -88,6 +88,11 @@ impl Builder<'_> {
         Some((record, layer.clone()))
     }
 
+    /// Times of the layer of a step that began then.
+    pub(super) fn times(&self, started: (i64, u32)) -> TimePolicy {
+        TimePolicy { epoch: self.epoch.filter(|_| !self.request.keep_times), started }
+    }
+
     fn is_whole(&self, layer: &Layer) -> bool {
         let descriptor = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
         let blob = self.store.images().open_blob(&descriptor);
@@ -113,8 +118,13 @@ impl Builder<'_> {
             return Ok(None);
         }
         let Some(lower) = tools.worker.snapshots.view(snapshot.parent())? else { return Ok(None) };
-        let changes =
-            diff::diff_overlay(snapshot.upper(), Some(lower.as_fd()), &tools.diff_options())?;
+        let times = self.times(record.started);
+        let changes = diff::diff_overlay(
+            snapshot.upper(),
+            Some(lower.as_fd()),
+            &tools.diff_options(),
+            &times,
+        )?;
         let done = Done {
             tree: None,
             content: Content::Tree(Arc::new(changes), Some(snapshot)),
@@ -150,7 +160,7 @@ impl Builder<'_> {
             blame,
             place: timings.place(),
             queued: timings.instant(),
-            times: TimePolicy { epoch: self.epoch.filter(|_| !self.request.keep_times), started },
+            times: self.times(started),
         });
         slot
     }

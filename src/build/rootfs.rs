@@ -88,7 +88,7 @@ pub fn with(store: &Store, base: &BaseImage, worker: &Worker, work: &Work) -> Re
         }
     }
     if let Some(path) = &work.layer {
-        let changes = draft.changes(worker.isolation.placeholders())?;
+        let changes = draft.changes(worker.isolation.placeholders(), &TimePolicy::EXACT)?;
         let times = TimePolicy { epoch: None, started: (i64::MAX, 0) };
         let path = (path != Path::new("-")).then_some(path.as_path());
         Target::open(path)?.fill(|out| write_layer(&changes, draft.upper(), &times, out))?;

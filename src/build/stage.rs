@@ -28,6 +28,7 @@ use crate::context::FileDigestCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::apply::is_in_dev;
 use crate::layers::diff;
+use crate::layers::times::TimePolicy;
 use crate::oci::Digest;
 use crate::plan::step::{BaseRef, BuildPlan, StageBase, StagePlan, Step, StepKind};
 use crate::progress::{Emitter, Event, StepId};
@@ -223,7 +224,8 @@ impl Builder<'_> {
         self.tell_why(id, (name.stage, state.next), record.as_ref());
         let began = Instant::now();
         let started = now();
-        match self.carry_out((state, name.stage), step, prepared, id, tools) {
+        let times = self.times(started);
+        match self.carry_out((state, name.stage), step, prepared, (id, times), tools) {
             Ok(mut done) => {
                 let layer = self.submit(&done, started, self.blame(step, name.stage), tools);
                 let created = nanoseconds(now());
@@ -266,11 +268,11 @@ impl Builder<'_> {
         (state, stage): (&StageState, usize),
         step: &Step,
         prepared: Prepared,
-        id: StepId,
+        (id, times): (StepId, TimePolicy),
         tools: Tools<'_>,
     ) -> Result<Done> {
         let worker = tools.worker;
-        if let Some(planned) = self.planned(state, stage, step, &prepared, tools)? {
+        if let Some(planned) = self.planned(state, stage, step, &prepared, (times, tools))? {
             let content = Content::Planned(Arc::new(planned));
             return Ok(Done { tree: None, content, ending: None });
         }
@@ -288,7 +290,7 @@ impl Builder<'_> {
         let ending = self.work(&draft, (stage, state.next), prepared, id, worker)?;
         drop(working);
         let _diff = self.emitter.span(Phase::Diff);
-        let changes = draft.changes(tools.diff_options().placeholders)?;
+        let changes = draft.changes(tools.diff_options().placeholders, &times)?;
         care::room::check(self.store, self.emitter)?;
         if changes.is_empty() {
             drop(ending);

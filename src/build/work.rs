@@ -18,6 +18,7 @@ use crate::layers::apply::{ApplyOptions, Devices, apply_below};
 use crate::layers::compress::{decompressor, guarded};
 use crate::layers::snapshot::Draft;
 use crate::layers::tar_read::looks_like_tar;
+use crate::layers::times::TimePolicy;
 use crate::oci::Digest;
 use crate::plan::remote::RemoteSource;
 use crate::plan::step::{Chmod, CopyStep, Step, StepKind, WorkdirStep};
@@ -36,10 +37,10 @@ impl Builder<'_> {
         stage: usize,
         step: &Step,
         prepared: &Prepared,
-        tools: Tools<'_>,
+        (times, tools): (TimePolicy, Tools<'_>),
     ) -> Result<Option<Planned>> {
         let files = prepared.files.as_ref();
-        let planned = self.plan_step((state, stage), step, files, tools)?;
+        let planned = self.plan_step((state, stage), step, files, (times, tools))?;
         if let (Some(planned), Some(files), StepKind::Copy(step)) = (&planned, files, &step.kind) {
             // Its files are read later, when only their times can tell.
             planned.outlive_tick();

@@ -262,6 +262,7 @@ fn make(dir: &OwnedFd, name: &[u8], thing: Thing) -> SysResult<How> {
 mod tests {
     use super::*;
     use crate::layers::diff::{DiffOptions, XattrFlavour, diff_scan, record_tree};
+    use crate::layers::times::TimePolicy;
 
     fn garden(dir: &tempfile::TempDir) -> (OwnedFd, Garden) {
         for name in ["tree", "tree/etc", "aside", "store", "store/cache"] {
@@ -282,7 +283,7 @@ mod tests {
         work(&mut garden);
         garden.clear().unwrap();
         let options = DiffOptions { flavour: XattrFlavour::User, placeholders: false };
-        let changes = diff_scan(&before, tree.as_fd(), &options).unwrap();
+        let changes = diff_scan(&before, tree.as_fd(), &options, &TimePolicy::EXACT).unwrap();
         changes.iter().map(|change| String::from_utf8_lossy(&change.path).into_owned()).collect()
     }
 

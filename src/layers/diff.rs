@@ -14,6 +14,7 @@ pub use super::whiteout::XattrFlavour;
 use super::beneath::{self, join, shown};
 use super::node::{Node, represented, same_content};
 use super::settle::{Found, Gathered};
+use super::times::TimePolicy;
 use super::{Changes, Entry, EntryKind, ImagePath, whiteout};
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
 use crate::sys::SysResultExt as _;
@@ -37,12 +38,14 @@ pub struct DiffOptions {
 /// Changes of `upper` against `lower`, the merged view of everything below (`None`: nothing is below).
 ///
 /// `upper` is the upper directory itself, never the merged mount; it may still be mounted if nothing writes to it.
+/// `times` are those of the layer that the changes are for.
 pub fn diff_overlay(
     upper: BorrowedFd<'_>,
     lower: Option<BorrowedFd<'_>>,
     options: &DiffOptions,
+    times: &TimePolicy,
 ) -> Result<Changes> {
-    let walk = Walk { upper, lower, options };
+    let walk = Walk { upper, lower, options, times };
     let mut gathered = Gathered::default();
     let root = Descend { lower: lower.is_some(), opaque: false };
     let mut levels = vec![walk.level(ImagePath::new(), root)?];
@@ -68,6 +71,7 @@ struct Walk<'a> {
     upper: BorrowedFd<'a>,
     lower: Option<BorrowedFd<'a>>,
     options: &'a DiffOptions,
+    times: &'a TimePolicy,
 }
 
 struct Item {
@@ -185,7 +189,9 @@ impl Walk<'_> {
         };
         let mut changed = true;
         if let Some(below) = &below
-            && below.entry(self.options.placeholders).as_ref() == Some(&entry)
+            && below
+                .entry(self.options.placeholders)
+                .is_some_and(|old| entry.is_same(&old, self.times))
         {
             changed = matches!(entry.kind, EntryKind::File { size } if size > 0)
                 && !same_bytes(open, name, &path)?;

@@ -17,6 +17,7 @@ pub mod snapshot;
 pub mod tar_read;
 pub mod tar_stream;
 pub mod tar_write;
+pub mod times;
 pub mod whiteout;
 
 mod beneath;
@@ -43,6 +44,8 @@ mod samples;
 mod tests;
 
 pub use changes::Changes;
+
+use times::TimePolicy;
 
 /// Extended attribute in which a placeholder records the device node that it stands for (design §3): a user
 /// namespace cannot make device nodes. Value: `c` or `b`, `:major:minor:mode(octal)`. Never enters a layer.
@@ -84,6 +87,16 @@ pub struct Entry {
     pub mtime: (i64, u32),
     /// Extended attributes, sorted by name; never overlayfs's or our own.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Entry {
+    /// Whether a layer would say the same of this as it says of what is below.
+    pub fn is_same(&self, below: &Self, times: &TimePolicy) -> bool {
+        let Self { kind, mode, uid, gid, mtime, xattrs } = self;
+        times.same(*mtime, below.mtime)
+            && (kind, mode, uid, gid, xattrs)
+                == (&below.kind, &below.mode, &below.uid, &below.gid, &below.xattrs)
+    }
 }
 
 /// Type of an entry.

@@ -7,6 +7,7 @@ use super::beneath::{self, shown};
 use super::entry_table::EntryTable;
 use super::node::{Node, represented, same_content};
 use super::settle::{Visited, decide};
+use super::times::TimePolicy;
 use super::{Changes, Entry, EntryKind, path_order};
 use crate::error::{ErrorKind, Result, ResultExt};
 use crate::sys::fs;
@@ -37,11 +38,12 @@ pub struct Plan {
 impl Plan {
     /// What of `table`, parents included, differs from what is below. Nothing in it is a hard link; names of one file
     /// have the same number as shared. `open` opens the file of a number, of the same size as the one below, to compare
-    /// them.
+    /// them; `times` are those of the layer.
     pub fn new(
         table: EntryTable,
         below: &dyn Below,
         open: &dyn Fn(&EntryTable, u32) -> Result<File>,
+        times: &TimePolicy,
     ) -> Result<Self> {
         let mut order: Vec<u32> = (0..table.len() as u32).collect();
         order.sort_unstable_by(|a, b| path_order(table.path(*a), table.path(*b)));
@@ -49,7 +51,7 @@ impl Plan {
             Compared { table: &table, order, changed: Vec::new(), lower: HashMap::new() };
         compared.changed.reserve_exact(table.len());
         for at in 0..table.len() {
-            compared.compare(at, below, open)?;
+            compared.compare(at, below, open, times)?;
         }
         let links = decide(&mut compared);
         let Compared { mut order, changed, .. } = compared;
@@ -104,6 +106,7 @@ impl Compared<'_> {
         at: usize,
         below: &dyn Below,
         open: &dyn Fn(&EntryTable, u32) -> Result<File>,
+        times: &TimePolicy,
     ) -> Result<()> {
         let number = self.order[at];
         let path = self.table.path(number);
@@ -115,7 +118,7 @@ impl Compared<'_> {
             self.lower.insert(at, file);
         }
         let entry = self.table.entry(number);
-        let mut changed = lower != entry;
+        let mut changed = !entry.is_same(&lower, times);
         if !changed && matches!(entry.kind, EntryKind::File { size } if size > 0) {
             let read = || format!("cannot compare {} with the base", shown(path));
             let same = same_content(open(self.table, number)?, below.open(path)?);

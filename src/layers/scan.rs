@@ -8,6 +8,7 @@ use super::beneath::{self, join, shown};
 use super::diff::{DiffOptions, HELD};
 use super::node::{Node, content_hash};
 use super::settle::{Found, Gathered};
+use super::times::TimePolicy;
 use super::{Changes, Entry, EntryKind, ImagePath, path_order};
 use crate::error::{ErrorKind, Result, ResultExt as _};
 use crate::sys::SysResultExt as _;
@@ -72,8 +73,13 @@ pub fn record_again(root: BorrowedFd<'_>, before: &Tree) -> Result<Tree> {
     Ok(Tree { paths })
 }
 
-/// Changes of the tree since `before` was recorded.
-pub fn diff_scan(before: &Tree, root: BorrowedFd<'_>, options: &DiffOptions) -> Result<Changes> {
+/// Changes of the tree since `before` was recorded, for a layer with these times.
+pub fn diff_scan(
+    before: &Tree,
+    root: BorrowedFd<'_>,
+    options: &DiffOptions,
+    times: &TimePolicy,
+) -> Result<Changes> {
     let mut gathered = Gathered::default();
     // Both are in path order.
     let mut old = before.paths.iter().peekable();
@@ -82,7 +88,7 @@ pub fn diff_scan(before: &Tree, root: BorrowedFd<'_>, options: &DiffOptions) -> 
             vanished(&mut gathered, gone, *options);
         }
         let old = old.next_if(|old| old.path == seen.path);
-        let found = compare(seen, old, *options)?;
+        let found = compare(seen, old, *options, times)?;
         match old {
             _ if found.entry.is_some() => gathered.push(found),
             Some(gone) => vanished(&mut gathered, gone, *options),
@@ -136,7 +142,12 @@ fn item(path: ImagePath, node: &Node, entry: Option<Entry>) -> Found {
     Found { path, entry, changed: true, shared: shared.then(|| node.inode()), lower: None }
 }
 
-fn compare(seen: Seen<'_>, old: Option<&Recorded>, options: DiffOptions) -> Result<Found> {
+fn compare(
+    seen: Seen<'_>,
+    old: Option<&Recorded>,
+    options: DiffOptions,
+    times: &TimePolicy,
+) -> Result<Found> {
     let Some(old) = old else {
         let node = seen.node()?;
         let entry = node.entry(options.placeholders);
@@ -150,7 +161,10 @@ fn compare(seen: Seen<'_>, old: Option<&Recorded>, options: DiffOptions) -> Resu
     }
     let node = seen.node()?;
     let entry = node.entry(options.placeholders);
-    let mut changed = entry != old_entry;
+    let mut changed = match (&entry, &old_entry) {
+        (Some(new), Some(old)) => !new.is_same(old, times),
+        (new, old) => new != old,
+    };
     if !changed && matches!(&entry, Some(Entry { kind: EntryKind::File { .. }, .. })) {
         changed = old.content != Some(seen.content()?);
     }

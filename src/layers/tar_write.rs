@@ -5,6 +5,8 @@
 //! A body that is not as long as its entry says is an error: the file changed while it was read.
 //! image-spec layer.md; pax of POSIX.1-2017.
 
+pub use super::times::TimePolicy;
+
 use super::beneath::{self, shown};
 use super::{Change, ChangeKind, Changes, Entry, EntryKind, pax, whiteout};
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
@@ -23,27 +25,6 @@ const MAX_LONG: u64 = 0o777_7777_7777;
 const MAX_SHORT: u32 = 0o777_7777;
 const BLOCK: usize = 512;
 pub(super) static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-
-/// Which times go into a layer (design §5, Epoch).
-#[derive(Clone, Copy, Debug)]
-pub struct TimePolicy {
-    /// `SOURCE_DATE_EPOCH`.
-    pub epoch: Option<i64>,
-    /// When the step started: what has this time or a later one was made by it.
-    pub started: (i64, u32),
-}
-
-impl TimePolicy {
-    /// The whole second that is recorded for a modification time.
-    pub fn apply(&self, mtime: (i64, u32)) -> i64 {
-        match self.epoch {
-            // Nanoseconds count forward, so cutting them off floors negative times too.
-            None => mtime.0,
-            Some(epoch) if mtime >= self.started => epoch,
-            Some(epoch) => mtime.0.min(epoch),
-        }
-    }
-}
 
 /// Writes the bytes of the file at a path, as many as its entry says.
 pub type WriteBody<'a> = dyn FnMut(&[u8], u64, &mut dyn Write) -> Result<()> + 'a;

@@ -92,6 +92,31 @@ fn a_late_step_on_layers_rebuilt_from_blobs_gives_the_same_digest() {
 }
 
 /// Files of a range map belong to subordinate ids: root removes them, or the user inside a namespace of its own.
+/// Files that are there already and are copied again: whether they are in the layer does not depend on whether the tree
+/// below kept their nanoseconds, or was unpacked from layers that say less.
+#[test]
+fn a_copy_over_the_same_files_gives_the_same_digest() {
+    let below = "FROM base\nCOPY tree/x /app/x\nCOPY tree/sub /app/sub/\nRUN echo made > /made\n";
+    for (epoch, last) in ["1700000000", "4000000000"].into_iter().flat_map(|epoch| {
+        ["COPY tree /app/\n", "COPY tree /app/\nRUN ls -l /app > /listed\n"]
+            .map(|last| (epoch, last))
+    }) {
+        for world in World::each() {
+            let world = with_tree(world);
+            let args = ["--source-date-epoch", epoch, "-t", "app"];
+            let dockerfile = format!("{below}{last}");
+            let kept = world.build(&dockerfile, &args).ok();
+            remove(&world, "cache");
+            remove(&world, "snapshots");
+            world.build(below, &args).ok();
+            remove(&world, "snapshots");
+            let unpacked = world.build(&dockerfile, &args);
+            assert_eq!(unpacked.ok(), kept, "{:?} {epoch} {last}", world.who());
+            world.validate("app");
+        }
+    }
+}
+
 fn remove(world: &World, name: &str) {
     let path = world.store().join(name);
     if is_root() {

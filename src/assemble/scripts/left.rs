@@ -4,6 +4,7 @@ use super::{Role, Stage};
 use crate::assemble::tree::{Body, Node, Origin, OwnerNames, Tree};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::snapshot::Draft;
+use crate::layers::times::TimePolicy;
 use crate::layers::{ChangeKind, EntryKind, ImagePath};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::sync::Arc;
 impl Stage<'_> {
     /// What the commands changed.
     pub(super) fn read(&self, draft: Draft<'_>, tree: &mut Tree, role: Role) -> Result<()> {
-        let changes = draft.changes(self.shop.worker.isolation.placeholders())?;
+        let changes =
+            draft.changes(self.shop.worker.isolation.placeholders(), &TimePolicy::EXACT)?;
         let snapshot = self.shop.commit(draft)?;
         let upper = snapshot.upper().try_clone_to_owned();
         let upper =

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::executor::copy::ModeChange;
 use crate::layers::entry_table::EntryTable;
 use crate::layers::planned::Plan;
+use crate::layers::times::TimePolicy;
 use crate::layers::whiteout::is_reserved_name;
 use crate::layers::{Entry, EntryKind, ImagePath};
 use crate::sys::fs::Kind;
@@ -29,6 +30,8 @@ pub(super) struct Request {
     pub(super) chmod: Option<ModeChange>,
     /// Time of what no source gives a time.
     pub(super) now: (i64, u32),
+    /// Those of the layer.
+    pub(super) times: TimePolicy,
 }
 
 /// A destination as resolved.
@@ -156,7 +159,7 @@ impl<'a> Gather<'a> {
         let open = |table: &EntryTable, at| {
             files.open(table.path(at), table.tag(at)).map(|(file, _)| file)
         };
-        let plan = Plan::new(self.table, self.ground, &open)?;
+        let plan = Plan::new(self.table, self.ground, &open, &self.request.times)?;
         Ok(Some(Planned { plan, independent, files }))
     }
 

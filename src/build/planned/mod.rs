@@ -22,6 +22,7 @@ use super::worker::Worker;
 use crate::error::Result;
 use crate::executor::copy::Unpack;
 use crate::executor::user;
+use crate::layers::times::TimePolicy;
 use crate::plan::step::{CopyStep, Step, StepKind, WorkdirStep};
 use gather::{Gather, Request};
 use std::os::fd::AsFd;
@@ -36,15 +37,17 @@ impl Builder<'_> {
         (state, stage): (&StageState, usize),
         step: &Step,
         files: Option<&Files>,
-        tools: Tools<'_>,
+        (times, tools): (TimePolicy, Tools<'_>),
     ) -> Result<Option<Planned>> {
         let worker = tools.worker;
         if worker.snapshots.are_whole() || self.wants_tree(stage, state.next) {
             return Ok(None);
         }
         match (&step.kind, files) {
-            (StepKind::Copy(copy), Some(files)) => self.plan_copy(state, copy, files, worker),
-            (StepKind::Workdir(workdir), _) => self.plan_workdir(state, workdir, worker),
+            (StepKind::Copy(copy), Some(files)) => {
+                self.plan_copy(state, copy, files, (times, worker))
+            }
+            (StepKind::Workdir(workdir), _) => self.plan_workdir(state, workdir, (times, worker)),
             _ => Ok(None),
         }
     }
@@ -54,7 +57,7 @@ impl Builder<'_> {
         state: &StageState,
         step: &CopyStep,
         files: &Files,
-        worker: &Worker,
+        (times, worker): (TimePolicy, &Worker),
     ) -> Result<Option<Planned>> {
         let unpacker = super::work::Unpacker { devices: devices(worker) };
         if !step.remotes.is_empty() || (step.unpack && any_archive(files, &unpacker)?) {
@@ -67,7 +70,7 @@ impl Builder<'_> {
             None => None,
         };
         let chmod = super::work::mode_change(step);
-        let request = Request { chown, chmod, now: moment(state) };
+        let request = Request { chown, chmod, now: moment(state), times };
         let mut gather = Gather::new(&ground, request);
         let Some(place) = gather.resolve(&step.destination, &step.cwd) else { return Ok(None) };
         for selected in &files.selected {
@@ -87,14 +90,14 @@ impl Builder<'_> {
         &self,
         state: &StageState,
         step: &WorkdirStep,
-        worker: &Worker,
+        (times, worker): (TimePolicy, &Worker),
     ) -> Result<Option<Planned>> {
         let ground = self.ground(state, false, worker)?;
         if ground.changes(USERS)? {
             return Ok(None);
         }
         let owner = user::resolve_workdir_owner(ground.files()?.as_fd(), &step.user)?;
-        let request = Request { chown: Some(owner), chmod: None, now: moment(state) };
+        let request = Request { chown: Some(owner), chmod: None, now: moment(state), times };
         let mut gather = Gather::new(&ground, request);
         let Some(place) = gather.resolve(&format!("/{}/", step.path), "/") else {
             return Ok(None);

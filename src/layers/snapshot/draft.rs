@@ -7,6 +7,7 @@ use crate::error::{ErrorKind, Result, ResultExt};
 use crate::layers::Changes;
 use crate::layers::diff::{DiffOptions, diff_overlay, diff_scan};
 use crate::layers::scan::Tree;
+use crate::layers::times::TimePolicy;
 use crate::sys::fs;
 use crate::sys::mount::{self, Overlay};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -83,12 +84,13 @@ impl Draft<'_> {
     }
 
     /// What the step changed so far, as a layer says it. With `placeholders`, files that stand for device nodes are these.
-    pub fn changes(&self, placeholders: bool) -> Result<Changes> {
+    /// `times` are those of the layer.
+    pub fn changes(&self, placeholders: bool, times: &TimePolicy) -> Result<Changes> {
         let options = DiffOptions { flavour: self.snapshots.xattr_flavour(), placeholders };
         match &self.before {
-            Some(before) => diff_scan(before, self.fs.as_fd(), &options),
-            None if self.is_all_new()? => diff_overlay(self.fs.as_fd(), None, &options),
-            None => diff_overlay(self.fs.as_fd(), Some(self.below()?), &options),
+            Some(before) => diff_scan(before, self.fs.as_fd(), &options, times),
+            None if self.is_all_new()? => diff_overlay(self.fs.as_fd(), None, &options, times),
+            None => diff_overlay(self.fs.as_fd(), Some(self.below()?), &options, times),
         }
     }
 

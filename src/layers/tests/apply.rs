@@ -5,6 +5,7 @@ use super::{TIMES, have_root, lines, open};
 use crate::layers::apply::{ApplyOptions, Devices, apply};
 use crate::layers::diff::{DiffOptions, XattrFlavour, diff_scan, read_tree, record_tree};
 use crate::layers::tar_write::write_layer;
+use crate::layers::times::TimePolicy;
 use crate::layers::{Change, ChangeKind};
 use crate::sys::fs as sys;
 use std::fs::{self, Permissions};
@@ -292,7 +293,7 @@ fn root_a_tree_survives_the_round_trip_and_so_does_its_change() {
     symlink("d", root.join("run")).unwrap();
     sys::remove_xattr(open(&root), b"d", b"user.old").unwrap();
     fs::hard_link(root.join("suid"), root.join("aaa")).unwrap();
-    let changes = diff_scan(&before, open(&root).as_fd(), &OPTIONS).unwrap();
+    let changes = diff_scan(&before, open(&root).as_fd(), &OPTIONS, &TimePolicy::EXACT).unwrap();
     put(&layer(&changes.to_vec()));
     assert_eq!(lines(&tree(&copy.root())), lines(&tree(&root)));
     assert_eq!(tree(&copy.root()), floored(tree(&root)));

@@ -4,6 +4,7 @@ use super::{have_root, lines, open};
 use crate::layers::diff::{
     DiffOptions, XattrFlavour, diff_overlay, diff_scan, read_tree, record_again, record_tree,
 };
+use crate::layers::times::TimePolicy;
 use crate::layers::{Change, ChangeKind, Changes, PLACEHOLDER_XATTR, path_order, whiteout};
 use crate::sys::fs as sys;
 use nix::mount::{MsFlags, mount};
@@ -93,10 +94,14 @@ fn through_overlay(change: fn(&Path), flavour: XattrFlavour) -> Vec<Change> {
         mount(Some("o"), &at("merged"), Some("overlay"), flags, Some(&options[..])).unwrap();
         change(&at("merged"));
         let (upper, lower) = (open(&at("upper")), open(&at("lower")));
-        let changes =
-            diff_overlay(upper.as_fd(), Some(lower.as_fd()), &DiffOptions { flavour, ..OPTIONS })
-                .unwrap()
-                .to_vec();
+        let changes = diff_overlay(
+            upper.as_fd(),
+            Some(lower.as_fd()),
+            &DiffOptions { flavour, ..OPTIONS },
+            &TimePolicy::EXACT,
+        )
+        .unwrap()
+        .to_vec();
         drop((upper, lower));
         nix::mount::umount(&at("merged")).unwrap();
         nix::mount::umount(dir.path()).unwrap();
@@ -112,9 +117,12 @@ fn through_scan(change: fn(&Path)) -> Vec<Change> {
     base(&root);
     let before = record_tree(open(&root).as_fd()).unwrap();
     change(&root);
-    let changes = diff_scan(&before, open(&root).as_fd(), &OPTIONS).unwrap().to_vec();
+    let changes =
+        diff_scan(&before, open(&root).as_fd(), &OPTIONS, &TimePolicy::EXACT).unwrap().to_vec();
     let after = record_again(open(&root).as_fd(), &before).unwrap();
-    assert!(diff_scan(&after, open(&root).as_fd(), &OPTIONS).unwrap().is_empty());
+    assert!(
+        diff_scan(&after, open(&root).as_fd(), &OPTIONS, &TimePolicy::EXACT).unwrap().is_empty()
+    );
     changes
 }
 
@@ -414,14 +422,16 @@ fn root_an_upper_made_by_hand_is_read_by_its_marks() {
     whiteout::make_opaque(at.as_fd(), b"new", XattrFlavour::Trusted).unwrap();
     whiteout::make_opaque(at.as_fd(), b"e", XattrFlavour::Trusted).unwrap();
     let below = open(&lower);
-    let changes = diff_overlay(at.as_fd(), Some(below.as_fd()), &OPTIONS).unwrap().to_vec();
+    let changes = diff_overlay(at.as_fd(), Some(below.as_fd()), &OPTIONS, &TimePolicy::EXACT)
+        .unwrap()
+        .to_vec();
     assert_eq!(lines(&changes), ["d 755 e", "d 755 e/deep", "D e/deep/er", "d 755 new", "D plain"]);
     // Marks of the other flavour mean nothing.
     let other = DiffOptions { flavour: XattrFlavour::User, ..OPTIONS };
-    let changes = diff_overlay(at.as_fd(), None, &other).unwrap().to_vec();
+    let changes = diff_overlay(at.as_fd(), None, &other, &TimePolicy::EXACT).unwrap().to_vec();
     assert_eq!(lines(&changes), ["d 755 e", "d 755 e/deep", "d 755 new"]);
     sys::set_xattr(&at, b"new", b"trusted.overlay.redirect", b"/a").unwrap();
-    let error = diff_overlay(at.as_fd(), None, &OPTIONS).unwrap_err();
+    let error = diff_overlay(at.as_fd(), None, &OPTIONS, &TimePolicy::EXACT).unwrap_err();
     assert_eq!(
         error.to_string(),
         "`new` is a redirect of overlayfs, which our mounts do not allow"
@@ -469,9 +479,10 @@ fn what_comes_after_a_deep_directory_is_found() {
     let paths = |changes: &Changes| -> Vec<String> {
         changes.iter().map(|change| String::from_utf8(change.path).unwrap()).collect()
     };
-    let changes = diff_overlay(upper.as_fd(), Some(lower.as_fd()), &OPTIONS).unwrap();
+    let changes =
+        diff_overlay(upper.as_fd(), Some(lower.as_fd()), &OPTIONS, &TimePolicy::EXACT).unwrap();
     assert_eq!(paths(&changes), wanted);
-    let all = diff_overlay(upper.as_fd(), None, &OPTIONS).unwrap();
+    let all = diff_overlay(upper.as_fd(), None, &OPTIONS, &TimePolicy::EXACT).unwrap();
     assert_eq!(all, read_tree(upper.as_fd(), &OPTIONS).unwrap());
     assert_eq!(all.len(), 59 + 2 * 60);
 }
@@ -496,7 +507,8 @@ fn hidden_names_are_deleted_in_order() {
         whiteout::make_opaque(open(above.parent().unwrap()).as_fd(), b"o", XattrFlavour::User)
             .unwrap();
         let (upper, lower) = (open(&upper), open(&lower));
-        let changes = diff_overlay(upper.as_fd(), Some(lower.as_fd()), &options).unwrap();
+        let changes =
+            diff_overlay(upper.as_fd(), Some(lower.as_fd()), &options, &TimePolicy::EXACT).unwrap();
         let found: Vec<String> = changes
             .iter()
             .skip(depth)

@@ -4,6 +4,7 @@ use super::have_root;
 use crate::layers::Changes;
 use crate::layers::diff::{DiffOptions, diff_overlay, read_tree};
 use crate::layers::snapshot::{Form, Snapshot, Snapshots};
+use crate::layers::times::TimePolicy;
 use crate::layers::whiteout::XattrFlavour;
 use crate::sys::fs;
 use proptest::prelude::*;
@@ -114,8 +115,10 @@ fn step(snapshots: &Snapshots, below: Option<&Arc<Snapshot>>, acts: &[Act]) -> A
         let _what_cannot_be_done_is_not = act(&root, one);
     }
     drop(tree);
-    let full = diff_overlay(draft.upper(), Some(draft.below().unwrap()), &OPTIONS).unwrap();
-    assert_eq!(draft.changes(false).unwrap(), full, "{acts:?}");
+    let full =
+        diff_overlay(draft.upper(), Some(draft.below().unwrap()), &OPTIONS, &TimePolicy::EXACT)
+            .unwrap();
+    assert_eq!(draft.changes(false, &TimePolicy::EXACT).unwrap(), full, "{acts:?}");
     draft.commit().unwrap()
 }
 
@@ -124,7 +127,7 @@ fn seen(snapshots: &Snapshots, top: &Arc<Snapshot>) -> (Changes, Changes) {
     let view = snapshots.view(Some(top)).unwrap().unwrap();
     let below = snapshots.view(top.parent()).unwrap().unwrap();
     let tree = read_tree(view.as_fd(), &OPTIONS).unwrap();
-    (tree, diff_overlay(top.upper(), Some(below.as_fd()), &OPTIONS).unwrap())
+    (tree, diff_overlay(top.upper(), Some(below.as_fd()), &OPTIONS, &TimePolicy::EXACT).unwrap())
 }
 
 fn with_reader_of_united(steps: &[Vec<Act>], united: usize) {
