@@ -63,12 +63,10 @@ use crate::context::FileDigestCache;
 use crate::dockerfile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::Engine;
-use crate::oci::Digest;
 use crate::plan::step::BuildPlan;
 use crate::plan::step::NetworkMode;
 use crate::progress::{Emitter, Event};
 use crate::timings::Phase;
-use images::BaseImage;
 use jobs::Jobs;
 use order::Limit;
 use output::Tree;
@@ -81,6 +79,9 @@ use sharing::held::Held;
 use sharing::import::Imports;
 use stage::{Builder, Tools};
 use state::States;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use store::Store;
@@ -385,10 +386,12 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
     let syncing = builder.emitter.span(Phase::Sync);
     let synced = builder.store.images().sync();
     drop(syncing);
-    if synced.is_ok() {
+    if let Ok(images) = synced {
         builder.record_made();
         builder.remember_inputs();
-        worker.snapshots.mark_synced(made);
+        if are_durable(builder.store, images) {
+            worker.snapshots.mark_synced(made);
+        }
     }
     let errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
     // The first cause, not those that stopped because of it.
@@ -397,8 +400,18 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
     match (real.is_empty(), stopped.into_iter().next()) {
         (false, _) => Err(real.remove(0)),
         (true, Some(error)) => Err(error),
-        (true, None) => synced,
+        (true, None) => synced.map(drop),
     }
+}
+
+/// Whether snapshots are on the disk when `images` are: they may lie on a file system of their own.
+fn are_durable(store: &Store, images: bool) -> bool {
+    let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
+    let snapshots = store.sub("snapshots");
+    if images && device(&snapshots) == device(store.images().root()) {
+        return true;
+    }
+    File::open(snapshots).is_ok_and(|dir| rustix::fs::syncfs(dir).is_ok())
 }
 
 /// The remembered digests of context files.

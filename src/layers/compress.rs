@@ -159,6 +159,17 @@ enum Piece {
 /// What a writer gives back: where it wrote, and digest and size of the blob.
 type Written<W> = io::Result<(W, Digest, u64)>;
 
+/// Blocks that wait to be hashed, and as many that wait to be written. What comes before and after packing keeps no more
+/// than some ten cores busy, and several layers are written at once: memory must not grow with the machine.
+fn window(cores: usize) -> usize {
+    cores.saturating_mul(2).saturating_add(2).min(MOST_WAITING)
+}
+
+const MOST_WAITING: usize = 12;
+
+/// Threads of one Zstandard frame, each of which takes about 12 MiB.
+const MOST_ZSTD: usize = 4;
+
 /// The threads behind a large layer, and the way to them.
 struct Line<'scope, 'w, W> {
     compression: Compression,
@@ -176,10 +187,10 @@ impl<'scope, 'w, W: Write + Send + 'scope> Line<'scope, 'w, W> {
         workers: &'w Workers,
         out: W,
     ) -> io::Result<Self> {
-        let window = workers.count() * 2 + 2;
+        let window = window(workers.count());
         let (to_hash, blocks) = sync_channel::<Arc<Vec<u8>>>(window);
         let (to_write, pieces) = sync_channel::<Piece>(window);
-        let threads = workers.count() as u32;
+        let threads = workers.count().min(MOST_ZSTD) as u32;
         let hasher = thread::Builder::new().spawn_scoped(scope, move || hash(&blocks))?;
         let writer = thread::Builder::new()
             .spawn_scoped(scope, move || write(compression, threads, out, pieces.into_iter()))?;

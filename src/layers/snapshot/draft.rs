@@ -191,8 +191,11 @@ impl Draft<'_> {
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            // What cannot be removed now is nobody's; `prune` takes it.
-            let _left = fs::remove_tree(&self.snapshots.dir, self.id.as_bytes());
+            // What cannot be removed is nobody's; `prune` takes it.
+            match self.snapshots.dir.try_clone() {
+                Ok(dir) => self.snapshots.sweeper.remove(dir, self.id.as_bytes()),
+                Err(_) => drop(fs::remove_tree(&self.snapshots.dir, self.id.as_bytes())),
+            }
         }
     }
 }

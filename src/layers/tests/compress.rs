@@ -7,6 +7,7 @@ use crate::layers::compress::{Compression, Workers, compress_layer, decompressor
 use crate::oci::Digest;
 use crate::oci::decompress::{Detected, detect};
 use std::io::{self, BufReader, Cursor, Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// 3.5 MiB that compress neither to nothing nor not at all.
 fn sample() -> Vec<u8> {
@@ -204,4 +205,47 @@ fn names_and_levels_are_checked() {
     check("none", None, "None");
     check("none", Some(1), "compression `none` has no levels");
     check("lzma", None, "unknown compression `lzma`");
+}
+
+/// Counts what is still on its way, at each write.
+struct Behind<'a> {
+    produced: &'a AtomicUsize,
+    /// Of the input, by the size of what it was packed to.
+    written: usize,
+    most: usize,
+}
+
+impl Write for Behind<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.most = self.most.max(self.produced.load(Ordering::Relaxed) - self.written);
+        self.written += 1;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whoever makes the tar waits for those who pack it, on any number of cores.
+#[test]
+fn what_waits_to_be_written_is_bounded() {
+    const BLOCKS: usize = 100;
+    let mut block = sample();
+    block.truncate(1 << 20);
+    for cores in [1, 2, 64] {
+        let produced = AtomicUsize::new(0);
+        let out = Behind { produced: &produced, written: 0, most: 0 };
+        let compression = Compression::Gzip { level: 9 };
+        let (out, _) = compress_layer(compression, &Workers::new(cores), out, |out| {
+            for _ in 0..BLOCKS {
+                out.write_all(&block).unwrap();
+                produced.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(out.written, BLOCKS, "{cores}");
+        assert!(out.most <= 16, "{cores}: {}", out.most);
+    }
 }

@@ -135,6 +135,10 @@ impl Written {
         self.digests().insert(digest.clone());
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.digests().is_empty()
+    }
+
     fn has(&self, digest: &Digest) -> bool {
         self.digests().contains(digest)
     }

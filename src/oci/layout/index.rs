@@ -147,14 +147,14 @@ impl Layout {
         Ok(self.names()?.into_iter().find(|image| image.name == *name))
     }
 
-    /// Makes everything durable, then lets `name` mean `descriptor`, whatever it meant before.
+    /// Makes everything durable, then lets `name` mean `descriptor`, whatever it meant before. Where it means that already,
+    /// and nothing was written, there is nothing to do: the disk may be busy with what others write.
     pub fn set_name(
         &self,
         name: &Reference,
         descriptor: &Descriptor,
         origin: Origin,
     ) -> Result<()> {
-        self.sync()?;
         let mut descriptor = descriptor.clone();
         let mut annotations = descriptor.annotations().clone().unwrap_or_default();
         annotations.remove(IMAGE_NAME);
@@ -162,7 +162,21 @@ impl Layout {
         annotations.insert(ORIGIN.to_owned(), origin.to_string());
         descriptor.set_annotations(Some(annotations));
         let name = name.to_string();
+        if self.written.is_empty() && self.says(&name, &descriptor)? {
+            return Ok(());
+        }
+        self.sync()?;
         self.set_entries(vec![descriptor], |entry| ref_name(entry) == Some(name.as_str()))
+    }
+
+    /// Whether the index has just this under a name.
+    fn says(&self, name: &str, descriptor: &Descriptor) -> Result<bool> {
+        let entries = self.read_index()?.manifests.unwrap_or_default();
+        let mut named = entries.into_iter().filter(|entry| ref_name(entry) == Some(name));
+        let same = |entry: Value| {
+            serde_json::from_value::<Descriptor>(entry).is_ok_and(|found| found == *descriptor)
+        };
+        Ok(named.next().is_some_and(same) && named.next().is_none())
     }
 
     /// Forgets a name; false when there was none. Blobs stay: they may be in use elsewhere.

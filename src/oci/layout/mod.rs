@@ -250,8 +250,8 @@ impl Layout {
         }
     }
 
-    /// Makes all that was written durable, in one go. Fails too when it failed before.
-    pub fn sync(&self) -> Result<()> {
+    /// Makes all that was written durable, in one go; false where that is refused. Fails too when it failed before.
+    pub fn sync(&self) -> Result<bool> {
         let failed = || format!("cannot make `{}` durable", self.root.display());
         if self.sync.failed.load(Ordering::Relaxed) {
             return Err(Error::environment(failed())
@@ -262,7 +262,7 @@ impl Layout {
             Some(dir) => rustix::fs::syncfs(dir),
             None => match File::open(&self.root) {
                 Ok(dir) => rustix::fs::syncfs(dir),
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(false),
             },
         };
         match synced {
@@ -271,7 +271,7 @@ impl Layout {
                 self.sync.failed.store(true, Ordering::Relaxed);
                 Err(io::Error::from(error)).or_error(ErrorKind::Environment, failed)
             }
-            _ => Ok(()),
+            synced => Ok(synced.is_ok()),
         }
     }
 

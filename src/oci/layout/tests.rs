@@ -89,6 +89,29 @@ fn names_are_set_replaced_and_removed() {
     assert!(layout.find(&name("b")).unwrap().is_some());
 }
 
+/// A build of which nothing is new does not wait for a disk that is busy.
+#[test]
+fn a_name_that_says_it_already_needs_no_sync() {
+    let (_dir, layout) = layout();
+    let one = layout.put_document(media::OCI_MANIFEST, b"1").unwrap();
+    let two = layout.put_document(media::OCI_MANIFEST, b"2").unwrap();
+    let name = Reference::parse("a").unwrap();
+    layout.set_name(&name, &one, Origin::Built).unwrap();
+    let set = |descriptor: &Descriptor, origin, writes: bool| {
+        let again = Layout::open(layout.root()).unwrap();
+        if writes {
+            again.blob_writer().unwrap().commit_hashed().unwrap();
+        }
+        // From here on a sync fails.
+        again.sync.failed.store(true, Ordering::Relaxed);
+        again.set_name(&name, descriptor, origin).is_ok()
+    };
+    assert!(set(&one, Origin::Built, false));
+    assert!(!set(&one, Origin::Built, true));
+    assert!(!set(&two, Origin::Built, false));
+    assert!(!set(&one, Origin::Pulled, false));
+}
+
 #[test]
 fn what_other_tools_wrote_into_the_index_stays() {
     let (_dir, layout) = layout();
