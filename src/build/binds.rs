@@ -1,5 +1,6 @@
 //! The mounts of one RUN: what `--mount` and `--device` ask for, made ready in this process.
 
+use super::bind_copies::Copied;
 use super::caches::CacheMounts;
 use super::devices::HostDevices;
 use super::explain::MOUNTED;
@@ -22,6 +23,7 @@ use crate::source::Span;
 use crate::sys::{SysResultExt, fs};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 
 impl Builder<'_> {
     /// Gets the mounts of `RUN --mount` ready. `inputs` are those of its key.
@@ -41,7 +43,13 @@ impl Builder<'_> {
                 RunMountKind::Tmpfs { size } => binds.add_tmpfs(&mount.target, *size),
                 RunMountKind::Bind { from, source } => {
                     let (_, digest) = mounted.next().ok_or_else(|| Error::internal("no key"))?;
-                    let copy = self.private_copy(from, source, mount.span, digest, worker)?;
+                    let copy = || self.private_copy(from, source, mount.span, digest, worker);
+                    // What can be written to, or is moved into the tree, is for this RUN alone.
+                    let copy = if mount.read_only && !by_hand {
+                        self.copies.get(digest, copy)?
+                    } else {
+                        Arc::new(copy()?)
+                    };
                     let path = copied_path(copy.path())?;
                     binds.add_path(&mount.target, &path, mount.read_only, Some(copy))?;
                 }
@@ -126,7 +134,7 @@ impl Builder<'_> {
         span: Span,
         digest: &Digest,
         worker: &Worker,
-    ) -> Result<tempfile::TempDir> {
+    ) -> Result<Copied> {
         let dir = tempfile::Builder::new()
             .prefix("bind-")
             .tempdir_in(self.store.sub("tmp"))
@@ -136,7 +144,7 @@ impl Builder<'_> {
         let tree = self.copy_out(from, source, span, dir.path(), worker)?;
         let sources = [(source.to_owned(), span)];
         self.check_unchanged(&tree, &Selection::of_mount(from, &sources), digest)?;
-        Ok(dir)
+        Ok(Copied::new(dir, &worker.sweeper))
     }
 
     fn copy_out(

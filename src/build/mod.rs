@@ -5,6 +5,7 @@
 
 pub mod annotations;
 mod assemble;
+mod bind_copies;
 mod binds;
 pub mod blobs;
 pub mod cache;
@@ -229,6 +230,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         qemu_image: OnceLock::new(),
         qemu_tree: Mutex::default(),
         explainer: explain::Explainer::of(store),
+        copies: bind_copies::Copies::default(),
     };
     if let Some(pushing) = pushing {
         pushing.note_bases(&builder);

@@ -1,5 +1,6 @@
 //! The mounts of `RUN --mount`, made ready for a sandbox or put into a tree by hand.
 
+use super::bind_copies::Copied;
 use super::caches::{CacheMounts, Note};
 use super::devices::Edits;
 use super::secrets::{Placed, Private};
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The mounts of `RUN --mount`, ready to attach, or to be put into a tree by hand where nothing can be mounted.
 #[derive(Debug, Default)]
@@ -23,7 +25,7 @@ pub(super) struct Binds {
     /// Held until the RUN is over.
     caches: CacheMounts,
     /// Copies that go away afterwards.
-    copies: Vec<tempfile::TempDir>,
+    copies: Vec<Arc<Copied>>,
     /// Secrets and agents.
     private: Private,
     env: Vec<(String, String)>,
@@ -158,7 +160,7 @@ impl Binds {
         target: &str,
         path: &Path,
         read_only: bool,
-        copy: Option<tempfile::TempDir>,
+        copy: Option<Arc<Copied>>,
     ) -> Result<()> {
         let what = || format!("cannot mount on `{target}`");
         if self.by_hand {

@@ -4,6 +4,7 @@
 //! rootfs; with a worker it goes to the end. The same code path gives both the same keys.
 
 use super::assemble::HistoryItem;
+use super::bind_copies::Copies;
 use super::cache::{StepCache, StepRecord};
 use super::care;
 use super::explain::Explainer;
@@ -67,6 +68,8 @@ pub(super) struct Builder<'a> {
     /// Held while the tree of `--qemu-image` is looked for.
     pub qemu_tree: Mutex<()>,
     pub explainer: Explainer,
+    /// Of what bind mounts show.
+    pub copies: Copies,
 }
 
 /// The tools of a build that runs steps.

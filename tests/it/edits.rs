@@ -93,3 +93,31 @@ fn a_base_is_unpacked_once() {
         assert_eq!(unpacked, layers, "{:?}", world.who());
     }
 }
+
+/// What RUNs mount only to read is copied once for all of them; what they may write to is their own.
+#[test]
+fn one_copy_serves_all_who_only_read() {
+    for world in World::each() {
+        let world = world.with_base();
+        world.file("dir/file", "content");
+        let run = |flags: &str| {
+            format!(
+                "RUN --mount=type=bind,source=dir,target=/b{flags} stat -c 'inode %i' /b/file\n"
+            )
+        };
+        let dockerfile =
+            ["FROM base\n", &run(""), "RUN true\n", &run(""), &run(",rw"), &run("")].concat();
+        let said = world.build(&dockerfile, &["--no-cache"]);
+        let inodes: Vec<&str> = said
+            .stderr
+            .lines()
+            .filter_map(|line| line.split("inode ").nth(1))
+            .filter(|text| !text.contains('%'))
+            .collect();
+        assert_eq!(inodes.len(), 4, "{:?}: {}", world.who(), said.stderr);
+        assert!(inodes[0] == inodes[1] && inodes[0] == inodes[3], "{inodes:?}");
+        assert_ne!(inodes[0], inodes[2]);
+        said.ok();
+        assert_eq!(fs::read_dir(world.store().join("tmp")).unwrap().count(), 0);
+    }
+}
