@@ -93,7 +93,7 @@ pub struct BuildArgs {
     /// Another context: `NAME=DIRECTORY`, `NAME=docker-image://IMAGE`, `NAME=oci-layout://PATH`, `NAME=URL`; may be repeated
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub build_contexts: Vec<String>,
-    /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads standard input
+    /// Dockerfile; `-` reads standard input [default: Dockerfile, dockerfile or Containerfile in CONTEXT]
     #[arg(short, long, value_name = "PATH")]
     pub file: Option<PathBuf>,
     /// Name for the image; may be repeated

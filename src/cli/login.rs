@@ -10,7 +10,7 @@ use super::network::{self, TlsArgs};
 use super::report::Style;
 use super::{build, print_data, terminal};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::net::{Forgotten, LoginTarget, Registry, Saved, Verified};
+use crate::net::{Credentials, Forgotten, LoginTarget, Registry, Saved, Verified};
 use crate::progress::Emitter;
 use clap::Args;
 use std::io::Read;
@@ -162,7 +162,7 @@ fn piped() -> Result<String> {
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
-/// A file that is asked before the one that was written may have another login.
+/// The environment, or a file that is asked before the one that was written, may have another login.
 fn warn_of_another(
     args: &LoginArgs,
     target: &LoginTarget,
@@ -170,17 +170,24 @@ fn warn_of_another(
     environment: &Environment,
     emitter: &Emitter,
 ) {
-    let found = logins::credentials(&auth(args), environment)
-        .and_then(|credentials| credentials.user(target, environment.warnings()));
-    match found {
-        Ok(Some(found)) if found == user => {}
-        Ok(Some(found)) => emitter.warn(format!(
-            "another login for {} comes before it, that of `{found}`: `nativebuild logout {}` removes all",
-            target.name(),
-            target.name()
-        )),
-        _ => {}
+    let user_of = |credentials: Credentials| credentials.user(target, environment.warnings());
+    let found = logins::credentials(&auth(args), environment).and_then(user_of);
+    let Ok(Some(found)) = found else { return };
+    if found == user {
+        return;
     }
+    let name = target.name();
+    let of_variable = logins::of_variable(environment).and_then(user_of);
+    let remedy = match &args.authfile {
+        _ if matches!(of_variable, Ok(Some(_))) => format!("{} has it", logins::CREDENTIALS),
+        // It may be for more than this part, and such a one stays.
+        _ if name.contains('/') => "`nativebuild logout` with what it is for removes it".to_owned(),
+        Some(file) => {
+            format!("`nativebuild logout --authfile {} {name}` removes all", file.display())
+        }
+        None => format!("`nativebuild logout {name}` removes all"),
+    };
+    emitter.warn(format!("another login for {name} comes before it, that of `{found}`: {remedy}"));
 }
 
 pub(super) fn logout(args: &LogoutArgs, environment: &Environment, style: Style) -> Result<()> {

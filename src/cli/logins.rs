@@ -6,7 +6,8 @@ use crate::net::{AuthForm, AuthPlace, AuthPlaces, Credentials};
 use clap::Args;
 use std::path::PathBuf;
 
-const CREDENTIALS: &str = "NATIVEBUILD_REGISTRY_CREDS";
+/// A variable with logins.
+pub(super) const CREDENTIALS: &str = "NATIVEBUILD_REGISTRY_CREDS";
 
 /// Where logins are.
 #[derive(Clone, Debug, Default, Args)]
@@ -28,10 +29,15 @@ pub(super) fn credentials(args: &AuthArgs, environment: &Environment) -> Result<
         ));
     }
     let given = Credentials::parse(&args.registry_creds)?;
-    let text = environment.text(CREDENTIALS).unwrap_or_default();
-    let others = Credentials::parse(&words(&text))
-        .map_err(|error| error.wrap(format!("bad value of {CREDENTIALS} in the environment")))?;
+    let others = of_variable(environment)?;
     Ok(given.or(others).or_look_in(places(args.authfile.as_ref(), environment)))
+}
+
+/// Those of [`CREDENTIALS`] alone.
+pub(super) fn of_variable(environment: &Environment) -> Result<Credentials> {
+    let text = environment.text(CREDENTIALS).unwrap_or_default();
+    Credentials::parse(&words(&text))
+        .map_err(|error| error.wrap(format!("bad value of {CREDENTIALS} in the environment")))
 }
 
 /// One login a line. Several may stand in one line with blanks between them; a password may have blanks in a line of its

@@ -1,5 +1,5 @@
 //! Content trust: whether somebody asked for signatures. They are not made and not checked yet, so who asks is told, and
-//! never served without them (docs/registries.md).
+//! never served without them (docs/cli.md "Pushing", docs/linuxkit.md).
 
 use super::environment::Environment;
 use crate::error::{Error, Result};

@@ -1,8 +1,7 @@
 //! `nativebuild doctor registry`: the way to a registry, step by step, as a report.
 //!
 //! In: a name; out: for each mirror and for the registry itself which file sent us there, its addresses, the proxy, what
-//! it showed of itself, what it answers to `GET /v2/` and what it wants to know. No secret is in a report. One attempt
-//! is made for each question: a report says what is so now.
+//! it showed of itself, what it answers to `GET /v2/` and what it wants to know. No secret is in a report.
 
 use super::auth;
 use super::failure::{NetError, NetResult, Trouble, printable};

@@ -44,6 +44,7 @@ pub fn convert(
     wanted: &Convert,
     to: &Layout,
 ) -> Result<Descriptor> {
+    // Without a wish for types an image with Docker's gets one that Docker does not have, see `layer_type`.
     let zstd = matches!(wanted.compression, Some(Compression::Zstd { .. }));
     if zstd && wanted.types == Some(Types::Docker) {
         return Err(Error::usage("Docker's media types have none for zstd")
@@ -207,7 +208,8 @@ impl Job<'_> {
         }
     }
 
-    /// The media type of a packing; the layer's own family where none is asked for.
+    /// The media type of a packing; the layer's own family where none is asked for, even for zstd, for which Docker has
+    /// no type.
     fn layer_type(&self, present: &str, packing: Packing) -> Result<String> {
         let docker = match self.wanted.types {
             Some(types) => types == Types::Docker,

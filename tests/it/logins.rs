@@ -128,6 +128,25 @@ fn a_login_is_checked_kept_used_and_forgotten() {
             format!("error: not logged in to {host}\nhelp: `nativebuild login {host}`\n")
         );
         build(&world, &name, &["--pull", "--no-cache"], &[]).failed(3);
+        // Another one that comes before it is told, and what takes that away.
+        let before = world.path(".config/containers/auth.json");
+        fs::create_dir_all(before.parent().unwrap()).unwrap();
+        let other = r#"{"auths": {"HOST": {"auth": "YTpi"}}}"#.replace("HOST", host);
+        fs::write(&before, other).unwrap();
+        world.give();
+        let given = format!("{host}=you:x");
+        let set = [("NATIVEBUILD_REGISTRY_CREDS", given.as_str())];
+        let removes = format!("`nativebuild logout {host}` removes all");
+        for (set, who, remedy) in [
+            (&set[..0], "a", removes.as_str()),
+            (&set[..], "you", "NATIVEBUILD_REGISTRY_CREDS has it"),
+        ] {
+            let said = feed(&world, &login, PASSWORD, set);
+            let wanted = format!(
+                "warning: another login for {host} comes before it, that of `{who}`: {remedy}\n"
+            );
+            assert!(said.code == 0 && said.stderr.ends_with(&wanted), "{}", said.stderr);
+        }
     }
 }
 

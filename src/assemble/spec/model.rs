@@ -31,9 +31,9 @@ pub struct Spec {
     pub inherit: Inherit,
     /// What it is for, as far as the spec says.
     pub platform: PlatformWish,
-    /// Its config, by the names of the image specification (`Cmd`, `Env`, …).
+    /// Its config, by the names of the image specification (`Cmd`, `Env`, …); `Env` is a list of `NAME=value`.
     pub config: BTreeMap<String, Value>,
-    /// `Env` among them, as it was given: `NAME=value`.
+    /// Who made it.
     pub author: Option<String>,
     /// Files, in order; later ones win.
     pub contents: Vec<Content>,
@@ -297,7 +297,7 @@ pub enum Preset {
     },
 }
 
-/// One item of `perms`. The path is a directory or file; `regex` is matched against the rest of what lies below it.
+/// One item of `perms`, for a file or directory and all below it; `regex` is matched against whole paths in the image.
 #[derive(Clone, Debug)]
 pub struct Perm {
     /// Where it stands.

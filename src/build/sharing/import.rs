@@ -354,8 +354,8 @@ impl Imports {
         None
     }
 
-    /// Fills the empty directory of a cache mount; false when no cache has it, or what it has is of no use, which is said:
-    /// then the directory is not empty any more.
+    /// Fills the empty directory of a cache mount; `None` when no cache has it, or the one that does is asked no more.
+    /// `Some(false)`: what it has is of no use, which is said, and the directory is not empty any more.
     pub(in crate::build) fn fill(
         &self,
         (id, root): (&str, BorrowedFd<'_>),

@@ -43,7 +43,7 @@ pub(super) fn mount_key(id: &str) -> Digest {
     hasher.finish()
 }
 
-/// Packs a directory; also how many bytes of chunks it has.
+/// Packs a directory; gives the entry that names its chunks.
 pub(super) fn pack(
     (id, dir): (&str, &Path),
     place: &Place<'_>,

@@ -29,7 +29,7 @@ pub struct AssembleArgs {
     /// Only print the digest of the image; it gets no name
     #[arg(long, conflicts_with_all = ["outputs", "push"])]
     pub print_digest: bool,
-    /// Read the spec and all that it names, run nothing and write nothing
+    /// Read the spec and all that it names, run nothing and write no image
     #[arg(long, conflicts_with_all = ["outputs", "push", "print_digest"])]
     pub check: bool,
     /// Print the JSON Schema of the spec

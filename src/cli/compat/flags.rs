@@ -10,6 +10,8 @@ const LAYERS: &str = "every step keeps its layer";
 const ATTESTATIONS: &str = "no attestations are made for now";
 const NO_DAEMON: &str = "there is no daemon and no other runtime";
 const SANDBOX: &str = "the sandbox of RUN has namespaces of its own";
+const RESOLVER: &str =
+    "a RUN has the search domains and the options in /etc/resolv.conf of this machine";
 const RETRIES: &str = "registries are asked again anyway";
 const CREDS: &str =
     "say for which registry: `--registry-creds REGISTRY=USER:PASSWORD`, or use `nativebuild login`";
@@ -24,15 +26,12 @@ impl Table for BuildTable {
         flag!("all-platforms", Nothing, Refused("name the platforms with `--platform`")),
         flag!("attest", Value, Ignored(ATTESTATIONS))
             .granted(&["type=provenance,disabled=true", "type=sbom,disabled=true"]),
-        flag!("build-context", Value, Refused("copy it into the build context")),
         flag!("builder", Value, Ignored(NO_DAEMON)),
         flag!("cache-ttl", Value, Ignored(AGE)),
-        flag!("call", Value, Refused("")).granted(&["build"]),
         flag!("cap-add", Value, Refused("a RUN has Docker's default capabilities")),
         flag!("cap-drop", Value, Refused("a RUN has Docker's default capabilities")),
         flag!("cgroup-parent", Value, Ignored(LIMITS)),
         flag!("cgroupns", Value, Ignored(SANDBOX)),
-        flag!("check", Nothing, Refused("")),
         flag!("compress", Nothing, Granted),
         flag!("cpp-flag", Value, Refused("run the preprocessor before")),
         flag!("cpu-period", Value, Ignored(LIMITS)),
@@ -46,9 +45,9 @@ impl Table for BuildTable {
         flag!("decryption-key", Value, Refused("decrypt the base image before")),
         flag!("device", Value, Refused("")),
         flag!("disable-compression", Nothing, Granted).short('D'),
-        flag!("dns", Value, Refused("a RUN has the name servers of this machine")),
-        flag!("dns-option", Value, Refused("a RUN has the name servers of this machine")),
-        flag!("dns-search", Value, Refused("a RUN has the name servers of this machine")),
+        flag!("dns", Value, Refused("a RUN has the name servers of its network")),
+        flag!("dns-option", Value, Refused(RESOLVER)),
+        flag!("dns-search", Value, Refused(RESOLVER)),
         flag!("env", Value, Refused("write an ENV into the Dockerfile")),
         flag!("force-rm", Maybe, Granted),
         flag!("from", Value, Refused("write `ARG BASE` and `FROM $BASE`, and use `--build-arg`")),

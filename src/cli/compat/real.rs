@@ -36,7 +36,7 @@ pub struct RealArgs {
     /// What RUNs may ask for: `network.host`, `security.insecure`, `device[=NAME]`; may be repeated
     #[arg(long = "allow", value_name = "ENTITLEMENT")]
     pub allow: Vec<String>,
-    /// Form of manifest and config: oci
+    /// Form of manifest and config: oci or docker
     #[arg(long, value_name = "FORM", default_value = "oci")]
     pub format: String,
     /// File with patterns, instead of `.dockerignore`
@@ -140,7 +140,7 @@ fn host(text: &str) -> Result<Vec<(String, String)>> {
     };
     if address == "host-gateway" {
         return Err(bad("`host-gateway` stands for the address of a daemon's network")
-            .hint("RUNs share the network of this machine: write `127.0.0.1`"));
+            .hint("write `127.0.0.1`: with `--network host` that is this machine"));
     }
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     let parsed: IpAddr = bare.parse().map_err(|_| bad(&format!("`{address}` is no IP address")))?;

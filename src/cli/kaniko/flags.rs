@@ -5,7 +5,7 @@ use crate::cli::compat::Takes::{Maybe, Nothing, Value};
 use crate::cli::compat::{Foreign, Table, flag};
 
 const CACHE: &str = "base images are kept in the store, and nothing in it gets too old";
-const PUSH: &str = "nothing is pushed for now";
+const LOGINS: &str = "logins come from the places that docs/registries.md names";
 
 /// Options of kaniko's executor.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub struct KanikoTable;
 
 impl Table for KanikoTable {
     const FLAGS: &'static [Foreign] = &[
-        flag!("azure-container-registry-config", Value, Ignored(PUSH)),
+        flag!("azure-container-registry-config", Value, Ignored(LOGINS)),
         flag!("bucket", Value, Refused("unpack it and name the directory with `--context`"))
             .short('b'),
         flag!("cache-copy-layers", Maybe, Granted),
@@ -22,7 +22,7 @@ impl Table for KanikoTable {
         flag!("cache-ttl", Value, Ignored(CACHE)),
         flag!("cleanup", Maybe, Granted),
         flag!("compressed-caching", Maybe, Granted),
-        flag!("credential-helpers", Value, Ignored(PUSH)),
+        flag!("credential-helpers", Value, Ignored(LOGINS)),
         flag!("force", Maybe, Granted),
         flag!("force-build-metadata", Maybe, Granted),
         flag!("git", Value, Refused("clone it and name the directory with `--context`")),
@@ -35,8 +35,12 @@ impl Table for KanikoTable {
         flag!("log-timestamp", Maybe, Granted),
         flag!("materialize", Maybe, Granted),
         flag!("preserve-context", Maybe, Granted),
-        flag!("push-ignore-immutable-tag-errors", Maybe, Ignored(PUSH)),
-        flag!("push-retry", Value, Ignored(PUSH)),
+        flag!(
+            "push-ignore-immutable-tag-errors",
+            Maybe,
+            Ignored("a tag that its registry does not let change is an error")
+        ),
+        flag!("push-retry", Value, Ignored("registries are asked again anyway")),
         flag!("single-snapshot", Maybe, Ignored("every step keeps its layer")).granted(&["false"]),
         flag!(
             "skip-default-registry-fallback",

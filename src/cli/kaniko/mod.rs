@@ -1,7 +1,7 @@
 //! `nativebuild kaniko-executor`, and the program under the name `executor`: kaniko's options → those of `build`.
 //!
-//! Where kaniko has another default, it is kaniko's: no cache without `--cache`, a push unless `--no-push` is given
-//! (which cannot be done yet, and is an error before anything is built). Design §10.5.
+//! Where kaniko has another default, it is kaniko's: no cache without `--cache`, a push unless `--no-push` is given.
+//! Design §10.5.
 
 mod flags;
 

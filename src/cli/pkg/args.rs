@@ -95,7 +95,7 @@ pub struct NetArgs {
 switches! {
     /// Switches of all `pkg` verbs.
     pub struct CommonSwitches {
-        /// Build even when the package says so with the tree not clean: the hash gets a dirty suffix
+        /// Count the tree as not clean, whatever git says: the hash gets a dirty suffix
         force_dirty,
         /// Organisation `$USER` and hash `dev`
         dev,
@@ -136,7 +136,7 @@ pub enum PkgCommand {
     Manifest {
         /// Package directory
         dir: PathBuf,
-        /// Also under this tag
+        /// Also the index of this tag, out of its `-<arch>` tags
         #[arg(long)]
         release: Option<String>,
     },
@@ -153,7 +153,7 @@ pub enum PkgCommand {
         /// New name
         to: String,
     },
-    /// The step cache
+    /// The store that builds use
     Builder {
         /// What to do.
         #[command(subcommand)]
@@ -164,9 +164,9 @@ pub enum PkgCommand {
 /// The verbs of `nativebuild pkg builder`.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum BuilderCommand {
-    /// Print how much the step cache and the snapshots take
+    /// Print how much images, snapshots, step cache and cache mounts take in the store
     Du,
-    /// Remove the step cache and all snapshots
+    /// Remove everything that no named image and no running build needs (the same as `prune --all`)
     Prune,
 }
 

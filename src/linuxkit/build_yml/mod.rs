@@ -71,7 +71,7 @@ pub struct BuildYml {
     pub network: bool,
     /// Whether every step runs anew.
     pub disable_cache: bool,
-    /// What the key of the older manuals says, when it is there; it has no effect.
+    /// What the key of the older manuals says, when it is there; true: a push goes on though signatures are asked for.
     pub disable_content_trust: Option<bool>,
     /// Value of the label `org.mobyproject.config`.
     pub config: Option<String>,
