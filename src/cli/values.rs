@@ -132,14 +132,15 @@ pub(super) fn jobs(given: Option<usize>) -> Result<usize> {
     }
 }
 
-/// `--source-date-epoch`, the build argument, or the environment, in this order; empty means none, and so does
-/// BuildKit's `context`, since a local directory has no time of its own.
+/// `--source-date-epoch`, the build argument, or the environment, in this order; empty means none. So does a word that is
+/// the build argument: whether it names a context or a stage is for [`crate::plan::epoch`] to say.
 pub(super) fn epoch(
     args: &BuildArgs,
     environment: &Environment,
     build_args: &[(String, String)],
 ) -> Result<Option<i64>> {
     let given = build_args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH");
+    let may_be_a_name = args.source_date_epoch.is_none() && given.is_some();
     let text = args
         .source_date_epoch
         .clone()
@@ -148,10 +149,12 @@ pub(super) fn epoch(
     match text.as_deref().map(str::trim) {
         None | Some("" | "context") => Ok(None),
         Some("git") => commit_time(&args.context).map(Some),
-        Some(text) => text.parse().map(Some).map_err(|_| {
-            Error::usage(format!("invalid SOURCE_DATE_EPOCH: `{text}`"))
-                .hint("it is a number of seconds since 1970, or `git`")
-        }),
+        Some(text) => match text.parse::<i64>() {
+            Ok(epoch) => Ok(Some(epoch)),
+            Err(_) if may_be_a_name => Ok(None),
+            Err(_) => Err(Error::usage(format!("invalid SOURCE_DATE_EPOCH: `{text}`"))
+                .hint("it is a number of seconds since 1970, or `git`")),
+        },
     }
 }
 
@@ -215,4 +218,34 @@ pub(super) fn age(text: &str, from: &str) -> Result<i64> {
         rest = &rest[end + 1..];
     }
     if text.trim().is_empty() { Err(bad()) } else { Ok(seconds) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::{self, Cli};
+    use clap::Parser;
+
+    fn epoch_of(flags: &[&str], set: &[(&str, &str)]) -> std::result::Result<Option<i64>, String> {
+        let words = ["nativebuild", "build", "."].iter().chain(flags);
+        let command = Cli::try_parse_from(words).unwrap().command;
+        let args::Command::Build(args) = command else { panic!("{flags:?}") };
+        let environment = Environment::of(set);
+        let given = pairs(&args.build_args, |name| environment.text(name));
+        epoch(&args, &environment, &given).map_err(|error| error.to_string())
+    }
+
+    /// It was a usage error whoever said it, so no name ever reached the plan; found by reading.
+    #[test]
+    fn only_a_build_argument_may_name_what_has_the_epoch() {
+        let variable = |value| [("SOURCE_DATE_EPOCH", value)];
+        let (number, name) = ("SOURCE_DATE_EPOCH=7", "SOURCE_DATE_EPOCH=stage");
+        assert_eq!(epoch_of(&["--build-arg", number], &variable("9")), Ok(Some(7)));
+        assert_eq!(epoch_of(&["--build-arg", name], &variable("9")), Ok(None));
+        assert_eq!(epoch_of(&["--build-arg", "SOURCE_DATE_EPOCH"], &variable("9")), Ok(Some(9)));
+        assert_eq!(epoch_of(&["--build-arg", name, "--source-date-epoch", "8"], &[]), Ok(Some(8)));
+        let wrong = Err("invalid SOURCE_DATE_EPOCH: `soon`".to_owned());
+        assert_eq!(epoch_of(&["--build-arg", name, "--source-date-epoch", "soon"], &[]), wrong);
+        assert_eq!(epoch_of(&[], &variable("soon")), wrong);
+    }
 }

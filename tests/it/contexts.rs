@@ -235,6 +235,33 @@ fn a_named_context_replaces_images_and_stages() {
     }
 }
 
+/// The manual had it, and the command line refused every word but `context` and `git`; found by reading.
+#[test]
+fn the_epoch_may_be_that_of_a_named_context_or_of_a_stage() {
+    for world in World::each() {
+        let web = Web::start();
+        let dated = |page: Page, time| page.with("last-modified", time);
+        web.put("/f", dated(Page::new("f"), "Wed, 21 Oct 2015 07:28:00 GMT"));
+        web.put("/c.tar", dated(Page::new(tar_of(&FILES)), "Thu, 01 Jan 2015 00:00:00 GMT"));
+        let text = format!(
+            "FROM scratch AS file\nADD {} /\nFROM scratch\nCOPY --from=file /f /\n",
+            web.url("/f")
+        );
+        let context = format!("--build-context=far={}", web.url("/c.tar"));
+        let build = |epoch: &str| {
+            let argument = format!("--build-arg=SOURCE_DATE_EPOCH={epoch}");
+            world.build(&text, &["-t", "app", &context, &argument])
+        };
+        for (epoch, created) in [("file", "2015-10-21T07:28:00Z"), ("far", "2015-01-01T00:00:00Z")]
+        {
+            build(epoch).ok();
+            assert_eq!(world.config("app")["created"], created, "{epoch}");
+        }
+        let said = build("soon").failed(1);
+        assert!(said.contains("error: invalid SOURCE_DATE_EPOCH: soon\n"), "{said}");
+    }
+}
+
 #[test]
 fn bad_contexts_are_told() {
     let world = World::new();
