@@ -121,8 +121,9 @@ fn is_district(name: &str) -> bool {
     below.is_some_and(|rest| rest.matches('/').count() < 2)
 }
 
-/// Empty directories that a build may make.
-const MADE_WHEN_NEEDED: [&str; 3] = ["cache/explain", "cache/files", "tmp/rootfs"];
+/// What a build may make and `prune` leaves: empty directories, and remembered digests of files.
+const MADE_WHEN_NEEDED: [&str; 4] =
+    ["cache/explain", "cache/files", "cache/files.recent", "tmp/rootfs"];
 
 /// What stays when everything was removed.
 const EMPTY_STORE: [&str; 17] = [

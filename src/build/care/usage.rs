@@ -109,9 +109,10 @@ impl Lister<'_> {
         self.each("images", |name, seen| {
             name.starts_with(UNFINISHED).then(|| (Kind::Leftover, seen.len(), modified(seen)))
         })?;
-        // The digests of files, half written by a process that was killed.
+        // The digests of files, half written by a process that was killed; `files.recent` itself is whole.
         self.each("cache", |name, seen| {
-            name.starts_with("files.").then(|| (Kind::Leftover, seen.len(), modified(seen)))
+            let half_written = name.starts_with("files.") && name != "files.recent";
+            half_written.then(|| (Kind::Leftover, seen.len(), modified(seen)))
         })?;
         for dir in ["cache/steps", "cache/selections", "cache/explain", "cache/http", "cache/git"] {
             self.each(dir, |_, seen| Some((Kind::Record, seen.len(), modified(seen))))?;
@@ -267,4 +268,26 @@ pub(super) fn last_use(seen: &Metadata) -> Time {
 
 pub(super) fn modified(seen: &Metadata) -> Time {
     (seen.mtime(), seen.mtime_nsec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `files.recent` counted as half written, since a name begins so while a file is being written; `prune` removed it,
+    /// and the next build read its context again. Found by reading.
+    #[test]
+    fn remembered_digests_of_files_are_no_leftover() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        for name in ["files", "files.7", "files.recent", "files.recent.7"] {
+            fs::write(store.sub("cache").join(name), "x").unwrap();
+        }
+        let found = objects(&store).unwrap().into_iter().map(|object| (object.kind, object.path));
+        let left = |path: &str| (Kind::Leftover, PathBuf::from(path));
+        assert_eq!(
+            found.collect::<Vec<_>>(),
+            [left("cache/files.7"), left("cache/files.recent.7")]
+        );
+    }
 }
