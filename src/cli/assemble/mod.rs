@@ -7,6 +7,7 @@ use super::environment::Environment;
 use super::progress::{Form, Printer};
 use super::report::Style;
 use super::timings::TimingsFile;
+use super::trust::Asked;
 use super::{pkg, print_data, values};
 use crate::assemble::spec::{self, Spec};
 use crate::assemble::{Assembled, Assembly, Request, Times};
@@ -90,6 +91,7 @@ fn with_request(
     let path = environment.store(args.place.root.as_ref())?;
     let store = Arc::new(Store::open(&path)?);
     let net = pkg::net_config(&args.place.net, environment)?;
+    let net = Asked::of(args.place.disable_content_trust, environment).put_into(net);
     let access = Access::new(store.images(), store.sub("tmp"), net, emitter.clone());
     let account = args.isolation.account(environment, emitter)?;
     let emulators = Places { path: environment.path(), ..Places::default() };

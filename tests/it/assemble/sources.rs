@@ -3,7 +3,7 @@
 use super::{HEAD, Made, app, app_with, assemble, read};
 use crate::errors::normal;
 use crate::support::registry::Registry;
-use crate::support::{World, peer};
+use crate::support::{Said, World, peer, program};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -304,4 +304,30 @@ fn a_base_in_a_registry_needs_a_digest_and_is_pulled_once() {
         world.run(["image", "copy", &format!("docker://{named}"), "pulled"]).ok();
         assert_eq!(read(&world, "pulled"), stored);
     }
+}
+
+/// `assemble` pulled and pushed without a word; found by reading.
+#[test]
+fn signatures_that_are_asked_for_are_missed() {
+    if !peer("docker-registry") {
+        return;
+    }
+    let world = world(World::new());
+    let registry = Registry::start(&world);
+    let name = format!("{}/team/app:1", registry.address);
+    let run = |spec: &str, args: &[&str]| {
+        world.file("image.yaml", spec);
+        let mut command = world.command(program());
+        command.args(["assemble", "-f", "context/image.yaml"]).args(args);
+        Said::of(command.env("DOCKER_CONTENT_TRUST", "1").output().unwrap())
+    };
+    let push = from("image: 'from:1'").replace("name: app", &format!("name: {name}"));
+    let said = run(&push, &["--push"]).failed(3);
+    let unsigned = "error: signing is not available yet; --disable-content-trust goes on without it\n cause: DOCKER_CONTENT_TRUST=1 asks for signatures\n";
+    assert!(said.ends_with(unsigned), "{said}");
+    run(&push, &["--push", "--disable-content-trust"]).ok();
+    let pull = from(&format!("image: 'docker://{name}'"));
+    let said = run(&pull, &["--allow-tag"]).failed(3);
+    assert!(said.contains("signing is not available yet"), "{said}");
+    run(&pull, &["--allow-tag", "--disable-content-trust"]).ok();
 }
