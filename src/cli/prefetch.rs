@@ -5,7 +5,7 @@
 
 use super::args::{BuildArgs, Cli, Command, Progress};
 use super::environment::Environment;
-use super::pkg::args::NetArgs;
+use super::image::args::PlaceArgs;
 use super::report::Style;
 use super::{build, pkg, print_data};
 use crate::build::carry::{self, Carried};
@@ -56,7 +56,7 @@ pub struct PrefetchArgs {
 
 pub(super) fn run(
     args: &PrefetchArgs,
-    net: &NetArgs,
+    place: &PlaceArgs,
     (store, environment): (&Arc<Store>, &Environment),
     style: Style,
 ) -> Result<()> {
@@ -67,8 +67,9 @@ pub(super) fn run(
     let mut locks: Vec<Arc<Locks>> = Vec::new();
     for file in args.files.iter().filter(|file| !is_package(file)) {
         let mut words = build_args(args, file)?;
-        (words.tls, words.auth) = (net.tls.clone(), net.auth.clone());
-        let mirrors = pkg::mirrors(net, environment)?;
+        (words.tls, words.auth) = (place.net.tls.clone(), place.net.auth.clone());
+        words.disable_content_trust = place.disable_content_trust;
+        let mirrors = pkg::mirrors(&place.net, environment)?;
         let found = build::prefetch(&words, mirrors, environment, (store, &emitter))?;
         locks.push(found);
     }
@@ -80,7 +81,7 @@ pub(super) fn run(
     }
     for (name, dirs) in packages {
         let words = package_words(args, name, &dirs);
-        locks.extend(pkg::prefetch(words, net, environment, (store, &emitter))?);
+        locks.extend(pkg::prefetch(words, place, environment, (store, &emitter))?);
     }
     let (mut pins, mut carried) = (LockFile::default(), Vec::new());
     for lock in &locks {

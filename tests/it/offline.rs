@@ -416,6 +416,37 @@ fn all_platforms_and_what_a_base_asks_for_cross_the_gap() {
     }
 }
 
+/// The flag was taken and never passed on; found by reading.
+#[test]
+fn what_is_collected_may_go_without_signatures() {
+    if !["skopeo", "docker-registry"].into_iter().all(peer) {
+        return;
+    }
+    let Some(world) = crate::linuxkit::world(vec![World::new()]).pop() else { return };
+    let registry = Registry::start(&world);
+    let from = |name: &str| format!("FROM {}\n", publish(&world, &registry, name));
+    crate::linuxkit::commit(
+        &world,
+        &[
+            ("plain/Dockerfile", &from("base:1")),
+            ("pkg/one/build.yml", "image: one\norg: acme\narches: [amd64]\n"),
+            ("pkg/one/Dockerfile", &from("base:2")),
+        ],
+    );
+    let run = |file: &str, trust: &str, flags: &[&str]| {
+        let words = [&["image", "prefetch", "-o", "../gap", "-f", file], flags].concat();
+        let mut command = crate::linuxkit::pkg_command(&world, &words);
+        Said::of(command.env("DOCKER_CONTENT_TRUST", trust).output().unwrap())
+    };
+    for file in ["plain/Dockerfile", "pkg/one/build.yml"] {
+        for said in [run(file, "1", &[]), run(file, "0", &["--disable-content-trust=false"])] {
+            let said = said.failed(3);
+            assert!(said.contains("signing is not available yet"), "{said}");
+        }
+        run(file, "1", &["--disable-content-trust"]).ok();
+    }
+}
+
 /// What was damaged on the way is refused, and nothing comes in.
 #[test]
 fn a_collection_that_was_damaged_is_refused() {

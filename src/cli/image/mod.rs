@@ -42,7 +42,7 @@ pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> R
             None => store::load(store, &source, all),
         },
         ImageCommand::Prefetch(prefetch) => {
-            prefetch::run(&prefetch, &args.place.net, (store, environment), style)
+            prefetch::run(&prefetch, &args.place, (store, environment), style)
         }
         ImageCommand::Du(args) => du::run(args, store, environment),
         ImageCommand::Ls { json } => store::list(store, json),

@@ -6,6 +6,7 @@ mod push;
 
 use super::args::{Cli, Command, Progress};
 use super::environment::Environment;
+use super::image::args::PlaceArgs;
 use super::progress::Printer;
 use super::report::Style;
 use super::timings::TimingsFile;
@@ -175,7 +176,7 @@ fn build_timed(
 /// Brings what packages need into the store, and builds nothing; gives their lock files.
 pub(super) fn prefetch(
     words: Vec<OsString>,
-    net: &NetArgs,
+    place: &PlaceArgs,
     environment: &Environment,
     (store, emitter): (&Arc<Store>, &Emitter),
 ) -> Result<Vec<Arc<Locks>>> {
@@ -185,12 +186,15 @@ pub(super) fn prefetch(
         return Err(Error::internal("arguments of another verb than `pkg`"));
     };
     let PkgArgs { command, mut common } = *arguments;
-    common.net = net.clone();
+    common.net = place.net.clone();
+    common.switches.disable_content_trust = place.disable_content_trust == Some(true);
     let PkgCommand::Build(args) = command else {
         return Err(Error::internal("arguments of another verb than `pkg build`"));
     };
     let mut options = build_options(&args, &common, environment, emitter)?;
     options.lock = LockMode::Collect;
+    // Here the flag may have a value, and asks for what is pulled, too.
+    options.net = Asked::of(place.disable_content_trust, environment).put_into(options.net);
     let load = |dir: &PathBuf| Package::load(dir, &options.package);
     let packages = args.dirs.iter().map(load).collect::<Result<Vec<_>>>()?;
     let cache = PkgCache::open_or_create(environment.linuxkit_cache(common.cache.as_ref())?)?;
