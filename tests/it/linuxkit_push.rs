@@ -272,24 +272,29 @@ fn no_entry_is_lost_when_many_push_at_once() {
 #[test]
 fn signatures_that_are_asked_for_are_missed() {
     let Some(world) = worlds().into_iter().next() else { return };
-    commit(&world, &FOO);
     let registry = Registry::start(&world);
+    let dockerfile = format!("FROM {}\n", crate::offline::publish(&world, &registry, "base:1"));
+    let based = [
+        ("pkg/based/build.yml", "image: based\narches: [amd64]\n"),
+        ("pkg/based/Dockerfile", dockerfile.as_str()),
+    ];
+    commit(&world, &[&FOO[..], &based].concat());
     let org = format!("{}/acme", registry.address);
     let push = |args: &[&str]| {
         let fixed = ["pkg", "push", "--platforms", "linux/amd64", "--org", &org, "pkg/foo"];
         pkg(&world, &[&fixed, args].concat())
     };
+    let unsigned = |by: &str| {
+        format!(
+            "error: signing is not available yet; --disable-content-trust goes on without it\n cause: {by} asks for signatures\n"
+        )
+    };
     let settings = world.path(".moby/linuxkit/config.yml");
     std::fs::create_dir_all(settings.parent().unwrap()).unwrap();
     std::fs::write(&settings, "pkg:\n  content-trust-passphrase-command: lpass show x\n").unwrap();
     world.give();
-    assert_eq!(
-        push(&[]).failed(1),
-        format!(
-            "error: signing is not available yet; --disable-content-trust goes on without it\n cause: `pkg.content-trust-passphrase-command` of {} asks for signatures\n",
-            settings.display()
-        )
-    );
+    let command = format!("`pkg.content-trust-passphrase-command` of {}", settings.display());
+    assert_eq!(push(&[]).failed(1), unsigned(&command));
     // The index alone is a push as well.
     let index = push(&["--image=false"]).failed(1);
     assert!(index.contains("signing is not available yet"), "{index}");
@@ -297,4 +302,24 @@ fn signatures_that_are_asked_for_are_missed() {
     push(&["--disable-content-trust"]).ok();
     // Building asks for nothing.
     pkg(&world, &["pkg", "build", "--org", &org, "--platforms", "linux/amd64", "pkg/foo"]).ok();
+
+    // These two did not hear the flag; found by reading.
+    push(&["--hash", "h1", "--manifest=false", "--sign=false"]).ok();
+    let (from, to) = (format!("{org}/foo:h1-amd64"), format!("{org}/foo:h2-amd64"));
+    let manifest = ["pkg", "manifest", "--org", &org, "--hash", "h1", "pkg/foo"];
+    for words in [&manifest[..], &["pkg", "remote-tag", &from, &to]] {
+        let run = |flag: &str| pkg(&world, &[words, &[flag]].concat());
+        let said = run("--enable-content-trust").failed(1);
+        assert!(said.ends_with(&unsigned("--enable-content-trust")), "{said}");
+        run("--disable-content-trust").ok();
+    }
+
+    // And what a build pulls did not hear of `--sign=false`.
+    let pull = |flags: &[&str]| {
+        let words = [&["pkg", "build", "--force", "--org", &org], flags, &["pkg/based"]].concat();
+        Said::of(pkg_command(&world, &words).env("DOCKER_CONTENT_TRUST", "1").output().unwrap())
+    };
+    let said = pull(&[]).failed(1);
+    assert!(said.contains("cause: DOCKER_CONTENT_TRUST=1 asks for signatures\n"), "{said}");
+    pull(&["--sign=false"]).ok();
 }

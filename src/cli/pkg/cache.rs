@@ -1,7 +1,7 @@
 //! `nativebuild cache`: what is in LinuxKit's cache.
 
 use super::args::{CacheArgs, CacheCommand, ExportFormat};
-use super::net_config;
+use super::{Trust, asked, net_config};
 use crate::build::store::Store;
 use crate::build::worker::Worker;
 use crate::build::{images, output, tree};
@@ -95,8 +95,8 @@ fn remote(
     style: Style,
 ) -> Result<Remote> {
     let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
-    let asked = super::asked(args.disable_content_trust, environment)?;
-    let net = asked.put_into(net_config(&args.net, environment)?);
+    let trust = if args.disable_content_trust { Trust::Off } else { Trust::Unsaid };
+    let net = asked(trust, environment)?.put_into(net_config(&args.net, environment)?);
     Ok(Remote::new(store, Arc::new(cache.clone()), net, emitter(args, style)))
 }
 

@@ -24,7 +24,8 @@ use crate::net::{Mirror, NetConfig};
 use crate::progress::Emitter;
 use crate::timings::Timings;
 use args::{
-    BuilderCommand, CacheArgs, NetArgs, PkgArgs, PkgBuildArgs, PkgCommand, PkgCommon, Timestamps,
+    BuilderCommand, CacheArgs, CommonSwitches, NetArgs, PkgArgs, PkgBuildArgs, PkgCommand,
+    PkgCommon, Timestamps,
 };
 use clap::Parser;
 use std::ffi::OsString;
@@ -233,35 +234,43 @@ pub(super) fn mirrors(args: &NetArgs, environment: &Environment) -> Result<Vec<M
     }
 }
 
-/// The same, with what asks for signatures.
+/// What the flags of a verb say of signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// `--disable-content-trust` or `--sign=false`, which win.
+    Off,
+    /// `--enable-content-trust`.
+    On,
+    /// Nothing.
+    Unsaid,
+}
+
+impl Trust {
+    /// `sign` is that of `--sign`, where a verb has it.
+    fn of(switches: CommonSwitches, sign: bool) -> Self {
+        match (switches.disable_content_trust || !sign, switches.enable_content_trust) {
+            (true, _) => Self::Off,
+            (false, true) => Self::On,
+            (false, false) => Self::Unsaid,
+        }
+    }
+}
+
+/// The way to registries, with what asks for signatures.
 fn trusted(common: &PkgCommon, environment: &Environment) -> Result<NetConfig> {
-    let asked = asked(common.switches.disable_content_trust, environment)?;
+    let asked = asked(Trust::of(common.switches, true), environment)?;
     Ok(asked.put_into(net_config(&common.net, environment)?))
 }
 
 /// What asks for signatures, LinuxKit's own settings included.
-pub(super) fn asked(disabled: bool, environment: &Environment) -> Result<Asked> {
-    let asked = Asked::of(disabled.then_some(true), environment);
-    let push = match asked.push {
-        None if !disabled => linuxkit_command(environment)?,
-        push => push,
+fn asked(trust: Trust, environment: &Environment) -> Result<Asked> {
+    let asked = Asked::of((trust == Trust::Off).then_some(true), environment);
+    let push = match (trust, asked.push) {
+        (Trust::On, _) => Some("--enable-content-trust".to_owned()),
+        (Trust::Unsaid, None) => linuxkit_command(environment)?,
+        (_, push) => push,
     };
-    Ok(Asked { push, ..asked })
-}
-
-/// What asks for signatures of what is pushed.
-fn signing(
-    args: &PkgBuildArgs,
-    common: &PkgCommon,
-    environment: &Environment,
-) -> Result<Option<String>> {
-    if !args.push_switches.sign || common.switches.disable_content_trust {
-        return Ok(None);
-    }
-    if common.switches.enable_content_trust {
-        return Ok(Some("--enable-content-trust".to_owned()));
-    }
-    Ok(asked(false, environment)?.push)
+    Ok(Asked { pull: asked.pull, push })
 }
 
 fn warn(args: &PkgBuildArgs, emitter: &Emitter) {
@@ -289,6 +298,7 @@ fn build_options(
     emitter: &Emitter,
 ) -> Result<BuildOptions> {
     let switches = common.switches;
+    let asked = asked(Trust::of(switches, args.push_switches.sign), environment)?;
     let from_flag = args.builders.clone().map(|text| ("--builders flag".to_owned(), text));
     let from_environment = || {
         let text = environment.text("LINUXKIT_BUILDERS")?;
@@ -335,9 +345,9 @@ fn build_options(
             path: environment.path(),
         },
         qemu_image: args.qemu_image.as_deref().map(values::image_name).transpose()?,
-        signing: signing(args, common, environment)?,
+        signing: asked.push,
         // Of pushes `signing` knows: packages may say that they go without.
-        net: NetConfig { signed_pushes: None, ..trusted(common, environment)? },
+        net: Asked { pull: asked.pull, push: None }.put_into(net_config(&common.net, environment)?),
         lock: super::locks::mode(args.switches.lock, args.switches.locked),
         engine: environment.engine()?,
     })
@@ -374,4 +384,30 @@ fn size(path: &std::path::Path) -> u64 {
     }
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     entries.map(|entry| size(&entry.path())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `--enable-content-trust` counted for builds alone, and `--sign=false` not for what they pull; found by reading.
+    #[test]
+    fn flags_decide_about_signatures_before_the_environment_does() {
+        let who = |disable, enable, sign| {
+            let switches = CommonSwitches {
+                disable_content_trust: disable,
+                enable_content_trust: enable,
+                ..CommonSwitches::default()
+            };
+            let environment = Environment::of(&[("DOCKER_CONTENT_TRUST", "1")]);
+            let asked = asked(Trust::of(switches, sign), &environment).unwrap();
+            [asked.pull.unwrap_or_default(), asked.push.unwrap_or_default()]
+        };
+        let (variable, flag) = ("DOCKER_CONTENT_TRUST=1", "--enable-content-trust");
+        assert_eq!(who(false, false, true), [variable, variable]);
+        assert_eq!(who(false, true, true), [variable, flag]);
+        assert_eq!(who(true, true, true), ["", ""]);
+        assert_eq!(who(true, false, true), ["", ""]);
+        assert_eq!(who(false, true, false), ["", ""]);
+    }
 }
