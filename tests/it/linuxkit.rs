@@ -335,6 +335,25 @@ fn words_of_both_ages_are_understood() {
     }
 }
 
+/// The engine was asked for by every build; found by reading.
+#[test]
+fn an_engine_counts_when_something_is_loaded_into_it() {
+    let Some(world) = world(vec![World::new()]).pop() else { return };
+    commit(&world, &FOO);
+    let build = |flags: &[&str]| {
+        let words = [&["pkg", "build", "--force", "--dry-run"], flags, &["pkg/foo"]].concat();
+        let mut command = pkg_command(&world, &words);
+        Said::of(command.env("DOCKER_HOST", "tcp://127.0.0.1:9").output().unwrap())
+    };
+    build(&[]).ok();
+    assert_eq!(
+        build(&["--docker"]).failed(1),
+        "error: cannot load an image into the engine that DOCKER_HOST names\n \
+         cause: only `unix:///PATH` is supported; it begins with `tcp://`\n\
+         help: send it by `nativebuild build -o type=docker,dest=- … | docker load`\n"
+    );
+}
+
 #[test]
 fn faults_of_packages_are_told_in_their_place() {
     let mut shown = String::new();

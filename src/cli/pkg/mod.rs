@@ -20,7 +20,7 @@ use crate::linuxkit::cache::PkgCache;
 use crate::linuxkit::package::{self, Package, PackageOptions};
 use crate::linuxkit::pipeline::{BuildOptions, Builder};
 use crate::linuxkit::platforms;
-use crate::net::{Mirror, NetConfig};
+use crate::net::{EngineConfig, Mirror, NetConfig};
 use crate::progress::Emitter;
 use crate::timings::Timings;
 use args::{
@@ -349,8 +349,13 @@ fn build_options(
         // Of pushes `signing` knows: packages may say that they go without.
         net: Asked { pull: asked.pull, push: None }.put_into(net_config(&common.net, environment)?),
         lock: super::locks::mode(args.switches.lock, args.switches.locked),
-        engine: environment.engine()?,
+        engine: engine(args.switches.docker, environment)?,
     })
+}
+
+/// The engines that `--docker` may mean; without it the environment may say what it likes.
+fn engine(docker: bool, environment: &Environment) -> Result<EngineConfig> {
+    if docker { environment.engine() } else { Ok(EngineConfig::default()) }
 }
 
 /// The builder that LinuxKit means is BuildKit's; ours is the store.
