@@ -3,6 +3,7 @@
 use super::environment::Environment;
 use crate::build::request::{OutputKind, OutputSpec};
 use crate::error::{Error, Result};
+use crate::layers::compress::{GZIP_LEVEL, ZSTD_LEVEL};
 use crate::net::EngineConfig;
 use std::path::PathBuf;
 
@@ -47,6 +48,17 @@ pub(super) fn all(
 pub(super) struct BuildCompression<'a> {
     pub(super) name: &'a str,
     pub(super) level: Option<i32>,
+}
+
+impl BuildCompression<'_> {
+    /// The level that layers get: the usual one where none is named.
+    fn level_of_layers(&self) -> Option<i32> {
+        match self.name {
+            "gzip" => self.level.or(Some(i32::from(GZIP_LEVEL))),
+            "zstd" => self.level.or(Some(ZSTD_LEVEL)),
+            _ => None,
+        }
+    }
 }
 
 /// The engines that the outputs may need; where they need none, the environment may say what it likes.
@@ -142,6 +154,11 @@ fn further(text: &str, key: &str, value: &str, build: &BuildCompression<'_>) -> 
             if !["none", "gzip", "zstd", "estargz"].contains(&name) {
                 return Err(bad(text, &format!("unknown compression `{value}`")));
             }
+            if name == "estargz" {
+                return Err(not_yet(text, key).hint(
+                    "eStargz is not written; `--compression gzip` and `--compression zstd` count for all outputs",
+                ));
+            }
             if name != build.name {
                 return Err(not_yet(text, key)
                     .hint(format!("`--compression {name}` counts for all outputs")));
@@ -151,7 +168,7 @@ fn further(text: &str, key: &str, value: &str, build: &BuildCompression<'_>) -> 
         "compression-level" => {
             let level: i32 =
                 value.parse().map_err(|_| bad(text, "`compression-level` is no number"))?;
-            if Some(level) != build.level {
+            if Some(level) != build.level_of_layers() {
                 return Err(not_yet(text, key)
                     .hint(format!("`--compression-level {level}` counts for all outputs")));
             }
@@ -340,6 +357,44 @@ mod tests {
             ),
         ] {
             assert_eq!(one(text).map(|_| ()), Err(wanted.to_owned()));
+        }
+    }
+
+    /// The usual level was another one than the same number, and eStargz came with a flag that does not take it; found by
+    /// reading.
+    #[test]
+    fn compression_is_compared_with_what_layers_get() {
+        let said = |name, level, wish: &str| {
+            let texts = [format!("type=image,{wish}")];
+            let all = all(&texts, &[], &BuildCompression { name, level });
+            all.map(drop).map_err(|error| error.hints().join("; "))
+        };
+        for (name, level, wish) in [
+            ("gzip", None, "compression-level=4"),
+            ("gzip", Some(9), "compression=gzip,compression-level=9"),
+            ("zstd", None, "compression=zstd,compression-level=3"),
+            ("none", None, "compression=uncompressed"),
+        ] {
+            assert_eq!(said(name, level, wish), Ok(()), "{wish}");
+        }
+        for (name, level, wish, hint) in [
+            ("gzip", None, "compression-level=6", "`--compression-level 6` counts for all outputs"),
+            (
+                "gzip",
+                Some(9),
+                "compression-level=4",
+                "`--compression-level 4` counts for all outputs",
+            ),
+            ("zstd", None, "compression-level=4", "`--compression-level 4` counts for all outputs"),
+            ("gzip", None, "compression=zstd", "`--compression zstd` counts for all outputs"),
+            (
+                "gzip",
+                None,
+                "compression=estargz",
+                "eStargz is not written; `--compression gzip` and `--compression zstd` count for all outputs",
+            ),
+        ] {
+            assert_eq!(said(name, level, wish), Err(hint.to_owned()), "{wish}");
         }
     }
 }
