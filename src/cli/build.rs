@@ -113,7 +113,7 @@ pub(super) fn form(args: &BuildArgs, environment: &Environment, style: Style) ->
 
 /// True when errors are told as JSON too.
 pub(super) fn tells_json(args: &BuildArgs, environment: &Environment) -> bool {
-    environment.progress(args.progress).is_ok_and(|progress| progress == Progress::Json)
+    environment.tells_json(args.progress)
 }
 
 /// How progress is shown for a flag's word.

@@ -107,6 +107,11 @@ impl Environment {
         Ok(if given == Progress::Auto && machine { Progress::Plain } else { given })
     }
 
+    /// True when progress is shown as JSON, and so errors are told as it.
+    pub(super) fn tells_json(&self, flag: Progress) -> bool {
+        self.progress(flag).is_ok_and(|progress| progress == Progress::Json)
+    }
+
     /// Docker's configuration directory.
     pub(super) fn docker_config(&self) -> Option<PathBuf> {
         let own = self.get("DOCKER_CONFIG").map(PathBuf::from);

@@ -78,11 +78,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     if cli.offline {
         environment.go_offline();
     }
-    let json = match &cli.command {
-        Command::Build(build) => build::tells_json(build, &environment),
-        Command::Pkg(pkg) => pkg::tells_json(pkg),
-        _ => false,
-    };
+    let json = tells_json(&cli.command, &environment);
     signals::set_last_words(&text_of(&interrupted, style, json));
     let form = match &cli.command {
         // A form that is no form is told by the build itself.
@@ -126,6 +122,17 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, style, json),
+    }
+}
+
+/// True when errors are told as JSON, as progress is.
+fn tells_json(command: &Command, environment: &Environment) -> bool {
+    match command {
+        Command::Build(build) => build::tells_json(build, environment),
+        Command::Image(image) => image::tells_json(image, environment),
+        Command::Pkg(pkg) => pkg::tells_json(pkg, environment),
+        Command::Cache(cache) => pkg::cache_tells_json(cache, environment),
+        _ => false,
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn run(
     (store, environment): (&Arc<Store>, &Environment),
     style: Style,
 ) -> Result<()> {
-    let emitter = build::emitter(args.progress, style);
+    let emitter = build::emitter(environment.progress(args.progress)?, style);
     let is_package = |file: &&PathBuf| {
         file.extension().is_some_and(|extension| extension == "yml" || extension == "yaml")
     };
@@ -100,11 +100,16 @@ pub(super) fn run(
 }
 
 /// Takes in what `image prefetch` wrote; none for any other source.
-pub(super) fn load(store: &Store, source: &str, style: Style) -> Result<Option<()>> {
+pub(super) fn load(
+    store: &Store,
+    source: &str,
+    environment: &Environment,
+    style: Style,
+) -> Result<Option<()>> {
     if !carry::is_collection(Path::new(source)) {
         return Ok(None);
     }
-    let emitter = build::emitter(Progress::Auto, style);
+    let emitter = build::emitter(environment.progress(Progress::Auto)?, style);
     list(&carry::load(store, Path::new(source), &emitter)?).map(Some)
 }
 

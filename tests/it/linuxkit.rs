@@ -354,6 +354,41 @@ fn an_engine_counts_when_something_is_loaded_into_it() {
     );
 }
 
+/// Only `build` asked the environment; found by reading.
+#[test]
+fn the_environment_says_how_progress_is_shown() {
+    let Some(world) = world(vec![World::new()]).pop() else { return };
+    commit(&world, &FOO);
+    let said = |words: &[&str], progress: &str| {
+        let mut command = pkg_command(&world, words);
+        Said::of(command.env("BUILDKIT_PROGRESS", progress).output().unwrap())
+    };
+    let events = |said: &Said| -> Vec<Value> {
+        said.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let build = ["pkg", "build", "--force", "--dry-run", "--release", "v1", "pkg/foo"];
+    let warning = "`--release` has no effect without `--push`";
+    let told = said(&build, "rawjson");
+    assert_eq!((told.code, &events(&told)[0]["text"]), (0, &warning.into()));
+    for words in [
+        &["pkg", "build", "gone"][..],
+        &["pkg", "manifest", "gone"],
+        &["cache", "rm", "gone"],
+        &["image", "prefetch", "-f", "gone/Dockerfile", "-o", "../gap"],
+    ] {
+        let told = said(words, "rawjson");
+        assert_eq!(events(&told).last().unwrap()["event"], "error", "{words:?}");
+    }
+    // The flag wins.
+    let told = said(&[&build[..], &["--progress", "plain"]].concat(), "rawjson");
+    assert!(told.stderr.starts_with(&format!("warning: {warning}\n")), "{}", told.stderr);
+    assert_eq!(
+        said(&build, "loud").failed(2),
+        "error: bad value of BUILDKIT_PROGRESS in the environment: `loud`\n\
+         help: it is one of auto, plain, tty, rawjson and quiet\n"
+    );
+}
+
 #[test]
 fn faults_of_packages_are_told_in_their_place() {
     let mut shown = String::new();

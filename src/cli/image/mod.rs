@@ -37,10 +37,12 @@ pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> R
         ImageCommand::Import { name, source, platform, add } => {
             store::import(store, &name, &source, platform.as_deref(), add)
         }
-        ImageCommand::Load { source, all } => match prefetch::load(store, &source, style)? {
-            Some(()) => Ok(()),
-            None => store::load(store, &source, all),
-        },
+        ImageCommand::Load { source, all } => {
+            match prefetch::load(store, &source, environment, style)? {
+                Some(()) => Ok(()),
+                None => store::load(store, &source, all),
+            }
+        }
         ImageCommand::Prefetch(prefetch) => {
             prefetch::run(&prefetch, &args.place, (store, environment), style)
         }
@@ -65,6 +67,14 @@ pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> R
         ImageCommand::Diff(args) => show::diff(&access, &args, None),
         ImageCommand::Validate { source } => show::validate(&access, &source),
         ImageCommand::Manifest(ManifestCommand::Inspect(args)) => show::list(&access, &args),
+    }
+}
+
+/// True when errors are told as JSON too.
+pub(super) fn tells_json(args: &ImageArgs, environment: &Environment) -> bool {
+    match &args.command {
+        ImageCommand::Prefetch(prefetch) => environment.tells_json(prefetch.progress),
+        _ => false,
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn run(args: CacheArgs, environment: &Environment, style: Style) -> R
             })
         }
         CacheCommand::Push { names } => {
-            let emitter = emitter(&args, style);
+            let emitter = emitter(&args, environment, style)?;
             super::push::cached(names, &cache, &remote()?, &emitter)
         }
         CacheCommand::Import { source } => {
@@ -97,13 +97,15 @@ fn remote(
     let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
     let trust = if args.disable_content_trust { Trust::Off } else { Trust::Unsaid };
     let net = asked(trust, environment)?.put_into(net_config(&args.net, environment)?);
-    Ok(Remote::new(store, Arc::new(cache.clone()), net, emitter(args, style)))
+    let emitter = emitter(args, environment, style)?;
+    Ok(Remote::new(store, Arc::new(cache.clone()), net, emitter))
 }
 
-fn emitter(args: &CacheArgs, style: Style) -> Emitter {
-    let progress = if args.quiet { Progress::Quiet } else { Progress::Auto };
+fn emitter(args: &CacheArgs, environment: &Environment, style: Style) -> Result<Emitter> {
+    let progress =
+        if args.quiet { Progress::Quiet } else { environment.progress(Progress::Auto)? };
     let form = crate::cli::build::form_of(progress, style);
-    Emitter::new(Arc::new(Printer::new(form, style)))
+    Ok(Emitter::new(Arc::new(Printer::new(form, style))))
 }
 
 /// Those of the names whose image a registry has as it is here.

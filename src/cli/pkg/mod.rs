@@ -50,13 +50,21 @@ fn as_linuxkit(error: Error) -> Error {
 }
 
 /// True when errors are told as JSON too.
-pub(super) fn tells_json(args: &PkgArgs) -> bool {
-    match &args.command {
-        PkgCommand::Build(build) | PkgCommand::Push(build) => {
-            !args.common.quiet && build.progress == Progress::Json
+pub(super) fn tells_json(args: &PkgArgs, environment: &Environment) -> bool {
+    let flag = match &args.command {
+        PkgCommand::Build(build) | PkgCommand::Push(build) => build.progress,
+        PkgCommand::Manifest { .. } | PkgCommand::RemoteTag { .. } | PkgCommand::Digest { .. } => {
+            Progress::Auto
         }
-        _ => false,
-    }
+        // They show none.
+        PkgCommand::ShowTag { .. } | PkgCommand::Builder { .. } => return false,
+    };
+    !args.common.quiet && environment.tells_json(flag)
+}
+
+/// The same for `cache`.
+pub(super) fn cache_tells_json(args: &CacheArgs, environment: &Environment) -> bool {
+    !args.quiet && environment.tells_json(Progress::Auto)
 }
 
 fn dispatch(
@@ -142,7 +150,8 @@ fn build_timed(
     environment: &Environment,
     style: Style,
 ) -> Result<()> {
-    let progress = if common.quiet { Progress::Quiet } else { args.progress };
+    let progress =
+        if common.quiet { Progress::Quiet } else { environment.progress(args.progress)? };
     let form = super::build::form_of(progress, style);
     let emitter = Emitter::new(Arc::new(Printer::new(form, style))).timed(timings.clone());
     refuse(args)?;

@@ -73,7 +73,8 @@ struct Session {
 
 impl Session {
     fn new(common: &PkgCommon, environment: &Environment, style: Style) -> Result<Self> {
-        let progress = if common.quiet { Progress::Quiet } else { Progress::Auto };
+        let progress =
+            if common.quiet { Progress::Quiet } else { environment.progress(Progress::Auto)? };
         let form = crate::cli::build::form_of(progress, style);
         let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
         let store = Arc::new(Store::open(&environment.store(common.root.as_ref())?)?);
