@@ -115,7 +115,7 @@ pub(super) fn compression(reader: &mut Reader, field: &Field) -> Option<(String,
             let levels = reader.word(&field, keys::COMPRESSIONS)?;
             (reader.text(&field)?.value, levels)
         }
-        None => ("gzip".to_owned(), Some((6, 0, 9))),
+        None => ("gzip".to_owned(), keys::GZIP_LEVELS),
     };
     let given = fields.get("level");
     let level = match (levels, given) {

@@ -1,6 +1,7 @@
 //! The keys and words of a spec: what is not here is a mistake. The published schema has the same ones.
 
 use super::{ClosureLink, DirSymlinks, HistoryWish, Strategy};
+use crate::layers::compress::{GZIP_LEVEL, ZSTD_LEVEL};
 
 pub(super) const TOP: &[&str] = &[
     "version",
@@ -147,7 +148,8 @@ pub(super) const STRATEGIES: &[(&str, Strategy)] = &[
 pub(super) const DEDUP: &[(&str, bool)] = &[("base", true), ("none", false)];
 /// Kind of packing with its usual level, and the levels that it has.
 pub(super) const COMPRESSIONS: &[(&str, Levels)] =
-    &[("none", None), ("gzip", Some((6, 0, 9))), ("zstd", Some((3, 1, 22)))];
+    &[("none", None), ("gzip", GZIP_LEVELS), ("zstd", Some((ZSTD_LEVEL, 1, 22)))];
+pub(super) const GZIP_LEVELS: Levels = Some((GZIP_LEVEL as i32, 0, 9));
 /// Usual, least and greatest.
 pub(super) type Levels = Option<(i32, i32, i32)>;
 pub(super) const HISTORY: &[(&str, HistoryWish)] =

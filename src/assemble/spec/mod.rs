@@ -29,6 +29,7 @@ pub use pattern::PathPattern;
 
 use crate::{
     error::{Error, Result},
+    layers::compress::GZIP_LEVEL,
     source::{SourceFile, Span},
     yaml::{self, Node, Problems, Scalar},
 };
@@ -116,7 +117,8 @@ fn read(reader: &mut Reader, fields: &Fields, source: &Arc<SourceFile>) -> Spec 
         created: created.unwrap_or(time::DEFAULT),
         mtime: mtime.unwrap_or(FileTime::Same(time::DEFAULT)),
         layers: layers::read(reader, fields),
-        compression: compression.unwrap_or_else(|| ("gzip".to_owned(), Some(6))),
+        compression: compression
+            .unwrap_or_else(|| ("gzip".to_owned(), Some(i32::from(GZIP_LEVEL)))),
         nix_database: fields
             .get("nixDatabase")
             .and_then(|field| layers::nix_database(reader, &field)),

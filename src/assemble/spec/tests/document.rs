@@ -1,6 +1,7 @@
 //! docs/assemble.md: its examples are valid, its mistakes are told so, and no key or word is missing.
 
 use super::{schema::MAPPINGS, validator::validate, *};
+use crate::layers::compress::ZSTD_LEVEL;
 
 const DOCUMENT: &str = include_str!("../../../../docs/assemble.md");
 
@@ -39,6 +40,22 @@ fn the_document_has_every_key_and_word() {
     for (name, _) in keys::STRATEGIES {
         assert!(DOCUMENT.contains(&format!("`{name}`")), "{name}");
     }
+}
+
+/// The code still had the level from before docs/adr/0003; found by reading.
+#[test]
+fn the_usual_levels_are_those_of_the_documents() {
+    let level = |rest: &str| {
+        let text = format!("version: 1\nname: a\n{rest}");
+        read(&text, &[]).unwrap().0.compression.1
+    };
+    let gzip = Some(i32::from(GZIP_LEVEL));
+    for rest in ["", "compression: {}\n", "compression: {kind: gzip}\n"] {
+        assert_eq!(level(rest), gzip, "{rest}");
+    }
+    assert_eq!(level("compression: {kind: zstd}\n"), Some(ZSTD_LEVEL));
+    assert!(SCHEMA.contains(&format!("; {GZIP_LEVEL} and {ZSTD_LEVEL} without it.")));
+    assert!(DOCUMENT.contains(&format!("| {GZIP_LEVEL}, {ZSTD_LEVEL} | level |")));
 }
 
 #[test]
