@@ -11,6 +11,7 @@ use super::worker::Worker;
 use crate::context::FileTree;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::Layer;
+use crate::layers::ahead::read_ahead;
 use crate::layers::apply::{AppliedStats, ApplyOptions, Devices, apply};
 use crate::layers::compress::guarded;
 use crate::layers::snapshot::{Draft, Snapshot};
@@ -152,6 +153,9 @@ fn taken() -> Error {
         .hint("give each build a store of its own with `--root`")
 }
 
+/// Bytes of a blob from which on it is decompressed beside the work on the tree.
+const WORTH_A_THREAD: u64 = 128 << 10;
+
 fn unpack_into(
     store: &Store,
     layer: &Layer,
@@ -162,10 +166,15 @@ fn unpack_into(
     let descriptor = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
     let blob = store.images().open_blob(&descriptor)?;
     let plain = guarded(BufReader::with_capacity(1 << 18, blob), limits.ratio)?;
-    let mut hashed = HashingReader::new(plain);
-    let stats = apply(&mut hashed, root.as_fd(), &ApplyOptions::layer(devices(worker)))?;
-    drain(&mut hashed)?;
-    let found = hashed.finish();
+    let options = ApplyOptions::layer(devices(worker));
+    let (stats, found) = if layer.size < WORTH_A_THREAD {
+        let mut hashed = HashingReader::new(plain);
+        let stats = apply(&mut hashed, root.as_fd(), &options)?;
+        drain(&mut hashed)?;
+        (stats, hashed.finish())
+    } else {
+        read_ahead(plain, |plain| apply(plain, root.as_fd(), &options))?
+    };
     if found != layer.diff_id.0 {
         return Err(Error::integrity(format!(
             "its content has the wrong digest: expected {}, found {found}",

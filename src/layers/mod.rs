@@ -6,6 +6,7 @@
 //! out. Where the tree came from (overlay upper, scan, tar) is not visible in it. Only [`whiteout`] spells `.wh.`
 //! names and overlayfs's private marks. Paths are bytes, relative, without `.`/`..`, no trailing slash.
 
+pub mod ahead;
 pub mod apply;
 pub mod compress;
 pub mod diff;
