@@ -29,7 +29,6 @@ use crate::context::FileDigestCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::apply::is_in_dev;
 use crate::layers::diff;
-use crate::layers::times::TimePolicy;
 use crate::oci::Digest;
 use crate::plan::step::{BaseRef, BuildPlan, StageBase, StagePlan, Step, StepKind};
 use crate::progress::{Emitter, Event, StepId};
@@ -227,8 +226,7 @@ impl Builder<'_> {
         self.tell_why(id, (name.stage, state.next), record.as_ref());
         let began = Instant::now();
         let started = now();
-        let times = self.times(started);
-        match self.carry_out((state, name.stage), step, prepared, (id, times), tools) {
+        match self.carry_out((state, name.stage), step, prepared, (id, started), tools) {
             Ok(mut done) => {
                 let layer = self.submit(&done, started, self.blame(step, name.stage), tools);
                 let created = nanoseconds(now());
@@ -271,10 +269,10 @@ impl Builder<'_> {
         (state, stage): (&StageState, usize),
         step: &Step,
         prepared: Prepared,
-        (id, times): (StepId, TimePolicy),
+        (id, started): (StepId, (i64, u32)),
         tools: Tools<'_>,
     ) -> Result<Done> {
-        let worker = tools.worker;
+        let (worker, times) = (tools.worker, self.times(started));
         if let Some(planned) = self.planned(state, stage, step, &prepared, (times, tools))? {
             let content = Content::Planned(Arc::new(planned));
             return Ok(Done { tree: None, content, ending: None });

@@ -136,7 +136,7 @@ mod tests {
         });
         assert_eq!(error.unwrap_err().causes(), ["a broken disk"]);
         let error = read_ahead(Broken(usize::MAX), |reader| {
-            reader.read_exact(&mut [0; 3 * CHUNK]).unwrap();
+            reader.read_exact(&mut vec![0; 3 * CHUNK]).unwrap();
             Err::<(), _>(Error::integrity("no archive"))
         });
         assert_eq!(error.unwrap_err().message(), "no archive");

@@ -67,7 +67,10 @@ fn what_a_pattern_matches_later_is_a_change() {
     let world = World::new().with_base();
     world.file("f1", "1");
     let dockerfile = "FROM base\nCOPY f* /\nRUN ls /\n";
-    let said = edited(&world, dockerfile, || drop(world.file("f2", "2"))).failed(1);
+    let edit = || {
+        world.file("f2", "2");
+    };
+    let said = edited(&world, dockerfile, edit).failed(1);
     assert!(said.contains("the build context changed while it was copied"), "{said}");
 }
 

@@ -221,7 +221,7 @@ const LIES: &[Lie] = &[
             cache.replace_layer(
                 0,
                 b"nothing that anybody could unpack, though all digests are right",
-            )
+            );
         },
         1,
     ),

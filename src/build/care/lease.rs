@@ -120,7 +120,7 @@ mod tests {
         let seen = own.oldest_other(store.path()).unwrap().unwrap();
         assert!((now - 5..=now + 1).contains(&seen.0), "{seen:?} {now}");
         // As if the clock had been an hour ahead when the other began.
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let file = File::options().append(true).open(&other.path).unwrap();
         file.set_times(FileTimes::new().set_modified(SystemTime::now() + hour)).unwrap();
         let seen = own.oldest_other(store.path()).unwrap().unwrap();
