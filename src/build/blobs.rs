@@ -1,4 +1,4 @@
-//! Blobs of the store as a whole: which are damaged.
+//! Blobs of the store: which there are, and which are damaged.
 
 use super::store::Store;
 use crate::error::{ErrorKind, Result, ResultExt};
@@ -31,11 +31,25 @@ pub fn damaged(store: &Store) -> Result<Vec<Digest>> {
         let path = store.images().blob_path(&digest);
         let what = || format!("cannot read {}", path.display());
         let file = File::open(&path).or_error(ErrorKind::Environment, what)?;
-        let mut reader = HashingReader::new(file);
-        let read = copy(&mut reader, &mut sink());
-        if read.is_err() || reader.finish() != digest {
+        if !holds(file, &digest) {
             found.push(digest);
         }
     }
     Ok(found)
+}
+
+/// True for a blob that is here and is not what its name says. What cannot be opened is told by whoever needs it.
+pub(super) fn is_damaged(store: &Store, digest: &Digest) -> bool {
+    let Ok(Some(file)) = store.images().open_plain(digest) else { return false };
+    !holds(file, digest)
+}
+
+/// Removes a blob if it is damaged; true when it was and is gone.
+pub(super) fn remove_damaged(store: &Store, digest: &Digest) -> bool {
+    is_damaged(store, digest) && store.images().remove_blob(digest).is_ok()
+}
+
+fn holds(file: File, digest: &Digest) -> bool {
+    let mut reader = HashingReader::new(file);
+    copy(&mut reader, &mut sink()).is_ok() && reader.finish() == *digest
 }

@@ -105,16 +105,11 @@ impl Builder<'_> {
         let dir = sources.directory()?;
         match (source, content) {
             (RemoteSource::Http { url, name, .. }, Content::File(file)) => {
-                let modified = sources.bring(url, file)?;
                 let path = dir.path().join(name);
                 let what = || format!("cannot store {url}");
-                let blob = self.store.images().open_plain(&file.digest)?;
-                let mut blob =
-                    blob.ok_or_else(|| Error::environment(what()).hint("build again"))?;
-                File::create(&path)
-                    .and_then(|mut file| std::io::copy(&mut blob, &mut file))
-                    .and_then(|_| settle(&path, modified.unwrap_or(0)))
-                    .or_error(ErrorKind::Environment, what)?;
+                let mut copy = File::create(&path).or_error(ErrorKind::Environment, what)?;
+                let modified = sources.copy_to(url, file, &mut copy)?;
+                settle(&path, modified.unwrap_or(0)).or_error(ErrorKind::Environment, what)?;
             }
             (RemoteSource::Git(url), Content::Commit(commit)) => {
                 let _time = sources.checkout(url, commit, dir.path())?;

@@ -3,7 +3,9 @@
 //! Used by ADD, by contexts that lie elsewhere, and by `image prefetch`. A file is a blob of the store, and
 //! `cache/http` remembers what its server said of it; the files of a commit may be there too, as a tar, which
 //! `cache/git` names. A lock file says what things are without asking; offline nobody is asked at all.
+//! What the store has is hashed whenever it is used: the disk may have damaged it, and it is fetched again then.
 
+use super::blobs;
 use super::cache::write_atomic;
 use super::care;
 use super::carry::Carried;
@@ -18,12 +20,13 @@ use crate::layers::tar_write::{TimePolicy, write_layer};
 use crate::net::git::{self, Git};
 use crate::net::{Fetched, Fetcher, NetConfig, Validators};
 use crate::oci::Digest;
-use crate::oci::digest::FieldHasher;
+use crate::oci::digest::{FieldHasher, VerifyingReader};
 use crate::oci::git_url::GitUrl;
 use crate::progress::Emitter;
 use crate::sys::{SysResultExt, fs};
 use serde::{Deserialize, Serialize};
-use std::io::BufReader;
+use std::fs::File;
+use std::io::{BufReader, Seek};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +78,9 @@ const HOW_TO_BRING: &str =
     "where there is a network `image prefetch` collects it; `image load` takes it in here";
 const HOW_TO_PIN: &str =
     "offline it must be known what it is: `--lock`, where there is a network, then `--locked`";
+const DAMAGED: &str = "what the store had of it was damaged";
+/// Read at once out of the store.
+const BUFFER: usize = 1 << 18;
 
 impl Sources<'_> {
     /// What a file is now; with a checksum it need not be asked for.
@@ -97,6 +103,11 @@ impl Sources<'_> {
             Some(checksum) => (checksum.clone(), self.fetch(url, checksum, "the `--checksum`")?),
             None => self.ask(url)?,
         };
+        if self.locks.mode() == LockMode::Collect {
+            // It is carried away without a look at it.
+            let known = checksum.is_none().then_some(modified);
+            self.mend(url, &RemoteFile { digest: digest.clone(), modified: known })?;
+        }
         self.locks.note_file(url, &digest, modified);
         let validators = self.remembered(url, &digest);
         self.locks.carry(Carried::File { url: url.to_owned(), digest: digest.clone(), validators });
@@ -110,6 +121,43 @@ impl Sources<'_> {
             Some(modified) => self.fetch(url, &file.digest, "the lock file").map(|_| modified),
             None => self.fetch(url, &file.digest, "the `--checksum`"),
         }
+    }
+
+    /// Writes a file to `to` and verifies it on the way; what is damaged in the store is fetched again. Gives its time.
+    pub fn copy_to(&self, url: &str, file: &RemoteFile, to: &mut File) -> Result<Option<i64>> {
+        let modified = self.bring(url, file)?;
+        if let Err(error) = self.copy_kept(url, &file.digest, to) {
+            if !self.mend(url, file)? {
+                return Err(error);
+            }
+            self.copy_kept(url, &file.digest, to)?;
+        }
+        Ok(modified)
+    }
+
+    /// Fails when what the store has is not the file.
+    fn copy_kept(&self, url: &str, digest: &Digest, to: &mut File) -> Result<()> {
+        let what = || format!("cannot read {url} from the store");
+        let kept = self.store.images().open_plain(digest)?;
+        let kept = kept.ok_or_else(|| Error::environment(what()).hint("build again"))?;
+        let size = kept.metadata().or_error(ErrorKind::Environment, what)?.len();
+        let kept = VerifyingReader::new(kept, digest.clone(), size);
+        let mut kept = BufReader::with_capacity(BUFFER, kept);
+        to.rewind()
+            .and_then(|()| to.set_len(0))
+            .and_then(|()| std::io::copy(&mut kept, to))
+            .map(drop)
+            .or_error(ErrorKind::Environment, what)
+    }
+
+    /// Fetches a file once more if the store's is damaged; true when it was.
+    fn mend(&self, url: &str, file: &RemoteFile) -> Result<bool> {
+        if !blobs::remove_damaged(self.store, &file.digest) {
+            return Ok(false);
+        }
+        self.emitter.warn(format!("what the store had of {url} was damaged"));
+        self.bring(url, file).map_err(|error| error.cause(DAMAGED))?;
+        Ok(true)
     }
 
     /// Fetches a file whose digest is known, unless it is here; gives its time. `pinned` says where the digest is from.
@@ -162,7 +210,7 @@ impl Sources<'_> {
                 let mut blob = self.store.images().blob_writer()?;
                 std::io::copy(&mut body, &mut blob)
                     .or_error(ErrorKind::Registry, || format!("cannot get {url}"))?;
-                let (digest, _) = blob.commit_hashed()?;
+                let digest = blob.commit_durably()?;
                 let modified = validators.modified();
                 self.remember_file(url, &digest, validators);
                 Ok((digest, modified))
@@ -209,7 +257,12 @@ impl Sources<'_> {
     }
 
     fn put_files(&self, url: &GitUrl, commit: &str, dir: &Path) -> Result<i64> {
-        if let Some((digest, time)) = self.tree(url, commit) {
+        let kept = self.tree(url, commit);
+        // Before anything of it is in the directory.
+        let damaged = kept.as_ref().is_some_and(|(tar, _)| blobs::remove_damaged(self.store, tar));
+        if damaged {
+            self.emitter.warn(format!("what the store had of `{}` was damaged", url.remote));
+        } else if let Some((digest, time)) = kept {
             self.unpack_tree(&digest, dir).map_err(|error| {
                 error.wrap(format!("cannot unpack the files of `{}`", url.remote))
             })?;
@@ -221,9 +274,10 @@ impl Sources<'_> {
             return Ok(time);
         }
         if self.net.offline {
-            return Err(Error::registry(format!("`{}` is not in the store", url.remote))
+            let error = Error::registry(format!("`{}` is not in the store", url.remote))
                 .cause(format!("this is offline, and commit {commit} is not here"))
-                .hint(HOW_TO_BRING));
+                .hint(HOW_TO_BRING);
+            return Err(if damaged { error.cause(DAMAGED) } else { error });
         }
         let short = commit.get(..12).unwrap_or(commit);
         self.emitter.note(format!("fetching {} at {short}", url.remote));
@@ -232,7 +286,9 @@ impl Sources<'_> {
 
     /// Has the files of a commit in the store.
     pub(super) fn keep_tree(&self, url: &GitUrl, commit: &str) -> Result<()> {
-        let (digest, time) = match self.tree(url, commit) {
+        let kept = self.tree(url, commit);
+        let whole = kept.filter(|(tar, _)| !blobs::is_damaged(self.store, tar));
+        let (digest, time) = match whole {
             Some(found) => found,
             None => self.pack_tree(url, commit)?,
         };
@@ -252,7 +308,7 @@ impl Sources<'_> {
         let times = TimePolicy { epoch: Some(time), started: (i64::MIN, 0) };
         let mut blob = self.store.images().blob_writer()?;
         write_layer(&entries, root.as_fd(), &times, &mut blob)?;
-        let (digest, _) = blob.commit_hashed()?;
+        let digest = blob.commit_durably()?;
         self.remember_tree(url, commit, &digest, time);
         Ok((digest, time))
     }
@@ -291,7 +347,7 @@ impl Sources<'_> {
         let file = file.ok_or_else(|| Error::environment(what()).hint("load them again"))?;
         let options =
             ApplyOptions { owner: false, keep_root: false, ..ApplyOptions::archive(Devices::Skip) };
-        apply(BufReader::with_capacity(1 << 18, file), root.as_fd(), &options).map(drop)
+        apply(BufReader::with_capacity(BUFFER, file), root.as_fd(), &options).map(drop)
     }
 
     fn file_record(&self, url: &str) -> PathBuf {

@@ -295,20 +295,26 @@ impl Opener<'_> {
         let none = || Error::environment(format!("there is no store, and {url} is not fetched"));
         let sources = self.sources().ok_or_else(none)?;
         let file = sources.file(url, None)?;
-        let modified = sources.bring(url, &file)?;
-        let opened = sources.store.images().open_plain(&file.digest)?;
-        let opened = opened.ok_or_else(|| {
-            Error::environment(format!("cannot read {url} from the store")).hint("build again")
-        })?;
+        let mut copy = self.temporary(url)?;
+        let modified = sources.copy_to(url, &file, &mut copy)?;
         self.times.extend(modified.map(|time| (name.to_owned(), time)));
-        self.unpack(opened, url)
+        self.arrived(copy, url)
+    }
+
+    fn unpack(&mut self, mut from: impl Read, shown: &str) -> Result<Arrived> {
+        let mut file = self.temporary(shown)?;
+        std::io::copy(&mut from, &mut file).or_error(ErrorKind::Context, || unreadable(shown))?;
+        self.arrived(file, shown)
+    }
+
+    /// A file without a name for what comes from there.
+    fn temporary(&self, shown: &str) -> Result<File> {
+        tempfile::tempfile_in(&self.tmp).or_error(ErrorKind::Environment, || unreadable(shown))
     }
 
     /// Unpacks an archive of any compression, or takes a text as it is.
-    fn unpack(&mut self, mut from: impl Read, shown: &str) -> Result<Arrived> {
-        let what = || format!("cannot read the context from {shown}");
-        let mut file = tempfile::tempfile_in(&self.tmp).or_error(ErrorKind::Environment, what)?;
-        std::io::copy(&mut from, &mut file).or_error(ErrorKind::Context, what)?;
+    fn arrived(&mut self, mut file: File, shown: &str) -> Result<Arrived> {
+        let what = || unreadable(shown);
         if !is_archive(&file).or_error(ErrorKind::Context, what)? {
             file.rewind().or_error(ErrorKind::Environment, what)?;
             return read_limited(file, shown).map(Arrived::Text);
@@ -338,6 +344,10 @@ impl Opener<'_> {
             .tempdir_in(&self.tmp)
             .or_error(ErrorKind::Environment, || "cannot make a directory in the store".to_owned())
     }
+}
+
+fn unreadable(shown: &str) -> String {
+    format!("cannot read the context from {shown}")
 }
 
 /// By its content, whatever its compression.

@@ -11,9 +11,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 const MODIFIED: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+const EPOCH: [&str; 2] = ["--source-date-epoch", "1700000000"];
 
 fn sha256(bytes: &[u8]) -> String {
     nativebuild::oci::Digest::of(bytes).to_string()
+}
+
+fn blob_of(world: &World, digest: &str) -> PathBuf {
+    world.store().join("images/blobs").join(digest.replace(':', "/"))
 }
 
 fn archive() -> Vec<u8> {
@@ -134,6 +139,83 @@ fn a_checksum_is_kept_and_spares_the_request() {
         assert!(bad.contains(&format!("expected {}, found {}", sha256(b"other"), sha256(b"text"))));
         let md5 = world.build(&with("md5:00"), &[]).failed(1);
         assert!(md5.contains("unsupported checksum `md5:00`"), "{md5}");
+    }
+}
+
+/// The bug: what was fetched once was never hashed again, so a damaged disk or a loss of power brought other bytes into the
+/// image, in spite of `--checksum` and `--locked`. A review found it.
+#[test]
+fn a_fetched_file_that_is_damaged_is_fetched_again() {
+    for world in World::each() {
+        let web = Web::start();
+        web.put("/f", Page::new("text").with("last-modified", MODIFIED));
+        let (url, digest) = (web.url("/f"), sha256(b"text"));
+        let blob = blob_of(&world, &digest);
+        let told = format!("what the store had of {url} was damaged");
+        let plain = format!("FROM scratch\nADD {url} /f\n");
+        let checked = format!("FROM scratch\nADD --checksum={digest} {url} /f\n");
+        let build = |text: &str, args: &[&str]| world.build(text, &[&EPOCH[..], args].concat());
+        build(&plain, &["--lock"]).ok();
+        let (nothing, locked): ([&str; 0], _) = ([], ["--locked"]);
+        let asked = ["GET /f 304", "GET /f 200"];
+        for (text, flags, asked) in [
+            (&plain, &nothing[..], &asked[..]),
+            (&plain, &locked[..], &asked[1..]),
+            (&checked, &nothing[..], &asked[1..]),
+        ] {
+            let expected = build(text, flags).ok();
+            for damage in ["TEXT", ""] {
+                fs::write(&blob, damage).unwrap();
+                web.log();
+                let said = build(text, &[flags, &["--no-cache"]].concat());
+                assert!(said.stderr.contains(&told), "{said:?}");
+                assert_eq!(said.ok(), expected);
+                assert_eq!(web.log(), asked);
+                assert_eq!(fs::read(&blob).unwrap(), b"text");
+            }
+        }
+
+        fs::write(&blob, "TEXT").unwrap();
+        let said = build(&checked, &["--offline", "--no-cache"]).failed(3);
+        assert!(said.contains(&format!("{url} is not in the store\n")), "{said}");
+        let causes = " cause: this is offline\n cause: what the store had of it was damaged\n";
+        assert!(said.contains(causes), "{said}");
+
+        // What is carried to another machine is looked at before.
+        build(&plain, &[]).ok();
+        fs::write(&blob, "TEXT").unwrap();
+        web.log();
+        let (file, dir) = (world.context().join("Dockerfile"), world.path("gap"));
+        let (file, dir) = (file.to_str().unwrap(), dir.to_str().unwrap());
+        let listed = world.run(["image", "prefetch", "-f", file, "-o", dir]).ok();
+        assert_eq!(listed, format!("{digest} {url}\n"));
+        assert_eq!(web.log(), asked);
+        assert_eq!(fs::read(&blob).unwrap(), b"text");
+    }
+}
+
+#[test]
+fn a_kept_context_that_is_damaged_is_fetched_again() {
+    for world in World::each() {
+        let web = Web::start();
+        web.put("/c.tar.gz", Page::new(archive()));
+        let url = web.url("/c.tar.gz");
+        let far = format!("far={url}");
+        let rest = ["--build-context", &far];
+        let text = "FROM scratch\nCOPY --from=far in/file /f\n";
+        let build = |args: &[&str]| world.build(text, &[&EPOCH[..], &rest, args].concat());
+        let expected = build(&["--lock"]).ok();
+        let blob = blob_of(&world, &sha256(&archive()));
+        for damage in [vec![b'x'; archive().len()], Vec::new()] {
+            fs::write(&blob, damage).unwrap();
+            web.log();
+            let said = build(&["--locked"]);
+            let told = format!("what the store had of {url} was damaged");
+            assert!(said.stderr.contains(&told), "{said:?}");
+            assert_eq!(said.ok(), expected);
+            assert_eq!(web.log(), ["GET /c.tar.gz 200"]);
+            assert_eq!(fs::read(&blob).unwrap(), archive());
+        }
     }
 }
 
@@ -321,6 +403,49 @@ fn repositories_are_added_by_branch_tag_commit_and_directory() {
         git(&work, &["commit", "-q", "-am", "three"]);
         let said = world.build(&text, &[]);
         assert_eq!((said.cached(), said.done()), (1, 1), "{}", said.stderr);
+    }
+}
+
+/// The bug: a tar that was damaged in the store made every build with these files fail. A review found it.
+#[test]
+fn a_kept_repository_that_is_damaged_is_fetched_again() {
+    for world in World::each() {
+        if !peer("git") {
+            return;
+        }
+        let (daemon, first, _work) = repositories();
+        let remote = format!("git://127.0.0.1:{}/work", daemon.port);
+        let text = format!("FROM scratch\nADD {remote}#{first} /r/\n");
+        world.file("Dockerfile", &text);
+        let (file, dir) = (world.context().join("Dockerfile"), world.path("gap"));
+        let (file, dir) = (file.to_str().unwrap(), dir.to_str().unwrap());
+        let prefetch = ["image", "prefetch", "-f", file, "-o", dir];
+        let listed = world.run(prefetch).ok();
+        let tar = blob_of(&world, listed.split_once(' ').unwrap().0);
+        let whole = fs::read(&tar).unwrap();
+        let build = |args: &[&str]| world.build(&text, &[&EPOCH[..], args].concat());
+        let expected = build(&[]).ok();
+        for damage in [vec![b'x'; whole.len()], Vec::new()] {
+            fs::write(&tar, &damage).unwrap();
+            let said = build(&["--no-cache"]);
+            let told = format!("what the store had of `{remote}` was damaged");
+            assert!(said.stderr.contains(&told), "{said:?}");
+            assert_eq!(said.ok(), expected);
+            fs::write(&tar, &damage).unwrap();
+            assert_eq!(world.run(prefetch).ok(), listed);
+            assert_eq!(fs::read(&tar).unwrap(), whole);
+        }
+
+        fs::write(&tar, "").unwrap();
+        let offline = ["--offline", "--no-cache"];
+        let said = build(&offline).failed(3);
+        let causes = format!(
+            " cause: this is offline, and commit {first} is not here\n \
+             cause: what the store had of it was damaged\n"
+        );
+        assert!(said.contains(&causes), "{said}");
+        world.run(["image", "load", dir]).ok();
+        assert_eq!(build(&offline).ok(), expected);
     }
 }
 

@@ -415,6 +415,14 @@ impl BlobWriter {
         Ok((digest, size))
     }
 
+    /// The same for a blob that a record names at once: its bytes are on the disk before it has its name, so that no loss
+    /// of power makes an empty file of it.
+    pub fn commit_durably(self) -> Result<Digest> {
+        let synced = self.as_file().sync_data();
+        synced.or_error(ErrorKind::Environment, || "cannot make a blob durable".to_owned())?;
+        Ok(self.commit_hashed()?.0)
+    }
+
     /// Renames over a blob that is there already: it may be damaged.
     fn place(self, digest: &Digest) -> Result<()> {
         let renamed = self.file.persist(self.dir.join(digest.hex())).map_err(|error| error.error);
