@@ -1,5 +1,8 @@
 //! What makes a second attempt worth while: blobs that are not what their name says, and layers of caches that are, and
 //! still cannot be unpacked.
+//!
+//! Only blobs that the attempt opened and did not read whole are looked at: what else is damaged in the store is nothing
+//! to a build that does not need it, and its error is the one to show.
 
 use super::images::BaseImage;
 use super::planning::Images;
@@ -27,7 +30,7 @@ impl Unfit {
 
 /// After an attempt that found wrong bytes: true when the next one makes them again.
 pub(super) fn heal(inputs: &Inputs<'_>, worker: Option<&Worker>) -> Result<bool> {
-    let damaged = drop_damaged(inputs.store, inputs.images)?;
+    let damaged = remove_damaged(inputs.store, inputs.images)?;
     let unfit = worker.map(|worker| worker.unfit.take()).unwrap_or_default();
     let made_by_steps = unfit.iter().filter(|layer| base_of(inputs.images, layer).is_none());
     // Their steps are carried out, and the new records take the place of those that led here.
@@ -35,18 +38,20 @@ pub(super) fn heal(inputs: &Inputs<'_>, worker: Option<&Worker>) -> Result<bool>
     Ok(damaged || refused > 0)
 }
 
-/// Removes blobs whose content is not what their name says; true when there was one that can be made again.
-fn drop_damaged(store: &Store, images: &Images) -> Result<bool> {
+/// Removes what the attempt found damaged; true when there was something that can be made again.
+fn remove_damaged(store: &Store, images: &Images) -> Result<bool> {
     let mut found = false;
-    for digest in blobs::damaged(store)? {
-        if let Some(name) = base_of(images, &digest) {
-            return Err(Error::integrity(format!(
-                "layer {digest} of the base image `{name}` is damaged"
-            ))
-            .hint("import or pull the image again; nothing else is lost"));
+    for digest in store.images().take_doubts() {
+        match base_of(images, &digest) {
+            None => found |= blobs::remove_damaged(store, &digest),
+            Some(name) if blobs::is_damaged(store, &digest) => {
+                return Err(Error::integrity(format!(
+                    "layer {digest} of the base image `{name}` is damaged"
+                ))
+                .hint("import or pull the image again; nothing else is lost"));
+            }
+            Some(_) => {}
         }
-        store.images().remove_blob(&digest)?;
-        found = true;
     }
     Ok(found)
 }

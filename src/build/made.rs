@@ -3,6 +3,7 @@
 //! In: what changed ([`Done`]), or a record of the store; out: a [`Pending`] layer, and a [`Made`] which becomes a record
 //! once the blob is durable ([`Builder::record_made`]).
 
+use super::blobs;
 use super::cache::{self, StepRecord};
 use super::jobs::{Content, Job, Pending};
 use super::naming::Blame;
@@ -13,7 +14,6 @@ use crate::executor::sandbox::Ending;
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::TimePolicy;
 use crate::layers::{Layer, diff};
-use crate::oci::spec::descriptor;
 use crate::oci::{DiffId, Digest};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -78,7 +78,7 @@ impl Builder<'_> {
         }
         // A blob that was touched since is read once more before it is believed.
         if record.stamps.get(&self.variant) != Some(&found) {
-            if !self.is_whole(layer) {
+            if !blobs::is_whole(self.store, &layer.digest) {
                 return None;
             }
             let mut seen = record.clone();
@@ -91,12 +91,6 @@ impl Builder<'_> {
     /// Times of the layer of a step that began then.
     pub(super) fn times(&self, started: (i64, u32)) -> TimePolicy {
         TimePolicy { epoch: self.epoch.filter(|_| !self.request.keep_times), started }
-    }
-
-    fn is_whole(&self, layer: &Layer) -> bool {
-        let descriptor = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
-        let blob = self.store.images().open_blob(&descriptor);
-        blob.is_ok_and(|mut blob| std::io::copy(&mut blob, &mut std::io::sink()).is_ok())
     }
 
     /// Writes the layer of a known step in another variant (epoch, compression) from its snapshot.

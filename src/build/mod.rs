@@ -7,7 +7,7 @@ pub mod annotations;
 mod assemble;
 mod bind_copies;
 mod binds;
-pub mod blobs;
+mod blobs;
 pub mod cache;
 mod caches;
 pub mod care;
@@ -154,6 +154,8 @@ fn build_with(
 
 /// A blob of ours that turns out damaged is removed and made again; twice is enough for any honest disk.
 fn attempts(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutcome> {
+    // Of earlier builds of this process, which had other base images.
+    drop(inputs.store.images().take_doubts());
     for _ in 0..2 {
         match attempt(inputs, worker) {
             Err(error)

@@ -2,8 +2,10 @@
 //! made: afterwards the same build gives the same digest as in a store that nothing happened to.
 
 use crate::errors::{normal, transcript};
+use crate::support::http::{Page, Web};
 use crate::support::processes::{self, Marker};
 use crate::support::{Said, World, peer, program};
+use nativebuild::oci::Digest;
 use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -429,6 +431,34 @@ fn damage_that_no_stamp_shows_heals_in_several_stages() {
         world.validate("later");
         let made = world.build("FROM later\nRUN cat /all\n", &["--progress", "plain"]);
         assert!(made.stderr.contains(" 1\n") && made.stderr.contains(" 2\n"), "{}", made.stderr);
+    }
+}
+
+/// The bug: after any error about content the whole store was read and what was damaged in it removed, whatever it belonged
+/// to; for that the build was carried out again, and what could not be read took the place of the error. A review found it.
+#[test]
+fn an_error_about_content_is_told_whatever_else_is_damaged() {
+    for world in World::each() {
+        let world = self::world(world);
+        build(&world).ok();
+        let layer = own_layers(&world).pop().unwrap();
+        let garbage = vec![0x5a; fs::metadata(&layer).unwrap().len() as usize];
+        fs::write(&layer, &garbage).unwrap();
+        // As if it had been pruned when it was about to be read.
+        let gone = layer.with_file_name("0".repeat(64));
+        std::os::unix::fs::symlink("nowhere", &gone).unwrap();
+        let web = Web::start();
+        web.put("/f", Page::new("text"));
+        let url = web.url("/f");
+        let (wanted, found) = (Digest::of(b"other"), Digest::of(b"text"));
+        let text = format!("FROM base\nADD --checksum={wanted} {url} /f\n");
+        let said = world.build(&text, &[]).failed(1);
+        assert!(said.contains(&format!("{url} has the wrong content\n")), "{said}");
+        assert!(said.contains(&format!(" cause: expected {wanted}, found {found}\n")), "{said}");
+        assert!(!said.contains("making it again"), "{said}");
+        assert_eq!(web.log(), ["GET /f 200"]);
+        assert_eq!(fs::read(&layer).unwrap(), garbage);
+        assert_eq!(fs::read_link(&gone).unwrap(), PathBuf::from("nowhere"));
     }
 }
 

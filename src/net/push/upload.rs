@@ -84,6 +84,8 @@ impl Registry {
             };
             upload
                 .run()
+                // It may be ours that is damaged.
+                .inspect_err(|_| source.doubt(&blob.digest))
                 .map_err(|error| error.wrap(format!("cannot upload blob {}", blob.digest)))?;
             span.gave(blob.size);
         }

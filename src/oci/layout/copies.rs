@@ -4,12 +4,12 @@
 //! Where the file system can share data between files, nothing is copied at all. The files are never the same: whoever
 //! changes an output must not change the store.
 
-use super::{Layout, early};
+use super::{BlobReader, Layout, early};
 use crate::{
     error::{Error, ErrorKind, Result, ResultExt},
     oci::{
         blobs::missing,
-        digest::{Digest, VerifyingReader},
+        digest::Digest,
         spec::{self, Descriptor},
     },
 };
@@ -99,9 +99,8 @@ impl Layout {
         }
         let mut writer = self.blob_writer()?.trusted();
         if blob.size() < WORTH_A_THREAD {
-            let (file, _) = from.open_raw(&digest)?.ok_or_else(|| missing(blob))?;
             let fail = || format!("cannot copy blob {digest}");
-            let mut reader = verified(file, &digest, blob);
+            let mut reader = buffered(from.open_blob(blob)?);
             io::copy(&mut reader, &mut writer).or_error(ErrorKind::Environment, fail)?;
         } else {
             from.fill(writer.as_file(), &digest, blob, copy_and_forget)?;
@@ -113,13 +112,14 @@ impl Layout {
     fn fill(&self, to: &File, digest: &Digest, blob: &Descriptor, copy: CopyFile) -> Result<()> {
         let open = || self.open_raw(digest)?.ok_or_else(|| missing(blob));
         let (file, size) = open()?;
+        let verify = |file| read(self.reader(file, digest, blob.size()));
         let copied = if self.written.has(digest) && size == blob.size() {
             copy_whole(to, &file, copy)
         } else if rustix::fs::ioctl_ficlone(to, &file).is_ok() {
-            read(file, digest, blob)
+            verify(file)
         } else {
             let source = open()?.0;
-            copy_and_read(to, source, copy, || read(file, digest, blob))
+            copy_and_read(to, source, copy, || verify(file))
         };
         copied.or_error(ErrorKind::Environment, || format!("cannot copy blob {digest}"))
     }
@@ -152,13 +152,13 @@ fn next<'b>(queue: &Mutex<Vec<&'b Descriptor>>) -> Option<&'b Descriptor> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).pop()
 }
 
-fn verified(file: File, digest: &Digest, blob: &Descriptor) -> BufReader<VerifyingReader<File>> {
-    BufReader::with_capacity(BUFFER, VerifyingReader::new(file, digest.clone(), blob.size()))
+fn buffered(blob: BlobReader) -> BufReader<BlobReader> {
+    BufReader::with_capacity(BUFFER, blob)
 }
 
 /// Reads a blob to its end, which fails when it is not what its descriptor says.
-fn read(file: File, digest: &Digest, blob: &Descriptor) -> io::Result<()> {
-    io::copy(&mut verified(file, digest, blob), &mut io::sink()).map(drop)
+fn read(blob: BlobReader) -> io::Result<()> {
+    io::copy(&mut buffered(blob), &mut io::sink()).map(drop)
 }
 
 /// How to copy what a file has into another.

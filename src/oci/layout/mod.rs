@@ -5,22 +5,25 @@
 //! Names live in `index.json`, which [`index`] changes under a lock.
 
 mod copies;
+mod doubts;
 mod early;
 pub mod index;
 mod lock;
 mod partial;
 mod transfer;
 
+pub use doubts::BlobReader;
 pub use index::{IndexEntry, LockedIndex, NamedImage, Origin, listed};
 pub use lock::{FileLock, LockKind};
 pub use transfer::Check;
 
 use copies::Written;
+use doubts::Doubts;
 use early::Early;
 
 use super::{
     blobs::{Blobs, missing},
-    digest::{Digest, VerifyingReader},
+    digest::Digest,
     media,
     spec::{self, Descriptor},
 };
@@ -49,6 +52,7 @@ pub struct Layout {
     gate: Option<PathBuf>,
     written: Written,
     early: Early,
+    doubts: Doubts,
     sync: Arc<Syncing>,
 }
 
@@ -84,7 +88,14 @@ impl Layout {
     fn at(root: PathBuf) -> Self {
         let sync =
             Arc::new(Syncing { dir: File::open(&root).ok(), failed: AtomicBool::new(false) });
-        Self { root, gate: None, written: Written::default(), early: Early::default(), sync }
+        Self {
+            root,
+            gate: None,
+            written: Written::default(),
+            early: Early::default(),
+            doubts: Doubts::default(),
+            sync,
+        }
     }
 
     /// Makes a layout, or opens the one that is there. A directory with other content is refused.
@@ -192,10 +203,10 @@ impl Layout {
     }
 
     /// A blob as a stream that fails at its end when the content is not what the descriptor says.
-    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<VerifyingReader<File>> {
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobReader> {
         let digest = spec::digest_of(descriptor)?;
         let Some((file, _)) = self.open_raw(&digest)? else { return Err(missing(descriptor)) };
-        Ok(VerifyingReader::new(file, digest, descriptor.size()))
+        Ok(self.reader(file, &digest, descriptor.size()))
     }
 
     /// Stores bytes; costs nothing when they are here already, heals a damaged blob.
