@@ -28,7 +28,7 @@ fn edited(world: &World, dockerfile: &str, edit: impl Fn()) -> Said {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut text = String::new();
-    while !text.contains("2/3] ") {
+    while !text.contains("1/2] ") {
         assert_ne!(stderr.read_line(&mut text).unwrap(), 0, "{text}");
     }
     edit();
@@ -121,6 +121,8 @@ fn one_copy_serves_all_who_only_read() {
         assert!(inodes[0] == inodes[1] && inodes[0] == inodes[3], "{inodes:?}");
         assert_ne!(inodes[0], inodes[2]);
         said.ok();
-        assert_eq!(fs::read_dir(world.store().join("tmp")).unwrap().count(), 0);
+        let left = fs::read_dir(world.store().join("tmp")).unwrap();
+        let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(left.into_iter().all(|name| !name.starts_with("bind-")));
     }
 }
