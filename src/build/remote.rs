@@ -3,6 +3,7 @@
 //! [`Sources`] finds and fetches them. A repository is known by the commit that its address means; its files are fetched
 //! only when the step is carried out.
 
+use super::care::TempTree;
 use super::request::BuildRequest;
 use super::sources::{RemoteFile, Sources};
 use super::stage::Builder;
@@ -33,7 +34,7 @@ pub(super) struct Remote {
     pub(super) identity: Digest,
     content: Content,
     /// Its files, once they were needed.
-    files: Mutex<Option<tempfile::TempDir>>,
+    files: Mutex<Option<TempTree>>,
 }
 
 #[derive(Debug)]
@@ -100,7 +101,7 @@ impl Builder<'_> {
         Ok((FileTree::context(root, None).labelled(format!("`{label}`")), path))
     }
 
-    fn fetch(&self, source: &RemoteSource, content: &Content) -> Result<tempfile::TempDir> {
+    fn fetch(&self, source: &RemoteSource, content: &Content) -> Result<TempTree> {
         let sources = self.sources();
         let dir = sources.directory()?;
         match (source, content) {

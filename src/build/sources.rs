@@ -7,7 +7,7 @@
 
 use super::blobs;
 use super::cache::write_atomic;
-use super::care;
+use super::care::{self, TempTree};
 use super::carry::Carried;
 use super::lock::{LockMode, Locks};
 use super::logins;
@@ -320,11 +320,8 @@ impl Sources<'_> {
     }
 
     /// A new directory in the store's `tmp`.
-    pub(super) fn directory(&self) -> Result<tempfile::TempDir> {
-        tempfile::Builder::new()
-            .prefix("fetched-")
-            .tempdir_in(self.store.sub("tmp"))
-            .or_error(ErrorKind::Environment, || "cannot make a directory in the store".to_owned())
+    pub(super) fn directory(&self) -> Result<TempTree> {
+        TempTree::new(&self.store.sub("tmp"), "fetched-")
     }
 
     fn git(&self, url: &GitUrl) -> Git {

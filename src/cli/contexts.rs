@@ -10,6 +10,7 @@ use super::environment::Environment;
 use super::network::without_logins;
 use super::{locks, private, values};
 use crate::boolean;
+use crate::build::care::TempTree;
 use crate::build::lock::{self, LockMode, Locks};
 use crate::build::logins;
 use crate::build::request::{ContextSource, ImageSource, Secret};
@@ -33,7 +34,6 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tempfile::TempDir;
 
 /// The largest Dockerfile that is read, in bytes.
 const LARGEST_DOCKERFILE: u64 = 16 << 20;
@@ -57,7 +57,7 @@ pub(super) struct Opened {
     /// The lock file beside the Dockerfile.
     pub(super) locks: Arc<Locks>,
     /// What was fetched and unpacked; goes away with the value.
-    pub(super) fetched: Vec<TempDir>,
+    pub(super) fetched: Vec<TempTree>,
 }
 
 /// Opens all contexts and reads the Dockerfile.
@@ -122,7 +122,7 @@ struct Opener<'a> {
     emitter: &'a Emitter,
     store: Option<&'a Store>,
     tmp: PathBuf,
-    fetched: Vec<TempDir>,
+    fetched: Vec<TempTree>,
     times: BTreeMap<String, i64>,
     /// Images of layouts, by the references that stand for them.
     layouts: BTreeMap<String, Descriptor>,
@@ -338,11 +338,8 @@ impl Opener<'_> {
         Ok(tree)
     }
 
-    fn directory(&self) -> Result<TempDir> {
-        tempfile::Builder::new()
-            .prefix("context-")
-            .tempdir_in(&self.tmp)
-            .or_error(ErrorKind::Environment, || "cannot make a directory in the store".to_owned())
+    fn directory(&self) -> Result<TempTree> {
+        TempTree::new(&self.tmp, "context-")
     }
 }
 

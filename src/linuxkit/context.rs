@@ -3,6 +3,7 @@
 //! Everything on disk belongs to it: files that git ignores, `.git`, and what a `.dockerignore` names. A package without
 //! extra sources is its own context; one with them is copied to a directory of the store for the time of the build.
 
+use crate::build::care::TempTree;
 use crate::context::FileTree;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::sys::{SysResultExt, fs as sys};
@@ -16,13 +17,13 @@ pub struct Context {
     /// The files.
     pub tree: FileTree,
     /// Kept for as long as the files are used.
-    copy: Option<tempfile::TempDir>,
+    copy: Option<TempTree>,
 }
 
 impl Context {
     /// Where the copy is, when there are extra sources.
     pub fn copy(&self) -> Option<&Path> {
-        self.copy.as_ref().map(tempfile::TempDir::path)
+        self.copy.as_ref().map(TempTree::path)
     }
 }
 
@@ -33,10 +34,7 @@ pub fn open(package: &Path, extra: &[(PathBuf, String)], tmp: &Path) -> Result<C
         let dir = sys::open_dir_path(package).or_error(ErrorKind::Context, what)?;
         return Ok(Context { tree: FileTree::context(dir, None), copy: None });
     }
-    let copy = tempfile::Builder::new()
-        .prefix("package-")
-        .tempdir_in(tmp)
-        .or_error(ErrorKind::Environment, || "cannot make a directory in the store".to_owned())?;
+    let copy = TempTree::new(tmp, "package-")?;
     lay(package, copy.path())?;
     for (source, place) in extra {
         let target = place_in(copy.path(), place)?;
@@ -135,6 +133,7 @@ fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
 
     fn tree(root: &Path) -> Vec<String> {
         let mut lines = Vec::new();
@@ -200,5 +199,22 @@ mod tests {
         let path = copy.to_owned();
         drop(context);
         assert!(!path.exists());
+    }
+
+    /// A copy had the time of its package, and prune took it for something that nobody uses. Found in review.
+    #[test]
+    fn a_copy_is_in_use_however_old_its_package_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["pkg/src", "shared", "tmp"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        let old = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        fs::File::open(at("pkg")).unwrap().set_modified(old).unwrap();
+        let extra = [(at("shared"), "/src/shared".to_owned())];
+        let context = open(&at("pkg"), &extra, &at("tmp")).unwrap();
+        let time = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        let stamp = fs::read_dir(at("tmp")).unwrap().next().unwrap().unwrap().path();
+        assert_eq!((time(context.copy().unwrap()), time(&stamp) == old), (old, false));
     }
 }

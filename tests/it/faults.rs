@@ -2,6 +2,7 @@
 //! made: afterwards the same build gives the same digest as in a store that nothing happened to.
 
 use crate::errors::{normal, transcript};
+use crate::remote::{git, repositories};
 use crate::support::http::{Page, Web};
 use crate::support::processes::{self, Marker};
 use crate::support::{Said, World, peer, program};
@@ -525,11 +526,7 @@ fn prune_beside_a_build(before_that: fn(&World)) {
         let world = self::world(world);
         let expected = build(&world).ok();
         let marker = Marker::new();
-        // The first RUN ends when it is told to.
-        let waiting = format!(
-            "FROM base\nRUN --mount=type=cache,target=/go echo ready; \
-             while test ! -e /go/{marker}; do sleep 0.02; done; echo 1 > /one\nRUN cat /one\n"
-        );
+        let waiting = format!("FROM base\n{}RUN cat /one\n", waits(&marker));
         fs::write(world.context().join("Waiting"), waiting).unwrap();
         let file = world.context().join("Waiting");
         let mut child = start(&world, &["-f", file.to_str().unwrap(), "-t", "waiting"]);
@@ -538,9 +535,7 @@ fn prune_beside_a_build(before_that: fn(&World)) {
         before_that(&world);
         let said = world.run(["prune", "--all"]).ok();
         assert!(said.starts_with("removed "), "{said}");
-        let mounts = world.store().join("mounts");
-        let mount = fs::read_dir(mounts).unwrap().next().unwrap().unwrap().path();
-        fs::write(mount.join(marker.to_string()), "").unwrap();
+        let_go(&world, &marker);
         let rest: Vec<String> = lines.map(Result::unwrap).collect();
         assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:?}");
         processes::wait_until_gone(&marker);
@@ -548,6 +543,50 @@ fn prune_beside_a_build(before_that: fn(&World)) {
             world.validate(name);
         }
         assert_eq!(build(&world).ok(), expected);
+    }
+}
+
+/// A RUN that ends when it is told to.
+fn waits(marker: &Marker) -> String {
+    format!(
+        "RUN --mount=type=cache,target=/go echo ready; \
+         while test ! -e /go/{marker}; do sleep 0.02; done; echo 1 > /one\n"
+    )
+}
+
+/// Tells it.
+fn let_go(world: &World, marker: &Marker) {
+    let mounts = world.store().join("mounts");
+    let mount = fs::read_dir(mounts).unwrap().next().unwrap().unwrap().path();
+    fs::write(mount.join(marker.to_string()), "").unwrap();
+}
+
+/// With the time of its commit a checkout looked older than the build that had just made it, and went. Found in review.
+#[test]
+fn a_checkout_with_the_time_of_its_commit_is_in_use() {
+    if !peer("git") {
+        return;
+    }
+    for world in World::each() {
+        let world = world.with_base();
+        let (daemon, _first, work) = repositories();
+        let marker = Marker::new();
+        let waiting = format!("FROM base\n{}COPY x.sh /\nRUN cat /one /x.sh\n", waits(&marker));
+        fs::write(work.join("Dockerfile"), waiting).unwrap();
+        git(&work, &["add", "-A"]);
+        git(&work, &["commit", "-q", "-m", "waits"]);
+        let url = format!("git://127.0.0.1:{}/work?mtime=commit", daemon.port);
+        let mut command = world.command(program());
+        command.args(["build", "--progress", "plain", "-t", "waiting", &url]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().ends_with(" ready")));
+        world.run(["prune", "--all"]).ok();
+        let_go(&world, &marker);
+        let rest: Vec<String> = lines.map(Result::unwrap).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:?}");
+        processes::wait_until_gone(&marker);
+        assert!(world.listing("waiting").contains(&"x.sh file 755 0:0 2".to_owned()));
     }
 }
 

@@ -7,9 +7,11 @@
 mod lease;
 pub mod prune;
 pub mod room;
+mod temporary;
 pub mod usage;
 
 pub use lease::Lease;
+pub use temporary::TempTree;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use std::path::Path;
