@@ -3,7 +3,7 @@
 //! Every number is checked; a field that two readers could understand differently is an error, whose text says what is
 //! wrong (the caller adds which entry).
 
-use super::pax::Records;
+use super::pax::InForce;
 
 pub(super) const BLOCK: usize = 512;
 
@@ -188,8 +188,8 @@ pub(super) fn check_pieces(pieces: &Pieces, real: u64, stored: u64) -> Result<()
 }
 
 /// A decimal number of a PAX record.
-pub(super) fn decimal(records: &Records, key: &str) -> Result<Option<i64>, String> {
-    let Some(value) = lookup(records, key) else { return Ok(None) };
+pub(super) fn decimal(records: &InForce, key: &str) -> Result<Option<i64>, String> {
+    let Some(value) = records.get(key) else { return Ok(None) };
     let text = std::str::from_utf8(value).unwrap_or_default();
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -198,8 +198,8 @@ pub(super) fn decimal(records: &Records, key: &str) -> Result<Option<i64>, Strin
 }
 
 /// Seconds and nanoseconds of a PAX time, a decimal fraction that may be negative.
-pub(super) fn time(records: &Records, key: &str) -> Result<Option<(i64, u32)>, String> {
-    let Some(value) = lookup(records, key) else { return Ok(None) };
+pub(super) fn time(records: &InForce, key: &str) -> Result<Option<(i64, u32)>, String> {
+    let Some(value) = records.get(key) else { return Ok(None) };
     let bad = || format!("PAX `{key}` is not a time");
     let text = std::str::from_utf8(value).map_err(|_| bad())?;
     let (negative, digits) = match text.strip_prefix('-') {
@@ -220,14 +220,10 @@ pub(super) fn time(records: &Records, key: &str) -> Result<Option<(i64, u32)>, S
     }))
 }
 
-/// Value of a record.
-pub(super) fn lookup<'a>(records: &'a Records, key: &str) -> Option<&'a [u8]> {
-    records.iter().find(|(name, _)| name == key.as_bytes()).map(|(_, value)| &value[..])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::rc::Rc;
 
     #[test]
     fn numbers_are_octal_or_base_256() {
@@ -249,6 +245,7 @@ mod tests {
     fn times_are_floored_to_seconds_and_nanoseconds() {
         let check = |text: &str, expect: Option<(i64, u32)>| {
             let records = vec![(b"mtime".to_vec(), text.as_bytes().to_vec())];
+            let records = InForce::new(records, &Rc::default());
             assert_eq!(time(&records, "mtime").ok().flatten(), expect, "{text}");
         };
         check("12", Some((12, 0)));

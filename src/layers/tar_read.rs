@@ -7,16 +7,19 @@
 //! pax of POSIX.1-2017; image-spec layer.md.
 
 use super::beneath::shown;
-use super::pax::{self, Records};
+use super::pax::{self, Global, InForce, MAX_EXTENDED, Records};
 use super::tar_blocks::{Blocks, Body};
-use super::tar_header::{self as header, BLOCK, Fields, Pieces, lookup};
+use super::tar_header::{self as header, BLOCK, Fields, Pieces};
 use super::whiteout::{self, Whiteout};
 use super::{Entry, EntryKind, ImagePath};
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
 use std::io::{self, BufReader, Read};
+use std::rc::Rc;
 
-/// Largest extended header or long name.
-const MAX_EXTENDED: u64 = 1 << 20;
+/// Keys of records that name or size one entry.
+const OF_ONE: [&[u8]; 3] = [b"path", b"linkpath", b"size"];
+/// How keys begin that describe a sparse file.
+const SPARSE: &[u8] = b"GNU.sparse.";
 /// What a sparse archive may expand to before its ratio is looked at.
 const RATIO_FLOOR: u64 = 4 << 30;
 
@@ -74,7 +77,7 @@ pub fn for_each(
     let mut archive = Archive {
         blocks: Blocks { inner: BufReader::with_capacity(128 * 1024, reader), consumed: 0 },
         limits: *limits,
-        global: Records::new(),
+        global: Rc::default(),
         entries: 0,
         expanded: 0,
     };
@@ -104,8 +107,8 @@ fn bad(path: &[u8], reason: impl std::fmt::Display) -> Error {
 struct Archive<R> {
     blocks: Blocks<R>,
     limits: Limits,
-    /// Records of the last global header.
-    global: Records,
+    /// What global headers said, shared with the entry that is being read.
+    global: Rc<Global>,
     entries: u64,
     expanded: u64,
 }
@@ -211,13 +214,11 @@ impl<R: Read> Archive<R> {
 
     fn global_header(&mut self, fields: &Fields, records: Records) -> Result<()> {
         // One of these for all that follows cannot be meant well.
-        let odd = ["path", "linkpath", "size"].iter().any(|key| lookup(&records, key).is_some());
-        if odd || records.iter().any(|(key, _)| key.starts_with(b"GNU.sparse.")) {
+        let odd = |key: &[u8]| OF_ONE.contains(&key) || key.starts_with(SPARSE);
+        if records.iter().any(|(key, _)| odd(key)) {
             return Err(bad(&fields.name, "global header names or sizes every entry"));
         }
-        self.global.retain(|(key, _)| !records.iter().any(|(new, _)| new == key));
-        self.global.extend(records);
-        Ok(())
+        Rc::make_mut(&mut self.global).add(records).map_err(|reason| bad(&fields.name, reason))
     }
 
     fn member(
@@ -226,14 +227,8 @@ impl<R: Read> Archive<R> {
         extended: Extended,
         block: &[u8; BLOCK],
     ) -> Result<Member> {
-        let local = extended.pax.unwrap_or_default();
-        let mut records = self.global.clone();
-        records.retain(|(key, _)| !local.iter().any(|(new, _)| new == key));
-        records.extend(local);
-        // An empty value takes a record back.
-        records.retain(|(key, value)| !value.is_empty() || key.starts_with(pax::XATTR));
-
-        let sparse_name = lookup(&records, "GNU.sparse.name").map(<[u8]>::to_vec);
+        let records = InForce::new(extended.pax.unwrap_or_default(), &self.global);
+        let sparse_name = records.get("GNU.sparse.name").map(<[u8]>::to_vec);
         let name = one_name("path", &records, extended.name, &fields.name)?;
         let link = one_name("linkpath", &records, extended.link, &fields.link)?;
         let name = sparse_name.unwrap_or(name);
@@ -308,13 +303,13 @@ impl<R: Read> Archive<R> {
     fn sparse(
         &mut self,
         fields: &Fields,
-        records: &Records,
+        records: &InForce,
         stored: u64,
         block: &[u8; BLOCK],
         name: &[u8],
     ) -> Result<Option<(u64, Pieces, u64)>> {
         let fail = |reason: String| bad(name, reason);
-        let marked = records.iter().any(|(key, _)| key.starts_with(b"GNU.sparse."));
+        let marked = records.has_own(SPARSE);
         let next =
             |blocks: &mut Blocks<R>| blocks.expect().or_error(ErrorKind::Integrity, || named(name));
         let (left, pieces, real) = if fields.kind == b'S' && !marked {
@@ -325,8 +320,7 @@ impl<R: Read> Archive<R> {
             }
             (stored, pieces, real)
         } else if marked {
-            let version =
-                [lookup(records, "GNU.sparse.major"), lookup(records, "GNU.sparse.minor")];
+            let version = [records.get("GNU.sparse.major"), records.get("GNU.sparse.minor")];
             let real = header::decimal(records, "GNU.sparse.realsize").map_err(fail)?;
             let real = real.and_then(|real| u64::try_from(real).ok());
             let (Some(real), [Some(b"1"), Some(b"0")]) = (real, version) else {
@@ -360,8 +354,8 @@ fn fields_name(block: &[u8; BLOCK]) -> Vec<u8> {
 }
 
 /// The name out of PAX record, GNU long name and header field; two long forms at once are ambiguous.
-fn one_name(key: &str, records: &Records, long: Option<Vec<u8>>, short: &[u8]) -> Result<Vec<u8>> {
-    match (lookup(records, key), long) {
+fn one_name(key: &str, records: &InForce, long: Option<Vec<u8>>, short: &[u8]) -> Result<Vec<u8>> {
+    match (records.get(key), long) {
         (Some(_), Some(long)) => Err(bad(&long, format!("it has a GNU and a PAX `{key}`"))),
         (Some(pax), None) => Ok(pax.to_vec()),
         (None, Some(long)) => Ok(long),
@@ -369,7 +363,7 @@ fn one_name(key: &str, records: &Records, long: Option<Vec<u8>>, short: &[u8]) -
     }
 }
 
-fn stored_size(fields: &Fields, records: &Records) -> Result<u64, String> {
+fn stored_size(fields: &Fields, records: &InForce) -> Result<u64, String> {
     let written =
         u64::try_from(fields.size).map_err(|_| "size in the header is negative".to_owned())?;
     let Some(size) = header::decimal(records, "size")? else { return Ok(written) };
@@ -382,25 +376,22 @@ fn stored_size(fields: &Fields, records: &Records) -> Result<u64, String> {
     Ok(size)
 }
 
-fn metadata(fields: &Fields, records: &Records, kind: EntryKind) -> Result<Entry, String> {
+fn metadata(fields: &Fields, records: &InForce, kind: EntryKind) -> Result<Entry, String> {
     let owner = |key: &str, field: i64| {
         let id = header::decimal(records, key)?.unwrap_or(field);
         // The largest number means "nobody in particular" to the kernel.
         u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or(format!("bad `{key}` {id}"))
     };
-    let mut xattrs: Vec<(Vec<u8>, Vec<u8>)> = records
-        .iter()
-        .filter_map(|(key, value)| Some((key.strip_prefix(pax::XATTR)?.to_vec(), value.clone())))
-        .filter(|(name, _)| !whiteout::is_private_xattr(name))
-        .collect();
-    xattrs.sort();
+    let mut xattrs = records.xattrs();
+    xattrs.retain(|name, _| !whiteout::is_private_xattr(name));
+    let pair = |(name, value): (&[u8], &[u8])| (name.to_vec(), value.to_vec());
     Ok(Entry {
         kind,
         mode: fields.mode,
         uid: owner("uid", fields.uid)?,
         gid: owner("gid", fields.gid)?,
         mtime: header::time(records, "mtime")?.unwrap_or((fields.mtime, 0)),
-        xattrs,
+        xattrs: xattrs.into_iter().map(pair).collect(),
     })
 }
 

@@ -289,6 +289,17 @@ fn bad_extended_headers_are_refused() {
         raw().pax(b'x', &[("mtime", "soon")]).file("f", "").end(),
         "archive entry `f` is damaged: PAX `mtime` is not a time",
     );
+    let large = "v".repeat(700_000);
+    refused(
+        raw().pax(b'g', &[("a", &large)]).pax(b'g', &[("b", &large)]).file("f", "").end(),
+        "archive entry `pax` is damaged: global headers have more than 1048576 bytes together",
+    );
+    let many: Vec<String> = (0..20_000).map(|number| number.to_string()).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|key| (&key[..], "")).collect();
+    refused(
+        raw().pax(b'x', &many).file("f", "").end(),
+        "archive entry `pax` is damaged: extended header: it has more than 16384 records",
+    );
     refused(
         raw().add(b'X', "f", "", b"").end(),
         "archive entry `f` is damaged: entries of type `X` are not known",
