@@ -21,6 +21,7 @@ use crate::oci::digest::FieldHasher;
 use crate::plan::step::{CacheSharing, CopyFrom, RunMountKind, RunStep};
 use crate::source::Span;
 use crate::sys::{SysResultExt, fs};
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ impl Builder<'_> {
         let mut binds = Binds::new(by_hand);
         let ids = self.cache_ids(step)?;
         let caches = CacheMounts::take(self.store, ids, by_hand, &worker.cancel)?;
+        let mut seen = BTreeSet::new();
         for mount in &step.mounts {
             match &mount.kind {
                 RunMountKind::Tmpfs { size } => binds.add_tmpfs(&mount.target, *size),
@@ -55,9 +57,11 @@ impl Builder<'_> {
                 }
                 RunMountKind::Cache { id, from, inside, sharing, owner } => {
                     let name = self.cache_id(id, from.as_ref())?;
-                    let path = caches.path(&name, *sharing)?;
-                    // An empty one that somebody else may have mounted must stay where it is.
-                    if *sharing != CacheSharing::Shared && !self.imports.is_empty() {
+                    let path = caches.path(&name)?;
+                    // An empty one that somebody else may have mounted must stay where it is, as must one that an
+                    // earlier mount of this RUN has.
+                    let is_first = seen.insert(name.clone());
+                    if is_first && *sharing != CacheSharing::Shared && !self.imports.is_empty() {
                         let _not_empty = std::fs::remove_dir(path);
                     }
                     if !path.exists() {

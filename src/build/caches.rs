@@ -8,21 +8,17 @@ use crate::oci::Digest;
 use crate::plan::step::CacheSharing;
 use crate::sys::{fs, root};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The cache directories of one RUN, with the locks that their `sharing` asks for.
 #[derive(Debug, Default)]
-pub(super) struct CacheMounts {
-    list: Vec<CacheMount>,
-    by_hand: bool,
-}
+pub(super) struct CacheMounts(BTreeMap<String, CacheMount>);
 
 #[derive(Debug)]
 struct CacheMount {
-    id: String,
-    sharing: CacheSharing,
     /// The directory may not exist yet.
     path: PathBuf,
     /// Held as long as the value lives.
@@ -30,37 +26,36 @@ struct CacheMount {
 }
 
 impl CacheMounts {
-    /// Takes the locks, in the order of the ids, so that two RUNs never wait for each other; each one once, so that a
-    /// RUN never waits for itself.
+    /// Takes the locks, in the order of the ids, so that two RUNs never wait for each other. Mounts of one id are one
+    /// directory with one lock, so that a RUN never waits for itself.
     /// The ids are those of [`super::stage::Builder::cache_id`].
     pub(super) fn take(
         store: &Store,
-        mut wanted: Vec<(String, CacheSharing)>,
+        wanted: Vec<(String, CacheSharing)>,
         by_hand: bool,
         cancel: &Cancel,
     ) -> Result<Self> {
-        if by_hand {
-            // A directory that is moved about is only in one place.
-            let shared = wanted.iter_mut().filter(|(_, sharing)| *sharing == CacheSharing::Shared);
-            shared.for_each(|(_, sharing)| *sharing = CacheSharing::Locked);
-        }
-        wanted.sort_by(|a, b| (&a.0, a.1 as u8).cmp(&(&b.0, b.1 as u8)));
-        wanted.dedup();
-        let mut list = Vec::new();
+        let mut strongest = BTreeMap::new();
         for (id, sharing) in wanted {
-            let (path, lock) = cache_directory(store, &id, sharing, cancel)?;
-            list.push(CacheMount { id, sharing, path, _lock: lock });
+            // A directory that is moved about is only in one place.
+            let is_moved = by_hand && sharing == CacheSharing::Shared;
+            let sharing = if is_moved { CacheSharing::Locked } else { sharing };
+            let known = strongest.entry(id).or_insert(sharing);
+            *known = sharing.max(*known);
         }
-        Ok(Self { list, by_hand })
+        let mut caches = BTreeMap::new();
+        for (id, sharing) in strongest {
+            let (path, lock) = cache_directory(store, &id, sharing, cancel)?;
+            caches.insert(id, CacheMount { path, _lock: lock });
+        }
+        Ok(Self(caches))
     }
 
-    /// The directory of a mount.
-    pub(super) fn path(&self, id: &str, sharing: CacheSharing) -> Result<&Path> {
-        self.list
-            .iter()
-            .find(|cache| cache.id == id && (cache.sharing == sharing || self.by_hand))
-            .map(|cache| cache.path.as_path())
-            .ok_or_else(|| Error::internal("a cache mount was not looked up"))
+    /// The directory of a cache.
+    pub(super) fn path(&self, id: &str) -> Result<&Path> {
+        let cache = self.0.get(id);
+        let cache = cache.ok_or_else(|| Error::internal("a cache mount was not looked up"))?;
+        Ok(&cache.path)
     }
 }
 

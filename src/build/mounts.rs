@@ -51,6 +51,8 @@ enum Source {
     Tmpfs(Option<u64>, u32),
     /// A file or directory of the store that is moved into the tree, and back when it is not a copy for this RUN alone.
     Path(PathBuf, bool),
+    /// What is moved into the tree to this path already, since nothing can be in two places.
+    Link(String),
     /// A device node like this one.
     Device((u32, u32)),
 }
@@ -88,6 +90,7 @@ impl Binds {
             let thing = match bind.source {
                 Source::Mount(_) => return Err(Error::internal("a mount where there are none")),
                 Source::Tmpfs(_, mode) => Thing::NewDirectory(mode),
+                Source::Link(place) => Thing::Link(place),
                 Source::Device(number) => Thing::Device { number, mode: 0o666 },
                 Source::Path(path, back) => {
                     if back {
@@ -126,7 +129,7 @@ impl Binds {
             }
             match bind.source {
                 // Only where nothing can be mounted.
-                Source::Path(..) | Source::Device(_) => {}
+                Source::Path(..) | Source::Link(_) | Source::Device(_) => {}
                 Source::Mount(mount) => {
                     list.push(MountOp::Given { fd: fds.len(), target });
                     fds.push(mount);
@@ -205,8 +208,18 @@ impl Binds {
 
     fn add_moved(&mut self, target: &str, path: &Path, back: bool) {
         let is_dir = path.is_dir();
-        let source = Source::Path(path.to_owned(), back);
+        let place = if back { self.place_of(path) } else { None };
+        let source = place.map_or_else(|| Source::Path(path.to_owned(), back), Source::Link);
         self.list.push(Bind { target: target.to_owned(), is_dir, source });
+    }
+
+    /// Where something of a cache will be in the tree when an earlier mount of the RUN brings it.
+    fn place_of(&self, path: &Path) -> Option<String> {
+        self.list.iter().find_map(|bind| {
+            let Source::Path(moved, true) = &bind.source else { return None };
+            let inside = path.strip_prefix(moved).ok()?.to_str()?;
+            Some(root_clean(&format!("{}/{inside}", bind.target)))
+        })
     }
 
     fn add_mount(&mut self, target: &str, mount: OwnedFd, read_only: bool) -> Result<()> {

@@ -270,8 +270,8 @@ pub struct RunDevice {
     pub span: Span,
 }
 
-/// Who may use a cache mount at the same time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who may use a cache mount at the same time. Of mounts of one cache in one RUN the last of these counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are the flag's values")]
 pub enum CacheSharing {
     Shared,

@@ -1,5 +1,6 @@
 //! `RUN --mount` and the places that mounts need: who waits for whom, and what others may see.
 
+use crate::support::rungs::RUNGS;
 use crate::support::{World, program};
 
 /// The same locked cache twice in one RUN waited for its own lock, and two RUNs with two caches could wait for each
@@ -13,6 +14,37 @@ fn locked_caches_never_wait_for_themselves() {
         let said = world.build(&format!("FROM base\nRUN {twice} echo 1 > /x/f; cat /y/f\n"), &[]);
         assert!(said.stderr.contains("#1 1\n"), "{}", said.stderr);
         said.ok();
+    }
+}
+
+/// Of two mounts of one cache.
+const SHARINGS: [(&str, &str); 6] = [
+    ("private", "locked"),
+    ("locked", "private"),
+    ("private", "shared"),
+    ("shared", "locked"),
+    ("shared", "shared"),
+    ("locked", "locked"),
+];
+
+/// Mounts of one cache with different `sharing` opened its lock twice, and waited for themselves for ever: `private` and
+/// `locked`, without mounts `private` and `shared`, too. With `--cache-from` the second mount took the empty directory of
+/// the first away. Found in review.
+#[test]
+fn mounts_of_one_cache_in_one_run_are_one_directory() {
+    for rung in RUNGS {
+        let Some(world) = rung.world() else { continue };
+        let world = world.with_base();
+        for (at, (one, two)) in SHARINGS.into_iter().enumerate() {
+            let mount = |target: &str, sharing: &str| {
+                format!("--mount=type=cache,id=c{at},target={target},sharing={sharing}")
+            };
+            let (x, y) = (mount("/x", one), mount("/y", two));
+            let text = format!("FROM base\nRUN {x} {y} echo {one} {two} > /x/f; cat /y/f\n");
+            let said = rung.build(&world, &text, &["--cache-from", "type=local,src=none"]);
+            assert!(said.stderr.contains(&format!("#1 {one} {two}\n")), "{rung:?}: {said:?}");
+            said.ok();
+        }
     }
 }
 

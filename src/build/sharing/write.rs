@@ -204,7 +204,7 @@ impl Exports {
             // Nobody writes to it who has locked it.
             let wanted = vec![(name.clone(), sharing)];
             let locked = CacheMounts::take(store, wanted, by_hand, &worker.cancel)?;
-            let path = locked.path(&name, sharing)?;
+            let path = locked.path(&name)?;
             if path.exists() {
                 packed.push(pack::pack((&name, path), &place, worker, store)?);
             }
