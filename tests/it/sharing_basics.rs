@@ -2,10 +2,12 @@
 
 use crate::support::registry::Registry;
 use crate::support::{Said, World, peer, program};
+use nativebuild::oci::layout::{Layout, LockKind};
 use serde_json::Value;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const DOCKERFILE: &str = "FROM base AS tools\nRUN echo tool > /tool\nRUN echo 1 > /more\n\
     FROM base\nWORKDIR /w\nCOPY a /a\nCOPY --from=tools /tool /copied\nRUN cat /copied > /t && echo x > /x\nRUN true\n";
@@ -153,6 +155,39 @@ fn a_build_that_failed_leaves_the_steps_that_it_finished() {
         let again = fresh(&world, "four", &["--cache-from", &from]);
         assert!(!ran(&again), "{again:?}");
     }
+}
+
+/// At its end a build removes what only its earlier cache had, and another one that had found it there, and was about to
+/// write its own cache, had lost it. Found in review.
+#[test]
+fn builds_that_write_into_one_directory_take_turns() {
+    let world = World::new().with_base();
+    world.file("a", "a").file("Dockerfile", DOCKERFILE);
+    let cache = world.path("cache");
+    let to = |tag: &str| format!("type=local,dest={},mode=max,tag={tag}", cache.display());
+    let digest = fresh(&world, "one", &["--cache-to", &to("a")]).ok();
+    let other = Layout::open(&cache).unwrap();
+    let held = other.lock_file(".cache.lock", LockKind::Exclusive).unwrap();
+    let mut command = world.command(program());
+    command.args(["build", "--progress", "plain", "--root", "one", "--cache-to", &to("b")]);
+    command.arg(world.context()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let waits = format!("waiting for another build to write its cache into {}", cache.display());
+    assert!(lines.any(|line| line == waits));
+    // The end of the other one.
+    let (manifest, _) = layout(&cache, "a");
+    for layer in manifest["layers"].as_array().unwrap() {
+        let digest = layer["digest"].as_str().unwrap().replace(':', "/");
+        fs::remove_file(cache.join("blobs").join(digest)).unwrap();
+    }
+    drop(held);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:?}");
+    let from = format!("type=local,src={},tag=b", cache.display());
+    let second = fresh(&world, "two", &["--cache-from", &from]);
+    assert!(!ran(&second), "{second:?}");
+    assert_eq!(second.ok(), digest);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::isolation::Kind;
 use crate::layers::Layer;
 use crate::net::Registry;
-use crate::oci::layout::Layout;
+use crate::oci::layout::{FileLock, Layout};
 use crate::oci::spec::{Descriptor, descriptor};
 use crate::oci::{Digest, Reference, media};
 use crate::plan::step::{BuildPlan, RunMountKind, StepKind};
@@ -63,6 +63,7 @@ impl Exports {
         (store, emitter): (&Store, &Emitter),
         failed: bool,
     ) -> Result<()> {
+        let _alone = self.alone(cache, emitter)?;
         for is_last in [false, true] {
             let document = self.compose(cache, inputs, (store, emitter), failed)?;
             let artifact = Artifact::new(&document, cache.key.as_ref())?;
@@ -73,6 +74,14 @@ impl Exports {
             }
         }
         Ok(())
+    }
+
+    /// What is found in a directory stays there until this is dropped.
+    fn alone(&self, cache: &CacheTo, emitter: &Emitter) -> Result<Option<FileLock>> {
+        let ToPlace::Local { dir, .. } = &cache.place else { return Ok(None) };
+        let stopped = || self.cancel.get().and_then(|cancel| cancel.interrupted());
+        let go_on = || stopped().map_or(Ok(()), Err);
+        local::alone(&Layout::create(dir)?, emitter, &go_on).map(Some)
     }
 
     /// Brings an artifact to its place, and what there is to say of that; `None` where it has to be made anew, since the

@@ -205,6 +205,19 @@ fn the_index_lock_is_one_that_posix_record_locks_see() {
 }
 
 #[test]
+fn a_lock_that_somebody_has_is_not_waited_for() {
+    let (_dir, layout) = layout();
+    let taken = |kind| layout.try_lock_file(".x", kind).unwrap();
+    let held = taken(LockKind::Exclusive);
+    let others = [LockKind::Exclusive, LockKind::Shared].map(|kind| taken(kind).is_some());
+    assert_eq!((held.is_some(), others), (true, [false, false]));
+    drop(held);
+    let first = taken(LockKind::Shared);
+    let others = [LockKind::Exclusive, LockKind::Shared].map(|kind| taken(kind).is_some());
+    assert_eq!((first.is_some(), others), (true, [false, true]));
+}
+
+#[test]
 fn blobs_are_linked_from_another_layout_and_damaged_ones_replaced() {
     let ((_dir, ours), (_other, theirs)) = (layout(), layout());
     let blob = theirs.put_document(media::OCI_CONFIG, b"{}").unwrap();
