@@ -190,6 +190,34 @@ fn builds_that_write_into_one_directory_take_turns() {
     assert_eq!(second.ok(), digest);
 }
 
+/// Only registries were asked whether the name is an image, and `latest` is the name that most images have. Found in
+/// review.
+#[test]
+fn a_cache_takes_no_image_in_a_directory_its_name() {
+    let world = World::new().with_base();
+    world.file("a", "a").file("Dockerfile", DOCKERFILE);
+    let dir = world.path("layout");
+    let (place, index) = (dir.display().to_string(), dir.join("index.json"));
+    let to = format!("type=local,dest={place}");
+    let refused = format!(
+        "error: cannot write the cache `{place}:latest`\n \
+         cause: `{place}:latest` is an image, which the cache would replace\n\
+         help: give the cache a name of its own, for example `tag=buildcache`\n"
+    );
+    // The image of the build itself, which was not there when it began.
+    let output = format!("type=oci,tar=false,dest={place}");
+    let said = fresh(&world, "one", &["-t", "app", "-o", &output, "--cache-to", &to]).failed(1);
+    assert!(said.ends_with(&refused), "{said}");
+    let before = fs::read_to_string(&index).unwrap();
+    let said = fresh(&world, "one", &["--cache-to", &to]).failed(1);
+    assert_eq!(said, refused);
+    assert_eq!(fs::read_to_string(&index).unwrap(), before);
+    fresh(&world, "one", &["--cache-to", &format!("{to},tag=buildcache")]).ok();
+    let valid = world.run(["image", "validate", &format!("oci:{place}:latest")]);
+    assert_eq!(valid.ok(), "valid\n");
+    layout(&dir, "buildcache");
+}
+
 #[test]
 fn nothing_of_the_dockerfile_is_in_the_artifact() {
     let world = World::new().with_base();

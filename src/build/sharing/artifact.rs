@@ -115,6 +115,14 @@ pub(super) fn find(found: &Descriptor, bytes: &[u8]) -> Result<Found> {
     }
 }
 
+/// True for a cache of ours, whether or not it is of use.
+pub(super) fn is_ours(found: &Descriptor, bytes: &[u8]) -> bool {
+    match blobs::parse(found, bytes) {
+        Ok(Parsed::Manifest(it)) => *it.config().media_type() == MediaType::from(CONFIG),
+        _ => false,
+    }
+}
+
 /// The manifest of a cache of ours, when it is one.
 pub(super) fn manifest(found: &Descriptor, bytes: &[u8]) -> Option<ImageManifest> {
     match find(found, bytes) {

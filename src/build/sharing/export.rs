@@ -5,7 +5,7 @@
 //! part of a cache.
 
 use super::import::{Offer, blob};
-use super::{CacheTo, Mode, ToPlace, in_one_line};
+use super::{CacheTo, Mode, ToPlace, in_one_line, local};
 use crate::build::jobs::Pending;
 use crate::build::push::Pushing;
 use crate::build::request::BuildRequest;
@@ -135,7 +135,7 @@ impl Exports {
     /// What would fail later fails now.
     fn check(&self, cache: &CacheTo, request: &BuildRequest) -> Result<()> {
         let reference = match &cache.place {
-            ToPlace::Local { dir, .. } => return Layout::create(dir).map(drop),
+            ToPlace::Local { dir, tag } => return local::check(&Layout::create(dir)?, tag),
             ToPlace::Registry(reference) => reference,
         };
         let hint = "give the cache a tag of its own, for example `buildcache`";
@@ -314,7 +314,8 @@ pub(super) fn is_below(plan: &BuildPlan, of: usize, stage: usize) -> bool {
     }
 }
 
-fn is_image(found: &crate::oci::spec::Descriptor, bytes: &[u8]) -> bool {
+/// True for an image and for an index of images.
+pub(super) fn is_image(found: &crate::oci::spec::Descriptor, bytes: &[u8]) -> bool {
     match blobs::parse(found, bytes) {
         Ok(blobs::Parsed::Manifest(manifest)) => {
             media::is_image_config(manifest.config().media_type())

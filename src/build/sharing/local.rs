@@ -1,19 +1,18 @@
 //! Writing a cache into an OCI image layout.
 //!
-//! The layout may hold other things; only the entry of the cache's name is replaced. Blobs that its earlier artifact
-//! had and that nothing in the layout names any more go, so that the directory of a CI job does not grow for ever. Of
-//! several builds that write into one layout only one does so at a time ([`alone`]).
+//! The layout may hold other things; only the entry of the cache's name is replaced, and only when it is a cache of
+//! ours. Blobs that its earlier artifact had and that nothing in the layout names any more go, so that the directory of a
+//! CI job does not grow for ever. Of several builds that write into one layout only one does so at a time ([`alone`]).
 
 use super::artifact::{self, Artifact};
+use super::export::is_image;
 use super::source::copy_blob;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::oci::blobs::reachable;
-use crate::oci::layout::index::REF_NAME;
-use crate::oci::layout::{FileLock, Layout, LockKind};
+use crate::oci::layout::{FileLock, IndexEntry, Layout, LockKind, LockedIndex};
 use crate::oci::spec::{Descriptor, digest_of};
 use crate::progress::Emitter;
-use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// What is locked while a cache is made. Whoever has it may lock the index, too, and never the other way round.
@@ -42,6 +41,27 @@ pub(super) fn alone(
     }
 }
 
+/// Fails where the name is that of something else.
+pub(super) fn check(layout: &Layout, tag: &str) -> Result<()> {
+    refuse_others(layout, tag, &of_name(layout.entries()?, tag))
+}
+
+fn refuse_others(layout: &Layout, tag: &str, found: &[Descriptor]) -> Result<()> {
+    for entry in found {
+        // What cannot be read is of no use to anybody.
+        let Ok(bytes) = layout.read_blob_small(entry) else { continue };
+        if artifact::is_ours(entry, &bytes) {
+            continue;
+        }
+        let what = if is_image(entry, &bytes) { "an image" } else { "something else" };
+        let place = layout.root().display();
+        let message = format!("`{place}:{tag}` is {what}, which the cache would replace");
+        let hint = "give the cache a name of its own, for example `tag=buildcache`";
+        return Err(Error::image(message).hint(hint));
+    }
+    Ok(())
+}
+
 /// Puts the artifact under a name, its blobs out of the store.
 pub(super) fn write(store: &Layout, to: &Layout, tag: &str, artifact: &Artifact) -> Result<()> {
     for blob in &artifact.layers {
@@ -55,28 +75,24 @@ pub(super) fn write(store: &Layout, to: &Layout, tag: &str, artifact: &Artifact)
     }
     to.put_blob(&artifact.manifest)?;
     to.sync()?;
-    let mut named = artifact.descriptor();
-    named.set_annotations(Some(HashMap::from([(REF_NAME.to_owned(), tag.to_owned())])));
-    let earlier = of_name(to, tag)?;
-    let of_tag = |entry: &Value| {
-        entry.get("annotations").and_then(|all| all.get(REF_NAME)).and_then(Value::as_str)
-            == Some(tag)
-    };
-    to.set_entries(vec![named], of_tag)?;
+    let mut index = to.lock_index()?;
+    let earlier = of_name(index.entries()?, tag);
+    // Another program may have given the name away meanwhile.
+    refuse_others(to, tag, &earlier)?;
+    index.set(tag, &artifact.descriptor())?;
+    index.store()?;
     // What stays behind costs space and nothing else.
-    let _best_effort = drop_unnamed(to, &earlier);
+    let _best_effort = drop_unnamed(to, &index, &earlier);
     Ok(())
 }
 
-fn of_name(layout: &Layout, tag: &str) -> Result<Vec<Descriptor>> {
-    let entries = layout.entries()?.into_iter();
-    let named = entries.filter(|entry| entry.ref_name() == Some(tag));
-    Ok(named.map(|entry| entry.descriptor).collect())
+fn of_name(entries: Vec<IndexEntry>, tag: &str) -> Vec<Descriptor> {
+    let named = entries.into_iter().filter(|entry| entry.ref_name() == Some(tag));
+    named.map(|entry| entry.descriptor).collect()
 }
 
 /// Removes the blobs of earlier artifacts of ours that no entry of the layout reaches.
-fn drop_unnamed(layout: &Layout, earlier: &[Descriptor]) -> Result<()> {
-    let mut index = layout.lock_index()?;
+fn drop_unnamed(layout: &Layout, index: &LockedIndex<'_>, earlier: &[Descriptor]) -> Result<()> {
     let mut kept = HashSet::new();
     for entry in index.entries()? {
         for blob in reachable(layout, &entry.descriptor)?.blobs {
@@ -93,5 +109,5 @@ fn drop_unnamed(layout: &Layout, earlier: &[Descriptor]) -> Result<()> {
             }
         }
     }
-    index.store()
+    Ok(())
 }

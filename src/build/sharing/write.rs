@@ -78,10 +78,14 @@ impl Exports {
 
     /// What is found in a directory stays there until this is dropped.
     fn alone(&self, cache: &CacheTo, emitter: &Emitter) -> Result<Option<FileLock>> {
-        let ToPlace::Local { dir, .. } = &cache.place else { return Ok(None) };
+        let ToPlace::Local { dir, tag } = &cache.place else { return Ok(None) };
         let stopped = || self.cancel.get().and_then(|cancel| cancel.interrupted());
         let go_on = || stopped().map_or(Ok(()), Err);
-        local::alone(&Layout::create(dir)?, emitter, &go_on).map(Some)
+        let layout = Layout::create(dir)?;
+        let lock = local::alone(&layout, emitter, &go_on)?;
+        // The image of this build may be there by now.
+        local::check(&layout, tag)?;
+        Ok(Some(lock))
     }
 
     /// Brings an artifact to its place, and what there is to say of that; `None` where it has to be made anew, since the
