@@ -2,10 +2,11 @@
 
 use crate::support::faults::{Fault, Faults};
 use crate::support::registry::Registry;
-use crate::support::{Said, World, peer};
+use crate::support::{Said, World, peer, program};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 /// Forty files of 256 KiB that nothing compresses, with times, modes, links and an owner.
@@ -106,6 +107,74 @@ fn one_changed_file_sends_few_chunks() {
     let name = format!("{}/cache:1", proxy.host());
     let (_, wanted) = seen(&world, "one", &[]);
     assert_eq!(seen(&world, "two", &["--cache-from", &name]).1, wanted);
+}
+
+/// Nobody locks a shared mount: a file that another build changed while it was read made the build fail after its image
+/// was done. Found in review.
+#[test]
+fn a_directory_that_changes_while_it_is_read_is_read_again() {
+    let world = World::new().with_base();
+    if !peer("docker-registry") {
+        return;
+    }
+    let registry = Registry::start(&world);
+    let proxy = Faults::before(&registry.address, |_| None);
+    let name = format!("{}/cache:1", proxy.host());
+    let to = format!("type=registry,ref={name},mounts=true");
+    build(&world, "one", "FROM base\n", &[]).ok();
+    // More than the chunks that are sent together: the others are not read before the first ones are there.
+    let fill = "FROM base\nRUN --mount=type=cache,id=deps,target=/c \
+        dd if=/dev/urandom of=/c/a bs=65536 count=640 2>/dev/null; echo old > /c/y; echo old > /c/z\n";
+    world.file("Dockerfile", fill);
+    let hit = proxy.trap(6 << 20);
+    let mut command = world.command(program());
+    command.args(["build", "--progress", "plain", "--root", "one", "--cache-to", &to]);
+    command.arg(world.context()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    hit.recv().unwrap();
+    let mounts = fs::read_dir(world.path("one/mounts")).unwrap();
+    let mounts: Vec<PathBuf> = mounts.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(mounts.len(), 1);
+    fs::write(mounts[0].join("y"), "changed\n").unwrap();
+    fs::remove_file(mounts[0].join("z")).unwrap();
+    proxy.release();
+    let said = Said::of(child.wait_with_output().unwrap());
+    assert!(!said.stderr.contains("warning"), "{said:?}");
+    said.ok();
+    let look = "FROM base\nRUN --mount=type=cache,id=deps,target=/c (ls /c && cat /c/y) > /seen\n";
+    let out = world.path("out/two");
+    let output = format!("type=local,dest={}", out.display());
+    build(&world, "two", look, &["--cache-from", &name, "-o", &output]).ok();
+    assert_eq!(fs::read_to_string(out.join("seen")).unwrap(), "a\ny\nchanged\n");
+}
+
+/// What cannot be packed made the build fail, too, and chunks of it stayed. Found in review.
+#[test]
+fn a_directory_that_cannot_be_packed_stays_as_the_cache_had_it() {
+    for world in worlds() {
+        let cache = world.path("cache");
+        let to = format!("type=local,dest={},mounts=true", cache.display());
+        let fill = "FROM base\nRUN --mount=type=cache,id=deps,target=/c \
+            dd if=/dev/urandom of=/c/f bs=65536 count=96 2>/dev/null";
+        build(&world, "one", &format!("{fill}\n"), &["--cache-to", &to]).ok();
+        let before = chunks(&cache);
+        let odd = format!("{fill}; mkdir /c/z; touch /c/z/.wh.x\n");
+        let said = build(&world, "one", &odd, &["--cache-to", &to]);
+        let warning = format!(
+            "warning: the cache `{}:latest` does not get the cache mount `deps`: `z/.wh.x` cannot be stored in a layer: \
+             names that start with `.wh.` mark deletions in image layers",
+            cache.display()
+        );
+        let warnings = said.stderr.lines().filter(|line| line.starts_with("warning"));
+        assert_eq!(warnings.collect::<Vec<_>>(), [warning], "{said:?}");
+        said.ok();
+        assert_eq!(chunks(&cache), before);
+        let index = read(&cache.join("index.json"));
+        let manifest = read(&blob(&cache, &index["manifests"][0]["digest"]));
+        let layers = manifest["layers"].as_array().unwrap().len();
+        // With the manifest and the records that is all.
+        assert_eq!(fs::read_dir(cache.join("blobs/sha256")).unwrap().count(), layers + 2);
+    }
 }
 
 type Lie = fn(&Path, &mut Value);

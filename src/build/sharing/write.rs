@@ -10,7 +10,7 @@ use super::import::{Imports, Offer, blob};
 use super::pack::{self, Place};
 use super::record::{Document, LayerEntry, MountEntry, StepEntry};
 use super::source::Source;
-use super::{CacheFrom, CacheTo, FromPlace, Mounts, Pick, ToPlace, local};
+use super::{CacheFrom, CacheTo, FromPlace, Mounts, Pick, ToPlace, in_one_line, local};
 use crate::build::caches::CacheMounts;
 use crate::build::store::Store;
 use crate::build::worker::Worker;
@@ -131,7 +131,8 @@ impl Exports {
             |key: &Digest, offer: &Offer| self.elsewhere(cache, (store, imports), key, offer);
         let wanted = |stage| wants(cache, plan, stage);
         let mut document = self.document(variant, &|_| true, &wanted, &mut elsewhere);
-        let mut mounts = self.pack(cache, self.notes().mounts.clone(), worker, store)?;
+        let used = self.notes().mounts.clone();
+        let mut mounts = self.pack(cache, used, worker, (store, emitter))?;
         if (failed || cache.mounts != Mounts::None)
             && let Some(mut earlier) = self.earlier(cache)
         {
@@ -139,7 +140,7 @@ impl Exports {
             let older = std::mem::take(&mut earlier.mounts);
             let known = |entry: &MountEntry| mounts.iter().any(|it| it.mount == entry.mount);
             let older = older.into_iter().filter(|entry| !known(entry)).collect();
-            mounts.extend(self.kept(cache, older, (plan, worker), store)?);
+            mounts.extend(self.kept(cache, older, (plan, worker), (store, emitter))?);
             if failed {
                 document = document.and_older(earlier);
             }
@@ -163,7 +164,7 @@ impl Exports {
         cache: &CacheTo,
         older: Vec<MountEntry>,
         (plan, worker): (&BuildPlan, Option<&Worker>),
-        store: &Store,
+        (store, emitter): (&Store, &Emitter),
     ) -> Result<Vec<MountEntry>> {
         let mut all = Vec::new();
         for entry in older {
@@ -173,7 +174,8 @@ impl Exports {
                 whole = whole && self.has(cache, &blob)?;
             }
             let here = if whole { None } else { planned_mount(plan, &entry.mount) };
-            let again = self.pack(cache, here.into_iter().collect(), worker, store)?;
+            let here = here.into_iter().collect();
+            let again = self.pack(cache, here, worker, (store, emitter))?;
             all.push(again.into_iter().next().unwrap_or(entry));
         }
         Ok(all)
@@ -187,13 +189,14 @@ impl Exports {
         }
     }
 
-    /// Packs directories of cache mounts, as far as the cache is to have them and they are here.
+    /// Packs directories of cache mounts, as far as the cache is to have them and they are here. One that cannot be read
+    /// as a whole is no reason for a build to fail.
     fn pack(
         &self,
         cache: &CacheTo,
         used: BTreeMap<String, UsedMount>,
         worker: Option<&Worker>,
-        store: &Store,
+        (store, emitter): (&Store, &Emitter),
     ) -> Result<Vec<MountEntry>> {
         let Some(worker) = worker else { return Ok(Vec::new()) };
         let by_hand = worker.isolation.kind == Kind::Chroot;
@@ -214,12 +217,16 @@ impl Exports {
             if !cache.mounts.has(&id) {
                 continue;
             }
-            // Nobody writes to it who has locked it.
+            // Nobody writes to it meanwhile, unless it is shared.
             let wanted = vec![(name.clone(), sharing)];
             let locked = CacheMounts::take(store, wanted, by_hand, &worker.cancel)?;
             let path = locked.path(&name)?;
-            if path.exists() {
-                packed.push(pack::pack((&name, path), &place, worker, store)?);
+            if !path.exists() {
+                continue;
+            }
+            match pack::pack((&name, path), &place, worker, store)? {
+                Ok(entry) => packed.push(entry),
+                Err(error) => warn_of_mount(emitter, cache, &id, &error),
             }
         }
         Ok(packed)
@@ -287,6 +294,12 @@ impl Exports {
         let source = Source { from: &from, registry: registry.as_ref() };
         source.records().ok().map(|(document, _)| document)
     }
+}
+
+/// Says that the directory of a cache mount stays here.
+fn warn_of_mount(emitter: &Emitter, cache: &CacheTo, id: &str, error: &Error) {
+    let (place, why) = (&cache.place, in_one_line(error));
+    emitter.warn(format!("the cache `{place}` does not get the cache mount `{id}`: {why}"));
 }
 
 /// Sends everything but the manifest; how many blobs were sent.
