@@ -3,7 +3,7 @@
 //! Emulators are looked for once, right after the isolation is entered and only for RUNs that the cache does not have,
 //! so that a platform nothing can run ends the build before any work is lost. A stage without RUN asks for none.
 
-use super::images::Finder;
+use super::finder::Finder;
 use super::stage::Builder;
 use super::tree;
 use super::worker::Worker;

@@ -18,6 +18,7 @@ mod early;
 mod echo;
 mod emulate;
 mod explain;
+mod finder;
 mod finish;
 mod furnish;
 mod heal;

@@ -1,7 +1,8 @@
 //! From the request to one plan: a plan for each platform with the base images it needs, then all of them joined.
 
 use super::check;
-use super::images::{self, BaseImage, Finder};
+use super::finder::Finder;
+use super::images::{self, BaseImage};
 use super::remote;
 use super::request::{BuildRequest, ContextSource, Entitlement};
 use super::store::Store;

@@ -3,7 +3,7 @@
 //! In: a request whose lock file collects; out: nothing but what the lock file noted. Planning finds the images; what
 //! ADD fetches is asked for here, as the steps would.
 
-use super::images::Finder;
+use super::finder::Finder;
 use super::planning;
 use super::request::BuildRequest;
 use super::store::Store;
