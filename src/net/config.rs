@@ -1,5 +1,6 @@
 //! What the caller decides about connections: proxies, and how to wait between attempts.
 
+use super::halt::Halt;
 use super::hosts::HostFiles;
 use super::login::Credentials;
 use super::mirror::Mirror;
@@ -52,23 +53,21 @@ pub struct NetConfig {
 }
 
 /// Waits between attempts. Tests take [`Pause::with`] to see the waiting instead of doing it.
-#[derive(Clone)]
-pub struct Pause(Arc<dyn Fn(Duration) + Send + Sync>);
+#[derive(Clone, Default)]
+pub struct Pause(Option<Arc<dyn Fn(Duration) + Send + Sync>>);
 
 impl Pause {
     /// Calls `wait` instead of sleeping.
     pub fn with(wait: impl Fn(Duration) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(wait))
+        Self(Some(Arc::new(wait)))
     }
 
-    pub(super) fn wait(&self, time: Duration) {
-        (self.0)(time);
-    }
-}
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self::with(std::thread::sleep)
+    /// Waits, not longer than until `halt`.
+    pub(super) fn wait(&self, time: Duration, halt: &Halt) {
+        match &self.0 {
+            Some(wait) => wait(time),
+            None => halt.sleep(time),
+        }
     }
 }
 

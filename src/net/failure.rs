@@ -79,6 +79,11 @@ impl NetError {
         Self::new(Trouble::Local, unsigned(asked))
     }
 
+    /// A request that was ended or not sent, since the client was stopped. What came of a blob until then is worth keeping.
+    pub(super) fn stopped() -> Self {
+        Self::new(Trouble::Unreachable, Error::new(ErrorKind::Interrupted(0), "it was stopped"))
+    }
+
     /// A request that was not sent, since this side stays offline.
     pub(super) fn offline(whom: &str, method: &str, url: &Url) -> Self {
         let error = Error::registry(format!("{whom} is not asked: this is offline"))

@@ -24,6 +24,7 @@ mod engine;
 mod failure;
 mod fetch;
 pub mod git;
+mod halt;
 mod hosts;
 mod http;
 mod login;

@@ -180,6 +180,16 @@ impl Registry {
         self.http.tell(emitter);
     }
 
+    /// Ends what is under way, and all that is asked from now on, with an error. What came of a large blob stays.
+    pub fn stop(&self) {
+        self.http.stop();
+    }
+
+    /// Whether it was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.http.is_stopped()
+    }
+
     /// Uploads end with an error once this says so.
     pub fn stop_uploads_when(&mut self, stopped: impl Fn() -> bool + Send + Sync + 'static) {
         self.stopped = Stopped(Box::new(stopped));
@@ -268,7 +278,11 @@ impl Registry {
                 Ok(answer) if answer.status < 400 => return Ok(answer),
                 // Not there, or not for us: the registry knows better.
                 Ok(_) => {}
-                Err(error) => self.lose(&way, &error),
+                Err(error) => {
+                    // Once the client was stopped it is no fault of the mirror.
+                    self.http.check()?;
+                    self.lose(&way, &error);
+                }
             }
         }
         self.ask_at(&self.origin(reference)?, &request)

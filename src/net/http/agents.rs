@@ -65,6 +65,14 @@ impl Agents {
             plain_proxied: read(&config.http_proxy, "http")?.map(plain),
         })
     }
+
+    /// Closes all connections, those too that somebody reads from, and makes no new ones.
+    pub(super) fn shut_down(&self) {
+        let all = [Some(&self.direct), self.secure_proxied.as_ref(), self.plain_proxied.as_ref()];
+        for agent in all.into_iter().flatten() {
+            agent.clone().shutdown();
+        }
+    }
 }
 
 fn agent_config(patience: &Patience, proxy: Option<Proxy>) -> Config {

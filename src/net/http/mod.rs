@@ -17,6 +17,7 @@ pub(super) use lost::Lost;
 
 use super::config::{NetConfig, Pause, is_direct};
 use super::failure::{NetError, NetResult, Trouble};
+use super::halt::Halt;
 use super::patience::{GivenUp, Patience};
 use super::retry::{Retry, TRIES};
 use super::tls::Trust;
@@ -42,6 +43,7 @@ pub(super) struct Http {
     unverified: Agents,
     no_proxy: String,
     pause: Pause,
+    halt: Halt,
     patience: Patience,
     given_up: GivenUp,
     offline: bool,
@@ -67,6 +69,7 @@ impl Http {
             unverified: Agents::new(config, &trust, true)?,
             no_proxy: config.no_proxy.clone(),
             pause: config.pause.clone(),
+            halt: Halt::default(),
             patience: config.patience,
             given_up: config.given_up.clone(),
             offline: config.offline,
@@ -82,6 +85,23 @@ impl Http {
 
     pub(super) fn is_offline(&self) -> bool {
         self.offline
+    }
+
+    /// Ends every request that is under way, and all that would be sent from now on.
+    pub(super) fn stop(&self) {
+        // First: nobody is to try again what ends now.
+        self.halt.set();
+        self.verified.shut_down();
+        self.unverified.shut_down();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.halt.is_set()
+    }
+
+    /// Fails once it was stopped.
+    pub(super) fn check(&self) -> NetResult<()> {
+        if self.is_stopped() { Err(NetError::stopped()) } else { Ok(()) }
     }
 
     pub(super) fn patience(&self) -> &Patience {
@@ -154,12 +174,15 @@ impl Http {
 
     /// Waits before another try of what failed.
     pub(super) fn wait(&self, whom: &str, why: &str, wait: Duration) {
+        if self.is_stopped() {
+            return;
+        }
         if wait >= NOTED_WAIT
             && let Some(emitter) = &*self.emitter.lock().unwrap_or_else(PoisonError::into_inner)
         {
             emitter.note(format!("{whom}: {why}; trying again in {} s", wait.as_secs()));
         }
-        self.pause.wait(wait);
+        self.pause.wait(wait, &self.halt);
     }
 
     /// One attempt.
@@ -217,6 +240,7 @@ impl Http {
             let error = NetError::offline(ask.whom, ask.method, url);
             return Err(Lost::for_good(error));
         }
+        self.check().map_err(Lost::for_good)?;
         let mut request = Request::builder().method(ask.method).uri(url.uri());
         for accept in ask.accept {
             request = request.header("accept", *accept);

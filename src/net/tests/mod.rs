@@ -10,6 +10,7 @@ mod patience;
 mod peer;
 mod proxy;
 mod push;
+mod stop;
 mod uploads;
 
 use super::*;

@@ -6,14 +6,14 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A server that answers connections by the rule and then holds them, silent.
-struct Silent {
-    host: String,
+pub(super) struct Silent {
+    pub(super) host: String,
     connections: Arc<AtomicUsize>,
 }
 
 impl Silent {
     /// `say` gives what is said to each request's first line; nothing more comes after an empty answer or one that is cut.
-    fn start(say: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+    pub(super) fn start(say: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let connections = Arc::<AtomicUsize>::default();
