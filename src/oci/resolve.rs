@@ -39,23 +39,23 @@ impl ResolvedImage {
 /// The image for `platform` behind `descriptor`. A manifest that is not in an index is taken as it is, whatever
 /// its platform (dockerfile.md §1.10): the caller compares.
 pub fn resolve(
-    layout: &Layout,
+    place: &(impl Blobs + ?Sized),
     descriptor: &Descriptor,
     platform: &Platform,
 ) -> Result<ResolvedImage> {
-    let bytes = layout.required(descriptor)?;
+    let bytes = place.required(descriptor)?;
     if let Parsed::Manifest(manifest) = blobs::parse(descriptor, &bytes)? {
-        return open(layout, descriptor.clone(), manifest, bytes);
+        return open(place, descriptor.clone(), manifest, bytes);
     }
-    let chosen = choose(layout, descriptor, platform)?;
-    let bytes = layout.document(&chosen.descriptor)?.ok_or_else(|| {
+    let chosen = choose(place, descriptor, platform)?;
+    let bytes = place.document(&chosen.descriptor)?.ok_or_else(|| {
         Error::image(format!(
             "the image has an entry for `{platform}`, but its content is not stored here"
         ))
         .cause(format!("manifest {} is missing", chosen.descriptor.digest()))
     })?;
     match blobs::parse(&chosen.descriptor, &bytes)? {
-        Parsed::Manifest(manifest) => open(layout, chosen.descriptor, manifest, bytes),
+        Parsed::Manifest(manifest) => open(place, chosen.descriptor, manifest, bytes),
         Parsed::Index(_) => Err(Error::internal("a leaf of an index is an index")),
     }
 }
@@ -88,13 +88,17 @@ pub fn resolve_single(layout: &Layout, descriptor: &Descriptor) -> Result<Resolv
 }
 
 /// Platforms of the images behind a descriptor, as far as they are known.
-pub fn platforms(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<Platform>> {
-    let found = blobs::reachable(layout, descriptor)?;
+pub fn platforms(place: &(impl Blobs + ?Sized), descriptor: &Descriptor) -> Result<Vec<Platform>> {
+    let found = blobs::reachable(place, descriptor)?;
     Ok(found.leaves.into_iter().filter(|leaf| leaf.is_image).filter_map(|l| l.platform).collect())
 }
 
-fn choose(layout: &Layout, descriptor: &Descriptor, platform: &Platform) -> Result<Leaf> {
-    let found = blobs::reachable(layout, descriptor)?;
+fn choose(
+    place: &(impl Blobs + ?Sized),
+    descriptor: &Descriptor,
+    platform: &Platform,
+) -> Result<Leaf> {
+    let found = blobs::reachable(place, descriptor)?;
     let images: Vec<&Leaf> = found.leaves.iter().filter(|leaf| leaf.is_image).collect();
     let candidates =
         images.iter().enumerate().filter_map(|(at, leaf)| Some((at, leaf.platform.clone()?)));
@@ -108,7 +112,7 @@ fn choose(layout: &Layout, descriptor: &Descriptor, platform: &Platform) -> Resu
 }
 
 fn open(
-    layout: &Layout,
+    place: &(impl Blobs + ?Sized),
     manifest_descriptor: Descriptor,
     manifest: ImageManifest,
     manifest_bytes: Vec<u8>,
@@ -120,7 +124,7 @@ fn open(
             manifest.config().media_type()
         )));
     }
-    let config_bytes = layout.required(manifest.config())?;
+    let config_bytes = place.required(manifest.config())?;
     let config: ImageConfig =
         spec::from_json(&format!("image config {}", manifest.config().digest()), &config_bytes)?;
     let (layers, diff_ids) = (manifest.layers().len(), config.rootfs.diff_ids.len());
