@@ -13,6 +13,7 @@
 //! [`Trouble`]'s kinds it is, so that a build may go on with what it has.
 
 mod agent;
+mod arrive;
 mod artifact;
 mod auth;
 mod blob;
@@ -47,6 +48,7 @@ mod warnings;
 mod wish;
 
 pub use agent::{AgentSource, Serving};
+pub use arrive::Documents;
 pub use catalog::Referrers;
 pub use config::{NetConfig, Pause};
 pub use engine::{Engine, EngineConfig};

@@ -3,8 +3,10 @@
 //! In: a name and the wanted platforms; out: a [`Pulled`] whose descriptor and everything below it are in the layout,
 //! each checked for size and digest. Blobs that the layout has are not fetched; a download that breaks off goes on
 //! where it stopped, also after the program was killed. A failure leaves complete blobs and beginnings of large ones behind.
+//!
+//! Here is which documents and blobs are wanted; how these come, at once or beside other work, is in [`super::arrive`].
 
-use super::blob::Source;
+use super::arrive::{Blob, Documents};
 use super::download::Download;
 use super::failure::{NetError, NetResult, Trouble};
 use super::manifest::{self, Document, Kind};
@@ -17,13 +19,9 @@ use crate::oci::media;
 use crate::oci::spec::{self, Descriptor, ImageConfig};
 use crate::oci::{Digest, Platform, Reference, platform};
 use crate::progress::Emitter;
-use crate::timings::Phase;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-const DOWNLOADS: usize = 4;
 /// Indexes in indexes.
 const MAX_DEPTH: u32 = 4;
 /// Indexes read while looking for one platform.
@@ -62,18 +60,10 @@ impl Registry {
         layout: &Layout,
         emitter: &Emitter,
     ) -> NetResult<Pulled> {
-        self.may_pull(reference)?;
-        self.tell(emitter);
-        let pull = Pull { registry: self, reference, layout };
-        let done = pull.run(wanted, emitter);
-        for text in self.take_warnings() {
-            emitter.warn(text);
-        }
-        done.map_err(|error| error.wrap(format!("cannot pull `{reference}`")))
+        let documents = self.documents(reference, wanted, layout, emitter)?;
+        self.fetch(&documents, layout, emitter, &|_| ())
     }
-}
 
-impl Registry {
     /// Whether there is an image of this operating system and architecture under the name, without fetching it.
     /// `layout` may have some of its documents already.
     pub fn offers(
@@ -93,18 +83,10 @@ impl Registry {
     }
 }
 
-struct Pull<'a> {
-    registry: &'a Registry,
-    reference: &'a Reference,
-    layout: &'a Layout,
-}
-
-/// A blob to be fetched.
-struct Blob {
-    digest: Digest,
-    size: u64,
-    /// The registry may lack it: a layer whose licence forbids copying.
-    foreign: bool,
+pub(super) struct Pull<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) reference: &'a Reference,
+    pub(super) layout: &'a Layout,
 }
 
 /// What is to be stored: documents with the children first, and blobs.
@@ -119,7 +101,8 @@ struct Plan {
 }
 
 impl Pull<'_> {
-    fn run(&self, wanted: &Wanted, emitter: &Emitter) -> NetResult<Pulled> {
+    /// Fetches the documents; which blobs are missing then.
+    pub(super) fn documents(&self, wanted: &Wanted) -> NetResult<Documents> {
         let top = manifest::fetch(self.registry, self.reference, None)?;
         let root = top.descriptor();
         let mut plan = Plan::default();
@@ -134,11 +117,12 @@ impl Pull<'_> {
             self.collect(top, &mut plan, 0)?;
             root.clone()
         };
-        self.store_blobs(&plan, emitter)?;
-        for document in &plan.documents {
-            self.layout.put_blob(&document.bytes).map_err(local)?;
-        }
-        Ok(Pulled { root, image })
+        Ok(Documents {
+            reference: self.reference.clone(),
+            pulled: Pulled { root, image },
+            list: plan.documents,
+            missing: plan.blobs,
+        })
     }
 
     /// What the best image for `platform` is made for.
@@ -266,56 +250,6 @@ impl Pull<'_> {
         plan.documents.push(document);
         Ok(())
     }
-
-    /// Downloads in a few threads; the first failure in the order of the blobs is the one that is reported.
-    fn store_blobs(&self, plan: &Plan, emitter: &Emitter) -> NetResult<()> {
-        if plan.blobs.is_empty() {
-            return Ok(());
-        }
-        let total: u128 = plan.blobs.iter().map(|blob| u128::from(blob.size)).sum();
-        let count = plan.blobs.len();
-        emitter.note(format!("pulling {}: {count} blobs, {total} bytes", self.reference));
-        let next = AtomicUsize::new(0);
-        let failed: Mutex<Option<(usize, NetError)>> = Mutex::new(None);
-        let work = || {
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                let Some(blob) = plan.blobs.get(at) else { return };
-                let (registry, reference) = (self.registry, self.reference);
-                let source = Source { registry, reference, digest: &blob.digest, size: blob.size };
-                let mut span = emitter.span(Phase::Download);
-                span.about(&blob.digest);
-                let stored = source.store(self.layout);
-                if stored.is_ok() {
-                    span.took(blob.size);
-                }
-                drop(span);
-                if let Err(error) = stored {
-                    if blob.foreign && error.trouble() == Trouble::NotFound {
-                        emitter.note(format!(
-                            "{} is not in the registry, as its licence has it",
-                            blob.digest
-                        ));
-                        continue;
-                    }
-                    // No more downloads begin.
-                    next.store(count, Ordering::Relaxed);
-                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                    if failed.as_ref().is_none_or(|(first, _)| at < *first) {
-                        *failed = Some((at, error));
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..DOWNLOADS.min(count) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failed.map_or(Ok(()), |(_, error)| Err(error))
-    }
 }
 
 /// A config, checked and not stored.
@@ -362,10 +296,10 @@ fn bare(descriptor: &Descriptor) -> Descriptor {
     bare
 }
 
-fn digest_of(descriptor: &Descriptor) -> NetResult<Digest> {
+pub(super) fn digest_of(descriptor: &Descriptor) -> NetResult<Digest> {
     spec::digest_of(descriptor).map_err(|error| NetError::new(Trouble::Broken, error))
 }
 
-fn local(error: Error) -> NetError {
+pub(super) fn local(error: Error) -> NetError {
     NetError::new(Trouble::Local, error)
 }

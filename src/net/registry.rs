@@ -3,6 +3,7 @@
 //! In: a [`Reference`]; out: answers that are authorised but not yet checked. One [`Registry`] serves all registries of
 //! a build and keeps connections and tokens.
 
+use super::arrive::Underway;
 use super::config::NetConfig;
 use super::failure::{NetError, NetResult, Trouble, printable};
 use super::hosts::Way;
@@ -36,6 +37,7 @@ pub struct Registry {
     warnings: Warnings,
     credentials: Credentials,
     homes: Arc<Homes>,
+    pub(super) underway: Underway,
     stopped: Stopped,
     signed_pulls: Option<String>,
     signed_pushes: Option<String>,
@@ -78,6 +80,7 @@ impl Registry {
             warnings: config.warnings.clone(),
             credentials: config.credentials.clone(),
             homes: Arc::default(),
+            underway: Underway::default(),
             signed_pulls: config.signed_pulls.clone(),
             signed_pushes: config.signed_pushes.clone(),
             stopped: Stopped(Box::new(|| false)),

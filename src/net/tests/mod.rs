@@ -1,5 +1,6 @@
 //! The client against registries that behave and registries that do not.
 
+mod arrive;
 mod catalog;
 mod engine;
 mod fake;
