@@ -24,7 +24,7 @@ pub const MAX_TEXT: usize = 1000;
 pub enum Phase {
     /// Contexts are fetched and opened.
     Context,
-    /// The Dockerfile is read, base images are found or pulled.
+    /// The Dockerfile is read, base images are found, or what they are is fetched.
     Plan,
     /// Namespaces are entered, the spawner is started.
     Enter,
@@ -34,6 +34,8 @@ pub enum Phase {
     WaitStage,
     /// The same step of another stage is waited for.
     WaitSame,
+    /// Layers of the base image come, and are unpacked as they do.
+    WaitBase,
     /// A place under `--jobs` is waited for.
     WaitPlace,
     /// The tree in which the step works is made ready.
@@ -70,13 +72,14 @@ pub enum Phase {
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Phase; 22] = [
+    pub const ALL: [Phase; 23] = [
         Self::Context,
         Self::Plan,
         Self::Enter,
         Self::LookUp,
         Self::WaitStage,
         Self::WaitSame,
+        Self::WaitBase,
         Self::WaitPlace,
         Self::Mount,
         Self::Unpack,
@@ -104,6 +107,7 @@ impl Phase {
             Self::LookUp => "look-up",
             Self::WaitStage => "wait-stage",
             Self::WaitSame => "wait-same",
+            Self::WaitBase => "wait-base",
             Self::WaitPlace => "wait-place",
             Self::Mount => "mount",
             Self::Unpack => "unpack",
