@@ -315,7 +315,7 @@ fn regular(path: &Path) -> std::io::Result<File> {
 }
 
 fn empty() -> BaseImage {
-    BaseImage { manifest: Digest::of(b""), config: ImageConfig::default(), layers: Vec::new() }
+    BaseImage::new(Digest::of(b""), ImageConfig::default(), Vec::new())
 }
 
 /// What the image is for: the spec's word, the base's, this machine.

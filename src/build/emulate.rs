@@ -149,8 +149,11 @@ impl Builder<'_> {
 
     fn index_of(&self, base: &BaseRef) -> Option<Vec<Platform>> {
         let reference = crate::oci::Reference::parse(&base.reference).ok()?;
-        let stored = self.store.images().find(&reference).ok()??;
-        resolve::platforms(self.store.images(), &stored.descriptor).ok()
+        let descriptor = match self.downloads.named(&reference) {
+            Some(pulled) => pulled.clone(),
+            None => self.store.images().find(&reference).ok()??.descriptor,
+        };
+        resolve::platforms(&self.downloads.expected(self.store), &descriptor).ok()
     }
 
     /// The emulator of an architecture out of the image that the user named.
@@ -187,7 +190,8 @@ impl Builder<'_> {
         }
         if foreign && self.qemu_image.get().is_none() {
             let base = BaseRef { reference: name.familiar(), platform: host };
-            let found = Finder::new(self.store, self.request, self.emitter).find(&base);
+            let finder = Finder::new(self.store, self.request, self.emitter);
+            let found = finder.find_whole(&base);
             let image = found.map_err(|error| {
                 error.wrap(format!("cannot use the image `{}` of `--qemu-image`", name.familiar()))
             })?;

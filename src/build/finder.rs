@@ -1,12 +1,16 @@
-//! Finding base images: from the store, else from a registry (design §10.1).
+//! Finding base images: in the store, else in a registry (design §10.1).
+//!
+//! In: names of a Dockerfile; out: images as far as planning needs them. What a registry has to give besides is left to
+//! [`Downloads`].
 
-use super::care;
+use super::coming::{Asked, Coming, Errand, Reason, Unpulled, in_use, not_found};
+use super::downloads::Downloads;
 use super::images::{BaseImage, open};
 use super::request::{BuildRequest, ImageSource, PullPolicy};
 use super::store::Store;
 use crate::error::{Error, Result};
-use crate::net::{Registry, Trouble, Wanted};
-use crate::oci::layout::{Origin, listed};
+use crate::net::{Documents, Trouble, Wanted};
+use crate::oci::layout::Origin;
 use crate::oci::spec::{Descriptor, digest_of};
 use crate::oci::{Digest, Platform, Reference, platform, resolve};
 use crate::plan::step::BaseRef;
@@ -23,15 +27,33 @@ pub(super) struct Finder<'a> {
     emitter: &'a Emitter,
     /// What names were found to be, and whether that came from a registry.
     known: BTreeMap<Reference, (Descriptor, bool)>,
+    downloads: Downloads,
 }
 
 impl<'a> Finder<'a> {
     pub(super) fn new(store: &'a Store, request: &'a BuildRequest, emitter: &'a Emitter) -> Self {
-        Self { store, request, emitter, known: BTreeMap::new() }
+        let downloads = Downloads::default();
+        Self { store, request, emitter, known: BTreeMap::new(), downloads }
     }
 
-    /// Finds an image, pulling it when the policy says so.
-    pub(super) fn find(&mut self, base: &BaseRef) -> Result<BaseImage> {
+    /// What of the images that were found is still to come.
+    pub(super) fn into_downloads(self) -> Downloads {
+        self.downloads
+    }
+
+    /// Finds an image and brings all of it.
+    pub(super) fn find_whole(mut self, base: &BaseRef) -> Result<BaseImage> {
+        let image = self.find(base, &Asked::default())?;
+        self.downloads.finish(self.store, self.emitter)?;
+        Ok(image)
+    }
+
+    /// Finds an image, pulling it when the policy says so; layers of such a one come later.
+    pub(super) fn find(&mut self, base: &BaseRef, asked: &Asked) -> Result<BaseImage> {
+        self.look_for(base, asked).map_err(|error| asked.placed(error))
+    }
+
+    fn look_for(&mut self, base: &BaseRef, asked: &Asked) -> Result<BaseImage> {
         let reference = Reference::parse(&base.reference)?;
         let pin = self.request.locks.image(&reference, &base.platform)?;
         if let Some(ImageSource(find)) = &self.request.images
@@ -41,42 +63,49 @@ impl<'a> Finder<'a> {
             self.note(&reference, base, &descriptor)?;
             return open(self.store, &descriptor, &base.platform);
         }
-        let in_use =
-            |error: Error| error.wrap(format!("cannot use the image `{}`", base.reference));
         if let Some(pin) = pin {
-            return self.pinned(&reference.with_digest(pin), base).map_err(in_use);
+            return self.pinned(&reference.with_digest(pin), base, asked);
         }
         let (descriptor, pulled) = match self.known.get(&reference) {
             Some(known) => known.clone(),
-            None => self.current(&reference, base)?,
+            None => self.current(&reference, base, asked)?,
         };
         self.known.insert(reference.clone(), (descriptor.clone(), pulled));
-        let mut opened = open(self.store, &descriptor, &base.platform);
+        let mut opened = self.open(&descriptor, base);
         if pulled && opened.is_err() && self.lacks(&descriptor, &base.platform) {
-            self.pull(&reference, base, Some(&descriptor))?;
-            opened = open(self.store, &descriptor, &base.platform);
+            let errand = Errand::new(base, &reference, Reason::Another, asked);
+            self.pull(errand, Some(&descriptor))?;
+            opened = self.open(&descriptor, base);
         }
-        let opened = opened.map_err(|error| in_use(self.offline_hint(error)))?;
+        let opened = opened.map_err(|error| in_use(base, self.offline_hint(error)))?;
         self.note(&reference, base, &descriptor)?;
         Ok(opened)
     }
 
+    fn open(&mut self, descriptor: &Descriptor, base: &BaseRef) -> Result<BaseImage> {
+        self.downloads.open(self.store, descriptor, &base.platform)
+    }
+
     /// The image of a digest, which the store has under any name or none, or a registry has.
-    fn pinned(&self, exact: &Reference, base: &BaseRef) -> Result<BaseImage> {
+    fn pinned(&mut self, exact: &Reference, base: &BaseRef, asked: &Asked) -> Result<BaseImage> {
+        let in_use = |error| in_use(base, error);
         let digest = exact.digest.clone().unwrap_or_else(|| Digest::of(b""));
-        if let Some(descriptor) = self.store.images().document_of(&digest)?
-            && let Ok(image) = open(self.store, &descriptor, &base.platform)
+        let known = match self.downloads.root(&digest) {
+            Some(known) => Some(known.clone()),
+            None => self.store.images().document_of(&digest).map_err(in_use)?,
+        };
+        if let Some(descriptor) = known
+            && let Ok(image) = self.open(&descriptor, base)
         {
             return Ok(image);
         }
-        if self.request.net.offline || self.request.pull == PullPolicy::Never {
-            return Err(self.offline_hint(
-                Error::image(format!("image `{exact}` is not in the store for {}", base.platform))
-                    .cause("the lock file pins it to this digest"),
-            ));
+        if self.asks_nobody() {
+            let message = format!("image `{exact}` is not in the store for {}", base.platform);
+            let missing = Error::image(message).cause("the lock file pins it to this digest");
+            return Err(in_use(self.offline_hint(missing)));
         }
-        let descriptor = self.pull(exact, base, None)?;
-        open(self.store, &descriptor, &base.platform)
+        let descriptor = self.pull(Errand::new(base, exact, Reason::Pinned, asked), None)?;
+        self.open(&descriptor, base).map_err(in_use)
     }
 
     fn note(&self, name: &Reference, base: &BaseRef, descriptor: &Descriptor) -> Result<()> {
@@ -89,7 +118,8 @@ impl<'a> Finder<'a> {
 
     /// True when a pulled image has the platform by its index, and the build may fetch what is not here.
     fn lacks(&self, descriptor: &Descriptor, wanted: &Platform) -> bool {
-        let listed = resolve::platforms(self.store.images(), descriptor).unwrap_or_default();
+        let expected = self.downloads.expected(self.store);
+        let listed = resolve::platforms(&expected, descriptor).unwrap_or_default();
         let found = platform::best(wanted, listed.into_iter().enumerate());
         found.is_some() && !self.asks_nobody()
     }
@@ -99,16 +129,19 @@ impl<'a> Finder<'a> {
     }
 
     /// The descriptor to use: what is stored, or what the registry has now; true when it came from a registry.
-    fn current(&self, reference: &Reference, base: &BaseRef) -> Result<(Descriptor, bool)> {
+    fn current(
+        &mut self,
+        reference: &Reference,
+        base: &BaseRef,
+        asked: &Asked,
+    ) -> Result<(Descriptor, bool)> {
         let policy = self.request.pull;
         let Some(stored) = self.store.images().find(reference)? else {
             if self.asks_nobody() {
                 return Err(self.offline_hint(not_found(self.store, base)));
             }
-            return self
-                .try_pull(reference, base, None)
-                .map(|descriptor| (descriptor, true))
-                .map_err(|failure| explain_missing(self.store, base, failure));
+            let errand = Errand::new(base, reference, Reason::Missing, asked);
+            return Ok((self.pull(errand, None)?, true));
         };
         let pulled = stored.origin == Origin::Pulled;
         let ask = match policy {
@@ -120,11 +153,15 @@ impl<'a> Finder<'a> {
         if !ask {
             return Ok((stored.descriptor, pulled));
         }
-        match Registry::new(&self.request.net)?.head(reference) {
+        let head = self.downloads.registry(&self.request.net)?.head(reference);
+        match head {
             Ok(Some(digest)) if digest == digest_of(&stored.descriptor)? => {
                 Ok((stored.descriptor, true))
             }
-            Ok(_) => Ok((self.pull(reference, base, None)?, true)),
+            Ok(_) => {
+                let errand = Errand::new(base, reference, Reason::Another, asked);
+                Ok((self.pull(errand, None)?, true))
+            }
             // What is wrong on this side, or asked for and not there, is no reason to go on.
             Err(error) if policy == PullPolicy::Check && error.trouble() != Trouble::Local => {
                 self.emitter.warn(format!(
@@ -138,72 +175,41 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Fetches one platform of what a name means now, or of `known` when the name was looked up before.
-    fn pull(
-        &self,
-        reference: &Reference,
-        base: &BaseRef,
-        known: Option<&Descriptor>,
-    ) -> Result<Descriptor> {
-        self.try_pull(reference, base, known).map_err(|failure| match failure {
-            Unpulled::ByRegistry(error) | Unpulled::Here(error) => error,
-        })
+    /// Pulls one platform of what a name means now, or of `known` when the name was looked up before; the layers later,
+    /// if any are missing.
+    fn pull(&mut self, errand: Errand, known: Option<&Descriptor>) -> Result<Descriptor> {
+        let documents = self.documents(&errand, known);
+        let documents = documents.map_err(|failure| errand.explain(self.store, failure))?;
+        let root = documents.root().clone();
+        let is_whole = documents.are_all();
+        let image = Coming::new(errand, documents);
+        if is_whole {
+            let registry = self.downloads.registry(&self.request.net)?;
+            image.fetch(registry, self.store, self.emitter, &|_| ())?;
+            image.give_name(self.store)?;
+        } else {
+            self.downloads.add(image);
+        }
+        Ok(root)
     }
 
-    fn try_pull(
-        &self,
-        reference: &Reference,
-        base: &BaseRef,
+    /// What says what is in the image.
+    fn documents(
+        &mut self,
+        Errand { base, name, .. }: &Errand,
         known: Option<&Descriptor>,
-    ) -> Result<Descriptor, Unpulled> {
+    ) -> Result<Documents, Unpulled> {
         let of = if known.is_some() { format!(" for {}", base.platform) } else { String::new() };
-        self.emitter.note(format!("pulling {reference}{of}"));
-        let wanted = Wanted::One(base.platform.clone());
-        let registry = Registry::new(&self.request.net).map_err(Unpulled::Here)?;
-        let mut exact = reference.clone();
+        self.emitter.note(format!("pulling {name}{of}"));
+        let mut exact = name.clone();
         if let Some(known) = known {
             exact.digest = Some(digest_of(known).map_err(Unpulled::Here)?);
         }
-        let pulled = registry.pull(&exact, &wanted, self.store.images(), self.emitter);
-        let descriptor = pulled.map_err(|error| match error.trouble() {
-            Trouble::Local => Unpulled::Here(error.into()),
-            _ => Unpulled::ByRegistry(error.into()),
-        })?;
-        let descriptor = descriptor.root;
-        // Before it has a name: what has none can go again.
-        care::room::check(self.store, self.emitter).map_err(Unpulled::Here)?;
-        let named = self.store.images().set_name(reference, &descriptor, Origin::Pulled);
-        named.map_err(Unpulled::Here)?;
-        Ok(descriptor)
+        let wanted = Wanted::One(base.platform.clone());
+        let (images, emitter) = (self.store.images(), self.emitter);
+        let registry = self.downloads.registry(&self.request.net).map_err(Unpulled::Here)?;
+        let mut documents = registry.documents(&exact, &wanted, images, emitter)?;
+        registry.fetch_configs(&mut documents, images, emitter)?;
+        Ok(documents)
     }
-}
-
-/// Why an image was not pulled.
-enum Unpulled {
-    /// The registry does not give it: another image of the store may have been meant.
-    ByRegistry(Error),
-    /// Settings, logins or the store are in the way, and what the store has is of no help.
-    Here(Error),
-}
-
-fn not_found(store: &Store, base: &BaseRef) -> Error {
-    let error = Error::image(format!("image `{}` is not in the store", base.reference));
-    with_names(store, error)
-}
-
-fn explain_missing(store: &Store, base: &BaseRef, failure: Unpulled) -> Error {
-    let message = format!("image `{}` is not in the store and cannot be pulled", base.reference);
-    match failure {
-        Unpulled::ByRegistry(error) => with_names(store, error.wrap(message)),
-        Unpulled::Here(error) => error.wrap(message),
-    }
-}
-
-fn with_names(store: &Store, error: Error) -> Error {
-    let names = store.images().names().unwrap_or_default();
-    if names.is_empty() {
-        return error
-            .hint("the store is empty; `nativebuild image import NAME SOURCE` brings an image in");
-    }
-    error.hint(format!("the store has {}", listed(&names)))
 }

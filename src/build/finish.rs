@@ -10,7 +10,7 @@ use super::stage::{self, Builder};
 use crate::error::{Error, Result};
 use crate::oci::layout::Origin;
 use crate::oci::{Platform, merge};
-use crate::plan::step::{BuildPlan, StageBase};
+use crate::plan::step::BuildPlan;
 use crate::progress::Event;
 
 /// Refuses what could only fail after everything was built.
@@ -123,10 +123,6 @@ fn image(builder: &Builder<'_>, target: usize) -> Result<Assembled> {
 impl Builder<'_> {
     /// `created` of the image on which a stage finally stands.
     fn base_created(&self, stage: usize) -> Result<Option<String>> {
-        Ok(match &self.plan.stages[stage].base {
-            StageBase::Scratch => None,
-            StageBase::Image(base) => self.image(base)?.config.created.clone(),
-            StageBase::Stage(below) => self.base_created(*below)?,
-        })
+        Ok(self.image_below(stage)?.and_then(|image| image.config.created.clone()))
     }
 }

@@ -6,10 +6,12 @@ use super::state::Slot;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
+use crate::oci::blobs::Blobs;
 use crate::oci::spec::{Descriptor, History, ImageConfig, digest_of};
 use crate::oci::{Digest, Platform, resolve};
 use crate::plan::step::{BaseRef, BuildPlan, CopyFrom, RunMountKind, StepKind};
 use crate::source::Span;
+use std::sync::Arc;
 
 /// An image to start from.
 #[derive(Clone, Debug)]
@@ -20,13 +22,33 @@ pub struct BaseImage {
     pub config: ImageConfig,
     /// Its layers, bottom first.
     pub layers: Vec<Layer>,
+    /// The same as they come, where some are on their way; else nothing.
+    coming: Vec<Arc<Pending>>,
 }
 
 impl BaseImage {
-    /// Its layers for a stage.
+    /// One of which everything is here.
+    pub fn new(manifest: Digest, config: ImageConfig, layers: Vec<Layer>) -> Self {
+        Self { manifest, config, layers, coming: Vec::new() }
+    }
+
+    /// The same whose layers come like this.
+    pub(super) fn coming(self, coming: Vec<Arc<Pending>>) -> Self {
+        Self { coming, ..self }
+    }
+
+    /// Its layers for a stage; some of them may be on their way.
     pub(super) fn slots(&self) -> Vec<Slot> {
-        let slot = |layer: &Layer| Slot::unpacked_later(Pending::ready(layer.clone()));
-        self.layers.iter().map(slot).collect()
+        let slot = |(at, layer): (usize, &Layer)| {
+            let coming = self.coming.get(at).cloned();
+            Slot::unpacked_later(coming.unwrap_or_else(|| Pending::ready(layer.clone())))
+        };
+        self.layers.iter().enumerate().map(slot).collect()
+    }
+
+    /// Waits until all of it is here.
+    pub(super) fn wait(&self) -> Result<()> {
+        self.coming.iter().try_for_each(|layer| layer.wait().map(drop))
     }
 
     /// Its history, which speaks of as many layers as there are.
@@ -81,12 +103,21 @@ pub(super) fn copied_from(plan: &BuildPlan) -> Vec<(BaseRef, Span)> {
 
 /// Reads manifest and config of one platform.
 pub fn open(store: &Store, descriptor: &Descriptor, platform: &Platform) -> Result<BaseImage> {
-    let image = resolve::resolve(store.images(), descriptor, platform)?;
+    open_in(store.images(), descriptor, platform)
+}
+
+/// The same from any place that has the image.
+pub(super) fn open_in(
+    place: &impl Blobs,
+    descriptor: &Descriptor,
+    platform: &Platform,
+) -> Result<BaseImage> {
+    let image = resolve::resolve(place, descriptor, platform)?;
     let manifest = digest_of(&image.manifest_descriptor)?;
     let mut layers = Vec::new();
     for (descriptor, diff_id) in image.layers_with_diff_ids() {
         let digest = digest_of(descriptor)?;
-        if store.images().blob_size(&digest) != Some(descriptor.size()) {
+        if place.size(&digest)? != Some(descriptor.size()) {
             return Err(Error::integrity(format!("its layer {digest} is missing or cut short"))
                 .hint("import or pull the image again"));
         }
@@ -97,7 +128,7 @@ pub fn open(store: &Store, descriptor: &Descriptor, platform: &Platform) -> Resu
             media_type: descriptor.media_type().to_string(),
         });
     }
-    Ok(BaseImage { manifest, config: image.config, layers })
+    Ok(BaseImage::new(manifest, image.config, layers))
 }
 
 #[cfg(test)]

@@ -38,6 +38,11 @@ impl Pending {
         Arc::new(Self { result: Mutex::new(Some(Ok(layer))), done: Condvar::new() })
     }
 
+    /// True until it is there, or will never be.
+    pub(super) fn is_open(&self) -> bool {
+        self.result.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// The layer, if it is there by now.
     pub(super) fn get(&self) -> Option<Layer> {
         let result = self.result.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! The one room that sees the whole pipeline. Read [`build`] to know the program.
 //!
 //! Plan, look into the cache with one thread and no privileges; only when something is missing enter the isolation,
-//! run what is missing, write layers in the background; then config, manifest, names and outputs.
+//! run what is missing, bring base images and write layers in the background; then config, manifest, names and outputs.
 
 pub mod annotations;
 mod assemble;
@@ -13,7 +13,9 @@ mod caches;
 pub mod care;
 pub mod carry;
 pub mod check;
+mod coming;
 mod devices;
+mod downloads;
 mod early;
 mod echo;
 mod emulate;
@@ -69,6 +71,7 @@ use crate::plan::step::BuildPlan;
 use crate::plan::step::NetworkMode;
 use crate::progress::{Emitter, Event};
 use crate::timings::Phase;
+use downloads::Downloads;
 use jobs::Jobs;
 use order::Limit;
 use output::Tree;
@@ -135,12 +138,23 @@ fn build_with(
     planning::check_entitlements(&planned.plan, request)?;
     finish::check(request, &planned.plan)?;
     let pushing = Pushing::of(request)?;
-    let PlannedBuild { plan, images, epoch, .. } = &planned;
+    let PlannedBuild { plan, images, downloads, epoch, .. } = &planned;
     let (epoch, engine, pushing) = (*epoch, engine.as_ref(), pushing.as_ref());
     let (imports, exports) =
         (&Imports::of(request, emitter)?, &Exports::of(request, pushing, emitter)?);
-    let inputs =
-        Inputs { request, store, emitter, plan, images, epoch, engine, pushing, imports, exports };
+    let inputs = Inputs {
+        request,
+        store,
+        emitter,
+        plan,
+        images,
+        downloads,
+        epoch,
+        engine,
+        pushing,
+        imports,
+        exports,
+    };
     let done = attempts(&inputs, worker);
     let variant = inputs.variant();
     let exported =
@@ -160,7 +174,9 @@ fn attempts(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOut
     for _ in 0..2 {
         match attempt(inputs, worker) {
             Err(error)
-                if error.kind() == ErrorKind::Integrity && heal::heal(inputs, worker.as_ref())? =>
+                if error.kind() == ErrorKind::Integrity
+                    && !inputs.downloads.have_failed()
+                    && heal::heal(inputs, worker.as_ref())? =>
             {
                 inputs.emitter.warn(format!("{}; making it again", error.message()));
             }
@@ -187,6 +203,7 @@ struct Inputs<'a> {
     emitter: &'a Emitter,
     plan: &'a BuildPlan,
     images: &'a Images,
+    downloads: &'a Downloads,
     epoch: Option<i64>,
     engine: Option<&'a Engine>,
     pushing: Option<&'a Pushing>,
@@ -204,7 +221,8 @@ impl Inputs<'_> {
 
 /// One try at a build; [`build`] says when there is a second one.
 fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutcome> {
-    let Inputs { request, store, emitter, plan, images, epoch, engine, pushing, .. } = *inputs;
+    let Inputs { request, store, emitter, plan, images, downloads, epoch, engine, pushing, .. } =
+        *inputs;
     emitter.timings().next_build();
     let digests = file_digests(store)?;
     let held = (!inputs.imports.is_empty()).then(|| Held::before(emitter));
@@ -219,6 +237,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         exports: inputs.exports,
         emitter: held_emitter.as_ref().unwrap_or(emitter),
         images: images.clone(),
+        downloads,
         epoch,
         states: States::new(plan.stages.len()),
         limit: Limit::new(request.jobs),
@@ -239,7 +258,9 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         pushing.note_bases(&builder);
     }
     let complete = look_up(&builder, held.as_deref())?;
-    if !complete {
+    if complete {
+        downloads.finish(store, emitter)?;
+    } else {
         builder.find_qemu_image()?;
         let worker = ensure(worker, &builder, builder.runs_commands())?;
         builder.prepare_ways(worker)?;
@@ -337,14 +358,18 @@ fn ensure<'w>(
     Ok(worker.as_ref().expect("it was just made"))
 }
 
-/// Runs what the cache did not have, one thread a stage, layers in the background.
+/// Runs what the cache did not have, one thread a stage, base images and layers in the background.
 fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>) -> Result<()> {
     let _heeding = worker.cancel.heed();
     let compression = builder.request.compression;
     let jobs = Jobs::start(builder.store, compression, builder.emitter, &worker.cancel);
     let tools = Tools { worker, jobs: &jobs };
     let errors = Mutex::new(Vec::new());
+    let note = |error: Error| errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
     std::thread::scope(|scope| {
+        if !builder.downloads.are_over() {
+            scope.spawn(|| download(builder, worker).unwrap_or_else(note));
+        }
         let exports = builder.exports;
         exports.stop_with(&worker.cancel);
         // Before the threads: they end when no stage is at work.
@@ -367,7 +392,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
             if builder.states.is_complete(stage) {
                 continue;
             }
-            let errors = &errors;
+            let note = &note;
             let at_work = exports.open();
             scope.spawn(move || {
                 let _until_done = at_work;
@@ -378,7 +403,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
                     if !matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Interrupted(0)) {
                         worker.cancel.cancel(0);
                     }
-                    errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+                    note(error);
                 }
             });
         }
@@ -398,15 +423,24 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
             worker.snapshots.mark_synced(made);
         }
     }
-    let errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
-    // The first cause, not those that stopped because of it.
-    let (stopped, mut real): (Vec<Error>, Vec<Error>) =
+    // Now, since each name waits for the disk; and whatever failed, for the next build.
+    let named = builder.downloads.give_names(builder.store);
+    first_cause(errors.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .map_or_else(|| synced.map(drop).and(named), Err)
+}
+
+/// Brings what is missing of base images. A failure ends the build.
+fn download(builder: &Builder<'_>, worker: &Worker) -> Result<()> {
+    let (store, emitter) = (builder.store, builder.emitter);
+    let done = builder.downloads.run(store, emitter, Some(worker.cancel.as_ref()));
+    done.inspect_err(|_| worker.cancel.cancel(0))
+}
+
+/// The first cause, not those that stopped because of it.
+fn first_cause(errors: Vec<Error>) -> Option<Error> {
+    let (stopped, real): (Vec<Error>, Vec<Error>) =
         errors.into_iter().partition(|error| error.kind() == ErrorKind::Interrupted(0));
-    match (real.is_empty(), stopped.into_iter().next()) {
-        (false, _) => Err(real.remove(0)),
-        (true, Some(error)) => Err(error),
-        (true, None) => synced.map(drop),
-    }
+    real.into_iter().chain(stopped).next()
 }
 
 /// Whether snapshots are on the disk when `images` are: they may lie on a file system of their own.

@@ -1,6 +1,8 @@
 //! From the request to one plan: a plan for each platform with the base images it needs, then all of them joined.
 
 use super::check;
+use super::coming::Asked;
+use super::downloads::Downloads;
 use super::finder::Finder;
 use super::images::{self, BaseImage};
 use super::remote;
@@ -17,6 +19,7 @@ use crate::progress::{Emitter, Event};
 use crate::source::Span;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 /// Images by how the plan names them.
 pub(super) type Images = BTreeMap<BaseRef, BaseImage>;
@@ -26,6 +29,8 @@ pub(super) type Images = BTreeMap<BaseRef, BaseImage>;
 pub(super) struct PlannedBuild {
     pub(super) plan: BuildPlan,
     pub(super) images: Images,
+    /// What of the images is still to come.
+    pub(super) downloads: Downloads,
     pub(super) epoch: Option<i64>,
     /// What the checks found in base images.
     pub(super) checks: Vec<Warning>,
@@ -50,7 +55,8 @@ pub(super) fn plan_request(request: &BuildRequest) -> PlanRequest {
     }
 }
 
-/// Plans for every platform of the request; base images are looked up, and pulled, on the way.
+/// Plans for every platform of the request; base images are looked up on the way, and of those that have to be pulled the
+/// manifests and configs.
 pub(super) fn plan_all(
     dockerfile: &Dockerfile,
     request: &BuildRequest,
@@ -80,7 +86,9 @@ pub(super) fn plan_all(
         plans.push(bases.plan(&asked)?);
     }
     let plan = plan::join(plans).ok_or_else(|| Error::internal("no platform was planned"))?;
-    Ok(PlannedBuild { plan, images: bases.images, epoch: asked.epoch, checks: bases.checks })
+    let Bases { finder, images, checks, .. } = bases;
+    let downloads = finder.into_downloads();
+    Ok(PlannedBuild { plan, images, downloads, epoch: asked.epoch, checks })
 }
 
 fn named(source: &ContextSource) -> NamedContext {
@@ -108,9 +116,10 @@ impl Bases<'_> {
                 Planned::Ready(plan) => break plan,
                 Planned::Needs(bases) => {
                     for base in bases {
-                        let found = self.finder.find(&base);
-                        let image = found.map_err(|error| at_from(error, dockerfile, &base))?;
-                        let span = from_of(dockerfile, &base).unwrap_or_default();
+                        let span = from_of(dockerfile, &base);
+                        let place = span.map(|span| (Arc::clone(&dockerfile.source), span));
+                        let image = self.finder.find(&base, &Asked { place, hint: None })?;
+                        let span = span.unwrap_or_default();
                         self.checks.extend(check::wrong_platform(&base, &image.config, span));
                         self.images.insert(base, image);
                     }
@@ -118,34 +127,23 @@ impl Bases<'_> {
             }
         };
         for (base, span) in images::copied_from(&plan) {
-            let wanted = base.reference.clone();
-            if let Entry::Vacant(place) = self.images.entry(base) {
-                let image = self.finder.find(place.key()).map_err(|error| {
-                    meant_stage(error, dockerfile, &wanted).at(&plan.source, span)
-                })?;
-                place.insert(image);
+            if let Entry::Vacant(entry) = self.images.entry(base) {
+                let hint = meant_stage(dockerfile, &entry.key().reference);
+                let place = Some((Arc::clone(&plan.source), span));
+                let image = self.finder.find(entry.key(), &Asked { place, hint })?;
+                entry.insert(image);
             }
         }
         Ok(plan)
     }
 }
 
-/// Puts an error about a base image at the FROM that names it.
-fn at_from(error: Error, dockerfile: &Dockerfile, base: &BaseRef) -> Error {
-    match from_of(dockerfile, base) {
-        Some(span) => error.at(&dockerfile.source, span),
-        None => error,
-    }
-}
-
 /// A source of `COPY --from` that is no image may be a misspelt stage.
-fn meant_stage(error: Error, dockerfile: &Dockerfile, wanted: &str) -> Error {
+fn meant_stage(dockerfile: &Dockerfile, wanted: &str) -> Option<String> {
     let names = dockerfile.stages.iter().filter_map(|stage| stage.from.name.as_ref());
     let names: Vec<&str> = names.map(|name| name.text.as_str()).collect();
-    match dockerfile::suggest::nearest(wanted, &names) {
-        Some(name) => error.hint(format!("did you mean the stage `{name}`?")),
-        None => error,
-    }
+    let name = dockerfile::suggest::nearest(wanted, &names)?;
+    Some(format!("did you mean the stage `{name}`?"))
 }
 
 /// Where a FROM names this base.

@@ -1,7 +1,7 @@
 //! Brings everything that a build needs into the store, without building: `image prefetch` (docs/offline.md).
 //!
-//! In: a request whose lock file collects; out: nothing but what the lock file noted. Planning finds the images; what
-//! ADD fetches is asked for here, as the steps would.
+//! In: a request whose lock file collects; out: nothing but what the lock file noted. Planning finds the images, of which
+//! the rest comes here; what ADD fetches is asked for as the steps would.
 
 use super::finder::Finder;
 use super::planning;
@@ -18,6 +18,7 @@ use crate::progress::Emitter;
 pub fn collect(request: &BuildRequest, store: &Store, emitter: &Emitter) -> Result<()> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
     let planned = planning::plan_all(&dockerfile, request, store, emitter)?;
+    planned.downloads.finish(store, emitter)?;
     planning::warn(&planned.plan, emitter);
     let sources = request.sources(store, emitter);
     for step in planned.plan.stages.iter().flat_map(|stage| &stage.steps) {
@@ -37,7 +38,7 @@ pub fn collect(request: &BuildRequest, store: &Store, emitter: &Emitter) -> Resu
     }
     if let Some(name) = &request.qemu_image {
         let base = BaseRef { reference: name.familiar(), platform: Platform::host() };
-        Finder::new(store, request, emitter).find(&base)?;
+        Finder::new(store, request, emitter).find_whole(&base)?;
     }
     Ok(())
 }

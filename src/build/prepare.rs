@@ -172,12 +172,13 @@ impl Builder<'_> {
         for mount in &run.mounts {
             if let RunMountKind::Cache { id, from: Some(seed), .. } = &mount.kind {
                 // Later, with a place among the running steps taken, waiting for that stage could be for ever.
-                if let CopyFrom::Stage(stage) = seed.0 {
-                    match worker {
-                        Some(_) => drop(self.wait_for(stage)?),
-                        None if self.states.complete(stage).is_none() => return Ok(None),
-                        None => {}
+                match (&seed.0, worker) {
+                    (CopyFrom::Stage(stage), Some(_)) => drop(self.wait_for(*stage)?),
+                    (CopyFrom::Stage(stage), None) if self.states.complete(*stage).is_none() => {
+                        return Ok(None);
                     }
+                    (CopyFrom::Image(base), Some(_)) => self.image(base)?.wait()?,
+                    _ => {}
                 }
                 let digest = Digest::of(self.cache_id(id, Some(seed))?.as_bytes());
                 inputs.push((format!("source of the cache at {}", mount.target), digest));

@@ -7,6 +7,7 @@ use super::assemble::HistoryItem;
 use super::bind_copies::Copies;
 use super::cache::{StepCache, StepRecord};
 use super::care;
+use super::downloads::Downloads;
 use super::explain::Explainer;
 use super::images::BaseImage;
 use super::jobs::{Content, Jobs, Pending};
@@ -49,6 +50,8 @@ pub(super) struct Builder<'a> {
     pub exports: &'a Exports,
     pub emitter: &'a Emitter,
     pub images: BTreeMap<BaseRef, BaseImage>,
+    /// What of them is still to come.
+    pub downloads: &'a Downloads,
     pub epoch: Option<i64>,
     pub states: States,
     pub limit: Limit,
@@ -152,16 +155,39 @@ impl Builder<'_> {
         self.running.claim(key)
     }
 
-    /// A place among the steps that work, for the step `next` of a stage.
-    fn take_place(&self, stage: usize, next: usize) -> Permit<'_> {
-        let _span = self.emitter.span(Phase::WaitPlace);
-        self.limit.take(self.ways[stage][next])
+    /// A place among the steps that work, for the next step of a stage.
+    fn take_place(
+        &self,
+        state: &StageState,
+        stage: usize,
+        prepared: &Prepared,
+        worker: &Worker,
+    ) -> Result<Permit<'_>> {
+        if !prepared.is_independent() {
+            // Before: with a place it would keep out those whose base is here.
+            self.await_base(state, stage, worker)?;
+        }
+        let span = self.emitter.span(Phase::WaitPlace);
+        let permit = self.limit.take(self.ways[stage][state.next]);
+        drop(span);
+        // The wait, and that for the stage that does the same, may have been long.
+        worker.cancel.check()?;
+        Ok(permit)
     }
 
     pub(super) fn image(&self, base: &BaseRef) -> Result<&BaseImage> {
         self.images
             .get(base)
             .ok_or_else(|| Error::internal(format!("image `{}` was not resolved", base.reference)))
+    }
+
+    /// The image on which a stage finally stands.
+    pub(super) fn image_below(&self, stage: usize) -> Result<Option<&BaseImage>> {
+        match &self.plan.stages[stage].base {
+            StageBase::Scratch => Ok(None),
+            StageBase::Image(base) => self.image(base).map(Some),
+            StageBase::Stage(below) => self.image_below(*below),
+        }
     }
 
     /// One step; false when it needs a worker and there is none.
@@ -219,9 +245,7 @@ impl Builder<'_> {
             doing.done(shared.clone());
             return Ok(took(shared, None));
         }
-        let _permit = self.take_place(name.stage, state.next);
-        // The wait for a place, and for the stage that does the same, may have been long.
-        tools.worker.cancel.check()?;
+        let _permit = self.take_place(state, name.stage, &prepared, tools.worker)?;
         let id = self.announce(step, name);
         self.tell_why(id, (name.stage, state.next), record.as_ref());
         let began = Instant::now();

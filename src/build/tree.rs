@@ -185,6 +185,22 @@ fn unpack_into(
 }
 
 impl Builder<'_> {
+    /// Unpacks the layers of the image below a stage as they come, while some are on their way.
+    pub(super) fn await_base(
+        &self,
+        state: &StageState,
+        stage: usize,
+        worker: &Worker,
+    ) -> Result<()> {
+        let of_image = self.image_below(stage)?.map_or(0, |image| image.layers.len());
+        let slots = state.slots.get(..of_image).unwrap_or_default();
+        if slots.iter().any(|slot| slot.layer.is_open()) {
+            let _span = self.emitter.span(Phase::WaitBase);
+            materialise(self.store, &state.on(slots.to_vec()), worker)?;
+        }
+        Ok(())
+    }
+
     fn named_tree(&self, name: &str) -> Result<FileTree> {
         match self.request.contexts.get(name) {
             Some(ContextSource::Files(tree)) => Ok(tree.clone()),

@@ -25,6 +25,7 @@ mod diamond;
 mod differential;
 mod dockertools;
 mod doctor;
+mod downloads;
 mod edits;
 mod emulated_builds;
 mod emulation;

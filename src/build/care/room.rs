@@ -1,7 +1,7 @@
 //! The limit of a store: a build that would exceed it first removes what nobody uses, and then fails.
 //!
-//! What is being written counts. It is looked at before the build, after everything that was pulled, after each step and
-//! for each layer before it gets its name; so a store is larger than its limit at most while one of them is written.
+//! What is being written counts. It is looked at before the build, after each image that was pulled, after each step and
+//! for each layer before it gets its name; so a store is larger than its limit at most while some of them are written.
 
 use super::prune::{self, Policy};
 use super::usage;

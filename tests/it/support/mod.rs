@@ -17,6 +17,7 @@ pub mod processes;
 pub mod proxy;
 pub mod registry;
 pub mod rungs;
+pub mod shelf;
 pub mod tokens;
 pub mod trace;
 

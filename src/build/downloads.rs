@@ -1,0 +1,254 @@
+//! The images of a build that are on their way, while it is planned and while its steps run.
+//!
+//! Planning needs manifests and configs, which are there at once. Layers come by [`Downloads::run`]: beside the stages, or
+//! before the image is made where nothing runs. Each is given to all who wait for it when it is there, so that it is
+//! unpacked while those above it still come. An image gets its name when all of it is in the store.
+//!
+//! The first image that fails ends the others; its error is that of the build, and whoever waits is only stopped.
+
+use super::coming::Coming;
+use super::images::{BaseImage, open_in};
+use super::jobs::Pending;
+use super::stage::stopped;
+use super::store::Store;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::executor::sandbox::Cancel;
+use crate::layers::Layer;
+use crate::net::{NetConfig, Registry};
+use crate::oci::blobs::Blobs;
+use crate::oci::layout::Layout;
+use crate::oci::spec::Descriptor;
+use crate::oci::{Digest, Platform, Reference};
+use crate::progress::Emitter;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
+use std::io::{PipeReader, Read};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Images fetched at once.
+const IMAGES: usize = 4;
+
+/// The images, and who waits for their layers.
+#[derive(Debug, Default)]
+pub(super) struct Downloads {
+    /// One client for all: what it learns while the build is planned is of use later, and it fetches no blob twice.
+    registry: Option<Registry>,
+    images: Vec<Coming>,
+    waiting: Vec<Waiting>,
+    failed: AtomicBool,
+}
+
+/// A layer that comes.
+#[derive(Debug)]
+struct Waiting {
+    layer: Layer,
+    slot: Arc<Pending>,
+}
+
+impl Downloads {
+    /// The client.
+    pub(super) fn registry(&mut self, net: &NetConfig) -> Result<&Registry> {
+        if self.registry.is_none() {
+            self.registry = Some(Registry::new(net)?);
+        }
+        Ok(self.registry.as_ref().expect("it was just made"))
+    }
+
+    /// One more that has to come.
+    pub(super) fn add(&mut self, image: Coming) {
+        self.images.push(image);
+    }
+
+    /// What the store will have.
+    pub(super) fn expected<'a>(&'a self, store: &'a Store) -> Expected<'a> {
+        Expected { images: store.images(), coming: &self.images }
+    }
+
+    /// What a name will mean, if an image of this name is pulled.
+    pub(super) fn named(&self, name: &Reference) -> Option<&Descriptor> {
+        let image = self.images.iter().rev().find(|image| image.name() == name)?;
+        Some(image.documents.root())
+    }
+
+    /// Descriptor of the manifest or index of this digest, if that is what is pulled.
+    pub(super) fn root(&self, digest: &Digest) -> Option<&Descriptor> {
+        let mut roots = self.images.iter().map(|image| image.documents.root());
+        roots.find(|root| root.digest().as_ref() == digest.as_str())
+    }
+
+    /// Reads manifest and config of one platform; layers that are on their way are given later.
+    pub(super) fn open(
+        &mut self,
+        store: &Store,
+        descriptor: &Descriptor,
+        platform: &Platform,
+    ) -> Result<BaseImage> {
+        let image = open_in(&self.expected(store), descriptor, platform)?;
+        if !image.layers.iter().any(|layer| self.is_coming(layer)) {
+            return Ok(image);
+        }
+        let slots = image.layers.iter().map(|layer| self.slot(layer)).collect();
+        Ok(image.coming(slots))
+    }
+
+    fn is_coming(&self, layer: &Layer) -> bool {
+        let mut coming = self.images.iter().filter(|image| !image.is_here());
+        coming.any(|image| image.documents.missing(&layer.digest).is_some())
+    }
+
+    fn slot(&mut self, layer: &Layer) -> Arc<Pending> {
+        if !self.is_coming(layer) {
+            return Pending::ready(layer.clone());
+        }
+        let slot = Arc::<Pending>::default();
+        self.waiting.push(Waiting { layer: layer.clone(), slot: Arc::clone(&slot) });
+        slot
+    }
+
+    /// True when nothing has to come any more.
+    pub(super) fn are_over(&self) -> bool {
+        self.images.iter().all(Coming::is_here)
+    }
+
+    /// Whether one failed: there is no use in another attempt then.
+    pub(super) fn have_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Brings everything and gives it its names.
+    pub(super) fn finish(&self, store: &Store, emitter: &Emitter) -> Result<()> {
+        let done = self.run(store, emitter, None);
+        let named = self.give_names(store);
+        done.and(named)
+    }
+
+    /// Lets names mean the images that are here. Each waits for the disk, so this is not done while steps write.
+    pub(super) fn give_names(&self, store: &Store) -> Result<()> {
+        let name = |image: &Coming| image.give_name(store).map_err(|error| image.placed(error));
+        self.images.iter().try_for_each(name)
+    }
+
+    /// Brings everything; with `cancel` until that is cancelled. Nobody waits for a layer any more afterwards.
+    pub(super) fn run(
+        &self,
+        store: &Store,
+        emitter: &Emitter,
+        cancel: Option<&Cancel>,
+    ) -> Result<()> {
+        let left: Vec<&Coming> = self.images.iter().filter(|image| !image.is_here()).collect();
+        let Some(registry) = self.registry.as_ref().filter(|_| !left.is_empty()) else {
+            return Ok(());
+        };
+        let fetch = || self.fetch(&left, registry, store, emitter);
+        let done = cancel.map_or_else(fetch, |cancel| heeding(registry, cancel, fetch));
+        let cancelled = cancel.filter(|cancel| cancel.is_cancelled());
+        let end = cancelled.map_or_else(stopped, Cancel::error);
+        for waiting in self.waiting.iter().filter(|waiting| waiting.slot.is_open()) {
+            waiting.slot.set(Err(end.clone()));
+        }
+        match done {
+            Ok(()) if registry.is_stopped() => Err(end),
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.failed.store(true, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings several images at a time, until one fails or the client is stopped.
+    fn fetch(
+        &self,
+        left: &[&Coming],
+        registry: &Registry,
+        store: &Store,
+        emitter: &Emitter,
+    ) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let failed: Mutex<Option<Error>> = Mutex::new(None);
+        let came = |digest: &Digest| self.give(digest);
+        let work = || {
+            while let Some(image) = left.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let fetched = image.fetch(registry, store, emitter, &came);
+                let Err(error) = fetched.and_then(|()| image.check(store)) else { continue };
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                // What ends since the client was stopped has done nothing wrong.
+                if !registry.is_stopped() {
+                    *failed = Some(image.placed(error));
+                    registry.stop();
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..IMAGES.min(left.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// Gives a blob to all who wait for it.
+    fn give(&self, digest: &Digest) {
+        for waiting in self.waiting.iter().filter(|waiting| waiting.layer.digest == *digest) {
+            waiting.slot.set(Ok(waiting.layer.clone()));
+        }
+    }
+}
+
+/// Does something with a client that is stopped when the build is.
+fn heeding(registry: &Registry, cancel: &Cancel, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let cancelled = cancel.watch()?;
+    let pipe = std::io::pipe();
+    let (over, running) =
+        pipe.or_error(ErrorKind::Environment, || "cannot make a pipe".to_owned())?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| watch(registry, &cancelled, &over));
+        let done = work();
+        drop(running);
+        done
+    })
+}
+
+/// Stops the client once the build is; ends when the other side of `over` is closed.
+fn watch(registry: &Registry, cancelled: &OwnedFd, over: &PipeReader) {
+    let mut ends = [PollFd::new(cancelled, PollFlags::IN), PollFd::new(over, PollFlags::IN)];
+    // Without an answer everything goes on to its end.
+    let _answer = retry_on_intr(|| poll(&mut ends, None));
+    if !ends[0].revents().is_empty() {
+        registry.stop();
+    }
+}
+
+/// The images of a store as they will be when everything has come.
+#[derive(Debug)]
+pub(super) struct Expected<'a> {
+    images: &'a Layout,
+    coming: &'a [Coming],
+}
+
+impl Expected<'_> {
+    fn document(&self, digest: &Digest) -> Option<&[u8]> {
+        self.coming.iter().find_map(|image| image.documents.bytes(digest))
+    }
+}
+
+impl Blobs for Expected<'_> {
+    fn open(&self, digest: &Digest) -> Result<Option<(Box<dyn Read + Send + '_>, u64)>> {
+        let Some(bytes) = self.document(digest) else { return Blobs::open(self.images, digest) };
+        let reader: Box<dyn Read + Send + '_> = Box::new(bytes);
+        Ok(Some((reader, bytes.len() as u64)))
+    }
+
+    fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let document = self.document(digest).map(|bytes| bytes.len() as u64);
+        // One of another size is damaged, and is fetched anew.
+        let missing = || self.coming.iter().find_map(|image| image.documents.missing(digest));
+        match document.or_else(missing) {
+            Some(size) => Ok(Some(size)),
+            None => Blobs::size(self.images, digest),
+        }
+    }
+}
