@@ -26,7 +26,7 @@ pub(super) struct Asked {
 impl Asked {
     /// The error with its place.
     pub(super) fn placed(&self, error: Error) -> Error {
-        let error = self.hint.iter().fold(error, |error, hint| error.hint(hint));
+        let error = self.hint.iter().fold(error, Error::hint);
         match &self.place {
             Some((source, span)) => error.at(source, *span),
             None => error,
