@@ -9,6 +9,7 @@ use super::store::Store;
 use crate::error::{Error, Result};
 use crate::net::{Documents, NetError, Registry, Trouble};
 use crate::oci::layout::{Origin, listed};
+use crate::oci::spec::Descriptor;
 use crate::oci::{Digest, Reference};
 use crate::plan::step::BaseRef;
 use crate::progress::Emitter;
@@ -75,6 +76,8 @@ impl Errand {
 pub(super) struct Coming {
     errand: Errand,
     pub(super) documents: Documents,
+    /// What its name meant when it was looked for.
+    before: Option<Descriptor>,
     state: Mutex<State>,
 }
 
@@ -87,8 +90,9 @@ enum State {
 }
 
 impl Coming {
-    pub(super) fn new(errand: Errand, documents: Documents) -> Self {
-        Self { errand, documents, state: Mutex::new(State::OnItsWay) }
+    /// `before` is what the name means now.
+    pub(super) fn new(errand: Errand, documents: Documents, before: Option<Descriptor>) -> Self {
+        Self { errand, documents, before, state: Mutex::new(State::OnItsWay) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -129,16 +133,23 @@ impl Coming {
         opened.map(drop).map_err(|error| in_use(base, error))
     }
 
-    /// Lets its name mean it, once it is here.
+    /// Lets its name mean it, once it is here. What somebody else gave the name to meanwhile keeps it.
     pub(super) fn give_name(&self, store: &Store) -> Result<()> {
         let mut state = self.state();
         if *state == State::Here {
-            let root = self.documents.root();
-            let named = store.images().set_name(&self.errand.name, root, Origin::Pulled);
+            let named = self.name_in(store);
             named.map_err(|error| self.errand.explain(store, Unpulled::Here(error)))?;
             *state = State::Named;
         }
         Ok(())
+    }
+
+    fn name_in(&self, store: &Store) -> Result<()> {
+        let (images, name) = (store.images(), &self.errand.name);
+        if images.find(name)?.map(|found| found.descriptor) != self.before {
+            return Ok(());
+        }
+        images.set_name(name, self.documents.root(), Origin::Pulled)
     }
 
     /// An error of it, at its place.

@@ -141,13 +141,11 @@ impl Downloads {
         let Some(registry) = self.registry.as_ref().filter(|_| !left.is_empty()) else {
             return Ok(());
         };
-        let fetch = || self.fetch(&left, registry, store, emitter);
-        let done = cancel.map_or_else(fetch, |cancel| heeding(registry, cancel, fetch));
+        let fetch = || self.fetch((&left, cancel.is_some()), registry, store, emitter);
+        let done = cancel.map_or_else(fetch, |cancel| self.heeding(registry, cancel, fetch));
         let cancelled = cancel.filter(|cancel| cancel.is_cancelled());
         let end = cancelled.map_or_else(stopped, Cancel::error);
-        for waiting in self.waiting.iter().filter(|waiting| waiting.slot.is_open()) {
-            waiting.slot.set(Err(end.clone()));
-        }
+        self.give_up(&end);
         match done {
             Ok(()) if registry.is_stopped() => Err(end),
             Ok(()) => Ok(()),
@@ -158,10 +156,10 @@ impl Downloads {
         }
     }
 
-    /// Brings several images at a time, until one fails or the client is stopped.
+    /// Brings several images at a time, until one fails or the client is stopped; `beside` steps that work.
     fn fetch(
         &self,
-        left: &[&Coming],
+        (left, beside): (&[&Coming], bool),
         registry: &Registry,
         store: &Store,
         emitter: &Emitter,
@@ -172,7 +170,11 @@ impl Downloads {
         let work = || {
             while let Some(image) = left.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let fetched = image.fetch(registry, store, emitter, &came);
-                let Err(error) = fetched.and_then(|()| image.check(store)) else { continue };
+                let checked = fetched.and_then(|()| image.check(store));
+                // Where nothing writes beside it.
+                let named =
+                    checked.and_then(|()| if beside { Ok(()) } else { image.give_name(store) });
+                let Err(error) = named else { continue };
                 let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
                 // What ends since the client was stopped has done nothing wrong.
                 if !registry.is_stopped() {
@@ -190,6 +192,38 @@ impl Downloads {
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
+    /// Does something with a client that is stopped when the build is.
+    fn heeding(
+        &self,
+        registry: &Registry,
+        cancel: &Cancel,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let cancelled = cancel.watch()?;
+        let pipe = std::io::pipe();
+        let (over, running) =
+            pipe.or_error(ErrorKind::Environment, || "cannot make a pipe".to_owned())?;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                if is_first(&cancelled, &over) {
+                    registry.stop();
+                    // A name that is looked up, or a connection that is made, ends later than they need to wait.
+                    self.give_up(&cancel.error());
+                }
+            });
+            let done = work();
+            drop(running);
+            done
+        })
+    }
+
+    /// Lets nobody wait any more.
+    fn give_up(&self, end: &Error) {
+        for waiting in self.waiting.iter().filter(|waiting| waiting.slot.is_open()) {
+            waiting.slot.set(Err(end.clone()));
+        }
+    }
+
     /// Gives a blob to all who wait for it.
     fn give(&self, digest: &Digest) {
         for waiting in self.waiting.iter().filter(|waiting| waiting.layer.digest == *digest) {
@@ -198,28 +232,12 @@ impl Downloads {
     }
 }
 
-/// Does something with a client that is stopped when the build is.
-fn heeding(registry: &Registry, cancel: &Cancel, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let cancelled = cancel.watch()?;
-    let pipe = std::io::pipe();
-    let (over, running) =
-        pipe.or_error(ErrorKind::Environment, || "cannot make a pipe".to_owned())?;
-    std::thread::scope(|scope| {
-        scope.spawn(|| watch(registry, &cancelled, &over));
-        let done = work();
-        drop(running);
-        done
-    })
-}
-
-/// Stops the client once the build is; ends when the other side of `over` is closed.
-fn watch(registry: &Registry, cancelled: &OwnedFd, over: &PipeReader) {
+/// True once `cancelled` is; false when the other side of `over` is closed before.
+fn is_first(cancelled: &OwnedFd, over: &PipeReader) -> bool {
     let mut ends = [PollFd::new(cancelled, PollFlags::IN), PollFd::new(over, PollFlags::IN)];
     // Without an answer everything goes on to its end.
     let _answer = retry_on_intr(|| poll(&mut ends, None));
-    if !ends[0].revents().is_empty() {
-        registry.stop();
-    }
+    !ends[0].revents().is_empty()
 }
 
 /// The images of a store as they will be when everything has come.

@@ -182,7 +182,8 @@ impl<'a> Finder<'a> {
         let documents = documents.map_err(|failure| errand.explain(self.store, failure))?;
         let root = documents.root().clone();
         let is_whole = documents.are_all();
-        let image = Coming::new(errand, documents);
+        let before = self.store.images().find(&errand.name)?.map(|found| found.descriptor);
+        let image = Coming::new(errand, documents, before);
         if is_whole {
             let registry = self.downloads.registry(&self.request.net)?;
             image.fetch(registry, self.store, self.emitter, &|_| ())?;

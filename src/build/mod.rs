@@ -433,13 +433,17 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
 fn download(builder: &Builder<'_>, worker: &Worker) -> Result<()> {
     let (store, emitter) = (builder.store, builder.emitter);
     let done = builder.downloads.run(store, emitter, Some(worker.cancel.as_ref()));
+    // Once, when all have come: each name waits for the disk. Who kills a long RUN has them all the same.
+    let done = done.and_then(|()| builder.downloads.give_names(store));
     done.inspect_err(|_| worker.cancel.cancel(0))
 }
 
 /// The first cause, not those that stopped because of it.
 fn first_cause(errors: Vec<Error>) -> Option<Error> {
-    let (stopped, real): (Vec<Error>, Vec<Error>) =
+    let (stopped, mut real): (Vec<Error>, Vec<Error>) =
         errors.into_iter().partition(|error| error.kind() == ErrorKind::Interrupted(0));
+    // What may heal is not why the build ends where something else failed, too.
+    real.sort_by_key(|error| error.kind() == ErrorKind::Integrity);
     real.into_iter().chain(stopped).next()
 }
 

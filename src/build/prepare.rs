@@ -2,6 +2,7 @@
 
 use super::explain::files::FileList;
 use super::explain::{FILES, MOUNTED};
+use super::images::BaseImage;
 use super::keys;
 use super::remote::Remote;
 use super::stage::Builder;
@@ -173,7 +174,10 @@ impl Builder<'_> {
             if let RunMountKind::Cache { id, from: Some(seed), .. } = &mount.kind {
                 // Later, with a place among the running steps taken, waiting for that stage could be for ever.
                 match (&seed.0, worker) {
-                    (CopyFrom::Stage(stage), Some(_)) => drop(self.wait_for(*stage)?),
+                    (CopyFrom::Stage(stage), Some(_)) => {
+                        self.wait_for(*stage)?;
+                        self.image_below(*stage)?.map_or(Ok(()), BaseImage::wait)?;
+                    }
                     (CopyFrom::Stage(stage), None) if self.states.complete(*stage).is_none() => {
                         return Ok(None);
                     }

@@ -48,6 +48,10 @@ pub(super) fn materialise(
     state: &StageState,
     worker: &Worker,
 ) -> Result<Option<Arc<Snapshot>>> {
+    if worker.snapshots.are_whole() {
+        // Nobody waits for a layer with a tree in hand that somebody else may want to take over.
+        wait_for_all(&state.slots)?;
+    }
     let mut have = state.slots.len();
     let mut tree = None;
     while have > 0 {
@@ -75,6 +79,10 @@ pub(super) fn materialise(
         }
     }
     Ok(tree)
+}
+
+fn wait_for_all(slots: &[Slot]) -> Result<()> {
+    slots.iter().try_for_each(|slot| slot.layer.wait().map(drop))
 }
 
 fn unpack(
@@ -123,7 +131,7 @@ pub(super) fn draft<'w>(
 ) -> Result<Draft<'w>> {
     if worker.snapshots.are_whole() {
         // Their layers are written from the tree that is about to change.
-        state.slots.iter().try_for_each(|slot| slot.layer.wait().map(drop))?;
+        wait_for_all(&state.slots)?;
     }
     for _ in 0..ATTEMPTS {
         let tree = materialise(store, state, worker)?;
@@ -196,6 +204,10 @@ impl Builder<'_> {
         let slots = state.slots.get(..of_image).unwrap_or_default();
         if slots.iter().any(|slot| slot.layer.is_open()) {
             let _span = self.emitter.span(Phase::WaitBase);
+            if worker.snapshots.are_whole() {
+                // Each stage would unpack a tree of its own, and the step another one.
+                return wait_for_all(slots);
+            }
             materialise(self.store, &state.on(slots.to_vec()), worker)?;
         }
         Ok(())
