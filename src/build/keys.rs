@@ -139,3 +139,8 @@ pub(super) fn variant(compression: Compression, epoch: Option<i64>) -> String {
     let epoch = epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
     format!("{format}-{compression}-{epoch}")
 }
+
+/// Whether a layer of this variant tells all times: one that is empty for an epoch need not be empty for another.
+pub(super) fn has_true_times(variant: &str) -> bool {
+    variant.ends_with("-none")
+}

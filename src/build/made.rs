@@ -6,6 +6,7 @@
 use super::blobs;
 use super::cache::{self, StepRecord};
 use super::jobs::{Content, Job, Pending};
+use super::keys;
 use super::naming::Blame;
 use super::planned::Planned;
 use super::stage::{Builder, Tools};
@@ -101,7 +102,10 @@ impl Builder<'_> {
         blame: Blame,
         tools: Tools<'_>,
     ) -> Result<Option<Arc<Pending>>> {
-        if record.layers.values().any(|layer| layer.diff_id == empty_diff_id()) {
+        let is_empty = |(variant, layer): (&String, &Layer)| {
+            layer.diff_id == empty_diff_id() && keys::has_true_times(variant)
+        };
+        if record.layers.iter().any(is_empty) {
             let done = Done::nothing(None);
             return Ok(Some(self.rewritten(record, key, (&done, blame), tools)));
         }

@@ -30,6 +30,8 @@ use crate::context::FileDigestCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::apply::is_in_dev;
 use crate::layers::diff;
+use crate::layers::snapshot::Draft;
+use crate::layers::times::TimePolicy;
 use crate::oci::Digest;
 use crate::plan::step::{BaseRef, BuildPlan, StageBase, StagePlan, Step, StepKind};
 use crate::progress::{Emitter, Event, StepId};
@@ -288,6 +290,14 @@ impl Builder<'_> {
         self.request.no_cache || self.request.no_cache_stages.iter().any(named)
     }
 
+    /// Whether a step whose layer is empty changed nothing, or only times that the layer does not tell for its epoch: later
+    /// steps see these, and so does a build without an epoch.
+    fn is_unchanged(draft: &Draft<'_>, times: TimePolicy, tools: Tools<'_>) -> Result<bool> {
+        let true_times = TimePolicy { epoch: None, ..times };
+        let placeholders = tools.diff_options().placeholders;
+        Ok(times.epoch.is_none() || draft.changes(placeholders, &true_times)?.is_empty())
+    }
+
     fn carry_out(
         &self,
         (state, stage): (&StageState, usize),
@@ -317,7 +327,7 @@ impl Builder<'_> {
         let _diff = self.emitter.span(Phase::Diff);
         let changes = draft.changes(tools.diff_options().placeholders, &times)?;
         care::room::check(self.store, self.emitter)?;
-        if changes.is_empty() {
+        if changes.is_empty() && Self::is_unchanged(&draft, times, tools)? {
             drop(ending);
             return Ok(Done::nothing(draft.unchanged()?));
         }

@@ -91,7 +91,6 @@ fn a_late_step_on_layers_rebuilt_from_blobs_gives_the_same_digest() {
     }
 }
 
-/// Files of a range map belong to subordinate ids: root removes them, or the user inside a namespace of its own.
 /// Files that are there already and are copied again: whether they are in the layer does not depend on whether the tree
 /// below kept their nanoseconds, or was unpacked from layers that say less.
 #[test]
@@ -117,6 +116,32 @@ fn a_copy_over_the_same_files_gives_the_same_digest() {
     }
 }
 
+/// A step that only sets times from before the epoch has an empty layer for that epoch. Later steps see the times, and a
+/// build without an epoch has them in its layer.
+#[test]
+fn times_that_an_epoch_hides_are_not_lost() {
+    let dockerfile = "FROM base\nRUN touch -d @1600000000 /f\nRUN touch -d @1500000000 /f\n\
+                      RUN stat -c 'seen %Y' /f\n";
+    let layer = |world: &World| {
+        let text = world.run(["image", "inspect", "--json", "app"]).ok();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let layers = value["manifest"]["layers"].as_array().unwrap();
+        layers[layers.len() - 2]["digest"].as_str().unwrap().to_owned()
+    };
+    for (world, fresh) in World::each().into_iter().zip(World::each()) {
+        let (world, fresh) = (world.with_base(), fresh.with_base());
+        let said = world.build(dockerfile, &["--source-date-epoch", "1000000000"]);
+        assert!(said.stderr.contains(" seen 1500000000\n"), "{}", said.stderr);
+        said.ok();
+        for world in [&world, &fresh] {
+            world.build(dockerfile, &["-t", "app"]).ok();
+            world.validate("app");
+        }
+        assert_eq!(layer(&world), layer(&fresh), "{:?}", world.who());
+    }
+}
+
+/// Files of a range map belong to subordinate ids: root removes them, or the user inside a namespace of its own.
 fn remove(world: &World, name: &str) {
     let path = world.store().join(name);
     if is_root() {
