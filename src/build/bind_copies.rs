@@ -1,10 +1,13 @@
-//! Copies of what bind mounts show. One that nobody can write to serves all RUNs of a build that mount the same.
+//! Copies of what bind mounts show. One that nobody can write to serves the RUNs of a build that mount the same.
+//!
+//! Few are kept, so that a build which mounts many different trees does not need room for all of them.
 
 use crate::error::Result;
 use crate::oci::Digest;
+use crate::plan::step::CopyFrom;
 use crate::sys::fs;
 use crate::sys::sweeper::Sweeper;
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,24 +43,27 @@ impl Drop for Copied {
     }
 }
 
+/// How many are kept while no RUN uses them.
+const KEPT: usize = 2;
+
+/// What is copied: from where, and the digest of its content, in which there are no times.
+type Key = (CopyFrom, String, Digest);
+
 /// One of them; whoever needs it while it is made waits.
 type Place = Arc<Mutex<Option<Arc<Copied>>>>;
 
-/// The copies of a build, by the content digest of what is copied.
+/// The copies that were needed last.
 #[derive(Debug, Default)]
-pub(super) struct Copies(Mutex<HashMap<Digest, Place>>);
+pub(super) struct Copies(Mutex<VecDeque<(Key, Place)>>);
 
 impl Copies {
-    /// The copy of this content, made by `make` if there is none.
+    /// The copy of this, made by `make` if there is none.
     pub(super) fn get(
         &self,
-        content: &Digest,
+        key: Key,
         make: impl FnOnce() -> Result<Copied>,
     ) -> Result<Arc<Copied>> {
-        let place = {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry(content.clone()).or_default())
-        };
+        let place = self.place(key);
         let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(copied) = &*place {
             return Ok(Arc::clone(copied));
@@ -65,5 +71,17 @@ impl Copies {
         let made = Arc::new(make()?);
         *place = Some(Arc::clone(&made));
         Ok(made)
+    }
+
+    fn place(&self, key: Key) -> Place {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = all.iter().position(|(known, _)| *known == key);
+        let known = at.and_then(|at| all.remove(at)).unwrap_or_else(|| (key, Place::default()));
+        let place = Arc::clone(&known.1);
+        all.push_back(known);
+        if all.len() > KEPT {
+            all.pop_front();
+        }
+        place
     }
 }

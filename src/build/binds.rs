@@ -46,9 +46,10 @@ impl Builder<'_> {
                 RunMountKind::Bind { from, source } => {
                     let (_, digest) = mounted.next().ok_or_else(|| Error::internal("no key"))?;
                     let copy = || self.private_copy(from, source, mount.span, digest, worker);
-                    // What can be written to, or is moved into the tree, is for this RUN alone.
-                    let copy = if mount.read_only && !by_hand {
-                        self.copies.get(digest, copy)?
+                    // What can be written to, or is moved into the tree, is for this RUN alone; and where room is short.
+                    let shared = mount.read_only && !by_hand && !step.insecure;
+                    let copy = if shared && self.store.limit().is_none() {
+                        self.copies.get((from.clone(), source.clone(), digest.clone()), copy)?
                     } else {
                         Arc::new(copy()?)
                     };

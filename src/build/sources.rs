@@ -137,7 +137,7 @@ impl Sources<'_> {
 
     /// Fails when what the store has is not the file.
     fn copy_kept(&self, url: &str, digest: &Digest, to: &mut File) -> Result<()> {
-        let what = || format!("cannot read {url} from the store");
+        let what = || format!("cannot copy {url} out of the store");
         let kept = self.store.images().open_plain(digest)?;
         let kept = kept.ok_or_else(|| Error::environment(what()).hint("build again"))?;
         let size = kept.metadata().or_error(ErrorKind::Environment, what)?.len();

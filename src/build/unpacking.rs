@@ -27,19 +27,19 @@ impl Alone {
         let what = || format!("cannot lock {}", path.display());
         let file = File::options().create(true).append(true).open(&path);
         let file = file.or_error(ErrorKind::Environment, what)?;
-        lock(&file, &worker.cancel).map_err(|error| error.wrap(what()))?;
+        lock(&file, &worker.cancel, what)?;
         Ok(Some(Self { _lock: file }))
     }
 }
 
 /// No call that blocks: Ctrl-C must end the waiting.
-fn lock(file: &File, cancel: &Cancel) -> Result<()> {
+fn lock(file: &File, cancel: &Cancel, what: impl FnOnce() -> String) -> Result<()> {
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => {
-                return Err(error).or_error(ErrorKind::Environment, || "it is refused".to_owned());
+                return Err(error).or_error(ErrorKind::Environment, what);
             }
         }
         cancel.check()?;

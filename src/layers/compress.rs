@@ -119,7 +119,7 @@ pub fn compress_layer<W: Write + Send>(
             (Some(line), _) => line.join()?,
             (None, Some(out)) => {
                 produced.clone()?;
-                (Digest::of(&block), write_small(compression, workers, out, &block))
+                (Digest::of(&block), write_small(compression, out, &block))
             }
             (None, None) => return Err(Error::internal("a layer lost its file")),
         };
@@ -138,7 +138,6 @@ fn cannot_write() -> String {
 /// A blob whose tar is one block, or nothing.
 fn write_small<W: Write>(
     compression: Compression,
-    workers: &Workers,
     out: W,
     block: &[u8],
 ) -> io::Result<(W, Digest, u64)> {
@@ -146,7 +145,7 @@ fn write_small<W: Write>(
         Compression::Gzip { level } => Piece::Done(gzip::pack(block, level)?),
         _ => Piece::Plain(Arc::new(block.to_vec())),
     };
-    write(compression, workers.count() as u32, out, std::iter::once(piece))
+    write(compression, 1, out, std::iter::once(piece))
 }
 
 /// One thing for the writer, in order.

@@ -3,7 +3,7 @@
 //! Things in the store have the time of their last use, and what is younger than a process may be its own. Times are
 //! those of the clock on the wall, which may be set back while a build goes on: what it makes then looks older than its
 //! own start. So the file also says how long the machine was up, which nobody sets, and a start is put back by as much
-//! as the clock was.
+//! as the clock was. (A clock that was set back and forward again within one build is not noticed.)
 
 use super::usage::Time;
 use crate::layers::snapshot::random_id;

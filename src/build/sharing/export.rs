@@ -229,8 +229,11 @@ impl Exports {
     /// Notes a cache mount that a RUN has: under which name it is kept, its id, and how it is shared.
     pub(in crate::build) fn note_mount(&self, name: &str, id: &str, sharing: CacheSharing) {
         if self.caches.iter().any(|cache| cache.mounts.has(id)) {
-            let used = UsedMount { id: id.to_owned(), sharing };
-            self.notes().mounts.insert(name.to_owned(), used);
+            // Of several mounts the strictest counts, as for the RUN.
+            let mut notes = self.notes();
+            let fresh = || UsedMount { id: id.to_owned(), sharing };
+            let used = notes.mounts.entry(name.to_owned()).or_insert_with(fresh);
+            used.sharing = used.sharing.max(sharing);
         }
     }
 

@@ -7,6 +7,7 @@ use super::{FileLock, Layout, LockKind};
 use crate::{
     error::{Error, ErrorKind, Result, ResultExt},
     oci::{
+        blobs,
         reference::Reference,
         spec::{self, Descriptor},
     },
@@ -17,6 +18,7 @@ use std::{
     fmt, fs,
     fs::File,
     io::{self, Read},
+    path::PathBuf,
 };
 
 /// Annotation that names an entry.
@@ -162,11 +164,25 @@ impl Layout {
         annotations.insert(ORIGIN.to_owned(), origin.to_string());
         descriptor.set_annotations(Some(annotations));
         let name = name.to_string();
-        if self.written.is_empty() && self.says(&name, &descriptor)? {
+        let is_said = self.written.is_empty() && self.says(&name, &descriptor)?;
+        if is_said && self.is_older_than_index(&descriptor) {
             return Ok(());
         }
         self.sync()?;
         self.set_entries(vec![descriptor], |entry| ref_name(entry) == Some(name.as_str()))
+    }
+
+    /// Whether all of an image was there when the index was written, after a sync, and not made or mended since.
+    fn is_older_than_index(&self, descriptor: &Descriptor) -> bool {
+        let time = |path: PathBuf| fs::metadata(path).and_then(|found| found.modified()).ok();
+        let Some(index) = time(self.root.join("index.json")) else { return false };
+        let Ok(reachable) = blobs::reachable(self, descriptor) else { return false };
+        let mut all = reachable.blobs.iter().chain(std::iter::once(descriptor));
+        all.all(|blob| {
+            let digest = spec::digest_of(blob).ok();
+            let written = digest.and_then(|digest| time(self.blob_path(&digest)));
+            written.is_some_and(|written| written <= index)
+        })
     }
 
     /// Whether the index has just this under a name.

@@ -93,8 +93,13 @@ fn names_are_set_replaced_and_removed() {
 #[test]
 fn a_name_that_says_it_already_needs_no_sync() {
     let (_dir, layout) = layout();
-    let one = layout.put_document(media::OCI_MANIFEST, b"1").unwrap();
-    let two = layout.put_document(media::OCI_MANIFEST, b"2").unwrap();
+    let config = layout.put_document(media::OCI_CONFIG, b"{}").unwrap();
+    let config = serde_json::to_string(&config).unwrap();
+    let manifest = |more: &str| {
+        let text = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]{more}}}"#);
+        layout.put_document(media::OCI_MANIFEST, text.as_bytes()).unwrap()
+    };
+    let (one, two) = (manifest(""), manifest(r#","annotations":{}"#));
     let name = Reference::parse("a").unwrap();
     layout.set_name(&name, &one, Origin::Built).unwrap();
     let set = |descriptor: &Descriptor, origin, writes: bool| {
@@ -110,6 +115,12 @@ fn a_name_that_says_it_already_needs_no_sync() {
     assert!(!set(&one, Origin::Built, true));
     assert!(!set(&two, Origin::Built, false));
     assert!(!set(&one, Origin::Pulled, false));
+    assert!(set(&one, Origin::Built, false));
+    // Somebody made a part of it again, and may not have synced it.
+    let path = layout.blob_path(&Digest::of(b"{}"));
+    let later = std::time::SystemTime::now() + std::time::Duration::from_mins(1);
+    File::options().append(true).open(path).unwrap().set_modified(later).unwrap();
+    assert!(!set(&one, Origin::Built, false));
 }
 
 #[test]
