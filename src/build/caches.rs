@@ -2,6 +2,7 @@
 
 use super::care;
 use super::store::Store;
+use super::unpacking::wait_for_lock;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::sandbox::Cancel;
 use crate::oci::Digest;
@@ -11,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The cache directories of one RUN, with the locks that their `sharing` asks for.
 #[derive(Debug, Default)]
@@ -167,22 +167,17 @@ fn cache_directory(
             }
             return Ok((path, None));
         }
-        loop {
-            match lock.try_lock() {
-                Ok(()) => {
-                    bring_back(store.path(), &name);
-                    return Ok((path, Some(lock)));
-                }
-                Err(TryLockError::Error(error)) => {
-                    return Err(error).or_error(ErrorKind::Environment, what);
-                }
-                Err(TryLockError::WouldBlock) if sharing == CacheSharing::Private => break,
-                Err(TryLockError::WouldBlock) => {}
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(error).or_error(ErrorKind::Environment, what);
             }
-            // No call that blocks: Ctrl-C must end the waiting.
-            cancel.check()?;
-            std::thread::sleep(Duration::from_millis(20));
+            // Another one is as good.
+            Err(TryLockError::WouldBlock) if sharing == CacheSharing::Private => continue,
+            Err(TryLockError::WouldBlock) => wait_for_lock(&lock, cancel, what)?,
         }
+        bring_back(store.path(), &name);
+        return Ok((path, Some(lock)));
     }
     Err(Error::environment(format!("1000 builds use the private cache mount `{id}`")))
 }

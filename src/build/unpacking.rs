@@ -27,13 +27,17 @@ impl Alone {
         let what = || format!("cannot lock {}", path.display());
         let file = File::options().create(true).append(true).open(&path);
         let file = file.or_error(ErrorKind::Environment, what)?;
-        lock(&file, &worker.cancel, what)?;
+        wait_for_lock(&file, &worker.cancel, what)?;
         Ok(Some(Self { _lock: file }))
     }
 }
 
-/// No call that blocks: Ctrl-C must end the waiting.
-fn lock(file: &File, cancel: &Cancel, what: impl FnOnce() -> String) -> Result<()> {
+/// Locks a file exclusively. No call that blocks: Ctrl-C must end the waiting. `what` is what cannot be done otherwise.
+pub(super) fn wait_for_lock(
+    file: &File,
+    cancel: &Cancel,
+    what: impl FnOnce() -> String,
+) -> Result<()> {
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(()),
