@@ -277,8 +277,7 @@ impl Layout {
             },
         };
         match synced {
-            // A file system that cannot sync (or a seccomp filter that forbids it) is no reason to fail a build.
-            Err(error @ (Errno::NOSPC | Errno::IO | Errno::DQUOT)) => {
+            Err(error) if is_loss(error) => {
                 self.sync.failed.store(true, Ordering::Relaxed);
                 Err(io::Error::from(error)).or_error(ErrorKind::Environment, failed)
             }
@@ -343,6 +342,12 @@ impl Layout {
         let renamed = file.persist(self.root.join(name)).map_err(|error| error.error);
         renamed.map(drop).or_error(ErrorKind::Environment, fail)
     }
+}
+
+/// Whether a failed sync lost something. A file system that cannot sync (or a seccomp filter that forbids it) is no reason
+/// to fail a build.
+fn is_loss(error: Errno) -> bool {
+    matches!(error, Errno::NOSPC | Errno::IO | Errno::DQUOT)
 }
 
 /// Notes that a blob is used; false when it is not there. Its time of modification says whether it was written to, and
@@ -429,7 +434,8 @@ impl BlobWriter {
     /// The same for a blob that a record names at once: its bytes are on the disk before it has its name, so that no loss
     /// of power makes an empty file of it.
     pub fn commit_durably(self) -> Result<Digest> {
-        let synced = self.as_file().sync_data();
+        let synced = rustix::fs::fdatasync(self.as_file())
+            .or_else(|error| if is_loss(error) { Err(io::Error::from(error)) } else { Ok(()) });
         synced.or_error(ErrorKind::Environment, || "cannot make a blob durable".to_owned())?;
         Ok(self.commit_hashed()?.0)
     }
