@@ -44,7 +44,9 @@ impl Builder<'_> {
             match &mount.kind {
                 RunMountKind::Tmpfs { size } => binds.add_tmpfs(&mount.target, *size),
                 RunMountKind::Bind { from, source } => {
-                    let (_, digest) = mounted.next().ok_or_else(|| Error::internal("no key"))?;
+                    let (_, digest) = mounted
+                        .next()
+                        .ok_or_else(|| Error::internal("a bind mount has no digest"))?;
                     let copy = || self.private_copy(from, source, mount.span, digest, worker);
                     // What can be written to, or is moved into the tree, is for this RUN alone; and where room is short.
                     let shared = mount.read_only && !by_hand && !step.insecure;

@@ -2,7 +2,7 @@
 //!
 //! Planning needs manifests and configs, which are there at once. Layers come by [`Downloads::run`]: beside the stages, or
 //! before the image is made where nothing runs. Each is given to all who wait for it when it is there, so that it is
-//! unpacked while those above it still come. An image gets its name when all of it is in the store.
+//! unpacked while those above it still come. Images get their names when all have come.
 //!
 //! The first image that fails ends the others; its error is that of the build, and whoever waits is only stopped.
 
@@ -124,7 +124,7 @@ impl Downloads {
         done.and(named)
     }
 
-    /// Lets names mean the images that are here. Each waits for the disk, so this is not done while steps write.
+    /// Lets names mean the images that are here, and have none yet. Each waits for the disk.
     pub(super) fn give_names(&self, store: &Store) -> Result<()> {
         let name = |image: &Coming| image.give_name(store).map_err(|error| image.placed(error));
         self.images.iter().try_for_each(name)

@@ -423,7 +423,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
             worker.snapshots.mark_synced(made);
         }
     }
-    // Now, since each name waits for the disk; and whatever failed, for the next build.
+    // Where a download failed: of those that came, for the next build.
     let named = builder.downloads.give_names(builder.store);
     first_cause(errors.into_inner().unwrap_or_else(PoisonError::into_inner))
         .map_or_else(|| synced.map(drop).and(named), Err)
@@ -433,7 +433,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
 fn download(builder: &Builder<'_>, worker: &Worker) -> Result<()> {
     let (store, emitter) = (builder.store, builder.emitter);
     let done = builder.downloads.run(store, emitter, Some(worker.cancel.as_ref()));
-    // Once, when all have come: each name waits for the disk. Who kills a long RUN has them all the same.
+    // Not for each that comes, since that waits for the disk; and not at the end, for whoever kills a long RUN.
     let done = done.and_then(|()| builder.downloads.give_names(store));
     done.inspect_err(|_| worker.cancel.cancel(0))
 }
