@@ -5,9 +5,12 @@ use super::compat::real::RealArgs;
 use super::compat::{BuildTable, ForeignArgs};
 use super::debug::DebugArgs;
 use super::doctor::DoctorArgs;
-use super::image::args::{
-    ArchiveArgs, DiffVerb, ExportVerb, ImageArgs, ManifestArgs, PullArgs, WithRootfsArgs,
-};
+use super::image::archive::ArchiveArgs;
+use super::image::args::{ImageArgs, ManifestArgs};
+use super::image::diff::DiffVerb;
+use super::image::export::ExportVerb;
+use super::image::pull::PullArgs;
+use super::image::with_rootfs::WithRootfsArgs;
 use super::isolation::IsolationArgs;
 use super::kaniko::KanikoArgs;
 use super::login::{LoginArgs, LogoutArgs};

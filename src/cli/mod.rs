@@ -91,7 +91,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Command::Image(arguments) => image::run(*arguments, &environment, style),
         Command::Pull(arguments) => image::pull::run(&arguments, &environment, style),
         Command::Archive(arguments) => image::archive::run(arguments, &environment),
-        Command::Diff(arguments) => image::show::run_diff(&arguments, &environment, style),
+        Command::Diff(arguments) => image::diff::run(&arguments, &environment, style),
         Command::WithRootfs(arguments) => {
             match image::with_rootfs::run(*arguments, &environment, style) {
                 Ok(0) => Ok(()),

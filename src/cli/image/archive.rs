@@ -1,6 +1,5 @@
 //! `nativebuild archive`: words → [`crate::transfer::merge`].
 
-use super::args::{ArchiveArgs, ArchiveCommand};
 use super::need::{self, Need};
 use super::{location, platform};
 use crate::cli::environment::Environment;
@@ -9,7 +8,37 @@ use crate::error::{Error, Result};
 use crate::oci::archive::{self, Input, Select};
 use crate::transfer::Location;
 use crate::transfer::merge::{Part, merge};
+use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
+
+/// `nativebuild archive`.
+#[derive(Debug, Args)]
+pub struct ArchiveArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ArchiveCommand,
+}
+
+/// The verbs of `nativebuild archive`.
+#[derive(Debug, Subcommand)]
+pub enum ArchiveCommand {
+    /// Write the images of several archives into one docker-archive
+    Merge {
+        /// Docker-archives of any age, OCI archives, layouts; with `:NAME` behind it one image of several; `-` reads
+        /// standard input
+        #[arg(required = true, value_name = "ARCHIVE")]
+        sources: Vec<String>,
+        /// File; `-` writes to standard output
+        #[arg(short, long, value_name = "PATH")]
+        output: String,
+        /// Which platform of an image for several [default: this machine's]
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<String>,
+        /// Where images and the cache are kept
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+}
 
 pub(in crate::cli) fn run(args: ArchiveArgs, environment: &Environment) -> Result<()> {
     let ArchiveCommand::Merge { sources, output, platform: wanted, root } = args.command;

@@ -1,16 +1,71 @@
-//! The verbs that write: copy, convert, tag, rm, index.
+//! The verbs that write images and names: copy, convert, tag, rm.
 
-use super::args::{AnnotateArgs, ConvertArgs, CopyArgs, CreateArgs, IndexCommand, TypeName};
-use super::{location, platform, print_data, show, tell};
+use super::{location, platform, print_data, tell};
 use crate::cli::args::CompressionName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::compress::Compression;
 use crate::oci::Digest;
 use crate::transfer::convert::{Convert, Types};
 use crate::transfer::copy::{CopyOptions, copy as transfer};
-use crate::transfer::index::{self as indexes, Annotate, Create, Member, Stated};
-use crate::transfer::{Access, Location, change, spec_file};
-use std::collections::BTreeMap;
+use crate::transfer::{Access, Location, change};
+use clap::{Args, ValueEnum};
+
+/// `image copy`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// Image
+    pub source: String,
+    /// Where to; for `docker-archive:` and `oci-archive:` the path `-` is standard output
+    pub target: String,
+    /// Copy only the image for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", conflicts_with = "all")]
+    pub platform: Option<String>,
+    /// Copy an index whole, also from a registry
+    #[arg(long)]
+    pub all: bool,
+    /// Fail where a digest could not stay
+    #[arg(long)]
+    pub preserve_digests: bool,
+    /// Copy what refers to the image, too
+    #[arg(long)]
+    pub referrers: bool,
+    /// Fail and write nothing unless the result has this digest: of an archive's bytes, else of the manifest or index
+    #[arg(long, value_name = "sha256:HEX")]
+    pub expect: Option<String>,
+}
+
+/// `image convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// Image
+    pub source: String,
+    /// Where to
+    pub target: String,
+    /// Compression of all layers
+    #[arg(long, value_enum)]
+    pub compression: Option<CompressionName>,
+    /// Level; packs again what has this compression already
+    #[arg(long, value_name = "N", requires = "compression")]
+    pub compression_level: Option<i32>,
+    /// Media types
+    #[arg(long = "type", value_enum)]
+    pub types: Option<TypeName>,
+    /// Only the image for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", conflicts_with = "all")]
+    pub platform: Option<String>,
+    /// An index whole, also from a registry
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `--type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TypeName {
+    /// Of the OCI image specification
+    Oci,
+    /// Docker's, schema 2
+    Docker,
+}
 
 pub(super) fn copy(access: &Access<'_>, args: &CopyArgs) -> Result<()> {
     let expect = args.expect.as_deref().map(Digest::parse).transpose();
@@ -115,94 +170,4 @@ pub(super) fn remove(access: &Access<'_>, names: &[String], yes: bool) -> Result
         }
     }
     Ok(())
-}
-
-pub(super) fn index(access: &Access<'_>, command: IndexCommand) -> Result<()> {
-    let delivered = match command {
-        IndexCommand::Create(args) => create(access, &args)?,
-        IndexCommand::Add { index, images } => {
-            let members = images.iter().map(|image| member(image)).collect::<Result<Vec<_>>>()?;
-            indexes::add(access, &location(&index)?, &members)?
-        }
-        IndexCommand::Rm { index, entries } => {
-            indexes::remove(access, &location(&index)?, &entries)?
-        }
-        IndexCommand::Annotate(args) => annotate(access, &args)?,
-        IndexCommand::Inspect(args) => return show::list(access, &args),
-    };
-    tell(&delivered)
-}
-
-fn member(image: &str) -> Result<Member> {
-    Ok(Member { location: location(image)?, platform: None })
-}
-
-fn create(access: &Access<'_>, args: &CreateArgs) -> Result<crate::transfer::copy::Delivered> {
-    let split = |lists: &[String]| -> Vec<String> {
-        let words = lists.iter().flat_map(|list| list.split(','));
-        words.map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
-    };
-    let mut options = Create {
-        docker: args.types == TypeName::Docker,
-        ignore_missing: args.ignore_missing,
-        annotations: annotations(&args.annotations)?,
-        tags: split(&args.tags),
-    };
-    if let Some(path) = &args.spec {
-        let spec = spec_file::read(path)?;
-        options.tags.extend(spec.tags);
-        let mut all = spec.annotations;
-        all.extend(std::mem::take(&mut options.annotations));
-        options.annotations = all;
-        return indexes::create(access, &spec.target, &spec.members, &options);
-    }
-    let name = args.index.as_deref().ok_or_else(|| Error::usage("the index has no name"))?;
-    let members = match &args.template {
-        None => args.images.iter().map(|image| member(image)).collect::<Result<Vec<_>>>()?,
-        Some(template) => {
-            if !template.contains("ARCH") {
-                return Err(Error::usage(format!("the template `{template}` has no ARCH in it")));
-            }
-            let of = |text: &String| -> Result<Member> {
-                let stated =
-                    Stated::parse(text).map_err(|error| error.with_kind(ErrorKind::Usage))?;
-                Ok(Member { location: location(&stated.fill(template))?, platform: Some(stated) })
-            };
-            split(&args.platforms).iter().map(of).collect::<Result<Vec<_>>>()?
-        }
-    };
-    if members.is_empty() {
-        return Err(Error::usage("there is no image for the index")
-            .hint("name images, or use `--template` with `--platforms`, or `--spec`"));
-    }
-    indexes::create(access, &location(name)?, &members, &options)
-}
-
-fn annotate(access: &Access<'_>, args: &AnnotateArgs) -> Result<crate::transfer::copy::Delivered> {
-    let change = Annotate {
-        which: args.entry.clone(),
-        annotations: annotations(&args.annotations)?,
-        platform: Stated {
-            os: args.os.clone().unwrap_or_default(),
-            architecture: args.arch.clone().unwrap_or_default(),
-            variant: args.variant.clone(),
-            os_version: args.os_version.clone(),
-            os_features: args.os_features.clone(),
-        },
-    };
-    if change.annotations.is_empty() && change.platform == Stated::default() {
-        return Err(
-            Error::usage("nothing is to be changed").hint("for example `--annotation KEY=VALUE`")
-        );
-    }
-    indexes::annotate(access, &location(&args.index)?, &change)
-}
-
-fn annotations(words: &[String]) -> Result<BTreeMap<String, String>> {
-    let pair = |word: &String| match word.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(Error::usage(format!("bad annotation `{word}`: expected KEY=VALUE"))
-            .hint("`KEY=` removes an annotation")),
-    };
-    words.iter().map(pair).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! A tar is written straight out of the layers. A directory is unpacked, in the isolation in which files can have owners.
 
-use super::args::{ExportArgs, ExportVerb, ImageCommand};
+use super::args::{ImageCommand, LOCATIONS, PlaceArgs};
 use super::need::{self, Need};
 use super::{access, location, platform};
 use crate::build::images::{self, BaseImage};
@@ -17,9 +17,48 @@ use crate::executor::emulation::Places;
 use crate::oci::{Platform, resolve};
 use crate::transfer::rootfs::{self, Rewrite};
 use crate::transfer::{Access, Choice, Location, read};
+use clap::Args;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// `nativebuild export`.
+#[derive(Debug, Args)]
+#[command(after_help = LOCATIONS)]
+pub struct ExportVerb {
+    /// What and how.
+    #[command(flatten)]
+    pub export: ExportArgs,
+    /// Where things are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `image export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Image
+    #[arg(value_name = "IMAGE")]
+    pub name: String,
+    /// Tar file; a directory when there is one or PATH ends in a slash; `-` writes a tar to standard output
+    #[arg(short, long, value_name = "PATH")]
+    pub output: PathBuf,
+    /// Write a directory instead of a tar, whatever PATH looks like
+    #[arg(long, conflicts_with_all = ["mtime", "owner"])]
+    pub directory: bool,
+    /// Which platform of an image for several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Sort members by name; they always are
+    #[arg(long)]
+    pub sort: bool,
+    /// Time of all members, in seconds since 1970
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub mtime: Option<i64>,
+    /// Owner and group of all members, as numbers
+    #[arg(long, value_name = "UID[:GID]")]
+    pub owner: Option<String>,
+}
 
 impl ExportArgs {
     /// Whether files are written, and not a tar.

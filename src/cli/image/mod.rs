@@ -1,14 +1,17 @@
 //! `nativebuild image` and `nativebuild manifest`: words → [`crate::transfer`] and the store (design §10.2).
 //!
-//! [`store`] has the verbs that stay within the store and files, [`show`] those that print, [`change`] those that write.
+//! [`store`] has the verbs that stay within the store and files, [`show`] those that print, [`change`] those that write,
+//! [`index`] those on indexes; each of the others has a file of its name.
 
 pub(super) mod archive;
 pub mod args;
 mod change;
+pub(super) mod diff;
 pub(super) mod export;
+mod index;
 mod need;
 pub(super) mod pull;
-pub(super) mod show;
+mod show;
 mod store;
 mod template;
 pub(super) mod with_rootfs;
@@ -59,12 +62,12 @@ pub(super) fn run(args: ImageArgs, environment: &Environment, style: Style) -> R
         ImageCommand::Convert(args) => change::convert(&access, &args),
         ImageCommand::Tag { source, target } => change::tag(&access, &source, &target),
         ImageCommand::Rm { names, yes } => change::remove(&access, &names, yes),
-        ImageCommand::Index(command) => change::index(&access, command),
+        ImageCommand::Index(command) => index::run(&access, command),
         ImageCommand::Referrers { image, artifact_type, json } => {
             show::referrers(&access, &image, artifact_type.as_deref(), json)
         }
         ImageCommand::Export(args) => export::export(store, &access, &args, environment),
-        ImageCommand::Diff(args) => show::diff(&access, &args, None),
+        ImageCommand::Diff(args) => diff::diff(&access, &args, None),
         ImageCommand::Validate { source } => show::validate(&access, &source),
         ImageCommand::Manifest(ManifestCommand::Inspect(args)) => show::list(&access, &args),
     }

@@ -3,6 +3,7 @@
 //! In: a verb as typed. Out: the store, or an empty one in a temporary directory that stands for one that is not there.
 
 use super::args::{ImageCommand, ManifestCommand, PlaceArgs};
+use super::index::IndexCommand;
 use crate::build::store::Store;
 use crate::cli::environment::Environment;
 use crate::cli::prune::no_store;
@@ -44,8 +45,9 @@ impl Need {
             Rm { names, .. } => {
                 names.iter().map(|name| Self::of_image(name)).max().unwrap_or(Self::Nothing)
             }
-            Manifest(ManifestCommand::Inspect(args))
-            | Index(super::args::IndexCommand::Inspect(args)) => Self::of_image(&args.image),
+            Manifest(ManifestCommand::Inspect(args)) | Index(IndexCommand::Inspect(args)) => {
+                Self::of_image(&args.image)
+            }
             _ => Self::All,
         }
     }

@@ -1,6 +1,6 @@
 //! `nativebuild pull`: words → [`crate::transfer::pull`].
 
-use super::args::PullArgs;
+use super::args::PlaceArgs;
 use super::need::{self, Need};
 use super::{access, location, platform, print_json, reference};
 use crate::cli::environment::Environment;
@@ -10,10 +10,46 @@ use crate::error::{Error, Result};
 use crate::oci::{Reference, hash_forms};
 use crate::transfer::Location;
 use crate::transfer::pull::{Pull, prefetched, pull};
-use std::path::Path;
+use clap::Args;
+use std::path::{Path, PathBuf};
 
 /// The form of docker-archives that there is; another one gets another number.
 const ARCHIVE_FORMAT: u32 = 1;
+
+/// `nativebuild pull`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A docker-archive has the same bytes for the same digest, platform and name, on every machine: its hash can be pinned."
+)]
+pub struct PullArgs {
+    /// Image in a registry, best with its digest: `NAME[:TAG]@sha256:HEX`
+    #[arg(value_name = "NAME")]
+    pub image: String,
+    /// Which platform of an image for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// `docker-archive:PATH`, `oci-archive:PATH` or `oci:PATH`; PATH `-` is standard output [default: the store]
+    #[arg(short, long, value_name = "WHERE")]
+    pub output: Option<String>,
+    /// Name in the archive or in the store [default: the image's own]
+    #[arg(long, value_name = "NAME[:TAG]")]
+    pub name: Option<String>,
+    /// Fail and write nothing unless the archive has this SHA-256: `sha256:HEX`, `sha256-BASE64` or Nix's 52 digits
+    #[arg(long, value_name = "HASH")]
+    pub expect: Option<String>,
+    /// Print what nix-prefetch-docker prints, with the hash of the docker-archive; none needs to be written
+    #[arg(long)]
+    pub print_hash: bool,
+    /// Write what the image is made of as JSON, or compare with what the file has
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    /// Form of the docker-archive
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub archive_format: u32,
+    /// Where things are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
 
 pub(in crate::cli) fn run(args: &PullArgs, environment: &Environment, style: Style) -> Result<()> {
     let name = match location(&args.image)? {

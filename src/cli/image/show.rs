@@ -1,20 +1,67 @@
 //! The verbs that look and print.
 
-use super::args::{DiffArgs, DiffVerb, InspectArgs, LayoutName, ListArgs};
-use super::need::{self, Need};
 use super::{location, platform, print_json, template};
-use crate::cli::environment::Environment;
 use crate::cli::print_data;
-use crate::cli::report::Style;
 use crate::error::{Error, Result};
 use crate::oci::spec::Descriptor;
 use crate::oci::validate::{Problem, ProblemKind};
 use crate::transfer::describe::{self, Description};
-use crate::transfer::{
-    Access, Location, change, check, diff as differ, manifests, referrers as refer,
-};
+use crate::transfer::{Access, Location, change, check, manifests, referrers as refer};
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::path::Path;
+
+/// `image inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Image
+    pub image: String,
+    /// Which platform of an image for several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Print the manifest or index as it is
+    #[arg(long, conflicts_with_all = ["json", "format"])]
+    pub raw: bool,
+    /// Print the config as it is; `--raw` may stand beside it
+    #[arg(long, conflicts_with_all = ["json", "format"])]
+    pub config: bool,
+    /// Print JSON with manifest and config
+    #[arg(long)]
+    pub json: bool,
+    /// Print what a template says, for example `{{.digest}}` or `{{json .config.config.Env}}`
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
+    pub format: Option<String>,
+}
+
+/// `manifest inspect`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Image
+    pub image: String,
+    /// Only the image for this platform
+    #[arg(short, long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Print the manifest or index as it is
+    #[arg(long, conflicts_with_all = ["detail", "json", "layout"])]
+    pub raw: bool,
+    /// Print digest and size of what the name leads to, then the manifest or index as it is
+    #[arg(long, conflicts_with_all = ["json", "layout"])]
+    pub detail: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "layout")]
+    pub json: bool,
+    /// Whose layout: manifest-tool 1's or 2's
+    #[arg(long, value_enum, default_value = "v1")]
+    pub layout: LayoutName,
+}
+
+/// `--layout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names are the values")]
+pub enum LayoutName {
+    V1,
+    V2,
+}
 
 pub(super) fn inspect(access: &Access<'_>, args: &InspectArgs) -> Result<()> {
     let location = location(&args.image)?;
@@ -109,45 +156,6 @@ pub(super) fn referrers(
         format!("{} {} {kind}\n", one.digest(), one.size())
     };
     print_data(found.iter().map(line).collect::<String>().as_bytes())
-}
-
-/// `nativebuild diff`.
-pub(in crate::cli) fn run_diff(
-    args: &DiffVerb,
-    environment: &Environment,
-    style: Style,
-) -> Result<()> {
-    let DiffArgs { a, b, .. } = &args.diff;
-    let mut need = Need::of_image(a).max(Need::of_image(b));
-    if args.output.is_some() {
-        need = need.max(Need::Room);
-    }
-    let opened = need::open(need, &args.place, environment)?;
-    let access = super::access(&opened.store, &args.place, environment, style)?;
-    diff(&access, &args.diff, args.output.as_deref())
-}
-
-pub(super) fn diff(access: &Access<'_>, args: &DiffArgs, output: Option<&Path>) -> Result<()> {
-    let (a, b) = (&args.a, &args.b);
-    let wanted = platform(args.platform.as_deref())?;
-    let pair = differ::Pair::open(access, &location(a)?, &location(b)?, wanted.as_ref())?;
-    if let Some(path) = output {
-        pair.write_layer(path)?;
-        if path == Path::new("-") {
-            return Ok(());
-        }
-    }
-    let found = pair.diff()?;
-    if args.json {
-        print_json(&found.json())?;
-    } else {
-        print_data(found.text().as_bytes())?;
-    }
-    // Whoever asks for the layer got it, and no answer to a question.
-    if found.is_empty() || output.is_some() {
-        return Ok(());
-    }
-    Err(Error::image(format!("`{a}` and `{b}` differ")))
 }
 
 pub(super) fn validate(access: &Access<'_>, source: &str) -> Result<()> {

@@ -1,6 +1,5 @@
 //! The verbs that stay within the store and files: import, load, ls, save.
 
-use super::args::Format;
 use super::{parse_platform, reference};
 use crate::build::output;
 use crate::build::packer::Packer;
@@ -11,7 +10,23 @@ use crate::oci::archive::{self, Expect, Import, Imported, Input, RootFs, SaveFor
 use crate::oci::layout::{NamedImage, Origin};
 use crate::oci::resolve::{self, ResolvedImage};
 use crate::oci::{Platform, merge};
+use clap::ValueEnum;
 use std::path::Path;
+
+/// `--format` of `image save`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// OCI layout as a directory
+    Oci,
+    /// OCI layout as a tar
+    OciArchive,
+    /// What `docker save` writes today
+    DockerArchive,
+    /// The older form with a directory for each layer
+    DockerArchiveV1,
+    /// Flat blobs, as dockerTools once wrote them
+    DockerArchiveFlat,
+}
 
 pub(super) fn import(
     store: &Store,

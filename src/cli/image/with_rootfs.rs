@@ -1,17 +1,52 @@
 //! `nativebuild with-rootfs`: words → [`crate::build::rootfs`]; its exit code is the program's.
 
-use super::args::WithRootfsArgs;
+use super::args::{LOCATIONS, PlaceArgs};
 use super::export::base;
 use super::need::{self, Need};
 use super::{access, location, platform};
 use crate::build::rootfs::{self, Work};
 use crate::build::worker::Worker;
 use crate::cli::environment::Environment;
+use crate::cli::isolation::IsolationArgs;
 use crate::cli::report::Style;
 use crate::error::Result;
 use crate::executor::emulation::Places;
+use clap::Args;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// `nativebuild with-rootfs`.
+#[derive(Debug, Args)]
+#[command(after_help = LOCATIONS)]
+pub struct WithRootfsArgs {
+    /// Image
+    pub image: String,
+    /// Let the program write to the tree; the image stays as it is
+    #[arg(long)]
+    pub rw: bool,
+    /// Write what the program changed as a layer; `-` writes it to standard output
+    #[arg(long, value_name = "PATH", requires = "rw")]
+    pub layer: Option<PathBuf>,
+    /// Text for the shell of this machine, run before the tree is mounted
+    #[arg(long, value_name = "CMD")]
+    pub pre: Option<OsString>,
+    /// Text for the shell of this machine, run after the tree is unmounted
+    #[arg(long, value_name = "CMD")]
+    pub post: Option<OsString>,
+    /// Which platform of an image for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// How the tree is kept, and who its users are here.
+    #[command(flatten)]
+    pub isolation: IsolationArgs,
+    /// Where things are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Program of this machine and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
+}
 
 pub(in crate::cli) fn run(
     args: WithRootfsArgs,
