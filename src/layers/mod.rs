@@ -34,8 +34,6 @@ mod pax;
 mod place;
 mod scan;
 mod settle;
-mod tar_blocks;
-mod tar_header;
 mod unite;
 mod workers;
 

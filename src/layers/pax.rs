@@ -122,6 +122,39 @@ impl InForce {
         Some(&found[..]).filter(|value| !value.is_empty())
     }
 
+    /// A decimal number.
+    pub(super) fn decimal(&self, key: &str) -> Result<Option<i64>, String> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| plain);
+        number.map(Some).ok_or_else(|| format!("PAX `{key}` is not a number"))
+    }
+
+    /// Seconds and nanoseconds of a time, a decimal fraction that may be negative.
+    pub(super) fn time(&self, key: &str) -> Result<Option<(i64, u32)>, String> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let bad = || format!("PAX `{key}` is not a time");
+        let text = std::str::from_utf8(value).map_err(|_| bad())?;
+        let (negative, digits) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+        let plain = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+        if whole.is_empty() || !plain(whole) || !plain(part) {
+            return Err(bad());
+        }
+        let seconds: i64 = whole.parse().map_err(|_| bad())?;
+        let nanos: u32 = format!("{part:0<9.9}").parse().map_err(|_| bad())?;
+        Ok(Some(match (negative, nanos) {
+            (false, _) => (seconds, nanos),
+            (true, 0) => (-seconds, 0),
+            (true, _) => (-seconds - 1, 1_000_000_000 - nanos),
+        }))
+    }
+
     /// Whether the entry has a record of its own whose key begins so.
     pub(super) fn has_own(&self, prefix: &[u8]) -> bool {
         self.own.iter().any(|(key, value)| key.starts_with(prefix) && !value.is_empty())
@@ -230,5 +263,23 @@ mod tests {
         let xattrs = xattrs.map(|(name, value)| [name, b"=", value].concat());
         assert_eq!(xattrs.collect::<Vec<_>>(), [&b"a=3"[..], b"b=", b"c=7"]);
         assert_eq!([&b"SCHILY."[..], b"uid"].map(|prefix| records.has_own(prefix)), [true, false]);
+    }
+
+    #[test]
+    fn times_are_floored_to_seconds_and_nanoseconds() {
+        let check = |text: &str, expect: Option<(i64, u32)>| {
+            let records = vec![(b"mtime".to_vec(), text.as_bytes().to_vec())];
+            let records = InForce::new(records, &Rc::default());
+            assert_eq!(records.time("mtime").ok().flatten(), expect, "{text}");
+        };
+        check("12", Some((12, 0)));
+        check("12.5", Some((12, 500_000_000)));
+        check("12.0000000019", Some((12, 1)));
+        check("-1", Some((-1, 0)));
+        check("-1.5", Some((-2, 500_000_000)));
+        check("-0.25", Some((-1, 750_000_000)));
+        for bad in ["", ".5", "1e3", "+1", "1.5.5", "--1", "99999999999999999999"] {
+            check(bad, None);
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! An input that ends too early is an error wherever that happens.
 
-use super::tar_header::{BLOCK, Pieces};
+use super::header::BLOCK;
+use super::sparse::Pieces;
 use crate::error::Error;
 use std::io::{self, BufReader, Read};
 
