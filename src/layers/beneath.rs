@@ -52,6 +52,14 @@ pub(super) fn join(dir: &[u8], name: &[u8]) -> Result<ImagePath> {
     Ok(path)
 }
 
+/// Directory and name; the directory of a name at the root is empty.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
 /// A path for messages, in backticks; control characters and bytes that are no UTF-8 are replaced.
 pub(super) fn shown(path: &[u8]) -> String {
     let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
