@@ -1,106 +1,31 @@
 //! Building a package into the LinuxKit cache: what is there already is skipped, the rest is one build for all missing
 //! platforms (linuxkit.md §4).
 
+mod dry_run;
+mod options;
 mod request;
+
+pub use options::{BuildOptions, PushOptions};
 
 use super::cache::PkgCache;
 use super::dependencies;
-use super::package::{Package, PackageOptions};
-use super::platforms::{self, DockerContext};
-use super::publish::{Publisher, Tags};
+use super::package::Package;
+use super::platforms;
+use super::publish::Publisher;
 use crate::build;
-use crate::build::lock::{self, LockMode, Locks};
+use crate::build::lock::{self, Locks};
 use crate::build::request::BuildOutcome;
 use crate::build::store::Store;
 use crate::error::{Error, ErrorKind, Result};
-use crate::executor::emulation::Places;
-use crate::executor::isolation::Account;
 use crate::linuxkit::git::GitView;
 use crate::linuxkit::remote::Remote;
-use crate::net::{self, AgentSource, EngineConfig, NetConfig};
+use crate::net;
 use crate::oci::archive::{self, Output, SaveFormat, SaveImage, SaveOptions};
 use crate::oci::{Platform, Reference};
-use crate::plan::step::NetworkMode;
 use crate::progress::Emitter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// What `pkg build` takes from the command line and the environment.
-#[derive(Clone, Debug)]
-pub struct BuildOptions {
-    /// Of all verbs.
-    pub package: PackageOptions,
-    /// `--platforms`.
-    pub platforms: Vec<String>,
-    /// `--skip-platforms`.
-    pub skip_platforms: Vec<String>,
-    /// `--builders` or LINUXKIT_BUILDERS, with its source for errors.
-    pub builders: Option<(String, String)>,
-    /// Docker's contexts.
-    pub contexts: Vec<DockerContext>,
-    /// `--force`.
-    pub force: bool,
-    /// `--pull`.
-    pub pull: bool,
-    /// `--docker`.
-    pub docker: bool,
-    /// `--dry-run`.
-    pub dry_run: bool,
-    /// `--push` and what belongs to it.
-    pub push: Option<PushOptions>,
-    /// `--ignore-cached`.
-    pub ignore_cached: bool,
-    /// `--precache-images`.
-    pub precache_images: bool,
-    /// `--ssh`.
-    pub ssh: Vec<AgentSource>,
-    /// `--dockerfile`.
-    pub dockerfile: Option<String>,
-    /// `--build-arg-file`.
-    pub build_arg_files: Vec<PathBuf>,
-    /// `--network` or `--nonetwork`.
-    pub network: Option<bool>,
-    /// `--disable-cache` or `--enable-cache`.
-    pub step_cache: Option<bool>,
-    /// Seconds since 1970 that stand for now; the outer `None` means the package's last commit.
-    pub epoch: Option<Option<i64>>,
-    /// Proxy variables.
-    pub proxies: Vec<(String, String)>,
-    /// Commands wait for the disk when they ask to.
-    pub keep_fsync: bool,
-    /// Say why the cache does not have a step.
-    pub explain_cache: bool,
-    /// Steps at once.
-    pub jobs: usize,
-    /// Who builds.
-    pub account: Account,
-    /// Where emulators are.
-    pub emulators: Places,
-    /// An image with emulators.
-    pub qemu_image: Option<Reference>,
-    /// What asks for signatures of what is pushed.
-    pub signing: Option<String>,
-    /// For pulling.
-    pub net: NetConfig,
-    /// For `--docker`.
-    pub engine: EngineConfig,
-    /// `--lock` or `--locked`.
-    pub lock: LockMode,
-}
-
-/// What `pkg push` takes from the command line.
-#[derive(Clone, Debug)]
-pub struct PushOptions {
-    /// Which names.
-    pub tags: Tags,
-    /// `--nobuild`: only push.
-    pub nobuild: bool,
-    /// `--image=false`: only the index, out of what the registry has.
-    pub manifest_only: bool,
-    /// `--release`.
-    pub release: Option<String>,
-}
 
 /// Several packages built one after the other.
 pub struct Builder<'a> {
@@ -159,22 +84,7 @@ impl<'a> Builder<'a> {
         for warning in platforms::check_builders(builders, &wanted, &options.contexts)? {
             self.emitter.warn(warning);
         }
-        if options.docker && !wanted.iter().any(is_host) {
-            return Err(Error::usage(format!(
-                "must build for local platform `{}` when targeting docker",
-                Platform::host()
-            ))
-            .hint("add it to `--platforms`, or leave `--docker` out"));
-        }
-        if let Some(release) = options.push.as_ref().and_then(|push| push.release.as_deref()) {
-            // Before anything is built, not after it was pushed under its other name.
-            let named = format!("{}:{release}", package.tag.name);
-            Reference::parse(&named).map_err(|error| error.with_kind(ErrorKind::Usage))?;
-        }
-        let trusts_without = package.yml.disable_content_trust == Some(true);
-        if let (Some(asked), Some(_), false) = (&options.signing, &options.push, trusts_without) {
-            return Err(net::unsigned(asked));
-        }
+        self.refuse(package, &wanted)?;
         if options.push.as_ref().is_some_and(|push| push.manifest_only) {
             return self.publish(package);
         }
@@ -203,6 +113,28 @@ impl<'a> Builder<'a> {
         self.keep(package, &missing, &outcome)?;
         self.load_into_engine(package, &wanted)?;
         self.publish(package)
+    }
+
+    /// What cannot be meant, or would fail after the work.
+    fn refuse(&self, package: &Package, wanted: &[Platform]) -> Result<()> {
+        let options = self.options;
+        if options.docker && !wanted.iter().any(is_host) {
+            return Err(Error::usage(format!(
+                "must build for local platform `{}` when targeting docker",
+                Platform::host()
+            ))
+            .hint("add it to `--platforms`, or leave `--docker` out"));
+        }
+        if let Some(release) = options.push.as_ref().and_then(|push| push.release.as_deref()) {
+            // Before anything is built, not after it was pushed under its other name.
+            let named = format!("{}:{release}", package.tag.name);
+            Reference::parse(&named).map_err(|error| error.with_kind(ErrorKind::Usage))?;
+        }
+        let trusts_without = package.yml.disable_content_trust == Some(true);
+        if let (Some(asked), Some(_), false) = (&options.signing, &options.push, trusts_without) {
+            return Err(net::unsigned(asked));
+        }
+        Ok(())
     }
 
     /// What comes after the build: nothing, or the push.
@@ -354,34 +286,6 @@ impl<'a> Builder<'a> {
         }
         Ok(())
     }
-
-    /// The line that would do the same with docker; arguments are quoted for a shell.
-    fn dry_run(&self, package: &Package, missing: &[Platform]) -> Result<()> {
-        let (request, _context) = self.request(package, missing)?;
-        for platform in missing {
-            let arch = &platform.architecture;
-            let mut words = vec!["docker buildx build".to_owned()];
-            words.push(format!("--platform {platform}"));
-            words.push(format!("-t {}-{arch}", package.tag.reference()));
-            for (name, value) in &request.build_args {
-                words.push(format!("--build-arg {}", quoted(&format!("{name}={value}"))));
-            }
-            for (name, value) in &request.labels {
-                words.push(format!("--label {}", quoted(&format!("{name}={value}"))));
-            }
-            if request.network == NetworkMode::None {
-                words.push("--network none".to_owned());
-            }
-            if request.no_cache {
-                words.push("--no-cache".to_owned());
-            }
-            let dockerfile = package.shown.join(self.dockerfile(package)?);
-            words.push(format!("-f {}", quoted(&dockerfile.display().to_string())));
-            words.push(quoted(&package.shown.display().to_string()));
-            (self.say)(&words.join(" "))?;
-        }
-        Ok(())
-    }
 }
 
 /// Where the lock file of a package is or would be.
@@ -392,12 +296,4 @@ fn lock_path(package: &Package) -> PathBuf {
 
 fn is_host(platform: &Platform) -> bool {
     platform.architecture == Platform::host().architecture
-}
-
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@+%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
