@@ -117,7 +117,7 @@ pub(super) fn tells_json(args: &BuildArgs, environment: &Environment) -> bool {
 }
 
 /// How progress is shown for a flag's word.
-pub(super) fn form_of(progress: Progress, style: Style) -> Form {
+fn form_of(progress: Progress, style: Style) -> Form {
     match progress {
         Progress::Quiet => Form::Quiet,
         Progress::Json => Form::Json,

@@ -1,14 +1,14 @@
 //! `nativebuild cache`: what is in LinuxKit's cache.
 
 use super::args::{CacheArgs, CacheCommand, ExportFormat};
-use super::{Trust, asked, net_config};
+use super::trust::{Trust, asked};
+use super::{emitter, net_config};
 use crate::build::store::Store;
 use crate::build::worker::Worker;
 use crate::build::{images, output, tree};
 use crate::cli::args::Progress;
 use crate::cli::environment::Environment;
 use crate::cli::print_data;
-use crate::cli::progress::Printer;
 use crate::cli::report::Style;
 use crate::error::{Error, Result};
 use crate::executor::emulation::Places;
@@ -16,7 +16,6 @@ use crate::linuxkit::cache::{self, PkgCache};
 use crate::linuxkit::remote::Remote;
 use crate::oci::Platform;
 use crate::oci::archive::Input;
-use crate::progress::Emitter;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,7 +50,7 @@ pub(super) fn run(args: CacheArgs, environment: &Environment, style: Style) -> R
             })
         }
         CacheCommand::Push { names } => {
-            let emitter = emitter(&args, environment, style)?;
+            let emitter = emitter(args.quiet, Progress::Auto, environment, style)?;
             super::push::cached(names, &cache, &remote()?, &emitter)
         }
         CacheCommand::Import { source } => {
@@ -97,15 +96,8 @@ fn remote(
     let store = Arc::new(Store::open(&environment.store(args.root.as_ref())?)?);
     let trust = if args.disable_content_trust { Trust::Off } else { Trust::Unsaid };
     let net = asked(trust, environment)?.put_into(net_config(&args.net, environment)?);
-    let emitter = emitter(args, environment, style)?;
+    let emitter = emitter(args.quiet, Progress::Auto, environment, style)?;
     Ok(Remote::new(store, Arc::new(cache.clone()), net, emitter))
-}
-
-fn emitter(args: &CacheArgs, environment: &Environment, style: Style) -> Result<Emitter> {
-    let progress =
-        if args.quiet { Progress::Quiet } else { environment.progress(Progress::Auto)? };
-    let form = crate::cli::build::form_of(progress, style);
-    Ok(Emitter::new(Arc::new(Printer::new(form, style))))
 }
 
 /// Those of the names whose image a registry has as it is here.

@@ -1,12 +1,12 @@
 //! `pkg push`, `pkg manifest`, `pkg remote-tag`, `pkg digest`: words of the command line → [`crate::linuxkit::publish`].
 
 use super::args::{PkgBuildArgs, PkgCommon};
-use super::{options as package_options, trusted};
+use super::trust::trusted;
+use super::{emitter, options as package_options, say};
 use crate::build::store::Store;
 use crate::cli::args::Progress;
 use crate::cli::environment::Environment;
 use crate::cli::print_data;
-use crate::cli::progress::Printer;
 use crate::cli::report::Style;
 use crate::error::{Error, Result};
 use crate::linuxkit::cache::{self, PkgCache};
@@ -73,10 +73,7 @@ struct Session {
 
 impl Session {
     fn new(common: &PkgCommon, environment: &Environment, style: Style) -> Result<Self> {
-        let progress =
-            if common.quiet { Progress::Quiet } else { environment.progress(Progress::Auto)? };
-        let form = crate::cli::build::form_of(progress, style);
-        let emitter = Emitter::new(Arc::new(Printer::new(form, style)));
+        let emitter = emitter(common.quiet, Progress::Auto, environment, style)?;
         let store = Arc::new(Store::open(&environment.store(common.root.as_ref())?)?);
         let directory = environment.linuxkit_cache(common.cache.as_ref())?;
         let cache = Arc::new(PkgCache::open_or_create(directory)?);
@@ -86,10 +83,7 @@ impl Session {
     }
 
     fn with(&self, act: impl FnOnce(&Publisher<'_>) -> Result<()>) -> Result<()> {
-        let say = |line: &str| {
-            let text = if self.quiet { String::new() } else { format!("{line}\n") };
-            print_data(text.as_bytes())
-        };
+        let say = |line: &str| say(self.quiet, line);
         act(&Publisher::new(&self.cache, &self.remote, &self.emitter, &say))
     }
 }
@@ -154,7 +148,7 @@ pub(super) fn cached(
     remote: &Remote,
     emitter: &Emitter,
 ) -> Result<()> {
-    let say = |line: &str| print_data(format!("{line}\n").as_bytes());
+    let say = |line: &str| say(false, line);
     let publisher = Publisher::new(cache, remote, emitter, &say);
     for name in names {
         let full = cache::canonical(name);
