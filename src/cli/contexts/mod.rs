@@ -4,43 +4,38 @@
 //! What is not a directory of this machine is fetched or unpacked into the store's `tmp` first, without any privileges; the
 //! ignore rules of such a context are not applied, as BuildKit does not apply them either.
 
+mod dockerfile;
+mod fetched;
+
+pub(super) use dockerfile::path_of_dockerfile;
+
 use super::args::BuildArgs;
-use super::build::{open_context, plain};
+use super::build::open_context;
 use super::environment::Environment;
 use super::network::without_logins;
 use super::{locks, private, values};
 use crate::boolean;
 use crate::build::care::TempTree;
-use crate::build::lock::{self, LockMode, Locks};
-use crate::build::logins;
+use crate::build::lock::{self, Locks};
 use crate::build::request::{ContextSource, ImageSource, Secret};
-use crate::build::sources::Sources;
 use crate::build::store::Store;
 use crate::context::FileTree;
-use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::layers::apply::{ApplyOptions, Devices, apply};
-use crate::layers::compress::{decompressor, guarded};
-use crate::layers::tar_read::looks_like_tar;
-use crate::net::{Fetched, Fetcher, NetConfig};
+use crate::error::{Error, Result};
+use crate::net::NetConfig;
 use crate::oci::archive::{self, Expect, Import, Input, Select};
 use crate::oci::git_url::{GitUrl, is_http};
 use crate::oci::spec::Descriptor;
 use crate::oci::{Digest, Reference};
 use crate::progress::Emitter;
 use crate::source::SourceFile;
-use crate::sys::{SysResultExt, fs, root};
+use dockerfile::{dockerfile_in, dockerfile_of_directory, dockerfile_of_stdin};
+use fetched::Arrived;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The largest Dockerfile that is read, in bytes.
-const LARGEST_DOCKERFILE: u64 = 16 << 20;
 /// Build argument of BuildKit.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
-/// Names of the Dockerfile that are tried.
-const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
 /// Everything that a build reads files from.
 #[derive(Debug)]
@@ -126,14 +121,6 @@ struct Opener<'a> {
     times: BTreeMap<String, i64>,
     /// Images of layouts, by the references that stand for them.
     layouts: BTreeMap<String, Descriptor>,
-}
-
-/// What came from elsewhere.
-enum Arrived {
-    /// A tree, below a directory of ours.
-    Tree(FileTree),
-    /// One file that is no archive.
-    Text(Vec<u8>),
 }
 
 impl Opener<'_> {
@@ -255,170 +242,4 @@ impl Opener<'_> {
         self.layouts.insert(reference.clone(), image.descriptor.clone());
         Ok(reference)
     }
-
-    fn sources(&self) -> Option<Sources<'_>> {
-        let Self { net, secrets, locks, emitter, store, .. } = self;
-        store.map(|store| Sources { store, net, secrets, locks, emitter })
-    }
-
-    fn checkout(&mut self, url: &GitUrl) -> Result<(FileTree, i64)> {
-        let dir = self.directory()?;
-        let time = if let Some(sources) = self.sources() {
-            sources.checkout(url, &sources.commit(url)?, dir.path())?
-        } else {
-            let git = logins::git(&self.secrets, url, &self.net);
-            git.checkout(url, &git.resolve(url)?, dir.path())?
-        };
-        let what = || format!("there is no directory `{}` in `{}`", url.subdir, url.remote);
-        let top = fs::open_dir_path(dir.path()).or_error(ErrorKind::Environment, what)?;
-        let below = root::open_dir(&top, url.subdir.trim_matches('/').as_bytes())
-            .or_error(ErrorKind::Context, what)?;
-        self.fetched.push(dir);
-        Ok((FileTree::context(below, None), time))
-    }
-
-    fn download(&mut self, url: &str, name: &str) -> Result<Arrived> {
-        if self.net.offline || self.locks.mode() != LockMode::Off {
-            return self.download_kept(url, name);
-        }
-        let fetcher = Fetcher::new(&self.net)?;
-        let login = logins::authorization(&self.secrets, url);
-        let Fetched::New(body, validators) = fetcher.get(url, None, login.as_deref())? else {
-            return Err(Error::internal("a file that nothing is known of is unchanged"));
-        };
-        self.times.extend(validators.modified().map(|time| (name.to_owned(), time)));
-        self.unpack(body, url)
-    }
-
-    /// The same for a file that is kept in the store, or is there already.
-    fn download_kept(&mut self, url: &str, name: &str) -> Result<Arrived> {
-        let none = || Error::environment(format!("there is no store, and {url} is not fetched"));
-        let sources = self.sources().ok_or_else(none)?;
-        let file = sources.file(url, None)?;
-        let mut copy = self.temporary(url)?;
-        let modified = sources.copy_to(url, &file, &mut copy)?;
-        self.times.extend(modified.map(|time| (name.to_owned(), time)));
-        self.arrived(copy, url)
-    }
-
-    fn unpack(&mut self, mut from: impl Read, shown: &str) -> Result<Arrived> {
-        let mut file = self.temporary(shown)?;
-        std::io::copy(&mut from, &mut file).or_error(ErrorKind::Context, || unreadable(shown))?;
-        self.arrived(file, shown)
-    }
-
-    /// A file without a name for what comes from there.
-    fn temporary(&self, shown: &str) -> Result<File> {
-        tempfile::tempfile_in(&self.tmp).or_error(ErrorKind::Environment, || unreadable(shown))
-    }
-
-    /// Unpacks an archive of any compression, or takes a text as it is.
-    fn arrived(&mut self, mut file: File, shown: &str) -> Result<Arrived> {
-        let what = || unreadable(shown);
-        if !is_archive(&file).or_error(ErrorKind::Context, what)? {
-            file.rewind().or_error(ErrorKind::Environment, what)?;
-            return read_limited(file, shown).map(Arrived::Text);
-        }
-        file.rewind().or_error(ErrorKind::Environment, what)?;
-        let dir = self.directory()?;
-        let root = fs::open_dir_path(dir.path()).or_error(ErrorKind::Environment, what)?;
-        // Owners mean nothing in a context, and devices have no place in one.
-        let options = ApplyOptions { owner: false, ..ApplyOptions::archive(Devices::Skip) };
-        let plain = guarded(BufReader::with_capacity(1 << 18, file), options.limits.ratio)?;
-        apply(plain, std::os::fd::AsFd::as_fd(&root), &options)
-            .map_err(|error| error.wrap(what()))?;
-        self.fetched.push(dir);
-        Ok(Arrived::Tree(FileTree::context(root, None)))
-    }
-
-    fn empty(&mut self) -> Result<FileTree> {
-        let dir = self.directory()?;
-        let tree = open_context(dir.path(), None, None)?;
-        self.fetched.push(dir);
-        Ok(tree)
-    }
-
-    fn directory(&self) -> Result<TempTree> {
-        TempTree::new(&self.tmp, "context-")
-    }
-}
-
-fn unreadable(shown: &str) -> String {
-    format!("cannot read the context from {shown}")
-}
-
-/// By its content, whatever its compression.
-fn is_archive(file: &File) -> std::io::Result<bool> {
-    let mut again = file.try_clone()?;
-    again.rewind()?;
-    let mut start = Vec::new();
-    // What does not unpack is no archive.
-    if let Ok(plain) = decompressor(BufReader::new(again)) {
-        let _short = plain.take(1024).read_to_end(&mut start);
-    }
-    Ok(looks_like_tar(&start))
-}
-
-/// Where the Dockerfile of a context on this machine is; `None` for one on standard input.
-pub(super) fn path_of_dockerfile(args: &BuildArgs) -> Option<PathBuf> {
-    match &args.file {
-        Some(path) if path == Path::new("-") => None,
-        Some(path) => Some(path.clone()),
-        None => {
-            let known = NAMES.map(|name| args.context.join(name));
-            Some(known.iter().find(|path| path.exists()).unwrap_or(&known[0]).clone())
-        }
-    }
-}
-
-/// The Dockerfile of a context on this machine, and where it is.
-fn dockerfile_of_directory(args: &BuildArgs) -> Result<(Arc<SourceFile>, Option<PathBuf>)> {
-    let Some(path) = path_of_dockerfile(args) else { return Ok((dockerfile_of_stdin()?, None)) };
-    let shown = path.strip_prefix("./").unwrap_or(&path).display().to_string();
-    let file = File::open(&path).map_err(|error| {
-        let made =
-            Error::dockerfile(format!("cannot read the Dockerfile `{shown}`")).cause(plain(&error));
-        if args.file.is_none() && args.context.is_dir() {
-            made.hint("name another file with `-f`")
-        } else {
-            made
-        }
-    })?;
-    let text = read_limited(file, &shown)?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = if args.file.is_some() { shown } else { name.unwrap_or(shown) };
-    Ok((Arc::new(SourceFile::new(name, text)), Some(path)))
-}
-
-fn dockerfile_of_stdin() -> Result<Arc<SourceFile>> {
-    let text = read_limited(std::io::stdin().lock(), "standard input")?;
-    Ok(Arc::new(SourceFile::new("Dockerfile", text)))
-}
-
-/// The Dockerfile of a context that was fetched: links in its path stay inside.
-fn dockerfile_in(tree: &FileTree, file: Option<&Path>) -> Result<Arc<SourceFile>> {
-    let given = file.map(|file| file.to_string_lossy().into_owned());
-    let names: Vec<String> =
-        given.map_or_else(|| NAMES.map(str::to_owned).to_vec(), |file| vec![file]);
-    for name in &names {
-        let path = name.trim_start_matches("./").trim_start_matches('/').as_bytes();
-        if let Ok(opened) = root::open_read(tree.root(), path) {
-            let text = read_limited(opened, name)?;
-            return Ok(Arc::new(SourceFile::new(name.clone(), text)));
-        }
-    }
-    Err(Error::dockerfile(format!("there is no `{}` in the context", names[0]))
-        .hint("name another file of the context with `-f`"))
-}
-
-fn read_limited(reader: impl Read, what: &str) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    reader
-        .take(LARGEST_DOCKERFILE + 1)
-        .read_to_end(&mut text)
-        .or_error(ErrorKind::Dockerfile, || format!("cannot read the Dockerfile `{what}`"))?;
-    if text.len() as u64 > LARGEST_DOCKERFILE {
-        return Err(Error::dockerfile(format!("the Dockerfile `{what}` is larger than 16 MiB")));
-    }
-    Ok(text)
 }
