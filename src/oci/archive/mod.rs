@@ -294,6 +294,4 @@ fn name_matches(name: &Reference, wanted: &str) -> bool {
 }
 
 #[cfg(test)]
-mod peers;
-#[cfg(test)]
 mod tests;

@@ -1,9 +1,7 @@
 //! Comparisons with the tools of other people: what we write they read, and the other way round.
 
-use super::{
-    tests::{ARCHIVES, identity, import_all, saved},
-    *,
-};
+use super::super::*;
+use super::{ARCHIVES, identity, import_all, saved};
 use crate::oci::{
     blobs::Blobs,
     fixture::{self, name, peer, peer_works, sample},
