@@ -1,6 +1,6 @@
 //! Layers onto trees: deletions, links of older layers, metadata, and the round trip through all of the room.
 
-use super::hostile::{Cage, Raw, options};
+use super::cage::{Cage, Raw, options};
 use super::{TIMES, have_root, lines, open};
 use crate::layers::apply::{ApplyOptions, Devices, apply};
 use crate::layers::diff::{DiffOptions, XattrFlavour, diff_scan, read_tree, record_tree};

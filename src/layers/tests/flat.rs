@@ -1,6 +1,6 @@
 //! Trees without a file system: the same as what the same layers leave in a directory, and what leads from one to another.
 
-use super::hostile::{Cage, Raw, options};
+use super::cage::{Cage, Raw, options};
 use super::{TIMES, lines, open};
 use crate::layers::diff::{DiffOptions, XattrFlavour, read_tree};
 use crate::layers::flat::{FlatTree, Spool};

@@ -1,7 +1,9 @@
 //! Tests of the room that need a file system, several files of it, or much text.
 
 mod apply;
+mod cage;
 mod compress;
+mod damaged;
 mod diff;
 mod districts;
 mod flat;
