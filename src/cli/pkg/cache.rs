@@ -53,21 +53,7 @@ pub(super) fn run(args: CacheArgs, environment: &Environment, style: Style) -> R
             let emitter = emitter(args.quiet, Progress::Auto, environment, style)?;
             super::push::cached(names, &cache, &remote()?, &emitter)
         }
-        CacheCommand::Import { source } => {
-            let input = match source.as_str() {
-                "-" => Input::Stream(Box::new(std::io::stdin())),
-                path => Input::Path(path.into()),
-            };
-            let brought = cache.import(input)?;
-            let mut text = String::new();
-            for image in &brought.named {
-                text += &format!("{} {}\n", image.name, image.digest);
-            }
-            for digest in &brought.unnamed {
-                text += &format!("(no name) {digest}\n");
-            }
-            print_data(text.as_bytes())
-        }
+        CacheCommand::Import { source } => import(&cache, source),
         CacheCommand::Export { name, platform, outfile, format, rename } => {
             let platform = match platform {
                 Some(text) => Platform::parse(text)?,
@@ -98,6 +84,23 @@ fn remote(
     let net = asked(trust, environment)?.put_into(net_config(&args.net, environment)?);
     let emitter = emitter(args.quiet, Progress::Auto, environment, style)?;
     Ok(Remote::new(store, Arc::new(cache.clone()), net, emitter))
+}
+
+/// Takes in an archive or a layout, and tells what came.
+fn import(cache: &PkgCache, source: &str) -> Result<()> {
+    let input = match source {
+        "-" => Input::Stream(Box::new(std::io::stdin())),
+        path => Input::Path(path.into()),
+    };
+    let brought = cache.import(input)?;
+    let mut text = String::new();
+    for image in &brought.named {
+        text += &format!("{} {}\n", image.name, image.digest);
+    }
+    for digest in &brought.unnamed {
+        text += &format!("(no name) {digest}\n");
+    }
+    print_data(text.as_bytes())
 }
 
 /// Those of the names whose image a registry has as it is here.
