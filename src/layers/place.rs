@@ -7,11 +7,14 @@ use super::ImagePath;
 use super::beneath::shown;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fs::{self, Kind};
-use crate::sys::{SysError, root};
+use crate::sys::{SysError, SysResult, root};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
+
+/// Most directories behind links that are kept open.
+const MAX_OPEN: usize = 256;
 
 /// Most links that lead to one missing directory.
 const MAX_LINKS: usize = 40;
@@ -23,12 +26,23 @@ pub(super) struct Place {
     pub(super) name: Vec<u8>,
     /// New files in the directory inherit an ACL.
     pub(super) default_acl: bool,
+    /// A link leads to the directory.
+    pub(super) behind_link: bool,
+}
+
+impl Place {
+    /// An open directory, as a name in itself.
+    pub(super) fn itself(dir: OwnedFd) -> Self {
+        let (dir, name) = (Rc::new(dir), b".".to_vec());
+        Self { dir, name, default_acl: false, behind_link: false }
+    }
 }
 
 struct Parent {
     path: ImagePath,
     dir: Rc<OwnedFd>,
     default_acl: bool,
+    behind_link: bool,
 }
 
 /// Finds and makes parents.
@@ -37,22 +51,43 @@ pub(super) struct Places<'a> {
     owner: bool,
     /// Keep the times of directories that the tar does not mention.
     keep_times: bool,
+    /// What is below the root is not shown in it: a parent that is missing there, or that a link leads to, is an error.
+    apart: bool,
     last: Option<Parent>,
-    times: BTreeMap<ImagePath, Touched>,
+    /// By path and inode: what a path leads to can change.
+    times: BTreeMap<(ImagePath, Inode), Touched>,
     /// Device and inode of the directories in `times`: a link may give one a second path.
-    timed: HashSet<(u64, u64)>,
+    timed: HashSet<Inode>,
+    /// How many of them are open.
+    open: usize,
 }
 
-/// The time that a directory had, and which directory that is.
+/// Device and number.
+type Inode = (u64, u64);
+
+/// The time that a directory had.
 struct Touched {
     mtime: (i64, u32),
-    inode: (u64, u64),
+    /// Where a link led to it, which may go.
+    dir: Option<OwnedFd>,
 }
 
 impl<'a> Places<'a> {
     pub(super) fn new(root: BorrowedFd<'a>, owner: bool, keep_times: bool) -> Self {
         let (times, timed) = (BTreeMap::new(), HashSet::new());
-        Self { root, owner, keep_times, last: None, times, timed }
+        Self { root, owner, keep_times, apart: false, last: None, times, timed, open: 0 }
+    }
+
+    /// The same in a root that does not show what is below it.
+    pub(super) fn apart(self) -> Self {
+        Self { apart: true, ..self }
+    }
+
+    fn open(&self, path: &[u8]) -> SysResult<OwnedFd> {
+        if self.apart {
+            return root::open_dir_without_links(self.root, path);
+        }
+        root::open_dir(self.root, path)
     }
 
     /// Place of a path; its parents are there afterwards.
@@ -60,41 +95,44 @@ impl<'a> Places<'a> {
         let (parent, name) = split(path);
         if let Some(last) = self.last.as_ref().filter(|last| last.path == parent) {
             let dir = Rc::clone(&last.dir);
-            return Ok(Place { dir, name: name.to_vec(), default_acl: last.default_acl });
+            let (default_acl, behind_link) = (last.default_acl, last.behind_link);
+            return Ok(Place { dir, name: name.to_vec(), default_acl, behind_link });
         }
-        let dir = match root::open_dir(self.root, parent) {
+        let dir = match self.open(parent) {
             Ok(dir) => dir,
-            Err(error) if error.errno == Errno::NOENT => {
+            Err(error) if error.errno == Errno::NOENT && !self.apart => {
                 self.make_dirs(parent, MAX_LINKS)?;
                 root::open_dir(self.root, parent).map_err(|error| fails(path, error))?
             }
             Err(error) => return Err(fails(path, error)),
         };
-        self.note_time(parent, &dir)?;
+        let behind_link = self.note_time(parent, &dir)?;
         let default_acl = fs::get_xattr(&dir, b".", b"system.posix_acl_default")
             .map_err(|error| fails(path, error))?
             .is_some();
         let dir = Rc::new(dir);
-        self.last = Some(Parent { path: parent.to_vec(), dir: Rc::clone(&dir), default_acl });
-        Ok(Place { dir, name: name.to_vec(), default_acl })
+        let path = parent.to_vec();
+        self.last = Some(Parent { path, dir: Rc::clone(&dir), default_acl, behind_link });
+        Ok(Place { dir, name: name.to_vec(), default_acl, behind_link })
     }
 
     /// The root itself, as a name in itself.
     pub(super) fn root(&self) -> Result<Place> {
         let dir = root::open_dir(self.root, b"").map_err(|error| fails(b"", error))?;
-        Ok(Place { dir: Rc::new(dir), name: b".".to_vec(), default_acl: false })
+        Ok(Place::itself(dir))
     }
 
     /// Place of a path whose parents are there already.
     pub(super) fn existing(&mut self, path: &[u8]) -> Result<Option<Place>> {
         let (parent, name) = split(path);
         let Some(dir) = self.directory(parent)? else { return Ok(None) };
-        Ok(Some(Place { dir: Rc::new(dir), name: name.to_vec(), default_acl: false }))
+        let (default_acl, behind_link) = (false, false);
+        Ok(Some(Place { dir: Rc::new(dir), name: name.to_vec(), default_acl, behind_link }))
     }
 
     /// A directory, when there is one.
     pub(super) fn directory(&mut self, path: &[u8]) -> Result<Option<OwnedFd>> {
-        match root::open_dir(self.root, path) {
+        match self.open(path) {
             Ok(dir) => {
                 self.note_time(path, &dir)?;
                 Ok(Some(dir))
@@ -113,8 +151,8 @@ impl<'a> Places<'a> {
     pub(super) fn restore_times(&mut self) -> Result<()> {
         self.keep_times = false;
         self.last = None;
-        for (path, touched) in std::mem::take(&mut self.times).into_iter().rev() {
-            let dir = match root::open_dir(self.root, &path) {
+        for ((path, inode), touched) in std::mem::take(&mut self.times).into_iter().rev() {
+            let dir = match touched.dir.map_or_else(|| root::open_dir(self.root, &path), Ok) {
                 Ok(dir) => dir,
                 // A link to itself may be what is there now.
                 Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
@@ -124,25 +162,35 @@ impl<'a> Places<'a> {
             };
             let stat = fs::fstat(&dir).map_err(|error| fails(&path, error))?;
             // A path may lead to something else by now.
-            if (stat.dev, stat.ino) == touched.inode {
+            if (stat.dev, stat.ino) == inode {
                 fs::set_mtime(&dir, b".", touched.mtime).map_err(|error| fails(&path, error))?;
             }
         }
         Ok(())
     }
 
-    fn note_time(&mut self, path: &[u8], dir: &OwnedFd) -> Result<()> {
-        if self.keep_times {
-            let stat = fs::fstat(dir).map_err(|error| fails(path, error))?;
-            self.note(path, stat.mtime, (stat.dev, stat.ino));
+    /// True when a link leads there.
+    fn note_time(&mut self, path: &[u8], dir: &OwnedFd) -> Result<bool> {
+        if !self.keep_times {
+            return Ok(false);
         }
-        Ok(())
+        let behind_link = root::open_dir_without_links(self.root, path).is_err();
+        let stat = fs::fstat(dir).map_err(|error| fails(path, error))?;
+        let inode = (stat.dev, stat.ino);
+        if self.timed.insert(inode) {
+            let dir = if behind_link { self.keep_open(dir) } else { None };
+            self.times.insert((path.to_vec(), inode), Touched { mtime: stat.mtime, dir });
+        }
+        Ok(behind_link)
     }
 
-    fn note(&mut self, path: &[u8], mtime: (i64, u32), inode: (u64, u64)) {
-        if self.timed.insert(inode) {
-            self.times.insert(path.to_vec(), Touched { mtime, inode });
+    /// The directory once more, for the end; of too many none.
+    pub(super) fn keep_open(&mut self, dir: &OwnedFd) -> Option<OwnedFd> {
+        if self.open == MAX_OPEN {
+            return None;
         }
+        self.open += 1;
+        dir.try_clone().ok()
     }
 
     /// Makes the missing directories of `path`, behind dangling links too, with mode 0755.
@@ -163,9 +211,9 @@ impl<'a> Places<'a> {
                 Err(error) => return Err(fails(&prefix, error)),
             }
             let dir = root::open_dir(self.root, &parent).map_err(|e| fails(&parent, e))?;
-            self.note_time(&parent, &dir)?;
+            let behind_link = self.note_time(&parent, &dir)?;
             match fs::lstat_opt(&dir, part).map_err(|e| fails(&prefix, e))? {
-                None => self.make_dir(&dir, part, &prefix)?,
+                None => self.make_dir(&dir, part, &prefix, behind_link)?,
                 Some(stat) if stat.kind == Kind::Symlink && links > 0 => {
                     let target = fs::readlink(&dir, part).map_err(|e| fails(&prefix, e))?;
                     let absolute = target.first() == Some(&b'/');
@@ -182,7 +230,13 @@ impl<'a> Places<'a> {
         Ok(())
     }
 
-    fn make_dir(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<()> {
+    fn make_dir(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+        behind_link: bool,
+    ) -> Result<()> {
         fs::mkdir(dir, name, 0o755).map_err(|e| fails(path, e))?;
         fs::chmod(dir, name, 0o755).map_err(|e| fails(path, e))?;
         if self.owner {
@@ -194,9 +248,11 @@ impl<'a> Places<'a> {
             let inode = (stat.dev, stat.ino);
             if !self.timed.insert(inode) {
                 // The number was that of a directory which this layer removed.
-                self.times.retain(|_, touched| touched.inode != inode);
+                self.times.retain(|(_, number), _| *number != inode);
             }
-            self.times.insert(path.to_vec(), Touched { mtime: (0, 0), inode });
+            let made = behind_link.then(|| fs::open_dir(dir, name).ok()).flatten();
+            let dir = made.and_then(|made| self.keep_open(&made));
+            self.times.insert((path.to_vec(), inode), Touched { mtime: (0, 0), dir });
         }
         Ok(())
     }

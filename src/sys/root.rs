@@ -14,9 +14,17 @@ fn shown(path: &[u8]) -> String {
 }
 
 fn open_in(root: impl AsFd, path: &[u8], flags: OFlags) -> SysResult<OwnedFd> {
+    open_how(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+fn open_how(
+    root: impl AsFd,
+    path: &[u8],
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> SysResult<OwnedFd> {
     let root = root.as_fd();
     let path = if path.is_empty() { b"." } else { path };
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
         match rfs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             // A rename elsewhere in the tree raced the lookup: the kernel asks to try again.
@@ -31,6 +39,12 @@ fn open_in(root: impl AsFd, path: &[u8], flags: OFlags) -> SysResult<OwnedFd> {
 /// Opens a directory inside `root` for listing and `*at` calls, following links inside the root.
 pub fn open_dir(root: impl AsFd, path: &[u8]) -> SysResult<OwnedFd> {
     open_in(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// Opens a directory inside `root` as [`open_dir`] does, where no link is on the way.
+pub fn open_dir_without_links(root: impl AsFd, path: &[u8]) -> SysResult<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    open_how(root, path, OFlags::RDONLY | OFlags::DIRECTORY, resolve)
 }
 
 /// Opens a file inside `root` for reading, following links inside the root; does not block on a FIFO.

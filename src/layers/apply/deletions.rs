@@ -12,11 +12,13 @@ impl Apply<'_> {
     pub(super) fn remove(&mut self, path: &[u8], place: &Place) -> Result<()> {
         self.places.forget();
         self.late.remove(path);
-        // Nothing below it is there any more, and what replaces it may lead elsewhere.
+        // What replaces it may lead elsewhere later; what was reached through a link in it stays where it is.
         let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat());
         let below: Vec<ImagePath> = self.late.range(first..end).map(|(p, _)| p.clone()).collect();
         for path in below {
-            self.late.remove(&path);
+            if let Some(late) = self.late.remove(&path) {
+                self.finish_directory(&path, late)?;
+            }
         }
         fs::remove_tree(&place.dir, &place.name).map_err(|e| fails(path, e))
     }
@@ -37,7 +39,6 @@ impl Apply<'_> {
                 self.hide(&hidden)?;
             }
         }
-        self.stats.whiteouts += 1;
         Ok(())
     }
 

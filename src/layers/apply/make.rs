@@ -32,9 +32,15 @@ impl Apply<'_> {
         body: &mut dyn Read,
     ) -> Result<Made> {
         let (dir, name) = (place.dir.as_fd(), &place.name[..]);
-        let old = fs::lstat_opt(dir, name).map_err(|e| fails(path, e))?;
+        let mut old = fs::lstat_opt(dir, name).map_err(|e| fails(path, e))?;
         if entry.kind == EntryKind::Directory && old.as_ref().is_some_and(Stat::is_dir) {
             return Ok(Made::Yes { fresh: false });
+        }
+        let mut closed = None;
+        if let (Some(flavour), Some(found)) = (self.options.apart, &old) {
+            self.uncover(path, place, found)?;
+            // A directory has to hide what the mark hid.
+            (old, closed) = (None, Some(flavour));
         }
         if let EntryKind::Hardlink { target } = &entry.kind {
             return self.hard_link(path, target, place, old);
@@ -43,7 +49,12 @@ impl Apply<'_> {
             self.remove(path, place)?;
         }
         match &entry.kind {
-            EntryKind::Directory => fs::mkdir(dir, name, 0o700).map_err(|e| fails(path, e))?,
+            EntryKind::Directory => {
+                fs::mkdir(dir, name, 0o700).map_err(|e| fails(path, e))?;
+                if let Some(flavour) = closed {
+                    whiteout::make_opaque(dir, name, flavour).map_err(|e| fails(path, e))?;
+                }
+            }
             EntryKind::File { .. } => self.file(path, place, body)?,
             EntryKind::Symlink { target } => {
                 fs::symlink(target, dir, name).map_err(|e| fails(path, e))?;
@@ -110,6 +121,9 @@ impl Apply<'_> {
         let from = self.places.existing(target)?.ok_or_else(missing)?;
         let stat = fs::lstat_opt(&from.dir, &from.name).map_err(|e| fails(path, e))?;
         let stat = stat.ok_or_else(missing)?;
+        if self.options.apart.is_some() && whiteout::is_whiteout_node(&stat) {
+            return Err(missing());
+        }
         if stat.is_dir() {
             return Err(Error::integrity(format!("archive entry {} is damaged", shown(path)))
                 .cause(format!("it links to {}, a directory", shown(target))));

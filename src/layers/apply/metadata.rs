@@ -1,6 +1,6 @@
 //! What an entry says beside its content: owner, permissions, extended attributes, time.
 
-use super::{AppliedStats, Apply, Devices};
+use super::{AppliedStats, Apply, Devices, Late};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::beneath::shown;
 use crate::layers::place::{Place, fails};
@@ -37,7 +37,10 @@ impl Apply<'_> {
         }
         attributes(path, entry, place, fresh, placeholder)?;
         if directory {
-            self.late.insert(path.to_vec(), (entry.mode, entry.mtime));
+            let opened = place.behind_link.then(|| fs::open_dir(dir, name).ok()).flatten();
+            let dir = opened.and_then(|opened| self.places.keep_open(&opened));
+            let late = Late { mode: entry.mode, mtime: entry.mtime, dir };
+            self.late.insert(path.to_vec(), late);
             return Ok(());
         }
         fs::set_mtime(dir, name, entry.mtime).map_err(|e| fails(path, e))
@@ -47,25 +50,26 @@ impl Apply<'_> {
     pub(super) fn finish(mut self) -> Result<AppliedStats> {
         // First: what this layer has an entry for may be among them, under the name of a link.
         self.places.restore_times()?;
-        for (path, (mode, mtime)) in std::mem::take(&mut self.late).into_iter().rev() {
-            self.finish_directory(&path, mode, mtime)?;
+        for (path, late) in std::mem::take(&mut self.late).into_iter().rev() {
+            self.finish_directory(&path, late)?;
         }
         Ok(self.stats)
     }
 
-    fn finish_directory(&mut self, path: &[u8], mode: u32, mtime: (i64, u32)) -> Result<()> {
-        let place = match path {
-            b"" => Some(self.places.root()?),
-            path => self.places.existing(path)?,
+    pub(super) fn finish_directory(&mut self, path: &[u8], late: Late) -> Result<()> {
+        let place = match (late.dir, path) {
+            (Some(dir), _) => Some(Place::itself(dir)),
+            (None, b"") => Some(self.places.root()?),
+            (None, path) => self.places.existing(path)?,
         };
         let Some(place) = place else { return Ok(()) };
         let stat = fs::lstat_opt(&place.dir, &place.name).map_err(|e| fails(path, e))?;
         // A later whiteout or entry may have taken it away.
         let Some(stat) = stat.filter(Stat::is_dir) else { return Ok(()) };
-        if stat.mode != mode {
-            fs::chmod(&place.dir, &place.name, mode).map_err(|e| fails(path, e))?;
+        if stat.mode != late.mode {
+            fs::chmod(&place.dir, &place.name, late.mode).map_err(|e| fails(path, e))?;
         }
-        fs::set_mtime(&place.dir, &place.name, mtime).map_err(|e| fails(path, e))
+        fs::set_mtime(&place.dir, &place.name, late.mtime).map_err(|e| fails(path, e))
     }
 }
 

@@ -7,6 +7,7 @@
 //! mention keep their time or get time 0.
 //! image-spec layer.md#applying-changesets; where it is silent: what containerd does.
 
+mod apart;
 mod deletions;
 mod make;
 mod metadata;
@@ -16,14 +17,14 @@ pub use super::tar_read::Limits;
 use super::beneath::shown;
 use super::place::Places;
 use super::tar_read::{TarEntry, for_each};
-use super::whiteout;
+use super::whiteout::{self, Whiteout, XattrFlavour};
 use super::{EntryKind, ImagePath};
 use crate::error::{Error, Result};
 use make::Made;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::RandomState;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// What to do with device nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,9 @@ pub struct ApplyOptions {
     pub override_owner: Option<(u32, u32)>,
     /// What the tar may ask for.
     pub limits: Limits,
+    /// The root shows nothing of what is below it, and an overlay with these marks will put it there: what the layer
+    /// deletes is marked. Whatever cannot be done without what is below is an error ([`apart`]).
+    pub apart: Option<XattrFlavour>,
 }
 
 impl ApplyOptions {
@@ -63,6 +67,7 @@ impl ApplyOptions {
             keep_root: false,
             override_owner: None,
             limits: Limits::default(),
+            apart: None,
         }
     }
 
@@ -75,6 +80,8 @@ impl ApplyOptions {
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AppliedStats {
+    /// The tar says what the root itself is like.
+    pub root: bool,
     /// Entries made or updated.
     pub entries: u64,
     /// Bytes of file bodies.
@@ -105,8 +112,9 @@ pub fn apply_below(
     prefix: &[u8],
     options: &ApplyOptions,
 ) -> Result<AppliedStats> {
+    let places = Places::new(root, options.owner, options.whiteouts);
     let mut job = Apply {
-        places: Places::new(root, options.owner, options.whiteouts),
+        places: if options.apart.is_some() { places.apart() } else { places },
         options,
         seen: HashSet::new(),
         hasher: RandomState::new(),
@@ -129,10 +137,18 @@ struct Apply<'a> {
     seen: HashSet<u64>,
     hasher: RandomState,
     /// Directories whose final mode and time are set at the end, when nothing is made in them any more.
-    late: BTreeMap<ImagePath, (u32, (i64, u32))>,
+    late: BTreeMap<ImagePath, Late>,
     stats: AppliedStats,
     /// What files are copied through.
     buffer: Vec<u8>,
+}
+
+/// What a directory still gets.
+struct Late {
+    mode: u32,
+    mtime: (i64, u32),
+    /// The directory, where a link led to it, which may go.
+    dir: Option<OwnedFd>,
 }
 
 fn moved(entry: &TarEntry, prefix: &[u8]) -> TarEntry {
@@ -157,7 +173,11 @@ impl Apply<'_> {
                 return Err(Error::context(format!("archive entry {what} cannot be unpacked"))
                     .cause(whiteout::RESERVED_NAMES));
             }
-            return self.whiteout(&entry.path, mark);
+            self.stats.whiteouts += u64::from(*mark != Whiteout::Reserved);
+            return match self.options.apart {
+                Some(flavour) => self.mark(&entry.path, mark, flavour),
+                None => self.whiteout(&entry.path, mark),
+            };
         }
         self.remember(&entry.path);
         self.stats.entries += 1;
@@ -179,6 +199,7 @@ impl Apply<'_> {
         if entry.entry.kind != EntryKind::Directory {
             return Err(Error::integrity("the archive replaces the root by something else"));
         }
+        self.stats.root = true;
         let place = self.places.root()?;
         self.finish_entry(b"", &entry.entry, &place, false)
     }

@@ -2,7 +2,9 @@
 
 use super::stack::{Lower, overlay_made};
 use super::whole::{self, Whole};
-use super::{Form, Meta, Snapshot, Snapshots, environment, records, reopen, write_meta};
+use super::{
+    Form, Meta, Snapshot, Snapshots, environment, inherit_root, records, reopen, write_meta,
+};
 use crate::error::{ErrorKind, Result, ResultExt};
 use crate::layers::Changes;
 use crate::layers::diff::{DiffOptions, diff_overlay, diff_scan};
@@ -58,6 +60,16 @@ impl Draft<'_> {
             upper: Some((self.fs.as_fd(), self.work.as_fd())),
             userxattr: self.snapshots.userxattr(),
         }))
+    }
+
+    /// Puts one that was made on an empty tree onto what it belongs on. With `own_root` it says itself what the root is like.
+    pub fn onto(mut self, parent: &Arc<Snapshot>, own_root: bool) -> Result<Self> {
+        if !own_root {
+            environment(inherit_root(&self.fs, Some(parent)), "make a snapshot")?;
+        }
+        self._held = self.snapshots.hold(Some(parent));
+        self.parent = Some(Arc::clone(parent));
+        Ok(self)
     }
 
     /// The directory that holds what is new; of a whole tree the tree itself.

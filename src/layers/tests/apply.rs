@@ -84,6 +84,27 @@ fn a_directory_that_was_not_recorded_has_no_time_though_its_inode_number_is_used
     }
 }
 
+/// It kept the present time: what was reached through a link was forgotten when the link went. Found by a property test that
+/// applies layers twice.
+#[test]
+fn a_directory_behind_a_link_keeps_its_time_when_the_link_is_replaced() {
+    let cage = Cage::new();
+    let tar = raw().dir("real").dir("a").link("a/l", "/real").dir("a/l/d").file("a", "");
+    cage.apply(&tar.end(), &options()).unwrap();
+    assert_eq!(fs::metadata(cage.root().join("real/d")).unwrap().mtime(), 1000);
+    assert_eq!(fs::metadata(cage.root().join("real")).unwrap().mtime(), 1000);
+}
+
+/// The present time, too: nothing led to it any more when the times were given back. Found by the same test.
+#[test]
+fn a_directory_keeps_its_time_when_the_link_that_led_to_it_is_deleted_through_itself() {
+    let cage = Cage::new();
+    cage.apply(&raw().dir("a").link("a/l", "/a").end(), &options()).unwrap();
+    cage.apply(&raw().file("a/l/.wh..wh..opq", "").end(), &options()).unwrap();
+    assert_eq!(names(&cage.root()), ["a"]);
+    assert_eq!(fs::metadata(cage.root().join("a")).unwrap().mtime(), 1000);
+}
+
 #[test]
 fn opaque_directories_lose_only_what_is_below() {
     let rest = ["f", "run", "var", "var/run"];

@@ -4,6 +4,7 @@ use super::open;
 use crate::error::Result;
 use crate::layers::apply::{AppliedStats, ApplyOptions, Devices, apply};
 use crate::layers::pax;
+use crate::layers::whiteout::XattrFlavour;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -85,6 +86,7 @@ impl Cage {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("root")).unwrap();
+        std::fs::create_dir(dir.path().join("apart")).unwrap();
         std::fs::create_dir(dir.path().join("out")).unwrap();
         std::fs::write(dir.path().join("out/canary"), "alive").unwrap();
         Self { dir }
@@ -96,12 +98,15 @@ impl Cage {
 
     pub(super) fn apply(&self, tar: &[u8], options: &ApplyOptions) -> Result<AppliedStats> {
         let result = apply(tar, open(&self.root()).as_fd(), options);
+        // It must not lead out there either, whether or not it can be applied.
+        let apart = ApplyOptions { apart: Some(XattrFlavour::User), ..*options };
+        let _either = apply(tar, open(&self.dir.path().join("apart")).as_fd(), &apart);
         let names = |path: &str| -> Vec<String> {
             let dir = open(&self.dir.path().join(path));
             let names = crate::sys::fs::list(dir).unwrap();
             names.into_iter().map(|name| String::from_utf8(name).unwrap()).collect()
         };
-        assert_eq!(names(""), ["out", "root"]);
+        assert_eq!(names(""), ["apart", "out", "root"]);
         assert_eq!(names("out"), ["canary"]);
         let canary = self.dir.path().join("out/canary");
         assert_eq!(std::fs::read(&canary).unwrap(), b"alive");

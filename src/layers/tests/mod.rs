@@ -1,5 +1,6 @@
 //! Tests of the room that need a file system, several files of it, or much text.
 
+mod apart;
 mod apply;
 mod cage;
 mod compress;

@@ -15,8 +15,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const FLAVOUR: XattrFlavour = XattrFlavour::Trusted;
-const OPTIONS: DiffOptions = DiffOptions { flavour: FLAVOUR, placeholders: false };
+pub(super) const FLAVOUR: XattrFlavour = XattrFlavour::Trusted;
+pub(super) const OPTIONS: DiffOptions = DiffOptions { flavour: FLAVOUR, placeholders: false };
 
 /// Paths that the steps of a test change.
 const PATHS: [&str; 9] = ["a", "b", "a/x", "a/y", "b/x", "a/x/p", "a/x/q", "b/x/p", "c"];
@@ -82,16 +82,16 @@ fn any_act() -> impl Strategy<Value = Act> {
     ]
 }
 
-struct Store {
+pub(super) struct Store {
     dir: tempfile::TempDir,
 }
 
 impl Store {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    fn snapshots(&self, united: usize) -> Snapshots {
+    pub(super) fn snapshots(&self, united: usize) -> Snapshots {
         let dir = fs::open_dir_path(self.dir.path()).unwrap();
         Snapshots::open(dir.as_fd(), "real", Form::Overlay(FLAVOUR), &Arc::default())
             .unwrap()
