@@ -60,6 +60,22 @@ impl Pending {
         }
     }
 
+    /// Waits for the layer, or until it will never come, or `is_over` says so after somebody was woken.
+    pub(super) fn wait_until(&self, is_over: &dyn Fn() -> bool) -> Option<Layer> {
+        let mut result = self.result.lock().unwrap_or_else(PoisonError::into_inner);
+        while result.is_none() && !is_over() {
+            result = self.done.wait(result).unwrap_or_else(PoisonError::into_inner);
+        }
+        result.as_ref()?.as_ref().ok().cloned()
+    }
+
+    /// Lets all who wait look again.
+    pub(super) fn wake(&self) {
+        // Whoever looked before waits by now.
+        drop(self.result.lock());
+        self.done.notify_all();
+    }
+
     /// Gives it to all who wait.
     pub(super) fn set(&self, value: Result<Layer>) {
         *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);

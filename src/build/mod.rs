@@ -4,6 +4,7 @@
 //! run what is missing, bring base images and write layers in the background; then config, manifest, names and outputs.
 
 pub mod annotations;
+mod apart;
 mod assemble;
 mod bind_copies;
 mod binds;

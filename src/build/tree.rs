@@ -1,5 +1,6 @@
 //! From layers to a tree: finds the snapshot of a stack, or unpacks what is missing from blobs.
 
+use super::apart::beside;
 use super::images::BaseImage;
 use super::made::empty_diff_id;
 use super::request::ContextSource;
@@ -61,24 +62,38 @@ pub(super) fn materialise(
         }
         have -= 1;
     }
-    for (index, slot) in state.slots.iter().enumerate().skip(have) {
-        worker.cancel.check()?;
-        slot.layer.wait()?;
-        // None while a layer below is still being written: then the stack is this build's own.
-        let chain = state.chain(index + 1);
-        let alone = chain.as_ref().map(|chain| Alone::with(store, chain, worker)).transpose()?;
-        if let (Some(chain), Some(Some(_))) = (&chain, &alone)
-            && let Some(found) = worker.snapshots.by_chain(chain)
-        {
-            tree = Some(found);
-            continue;
-        }
-        tree = unpack(store, slot, tree, worker)?;
-        if let (Some(tree), Some(chain)) = (&tree, &chain) {
-            worker.snapshots.alias(chain, tree)?;
-        }
+    if have == state.slots.len() {
+        return Ok(tree);
     }
-    Ok(tree)
+    beside(store, &state.slots[have..], worker, |apart, begin| {
+        if state.slots[have].layer.is_open() {
+            begin();
+        }
+        for (at, slot) in state.slots[have..].iter().enumerate() {
+            worker.cancel.check()?;
+            slot.layer.wait()?;
+            // None while a layer below is still being written: then the stack is this build's own.
+            let chain = state.chain(have + at + 1);
+            let alone =
+                chain.as_ref().map(|chain| Alone::with(store, chain, worker)).transpose()?;
+            if let (Some(chain), Some(Some(_))) = (&chain, &alone)
+                && let Some(found) = worker.snapshots.by_chain(chain)
+            {
+                tree = Some(found);
+                continue;
+            }
+            // Not before: whoever holds the lock does all of it.
+            begin();
+            tree = match (apart.take(at), &tree) {
+                (Some(made), Some(below)) => Some(made.onto(below)?),
+                _ => unpack(store, slot, tree.take(), worker)?,
+            };
+            if let (Some(tree), Some(chain)) = (&tree, &chain) {
+                worker.snapshots.alias(chain, tree)?;
+            }
+        }
+        Ok(tree.take())
+    })
 }
 
 fn wait_for_all(slots: &[Slot]) -> Result<()> {
@@ -104,7 +119,11 @@ fn unpack(
     let root = draft.mount(None, false)?;
     let root = crate::sys::fs::reopen_dir(&root)
         .map_err(|error| Error::environment("cannot open a tree of the store").cause(error))?;
-    let stats = unpack_into(store, &layer, &root, worker).map_err(|error| {
+    let options = ApplyOptions::layer(devices(worker));
+    let is_over = || worker.cancel.is_cancelled();
+    let stats = unpack_into(store, &layer, (&root, &options), &is_over);
+    worker.cancel.check()?;
+    let stats = stats.map_err(|error| {
         if error.kind() == ErrorKind::Integrity {
             worker.unfit.add(&layer.digest);
         }
@@ -162,26 +181,27 @@ fn taken() -> Error {
 }
 
 /// Bytes of a blob from which on it is decompressed beside the work on the tree.
-const WORTH_A_THREAD: u64 = 128 << 10;
+pub(super) const WORTH_A_THREAD: u64 = 128 << 10;
 
-fn unpack_into(
+/// Applies a layer to a root, until `is_over`.
+pub(super) fn unpack_into(
     store: &Store,
     layer: &Layer,
-    root: &OwnedFd,
-    worker: &Worker,
+    (root, options): (&OwnedFd, &ApplyOptions),
+    is_over: &(dyn Fn() -> bool + Sync),
 ) -> Result<AppliedStats> {
     let limits = Limits::default();
     let descriptor = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
     let blob = store.images().open_blob(&descriptor)?;
     let plain = guarded(BufReader::with_capacity(1 << 18, blob), limits.ratio)?;
-    let options = ApplyOptions::layer(devices(worker));
+    let plain = Until { plain, is_over };
     let (stats, found) = if layer.size < WORTH_A_THREAD {
         let mut hashed = HashingReader::new(plain);
-        let stats = apply(&mut hashed, root.as_fd(), &options)?;
+        let stats = apply(&mut hashed, root.as_fd(), options)?;
         drain(&mut hashed)?;
         (stats, hashed.finish())
     } else {
-        read_ahead(plain, |plain| apply(plain, root.as_fd(), &options))?
+        read_ahead(plain, |plain| apply(plain, root.as_fd(), options))?
     };
     if found != layer.diff_id.0 {
         return Err(Error::integrity(format!(
@@ -190,6 +210,21 @@ fn unpack_into(
         )));
     }
     Ok(stats)
+}
+
+/// Reads until somebody says that it is over.
+struct Until<'a, R> {
+    plain: R,
+    is_over: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl<R: Read> Read for Until<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if (self.is_over)() {
+            return Err(std::io::Error::other("it was stopped"));
+        }
+        self.plain.read(buffer)
+    }
 }
 
 impl Builder<'_> {

@@ -59,14 +59,14 @@ impl Apply<'_> {
             Some(_) => Ok(()),
         }
     }
+}
 
-    /// Takes away the mark of a deletion, the only thing that may be where something is to be made.
-    pub(super) fn uncover(&self, path: &[u8], place: &Place, old: &Stat) -> Result<()> {
-        if !whiteout::is_whiteout_node(old) {
-            return Err(needs_below(path));
-        }
-        fs::unlink(&place.dir, &place.name).map_err(|e| fails(path, e))
+/// Takes away the mark of a deletion, the only thing that may be where something is to be made.
+pub(super) fn uncover(path: &[u8], place: &Place, old: &Stat) -> Result<()> {
+    if !whiteout::is_whiteout_node(old) {
+        return Err(needs_below(path));
     }
+    fs::unlink(&place.dir, &place.name).map_err(|e| fails(path, e))
 }
 
 fn needs_below(path: &[u8]) -> Error {

@@ -1,5 +1,6 @@
 //! Making the thing itself that an entry is for.
 
+use super::apart::uncover;
 use super::{Apply, Devices, is_in_dev};
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
 use crate::layers::beneath::shown;
@@ -38,7 +39,7 @@ impl Apply<'_> {
         }
         let mut closed = None;
         if let (Some(flavour), Some(found)) = (self.options.apart, &old) {
-            self.uncover(path, place, found)?;
+            uncover(path, place, found)?;
             // A directory has to hide what the mark hid.
             (old, closed) = (None, Some(flavour));
         }

@@ -63,6 +63,7 @@ impl Draft<'_> {
     }
 
     /// Puts one that was made on an empty tree onto what it belongs on. With `own_root` it says itself what the root is like.
+    #[allow(clippy::used_underscore_binding, reason = "it is only kept")]
     pub fn onto(mut self, parent: &Arc<Snapshot>, own_root: bool) -> Result<Self> {
         if !own_root {
             environment(inherit_root(&self.fs, Some(parent)), "make a snapshot")?;
