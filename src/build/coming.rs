@@ -7,10 +7,10 @@ use super::care;
 use super::images::open;
 use super::store::Store;
 use crate::error::{Error, Result};
-use crate::net::{Documents, NetError, Registry, Trouble};
+use crate::net::{Documents, NetError, News, Registry, Trouble};
+use crate::oci::Reference;
 use crate::oci::layout::{Origin, listed};
 use crate::oci::spec::Descriptor;
-use crate::oci::{Digest, Reference};
 use crate::plan::step::BaseRef;
 use crate::progress::Emitter;
 use crate::source::{SourceFile, Span};
@@ -109,15 +109,15 @@ impl Coming {
         *self.state() != State::OnItsWay
     }
 
-    /// Brings it into the store. `came` hears of each blob.
+    /// Brings it into the store. `heard` is told of its blobs.
     pub(super) fn fetch(
         &self,
         registry: &Registry,
         store: &Store,
         emitter: &Emitter,
-        came: &(dyn Fn(&Digest) + Sync),
+        heard: &(dyn Fn(News<'_>) + Sync),
     ) -> Result<()> {
-        let fetched = registry.fetch(&self.documents, store.images(), emitter, came);
+        let fetched = registry.fetch(&self.documents, store.images(), emitter, heard);
         // Before it has a name: what has none can go again.
         let room = || care::room::check(store, emitter).map_err(Unpulled::Here);
         let stored = fetched.map_err(Unpulled::from).and_then(|_| room());

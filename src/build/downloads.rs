@@ -4,7 +4,7 @@
 //! before the image is made where nothing runs. Each is given to all who wait for it when it is there, so that it is
 //! unpacked while those above it still come. Images get their names when all have come.
 //!
-//! The first image that fails ends the others; its error is that of the build, and whoever waits is only stopped.
+//! The first blob that does not come ends all others; its error is that of the build, and whoever waits is only stopped.
 
 use super::coming::Coming;
 use super::images::{BaseImage, open_in};
@@ -14,7 +14,7 @@ use super::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::sandbox::Cancel;
 use crate::layers::Layer;
-use crate::net::{NetConfig, Registry};
+use crate::net::{NetConfig, News, Registry};
 use crate::oci::blobs::Blobs;
 use crate::oci::layout::Layout;
 use crate::oci::spec::Descriptor;
@@ -25,7 +25,7 @@ use rustix::io::retry_on_intr;
 use std::io::{PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 /// Images fetched at once.
 const IMAGES: usize = 4;
@@ -165,21 +165,11 @@ impl Downloads {
         emitter: &Emitter,
     ) -> Result<()> {
         let next = AtomicUsize::new(0);
-        let failed: Mutex<Option<Error>> = Mutex::new(None);
-        let came = |digest: &Digest| self.give(digest);
+        let failed = OnceLock::new();
         let work = || {
             while let Some(image) = left.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let fetched = image.fetch(registry, store, emitter, &came);
-                let checked = fetched.and_then(|()| image.check(store));
-                // Where nothing writes beside it.
-                let named =
-                    checked.and_then(|()| if beside { Ok(()) } else { image.give_name(store) });
-                let Err(error) = named else { continue };
-                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                // What ends since the client was stopped has done nothing wrong.
-                if !registry.is_stopped() {
-                    *failed = Some(image.placed(error));
-                    registry.stop();
+                if let Some(error) = self.bring((image, beside), registry, store, emitter) {
+                    let _only_one = failed.set(error);
                 }
             }
         };
@@ -189,7 +179,35 @@ impl Downloads {
             }
             work();
         });
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// Brings one image. Gives its error when it was the first that failed, which stops the client at once, whatever else
+    /// of it is on its way: what ends since then has done nothing wrong.
+    fn bring(
+        &self,
+        (image, beside): (&Coming, bool),
+        registry: &Registry,
+        store: &Store,
+        emitter: &Emitter,
+    ) -> Option<Error> {
+        let was_first = AtomicBool::new(false);
+        let fail = || {
+            if registry.stop() {
+                was_first.store(true, Ordering::Relaxed);
+            }
+        };
+        let heard = |news: News<'_>| match news {
+            News::Here(digest) => self.give(digest),
+            News::Lost => fail(),
+        };
+        let fetched = image.fetch(registry, store, emitter, &heard);
+        let checked = fetched.and_then(|()| image.check(store));
+        // Where nothing writes beside it.
+        let named = checked.and_then(|()| if beside { Ok(()) } else { image.give_name(store) });
+        let error = named.err()?;
+        fail();
+        was_first.load(Ordering::Relaxed).then(|| image.placed(error))
     }
 
     /// Does something with a client that is stopped when the build is.

@@ -1,8 +1,9 @@
 //! How what a pull wants arrives: its documents into memory, its blobs into a layout, and then the documents behind them.
 //!
 //! In: a name, or [`Documents`]; out: blobs in a layout, each told of as soon as it is there. Documents in a layout mean
-//! that what they name is there, so they come last, children first. Images that are fetched at the same time by one
-//! client fetch no blob twice. Which documents and blobs an image needs is for [`super::pull`] to say.
+//! that what they name is there, so they come last, children first. The first blob that does not come ends the others of
+//! its image, of which stays what came. Images that are fetched at the same time by one client fetch no blob twice. Which
+//! documents and blobs an image needs is for [`super::pull`] to say.
 
 use super::blob::Source;
 use super::failure::{NetError, NetResult, Trouble};
@@ -15,8 +16,8 @@ use crate::oci::{Digest, Reference};
 use crate::progress::Emitter;
 use crate::timings::Phase;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Blobs of one image that are fetched at once.
 const DOWNLOADS: usize = 4;
@@ -38,6 +39,16 @@ pub(super) struct Blob {
     pub(super) size: u64,
     /// The registry may lack it: a layer whose licence forbids copying.
     pub(super) foreign: bool,
+}
+
+/// What is heard of the blobs of an image while they come.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'a> {
+    /// One is there.
+    Here(&'a Digest),
+    /// One does not come. Nobody begins to fetch another one, and those that come end with what is read next; whoever has
+    /// no use for the client any more may stop that, which ends those too that wait for a server.
+    Lost,
 }
 
 impl Documents {
@@ -108,21 +119,23 @@ impl Registry {
         let configs = documents.take_configs();
         let reference = &documents.reference;
         self.pulling(reference, emitter, || {
-            Arrival { registry: self, reference, layout, emitter, came: &|_| () }.all(&configs)
+            Arrival { registry: self, reference, layout, emitter, heard: &|_| () }.all(&configs)
         })
     }
 
-    /// Brings the missing blobs in a few threads, then the documents. `came` hears of each blob when it is there.
+    /// Brings the missing blobs in a few threads, then the documents. `heard` is told of each blob when it is there, and of
+    /// the first one that does not come.
     pub fn fetch(
         &self,
         documents: &Documents,
         layout: &Layout,
         emitter: &Emitter,
-        came: &(dyn Fn(&Digest) + Sync),
+        heard: &(dyn Fn(News<'_>) + Sync),
     ) -> NetResult<Pulled> {
         let reference = &documents.reference;
         self.pulling(reference, emitter, || {
-            Arrival { registry: self, reference, layout, emitter, came }.all(&documents.missing)?;
+            let arrival = Arrival { registry: self, reference, layout, emitter, heard };
+            arrival.all(&documents.missing)?;
             for document in &documents.list {
                 layout.put_blob(&document.bytes).map_err(local)?;
             }
@@ -153,24 +166,24 @@ struct Arrival<'a> {
     reference: &'a Reference,
     layout: &'a Layout,
     emitter: &'a Emitter,
-    came: &'a (dyn Fn(&Digest) + Sync),
+    heard: &'a (dyn Fn(News<'_>) + Sync),
 }
 
 impl Arrival<'_> {
-    /// Downloads in a few threads; the first failure in the order of the blobs is the one that is reported.
+    /// Downloads in a few threads. The first blob that does not come ends all, and its error is the one that is reported.
     fn all(self, blobs: &[Blob]) -> NetResult<()> {
         let next = AtomicUsize::new(0);
-        let failed: Mutex<Option<(usize, NetError)>> = Mutex::new(None);
+        let over = AtomicBool::new(false);
+        let failed: OnceLock<NetError> = OnceLock::new();
         let work = || {
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                let Some(blob) = blobs.get(at) else { return };
-                let Err(error) = self.one(blob) else { continue };
-                // No more downloads begin.
-                next.store(blobs.len(), Ordering::Relaxed);
-                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                if failed.as_ref().is_none_or(|(first, _)| at < *first) {
-                    *failed = Some((at, error));
+            while !over.load(Ordering::Relaxed) {
+                let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                let Err(error) = self.one(blob, &over) else { continue };
+                // What ends later does so since this one did.
+                if failed.set(error).is_ok() {
+                    over.store(true, Ordering::Relaxed);
+                    self.registry.underway.wake();
+                    (self.heard)(News::Lost);
                 }
             }
         };
@@ -180,27 +193,28 @@ impl Arrival<'_> {
             }
             work();
         });
-        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failed.map_or(Ok(()), |(_, error)| Err(error))
+        failed.into_inner().map_or(Ok(()), Err)
     }
 
-    fn one(self, blob: &Blob) -> NetResult<()> {
-        let Self { registry, reference, layout, emitter, came } = self;
-        let _mine = registry.underway.take(&blob.digest);
+    /// Downloads one, unless it is over before.
+    fn one(self, blob: &Blob, over: &AtomicBool) -> NetResult<()> {
+        let Self { registry, reference, layout, emitter, heard } = self;
+        let mine = registry.underway.take(&blob.digest, over);
+        let _mine = mine.ok_or_else(NetError::stopped)?;
         if layout.blob_size(&blob.digest) == Some(blob.size) {
             // With another image, meanwhile.
-            came(&blob.digest);
+            heard(News::Here(&blob.digest));
             return Ok(());
         }
         registry.http.check()?;
         let mut span = emitter.span(Phase::Download);
         span.about(&blob.digest);
-        let source = Source { registry, reference, digest: &blob.digest, size: blob.size };
+        let source = Source { registry, reference, digest: &blob.digest, size: blob.size, over };
         match source.store(layout) {
             Ok(()) => {
                 span.took(blob.size);
                 drop(span);
-                came(&blob.digest);
+                heard(News::Here(&blob.digest));
                 Ok(())
             }
             Err(error) if blob.foreign && error.trouble() == Trouble::NotFound => {
@@ -231,14 +245,22 @@ impl Underway {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while somebody else fetches the blob.
-    fn take<'a>(&'a self, digest: &'a Digest) -> Mine<'a> {
+    /// Waits while somebody else fetches the blob; `None` when it is over before.
+    fn take<'a>(&'a self, digest: &'a Digest, over: &AtomicBool) -> Option<Mine<'a>> {
         let mut blobs = self.lock();
-        while !blobs.insert(digest.clone()) {
+        while !over.load(Ordering::Relaxed) {
+            if blobs.insert(digest.clone()) {
+                return Some(Mine { underway: self, digest });
+            }
             blobs = self.changed.wait(blobs).unwrap_or_else(PoisonError::into_inner);
         }
-        drop(blobs);
-        Mine { underway: self, digest }
+        None
+    }
+
+    /// Lets all who wait see whether it is over.
+    fn wake(&self) {
+        let _nobody_between_look_and_sleep = self.lock();
+        self.changed.notify_all();
     }
 }
 
@@ -246,5 +268,25 @@ impl Drop for Mine<'_> {
     fn drop(&mut self) {
         self.underway.lock().remove(self.digest);
         self.underway.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_blob_when_it_is_over() {
+        let (underway, over) = (Underway::default(), AtomicBool::new(false));
+        let digest = Digest::of(b"1");
+        let mine = underway.take(&digest, &over).unwrap();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| underway.take(&digest, &over).is_none());
+            over.store(true, Ordering::Relaxed);
+            underway.wake();
+            assert!(other.join().unwrap());
+        });
+        drop(mine);
+        assert!(underway.take(&digest, &AtomicBool::new(false)).is_some());
     }
 }

@@ -9,6 +9,7 @@ use super::registry::Registry;
 use crate::oci::Reference;
 use crate::oci::layout::Layout;
 use crate::oci::spec::{self, Descriptor};
+use std::sync::atomic::AtomicBool;
 
 impl Registry {
     /// The manifest or index that a name means now, by mirrors too.
@@ -33,7 +34,8 @@ impl Registry {
         layout: &Layout,
     ) -> NetResult<()> {
         let digest = digest_of(blob)?;
-        let source = Source { registry: self, reference, digest: &digest, size: blob.size() };
+        let (size, never) = (blob.size(), AtomicBool::new(false));
+        let source = Source { registry: self, reference, digest: &digest, size, over: &never };
         source.store(layout)
     }
 }

@@ -11,6 +11,7 @@ use crate::oci::layout::{BlobWriter, Layout};
 use crate::oci::{Digest, Reference};
 use crate::sys::writeback::{self, PART};
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What is smaller is not worth going on with.
@@ -23,6 +24,8 @@ pub(super) struct Source<'a> {
     pub(super) digest: &'a Digest,
     /// Bytes.
     pub(super) size: u64,
+    /// Set when nobody wants it any more.
+    pub(super) over: &'a AtomicBool,
 }
 
 impl Source<'_> {
@@ -43,7 +46,16 @@ impl Source<'_> {
         }
     }
 
+    /// Fails once it is not wanted any more.
+    fn check(&self) -> NetResult<()> {
+        if self.over.load(Ordering::Relaxed) {
+            return Err(NetError::stopped());
+        }
+        self.registry.http.check()
+    }
+
     fn fetch(&self, layout: &Layout) -> NetResult<()> {
+        self.check()?;
         let mut blob = self.writer(layout).map_err(local)?;
         let here = blob.size();
         let old = if here > 0 { Some(blob.written().map_err(local)?) } else { None };
@@ -114,6 +126,8 @@ impl Source<'_> {
         let (mut buffer, mut filled) = (vec![0; length], 0);
         let mut begun = blob.size();
         loop {
+            // Also while it is only read what is here already.
+            self.check()?;
             let n = match body.read(&mut buffer[filled..]) {
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

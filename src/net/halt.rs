@@ -11,9 +11,11 @@ pub(super) struct Halt {
 }
 
 impl Halt {
-    pub(super) fn set(&self) {
-        *self.is_set.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    /// False when it was set before.
+    pub(super) fn set(&self) -> bool {
+        let mut is_set = self.is_set.lock().unwrap_or_else(PoisonError::into_inner);
         self.changed.notify_all();
+        !std::mem::replace(&mut *is_set, true)
     }
 
     pub(super) fn is_set(&self) -> bool {
@@ -37,9 +39,10 @@ mod tests {
         let long = Duration::from_hours(1);
         std::thread::scope(|scope| {
             scope.spawn(|| halt.sleep(long));
-            halt.set();
+            assert!(halt.set());
         });
         halt.sleep(long);
+        assert!(!halt.set());
         assert!(halt.is_set());
     }
 }

@@ -48,7 +48,7 @@ mod warnings;
 mod wish;
 
 pub use agent::{AgentSource, Serving};
-pub use arrive::Documents;
+pub use arrive::{Documents, News};
 pub use catalog::Referrers;
 pub use config::{NetConfig, Pause};
 pub use engine::{Engine, EngineConfig};

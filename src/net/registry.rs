@@ -183,9 +183,10 @@ impl Registry {
         self.http.tell(emitter);
     }
 
-    /// Ends what is under way, and all that is asked from now on, with an error. What came of a large blob stays.
-    pub fn stop(&self) {
-        self.http.stop();
+    /// Ends what is under way, and all that is asked from now on, with an error. What came of a large blob stays. False when
+    /// it was stopped before.
+    pub fn stop(&self) -> bool {
+        self.http.stop()
     }
 
     /// Whether it was stopped.

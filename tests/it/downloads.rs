@@ -225,6 +225,37 @@ fn a_layer_that_does_not_come_is_an_error_where_its_image_is_asked_for() {
     }
 }
 
+/// The others were waited for, which could take minutes. Found in review.
+#[test]
+fn a_layer_that_does_not_come_ends_the_others_and_what_came_of_them_stays() {
+    const CAME: usize = 300_000;
+    for world in World::each() {
+        let shelf = Shelf::start();
+        let top = layer("top", "content");
+        let name = shelf.put("app", &[busybox_tar(), &top]);
+        shelf.remove("app", &top);
+        shelf.hold(&top, 0);
+        shelf.hold(busybox_tar(), CAME);
+        let dockerfile = format!("FROM {name}\nRUN test -e /top\n");
+        let mut build = Going::start(&world, &dockerfile, &["-t", "app"]);
+        let part = part_of(&world, busybox_tar());
+        build.wait_for(|| fs::metadata(&part).is_ok_and(|part| part.len() == CAME as u64));
+        shelf.release(&top);
+        let (code, said) = build.end();
+        assert_eq!(code, Some(1), "{said}");
+        let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+        let wanted = format!("error: image `{name}` is not in the store and cannot be pulled");
+        assert_eq!(errors, [wanted.as_str()]);
+        assert!(said.contains(": status 404\n"), "{said}");
+
+        shelf.release(busybox_tar());
+        shelf.put("app", &[busybox_tar(), &top]);
+        world.build(&dockerfile, &["-t", "app"]).ok();
+        world.validate("app");
+        assert_eq!(shelf.asked(busybox_tar()), [String::new(), format!("bytes={CAME}-")]);
+    }
+}
+
 #[test]
 fn a_step_that_fails_ends_what_comes() {
     for world in World::each() {
@@ -245,6 +276,12 @@ fn a_step_that_fails_ends_what_comes() {
         );
         shelf.release(&base);
     }
+}
+
+/// Where a part of a blob is.
+fn part_of(world: &World, blob: &[u8]) -> PathBuf {
+    let part = format!("images/blobs/sha256/.tmp-part-{}", Digest::of(blob).hex());
+    world.store().join(part)
 }
 
 /// How many blobs are whole by their name; each has the content that it must have.
@@ -268,8 +305,7 @@ fn an_interrupted_build_keeps_what_came_and_the_next_one_goes_on() {
         shelf.hold(busybox_tar(), CAME);
         let dockerfile = format!("FROM {name}\nRUN true\n");
         let mut build = Going::start(&world, &dockerfile, &["-t", "app"]);
-        let part = format!("images/blobs/sha256/.tmp-part-{}", Digest::of(busybox_tar()).hex());
-        let part = world.store().join(part);
+        let part = part_of(&world, busybox_tar());
         build.wait_for(|| fs::metadata(&part).is_ok_and(|part| part.len() == CAME as u64));
         kill_process(Pid::from_child(&build.child), Signal::INT).unwrap();
         let (code, said) = build.end();

@@ -87,12 +87,13 @@ impl Http {
         self.offline
     }
 
-    /// Ends every request that is under way, and all that would be sent from now on.
-    pub(super) fn stop(&self) {
+    /// Ends every request that is under way, and all that would be sent from now on. False when it was done before.
+    pub(super) fn stop(&self) -> bool {
         // First: nobody is to try again what ends now.
-        self.halt.set();
+        let is_first = self.halt.set();
         self.verified.shut_down();
         self.unverified.shut_down();
+        is_first
     }
 
     pub(super) fn is_stopped(&self) -> bool {

@@ -35,7 +35,8 @@ fn documents_are_stored_when_what_they_name_is_there() {
     assert_eq!(here, [true, false, false]);
 
     let came = Mutex::new(Vec::new());
-    let note = |digest: &Digest| {
+    let note = |news: News<'_>| {
+        let News::Here(digest) = news else { panic!("all come") };
         assert!(client.layout.has_blob(digest) && !client.has(&image) && !client.has(&index));
         came.lock().unwrap().push(digest.clone());
     };
@@ -78,7 +79,10 @@ fn a_blob_of_two_images_is_fetched_once() {
         for found in &found {
             let (client, came) = (&client, &came);
             scope.spawn(move || {
-                let note = |digest: &Digest| came.lock().unwrap().push(digest.clone());
+                let note = |news: News<'_>| {
+                    let News::Here(digest) = news else { panic!("all come") };
+                    came.lock().unwrap().push(digest.clone());
+                };
                 let silent = Emitter::silent();
                 client.registry.fetch(found, &client.layout, &silent, &note).unwrap();
             });
@@ -88,4 +92,37 @@ fn a_blob_of_two_images_is_fetched_once() {
     let asked = fake.lines().into_iter().filter(|line| line.ends_with(shared.hex())).count();
     let told = came.into_inner().unwrap().into_iter().filter(|blob| *blob == shared).count();
     assert_eq!((asked, told), (1, 2));
+}
+
+/// The others were waited for, however large they are. Found in review.
+#[test]
+fn a_blob_that_does_not_come_ends_the_others_of_its_image_alone() {
+    const ENOUGH: u64 = 1 << 20;
+    const SIZE: u64 = 1 << 40;
+    let (long, gone) = (Digest::of(b"long"), Digest::of(b"gone"));
+    let mut store = Store::default();
+    let config = store.blob(OCI_CONFIG, b"{}");
+    let layers = [(&long, SIZE), (&gone, 4)]
+        .map(|(digest, size)| json!({"mediaType": OCI_LAYER, "digest": digest, "size": size}));
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
+    store.document(OCI_MANIFEST, &manifest, Some("1"));
+    let client = Client::new();
+    let part = client.layout.root().join(format!("blobs/sha256/.tmp-part-{}", long.hex()));
+    let came = move || std::fs::metadata(&part).map_or(0, |part| part.len());
+    let so_far = came.clone();
+    let fake = Fake::start(move |request| {
+        if request.path.ends_with(long.hex()) {
+            let head = format!("HTTP/1.1 200 OK\ncontent-length: {SIZE}\n\n");
+            return Reply::endless(&head, "x");
+        }
+        while request.path.ends_with(gone.hex()) && so_far() < ENOUGH {
+            std::thread::yield_now();
+        }
+        store.reply(request)
+    });
+    let name = format!("{}/app:1", fake.host());
+    assert_eq!(client.pull(&name).unwrap_err().trouble(), Trouble::NotFound);
+    // What came of it stays, and the client goes on.
+    assert!(came() >= ENOUGH);
+    assert!(client.head(&name).unwrap().is_some());
 }

@@ -47,6 +47,16 @@ impl Shared {
         let waited = self.changed.wait_timeout_while(state, MINUTE, |state| !is_so(state));
         assert!(!waited.unwrap().1.timed_out(), "{what}");
     }
+
+    /// Waits as long as a blob is held.
+    fn wait_for_release(&self, digest: &str) {
+        let mut state = self.lock();
+        state.waiting.insert(digest.to_owned());
+        self.changed.notify_all();
+        while state.held.contains_key(digest) {
+            state = self.changed.wait(state).unwrap();
+        }
+    }
 }
 
 impl Shelf {
@@ -102,7 +112,7 @@ impl Shelf {
         assert!(self.shared.lock().files.remove(&path).is_some());
     }
 
-    /// Of this blob only so many bytes come, until it is let go.
+    /// Of this blob only so many bytes come, until it is let go; of one that is not there no answer.
     pub fn hold(&self, blob: &[u8], bytes: usize) {
         self.shared.lock().held.insert(Digest::of(blob).to_string(), bytes);
     }
@@ -157,6 +167,9 @@ fn answer(mut stream: &TcpStream, shared: &Shared) -> Option<()> {
     drop(state);
     shared.changed.notify_all();
     let Some((kind, body)) = file else {
+        if held.is_some() {
+            shared.wait_for_release(&name);
+        }
         return stream.write_all(b"HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n").ok();
     };
     let from = range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
@@ -177,12 +190,7 @@ fn answer(mut stream: &TcpStream, shared: &Shared) -> Option<()> {
     let (now, later) = rest.split_at(held.unwrap_or(rest.len()).min(rest.len()));
     stream.write_all(now).ok()?;
     if !later.is_empty() {
-        let mut state = shared.lock();
-        state.waiting.insert(name.clone());
-        shared.changed.notify_all();
-        while state.held.contains_key(&name) {
-            state = shared.changed.wait(state).unwrap();
-        }
+        shared.wait_for_release(&name);
     }
     stream.write_all(later).ok()
 }
