@@ -282,6 +282,8 @@ impl Registry {
                 Ok(answer) if answer.status < 400 => return Ok(answer),
                 // Not there, or not for us: the registry knows better.
                 Ok(_) => {}
+                // As its token service has it, and of this repository alone.
+                Err(error) if matches!(error.trouble(), Trouble::NotFound | Trouble::Refused) => {}
                 Err(error) => {
                     // Once the client was stopped it is no fault of the mirror.
                     self.http.check()?;

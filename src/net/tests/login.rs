@@ -98,6 +98,29 @@ fn a_mirror_that_is_gone_is_passed_over_and_told_once() {
     assert!(said[0].starts_with(&format!("mirror `{gone}` is passed over: ")), "{said:?}");
 }
 
+/// One name that it does not give to us, and it was not asked for any other. Found in review.
+#[test]
+fn a_mirror_that_refuses_one_repository_is_asked_for_others() {
+    let (store, manifest) = app();
+    let origin_store = store.clone();
+    let origin = Fake::start(move |request| origin_store.reply(request));
+    let mirror = Fake::start(move |request| {
+        if request.path.starts_with("/v2/other/") {
+            let realm = format!("Bearer realm=\"http://{}/token\"", request.header("host"));
+            return Reply::status(401).with("www-authenticate", &realm);
+        }
+        if request.path.starts_with("/token") { Reply::status(403) } else { store.reply(request) }
+    });
+    let mirrors = [format!("{}=http://{}", origin.host(), mirror.host())];
+    let asking = client(&[], &mirrors);
+    assert_eq!(asking.head(&format!("{}/other:1", origin.host())).unwrap(), None);
+    assert_eq!(origin.lines(), ["HEAD /v2/other/manifests/1"]);
+    let pulled = asking.pull(&format!("{}/app:1", origin.host())).unwrap();
+    assert_eq!(pulled.root, parsed(&manifest));
+    assert_eq!(origin.lines(), Vec::<String>::new());
+    assert_eq!(asking.registry.take_warnings(), Vec::<String>::new());
+}
+
 #[test]
 fn a_mirror_cannot_change_what_a_digest_means() {
     let (store, manifest) = app();
