@@ -225,7 +225,7 @@ impl Downloads {
             scope.spawn(|| {
                 if is_first(&cancelled, &over) {
                     registry.stop();
-                    // A name that is looked up, or a connection that is made, ends later than they need to wait.
+                    // What is being written ends later than they need to wait.
                     self.give_up(&cancel.error());
                 }
             });

@@ -1,13 +1,14 @@
 //! The clients below: one for the direct way and one for each proxy, with our TLS.
 
+use super::apart::{Apart, Names};
 use super::forward::ForwardConnector;
 use crate::error::{Error, Result};
 use crate::net::config::NetConfig;
+use crate::net::halt::Halt;
 use crate::net::patience::Patience;
 use crate::net::tls::{TlsConnector, Trust};
 use std::sync::Arc;
 use ureq::config::Config;
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
     ConnectProxyConnector, Connector, SocksConnector, TcpConnector,
 };
@@ -23,7 +24,12 @@ pub(super) struct Agents {
 }
 
 impl Agents {
-    pub(super) fn new(config: &NetConfig, trust: &Arc<Trust>, unverified: bool) -> Result<Self> {
+    pub(super) fn new(
+        config: &NetConfig,
+        trust: &Arc<Trust>,
+        unverified: bool,
+        halt: &Arc<Halt>,
+    ) -> Result<Self> {
         let tls = |proxy: Option<&Proxy>| {
             TlsConnector::new(Arc::clone(trust), unverified, proxy.map(|proxy| proxy.uri().clone()))
         };
@@ -34,11 +40,8 @@ impl Agents {
                     .chain(ConnectProxyConnector::default())
                     .chain(TcpConnector::default())
                     .chain(over);
-            Agent::with_parts(
-                agent_config(&config.patience, proxy),
-                connector,
-                DefaultResolver::default(),
-            )
+            let agent = agent_config(&config.patience, proxy);
+            Agent::with_parts(agent, Apart::new(connector, halt), Names::new(halt))
         };
         let plain = |proxy: Proxy| {
             if !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
@@ -46,7 +49,7 @@ impl Agents {
             }
             let connector = ().chain(ForwardConnector::new(proxy.clone(), tls(Some(&proxy))));
             let agent = agent_config(&config.patience, Some(proxy));
-            Agent::with_parts(agent, connector, DefaultResolver::default())
+            Agent::with_parts(agent, Apart::new(connector, halt), Names::new(halt))
         };
         let read = |proxy: &Option<String>, name: &str| -> Result<Option<Proxy>> {
             let Some(text) = proxy.as_deref().filter(|text| !text.is_empty()) else {

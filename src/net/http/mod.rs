@@ -7,6 +7,7 @@
 
 mod agents;
 mod answer;
+mod apart;
 mod ask;
 mod forward;
 mod lost;
@@ -43,7 +44,7 @@ pub(super) struct Http {
     unverified: Agents,
     no_proxy: String,
     pause: Pause,
-    halt: Halt,
+    halt: Arc<Halt>,
     patience: Patience,
     given_up: GivenUp,
     offline: bool,
@@ -64,12 +65,14 @@ impl Http {
     fn with(config: &NetConfig, watch: bool) -> Result<Self> {
         let trust = Trust::new(&config.certificates, &config.authorities, watch)?;
         let trust = Arc::new(trust);
+        let halt = Arc::<Halt>::default();
+        let agents = |unverified| Agents::new(config, &trust, unverified, &halt);
         Ok(Self {
-            verified: Agents::new(config, &trust, false)?,
-            unverified: Agents::new(config, &trust, true)?,
+            verified: agents(false)?,
+            unverified: agents(true)?,
             no_proxy: config.no_proxy.clone(),
             pause: config.pause.clone(),
-            halt: Halt::default(),
+            halt,
             patience: config.patience,
             given_up: config.given_up.clone(),
             offline: config.offline,
@@ -258,6 +261,8 @@ impl Http {
         let unverified = ask.plain == Plain::Unverified && url.same_origin(&ask.url);
         let agent = self.agent(url, unverified);
         run(agent, request, ask.payload, self.patience.kept).map_err(|error| match error {
+            // In whatever way it ended.
+            _ if self.is_stopped() => Lost::for_good(NetError::stopped()),
             ureq::Error::Http(_) => {
                 let message = format!("{} gave a token that cannot be sent", ask.whom);
                 Lost::fatal(Trouble::Broken, Error::registry(message))

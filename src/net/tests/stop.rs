@@ -3,6 +3,9 @@
 use super::patience::Silent;
 use super::*;
 use crate::error::ErrorKind;
+use rustix::event::{PollFd, PollFlags, poll};
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
 
 /// A registry that falls silent behind so many bytes of a blob.
 fn silent_behind(store: Store, digest: &Digest, bytes: usize) -> Silent {
@@ -47,4 +50,47 @@ fn what_is_under_way_ends_and_what_came_of_it_stays() {
     assert!(!client.layout.has_blob(&digest));
     let error = client.head(&name).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot look up `{name}`: it was stopped"));
+}
+
+/// A listener that has no room for another connection, which then gets no answer, and what fills it.
+fn full() -> (TcpListener, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let first = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    poll(&mut [PollFd::new(&listener, PollFlags::IN)], None).unwrap();
+    (listener, first)
+}
+
+/// Whether somebody here waits for a connection to this port of this machine.
+fn is_connecting(port: u16) -> bool {
+    let (text, port) = (std::fs::read_to_string("/proc/net/tcp").unwrap(), format!(":{port:04X}"));
+    text.lines().any(|line| {
+        // Number, our address, theirs, and 02 for a connection that is asked for.
+        let words: Vec<&str> = line.split_whitespace().take(4).collect();
+        matches!(words[..], [_, _, to, "02"] if to.ends_with(&port))
+    })
+}
+
+/// It was waited for, for up to 15 seconds, as for the address of a name. Found in review.
+#[test]
+fn a_connection_that_is_being_made_is_left_alone() {
+    let (listener, _first) = full();
+    let port = listener.local_addr().unwrap().port();
+    let patience = Patience { connection: Duration::from_hours(1), ..Patience::default() };
+    let client = Client::with(NetConfig { patience, ..NetConfig::default() });
+    let name = format!("127.0.0.1:{port}/app:1");
+    let error = std::thread::scope(|scope| {
+        let pulling = scope.spawn(|| client.pull(&name));
+        let begun = Instant::now();
+        while !is_connecting(port) {
+            assert!(begun.elapsed() < Duration::from_mins(1), "nobody connects");
+            std::thread::yield_now();
+        }
+        client.registry.stop();
+        pulling.join().unwrap().unwrap_err()
+    });
+    // Nothing but the stop ended the waiting.
+    assert!(is_connecting(port));
+    assert_eq!(error.to_string(), format!("cannot pull `{name}`: it was stopped"));
+    assert_eq!(client.waits(), 0);
 }
