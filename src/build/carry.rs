@@ -72,6 +72,7 @@ impl Carried {
 /// Adds what was collected to the layout at `path`, which is made when it is not there.
 pub fn write(store: &Store, carried: &[Carried], pins: &LockFile, path: &Path) -> Result<()> {
     let (from, to) = (store.images(), Layout::create(path)?);
+    let _until_named = to.writing()?;
     let mut entries = Vec::new();
     for one in carried {
         entries.push(match one {

@@ -87,6 +87,10 @@ pub(super) fn copy(
     to: &Location,
     root: &Descriptor,
 ) -> Result<()> {
+    let _until_named = match to {
+        Location::Layout(path, _) => Some(Layout::open(path)?.writing()?),
+        _ => None,
+    };
     let mut seen = HashSet::new();
     copy_of(access, from, to, &spec::digest_of(root)?, 0, &mut seen)
 }

@@ -2,12 +2,13 @@
 
 use crate::support::registry::Registry;
 use crate::support::{Said, World, peer, program};
-use nativebuild::oci::layout::{Layout, LockKind};
+use nativebuild::oci::layout::Layout;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 const DOCKERFILE: &str = "FROM base AS tools\nRUN echo tool > /tool\nRUN echo 1 > /more\n\
     FROM base\nWORKDIR /w\nCOPY a /a\nCOPY --from=tools /tool /copied\nRUN cat /copied > /t && echo x > /x\nRUN true\n";
@@ -157,6 +158,18 @@ fn a_build_that_failed_leaves_the_steps_that_it_finished() {
     }
 }
 
+/// A build in the store `one` that waits to write its cache into a directory, and what it says from then on.
+fn waiting(world: &World, to: &str, cache: &Path) -> (Child, impl Iterator<Item = String> + use<>) {
+    let mut command = world.command(program());
+    command.args(["build", "--progress", "plain", "--root", "one", "--cache-to", to]);
+    command.arg(world.context()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let waits = format!("waiting until others have written into {}", cache.display());
+    assert!(lines.any(|line| line == waits));
+    (child, lines)
+}
+
 /// At its end a build removes what only its earlier cache had, and another one that had found it there, and was about to
 /// write its own cache, had lost it. Found in review.
 #[test]
@@ -167,14 +180,8 @@ fn builds_that_write_into_one_directory_take_turns() {
     let to = |tag: &str| format!("type=local,dest={},mode=max,tag={tag}", cache.display());
     let digest = fresh(&world, "one", &["--cache-to", &to("a")]).ok();
     let other = Layout::open(&cache).unwrap();
-    let held = other.lock_file(".cache.lock", LockKind::Exclusive).unwrap();
-    let mut command = world.command(program());
-    command.args(["build", "--progress", "plain", "--root", "one", "--cache-to", &to("b")]);
-    command.arg(world.context()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let waits = format!("waiting for another build to write its cache into {}", cache.display());
-    assert!(lines.any(|line| line == waits));
+    let held = other.try_writing_alone().unwrap().unwrap();
+    let (mut child, lines) = waiting(&world, &to("b"), &cache);
     // The end of the other one.
     let (manifest, _) = layout(&cache, "a");
     for layer in manifest["layers"].as_array().unwrap() {
@@ -188,6 +195,71 @@ fn builds_that_write_into_one_directory_take_turns() {
     let second = fresh(&world, "two", &["--cache-from", &from]);
     assert!(!ran(&second), "{second:?}");
     assert_eq!(second.ok(), digest);
+}
+
+/// Who wrote an image into the directory of a cache, or found its blobs there, lost those that the earlier cache had, too.
+/// Found in review.
+#[test]
+fn a_cache_removes_nothing_that_somebody_is_about_to_name() {
+    let world = World::new().with_base();
+    world.file("a", "a").file("Dockerfile", DOCKERFILE);
+    let cache = world.path("cache");
+    let to = format!("type=local,dest={},mode=max", cache.display());
+    fresh(&world, "one", &["--cache-to", &to]).ok();
+    let other = Layout::open(&cache).unwrap();
+    let writing = other.writing().unwrap();
+    let earlier = other.entries().unwrap().remove(0).descriptor;
+    world.file("Dockerfile", "FROM base\nRUN echo another > /file\n");
+    let (mut child, lines) = waiting(&world, &to, &cache);
+    let mut index = other.lock_index().unwrap();
+    index.set("kept", &earlier).unwrap();
+    index.store().unwrap();
+    drop((index, writing));
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:?}");
+    assert_ne!(layout(&cache, "latest"), layout(&cache, "kept"));
+    let kept = format!("oci:{}:kept", cache.display());
+    assert_eq!(world.run(["image", "validate", &kept]).ok(), "valid\n");
+}
+
+/// Whether a process waits for a lock on a file.
+fn waits_for_lock(process: &Child) -> bool {
+    let (locks, id) = (fs::read_to_string("/proc/locks").unwrap(), process.id().to_string());
+    let mut waiting = locks.lines().filter(|line| line.contains("->"));
+    waiting.any(|line| line.split_whitespace().any(|word| word == id))
+}
+
+#[test]
+fn images_wait_while_a_cache_is_written_into_their_directory() {
+    let world = World::new().with_base();
+    world.file("Dockerfile", "FROM base\n");
+    let (dir, context) = (world.path("layout"), world.context());
+    let (dir, context) = (dir.to_str().unwrap(), context.to_str().unwrap());
+    let name = |tag: &str| format!("oci:{dir}:{tag}");
+    world.run(["image", "copy", "base", &name("first")]).ok();
+    let other = Layout::open(dir).unwrap();
+    let output = format!("type=oci,tar=false,dest={dir}");
+    for args in [
+        &["image", "copy", "base", &name("copied")][..],
+        &["image", "index", "create", &name("index"), "base"],
+        &["build", "-t", "built:1", "-o", &output, context],
+    ] {
+        let cache = other.try_writing_alone().unwrap().unwrap();
+        let mut command = world.command(program());
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let begun = Instant::now();
+        while !waits_for_lock(&child) {
+            assert_eq!(child.try_wait().unwrap(), None, "{args:?}");
+            assert!(begun.elapsed() < Duration::from_mins(1), "{args:?}");
+            std::thread::yield_now();
+        }
+        drop(cache);
+        assert!(child.wait().unwrap().success(), "{args:?}");
+    }
+    for tag in ["first", "copied", "index", "1"] {
+        assert_eq!(world.run(["image", "validate", &name(tag)]).ok(), "valid\n");
+    }
 }
 
 /// Only registries were asked whether the name is an image, and `latest` is the name that most images have. Found in

@@ -2,24 +2,21 @@
 //!
 //! The layout may hold other things; only the entry of the cache's name is replaced, and only when it is a cache of
 //! ours. Blobs that its earlier artifact had and that nothing in the layout names any more go, so that the directory of a
-//! CI job does not grow for ever. Of several builds that write into one layout only one does so at a time ([`alone`]).
+//! CI job does not grow for ever. Meanwhile nobody else writes into the layout ([`alone`]).
 
 use super::artifact::{self, Artifact};
 use super::export::is_image;
 use super::source::copy_blob;
 use crate::error::{Error, Result};
 use crate::oci::blobs::reachable;
-use crate::oci::layout::{FileLock, IndexEntry, Layout, LockKind, LockedIndex};
+use crate::oci::layout::{FileLock, IndexEntry, Layout, LockedIndex};
 use crate::oci::spec::{Descriptor, digest_of};
 use crate::progress::Emitter;
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// What is locked while a cache is made. Whoever has it may lock the index, too, and never the other way round.
-const LOCK: &str = ".cache.lock";
-
-/// Waits until no other build writes a cache into a layout, and lets others wait until the value is dropped: a blob that
-/// one found there, another would remove with its earlier cache. `go_on` fails when the waiting is to end.
+/// Waits until nobody else writes into a layout, and lets others wait until the value is dropped: a blob that one found or
+/// put there, and is about to name, another would remove with its earlier cache. `go_on` fails when the waiting is to end.
 pub(super) fn alone(
     to: &Layout,
     emitter: &Emitter,
@@ -27,12 +24,12 @@ pub(super) fn alone(
 ) -> Result<FileLock> {
     let mut is_told = false;
     loop {
-        if let Some(lock) = to.try_lock_file(LOCK, LockKind::Exclusive)? {
+        if let Some(lock) = to.try_writing_alone()? {
             return Ok(lock);
         }
         if !is_told {
             let dir = to.root().display();
-            emitter.note(format!("waiting for another build to write its cache into {dir}"));
+            emitter.note(format!("waiting until others have written into {dir}"));
             is_told = true;
         }
         // No call that blocks: Ctrl-C must end the waiting.

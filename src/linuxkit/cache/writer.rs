@@ -28,14 +28,14 @@ pub(super) const WRITERS: &str = ".writers";
 #[derive(Debug)]
 pub struct Writer<'a> {
     layout: &'a Layout,
-    _lock: FileLock,
+    _locks: [FileLock; 2],
 }
 
 impl PkgCache {
-    /// Waits until nobody deletes blobs.
+    /// Waits until nobody deletes blobs: we ourselves, or a build whose `--cache-to` is the same directory.
     pub fn writer(&self) -> Result<Writer<'_>> {
-        let lock = self.layout.lock_file(WRITERS, LockKind::Shared)?;
-        Ok(Writer { layout: &self.layout, _lock: lock })
+        let locks = [self.layout.lock_file(WRITERS, LockKind::Shared)?, self.layout.writing()?];
+        Ok(Writer { layout: &self.layout, _locks: locks })
     }
 }
 

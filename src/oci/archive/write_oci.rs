@@ -59,6 +59,7 @@ pub(super) fn write_dir(
 ) -> Result<()> {
     let content = collect(layout, images, options)?;
     let target = Layout::create(path)?;
+    let _until_named = target.writing()?;
     target.copy_blobs(layout, content.blobs.values())?;
     let new: Vec<Value> = content
         .entries

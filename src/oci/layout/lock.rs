@@ -2,8 +2,11 @@
 //!
 //! linuxkit locks its cache by a POSIX record lock on `.lock`, which `flock` does not see. A lock of the open file
 //! description does see it, and unlike a record lock it holds between threads of one process, too.
+//!
+//! Blobs that no name leads to yet are kept by an `flock` on the marker `oci-layout` ([`Layout::writing`]): every layout has
+//! that file from the beginning, so that none has to be made, and all lock the same one.
 
-use super::Layout;
+use super::{Layout, MARKER};
 use crate::error::{ErrorKind, Result, ResultExt};
 use nix::{
     errno::Errno,
@@ -12,6 +15,7 @@ use nix::{
 use std::{
     fs::{File, TryLockError},
     io,
+    path::Path,
 };
 
 /// Who else may have a lock at the same time.
@@ -30,24 +34,49 @@ pub struct FileLock(#[expect(dead_code, reason = "closing the file gives the loc
 impl Layout {
     /// Waits for the lock on a file beside `index.json`, which is made when it is not there.
     pub fn lock_file(&self, name: &str, kind: LockKind) -> Result<FileLock> {
-        let (file, ()) = self.with_file(name, |file| take(file, kind))?;
+        let made = |path: &Path| File::options().create(true).read(true).append(true).open(path);
+        let (file, ()) = self.with_file(name, made, |file| take(file, kind))?;
         Ok(FileLock(file))
     }
 
-    /// The same without waiting: nothing while somebody else has it.
-    pub fn try_lock_file(&self, name: &str, kind: LockKind) -> Result<Option<FileLock>> {
-        let (file, is_ours) = self.with_file(name, |file| try_take(file, kind))?;
+    /// Says that blobs are written, or found here, that get a name later: until the value is dropped nobody removes what
+    /// has none. Waits for whoever has the layout for himself. Whoever locks the index, too, does so afterwards.
+    pub fn writing(&self) -> Result<FileLock> {
+        let shared = |file: &File| loop {
+            match file.lock_shared() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Then nobody can have it for himself either.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
+                taken => return taken,
+            }
+        };
+        let present = |path: &Path| File::options().read(true).open(path);
+        let (file, ()) = self.with_file(MARKER, present, shared)?;
+        Ok(FileLock(file))
+    }
+
+    /// The layout for oneself, to remove blobs that have no name; nothing while somebody else writes into it.
+    pub fn try_writing_alone(&self) -> Result<Option<FileLock>> {
+        // Over a network it takes a file that may be written to; here it does not.
+        let writable = |path: &Path| File::options().read(true).append(true).open(path);
+        let open = |path: &Path| writable(path).or_else(|_| File::open(path));
+        let (file, is_ours) = self.with_file(MARKER, open, |file| match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        })?;
         Ok(is_ours.then(|| FileLock(file)))
     }
 
     fn with_file<T>(
         &self,
         name: &str,
+        open: impl FnOnce(&Path) -> io::Result<File>,
         lock: impl FnOnce(&File) -> io::Result<T>,
     ) -> Result<(File, T)> {
         let path = self.root().join(name);
         let locked = || -> io::Result<(File, T)> {
-            let file = File::options().create(true).read(true).append(true).open(&path)?;
+            let file = open(&path)?;
             let taken = lock(&file)?;
             Ok((file, taken))
         };
@@ -85,27 +114,5 @@ fn take(file: &File, kind: LockKind) -> io::Result<()> {
             }
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-/// False when somebody else has it.
-fn try_take(file: &File, kind: LockKind) -> io::Result<bool> {
-    let whole = whole(kind);
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole)) {
-        Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
-        // As above.
-        Err(Errno::EINVAL) => {
-            let taken = match kind {
-                LockKind::Shared => file.try_lock_shared(),
-                LockKind::Exclusive => file.try_lock(),
-            };
-            match taken {
-                Ok(()) => Ok(true),
-                Err(TryLockError::WouldBlock) => Ok(false),
-                Err(TryLockError::Error(error)) => Err(error),
-            }
-        }
-        Err(error) => Err(error.into()),
     }
 }

@@ -216,16 +216,21 @@ fn the_index_lock_is_one_that_posix_record_locks_see() {
 }
 
 #[test]
-fn a_lock_that_somebody_has_is_not_waited_for() {
+fn nobody_has_a_layout_for_himself_while_another_one_writes() {
     let (_dir, layout) = layout();
-    let taken = |kind| layout.try_lock_file(".x", kind).unwrap();
-    let held = taken(LockKind::Exclusive);
-    let others = [LockKind::Exclusive, LockKind::Shared].map(|kind| taken(kind).is_some());
-    assert_eq!((held.is_some(), others), (true, [false, false]));
-    drop(held);
-    let first = taken(LockKind::Shared);
-    let others = [LockKind::Exclusive, LockKind::Shared].map(|kind| taken(kind).is_some());
-    assert_eq!((first.is_some(), others), (true, [false, true]));
+    let writers = [layout.writing().unwrap(), layout.writing().unwrap()];
+    assert!(layout.try_writing_alone().unwrap().is_none());
+    drop(writers);
+    let alone = layout.try_writing_alone().unwrap().unwrap();
+    assert!(layout.try_writing_alone().unwrap().is_none());
+    drop(alone);
+    drop(layout.writing().unwrap());
+    // It takes no file of its own.
+    let entries = fs::read_dir(layout.root()).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, [".lock", "blobs", "index.json", "oci-layout"]);
 }
 
 #[test]

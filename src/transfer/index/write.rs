@@ -70,6 +70,7 @@ pub(super) fn write(
         Location::Layout(path, _) => Layout::create(path)?,
         _ => access.store().clone(),
     };
+    let _until_named = layout.writing()?;
     for source in sources {
         let fetched = bring(access, source)?;
         copy_blobs(&fetched.layout, &source.root, &layout)?;
