@@ -42,6 +42,7 @@ impl BaseImage {
         let slot = |(at, layer): (usize, &Layer)| {
             let coming = self.coming.get(at).cloned();
             Slot::unpacked_later(coming.unwrap_or_else(|| Pending::ready(layer.clone())))
+                .foretelling(Some(layer.diff_id.clone()))
         };
         self.layers.iter().enumerate().map(slot).collect()
     }

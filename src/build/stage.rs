@@ -221,7 +221,7 @@ impl Builder<'_> {
         }
         let offer = if looks { self.offer(&own) } else { None };
         if let (Some(offer), None) = (&offer, tools) {
-            let slot = Slot::unpacked_later(self.imports.pass(&own, offer.clone()));
+            let slot = offer.slot(self.imports.pass(&own, offer.clone()));
             return Ok(took(offer.shared(slot), Some(offer.clone())));
         }
         let Some(tools) = tools else {

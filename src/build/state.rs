@@ -20,6 +20,8 @@ pub(super) struct Slot {
     pub recorded: Option<String>,
     /// What it is, when it never was a tree.
     pub planned: Option<Arc<Planned>>,
+    /// What the layer unpacks to, where that is known of one that is not here.
+    pub foretold: Option<DiffId>,
 }
 
 impl Slot {
@@ -28,12 +30,23 @@ impl Slot {
         snapshot: Option<Arc<Snapshot>>,
         record: &StepRecord,
     ) -> Self {
-        Self { layer, snapshot, recorded: record.snapshot.clone(), planned: None }
+        let recorded = record.snapshot.clone();
+        Self { layer, snapshot, recorded, planned: None, foretold: None }
     }
 
     /// A layer that was made on nothing: what lies below it is seen only when its blob is unpacked onto that.
     pub(super) fn unpacked_later(layer: Arc<Pending>) -> Self {
-        Self { layer, snapshot: None, recorded: None, planned: None }
+        Self { layer, snapshot: None, recorded: None, planned: None, foretold: None }
+    }
+
+    /// The same with what its layer unpacks to: that is on its way, or never comes.
+    pub(super) fn foretelling(self, diff_id: Option<DiffId>) -> Self {
+        Self { foretold: diff_id, ..self }
+    }
+
+    /// What its layer unpacks to, when that is known by now.
+    fn diff_id(&self) -> Option<DiffId> {
+        self.layer.get().map(|layer| layer.diff_id).or_else(|| self.foretold.clone())
     }
 }
 
@@ -71,6 +84,11 @@ impl StageState {
         let known: Option<Vec<DiffId>> =
             self.slots[..count].iter().map(|slot| Some(slot.layer.get()?.diff_id)).collect();
         ChainId::of(&known?)
+    }
+
+    /// What all layers unpack to, bottom first, when that is known by now; also of layers that are not here.
+    pub(super) fn diff_ids(&self) -> Option<Vec<DiffId>> {
+        self.slots.iter().map(Slot::diff_id).collect()
     }
 
     /// All layers; waits for those that are still being written.
@@ -200,17 +218,39 @@ impl States {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::Layer;
-    use crate::oci::{DiffId, media};
+    use crate::error::Error;
+    use crate::oci::media;
+
+    fn layer(text: &str) -> Layer {
+        let digest = Digest::of(text.as_bytes());
+        let diff_id = DiffId(digest.clone());
+        Layer { digest, size: 1, diff_id, media_type: media::OCI_LAYER.to_owned() }
+    }
+
+    fn slot(text: &str) -> Slot {
+        Slot::unpacked_later(Pending::ready(layer(text)))
+    }
+
+    #[test]
+    fn what_layers_unpack_to_is_known_when_they_are_written_or_before() {
+        let diff_id = |text: &str| layer(text).diff_id;
+        let written = Arc::new(Pending::default());
+        let never = Slot::unpacked_later(Arc::default()).foretelling(Some(diff_id("b")));
+        let slots = vec![slot("a"), never, Slot::unpacked_later(Arc::clone(&written))];
+        let key = Digest::of(b"key");
+        let state = StageState { key, next: 0, slots, history: Vec::new() };
+        assert_eq!(state.diff_ids(), None);
+        assert_eq!(state.on(Vec::new()).diff_ids(), Some(Vec::new()));
+        written.set(Ok(layer("c")));
+        assert_eq!(state.diff_ids(), Some(vec![diff_id("a"), diff_id("b"), diff_id("c")]));
+        // One that will never be is not known, either.
+        let failed = Arc::new(Pending::default());
+        failed.set(Err(Error::internal("it failed")));
+        assert_eq!(state.on(vec![Slot::unpacked_later(failed)]).diff_ids(), None);
+    }
 
     #[test]
     fn layers_of_a_stage_are_shown_before_it_is_complete() {
-        let slot = |text: &str| {
-            let digest = Digest::of(text.as_bytes());
-            let diff_id = DiffId(digest.clone());
-            let media_type = media::OCI_LAYER.to_owned();
-            Slot::unpacked_later(Pending::ready(Layer { digest, size: 1, diff_id, media_type }))
-        };
         let slots = [slot("a"), slot("b"), slot("c")];
         let digests = |slots: &[Slot]| -> Vec<Digest> {
             slots.iter().map(|slot| slot.layer.wait().unwrap().digest).collect()

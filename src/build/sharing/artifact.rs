@@ -171,12 +171,9 @@ pub(super) fn standing_on<E>(
         }),
     };
     for entry in &mut document.steps {
-        entry.layers.retain(|entry| {
-            let layer = &entry.layer;
+        lost += entry.keep_those(&mut |layer| {
             let kind = layer.media_type.as_str().into();
-            let there = there(descriptor(kind, &layer.digest, layer.size));
-            lost += usize::from(!there);
-            there
+            there(descriptor(kind, &layer.digest, layer.size))
         });
     }
     document.mounts.retain(|entry| {

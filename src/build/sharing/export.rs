@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::executor::sandbox::Cancel;
 use crate::net::{NetConfig, Patience, Registry};
 use crate::oci::layout::Layout;
-use crate::oci::{Digest, blobs, media};
+use crate::oci::{DiffId, Digest, blobs, media};
 use crate::plan::step::{BuildPlan, CacheSharing, StageBase};
 use crate::progress::Emitter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -69,6 +69,14 @@ pub(super) struct Noted {
     pub(super) layer: Arc<Pending>,
     /// Where its layer is when it was never fetched.
     pub(super) offer: Option<Offer>,
+}
+
+impl Noted {
+    /// What its layer unpacks to, when that is known by now.
+    pub(super) fn diff_id(&self) -> Option<DiffId> {
+        let told = || self.offer.as_ref().and_then(|offer| offer.diff_id.clone());
+        self.layer.get().map(|layer| layer.diff_id).or_else(told)
+    }
 }
 
 /// Layers that wait for a head start.

@@ -25,10 +25,10 @@ use crate::layers::Layer;
 use crate::layers::compress::guarded;
 use crate::layers::tar_read::{Limits, for_each};
 use crate::net::{NetConfig, Patience, Registry};
-use crate::oci::Digest;
 use crate::oci::decompress::{Detected, detect};
 use crate::oci::digest::HashingReader;
 use crate::oci::spec::{Descriptor, descriptor};
+use crate::oci::{DiffId, Digest};
 use crate::progress::Emitter;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader};
@@ -87,9 +87,16 @@ pub(in crate::build) struct Offer {
     pub(in crate::build) started: (i64, u32),
     /// None where the cache only knows that there was such a step.
     pub(in crate::build) layer: Option<Layer>,
+    /// What its layer unpacks to, whether or not the cache has it.
+    pub(in crate::build) diff_id: Option<DiffId>,
 }
 
 impl Offer {
+    /// Its layer, which is not here and may never come, in a stage.
+    pub(in crate::build) fn slot(&self, layer: Arc<Pending>) -> Slot {
+        Slot::unpacked_later(layer).foretelling(self.diff_id.clone())
+    }
+
     /// Its step with this layer.
     pub(in crate::build) fn shared(&self, slot: Slot) -> Shared {
         Shared { slot, created: self.created, started: self.started }
@@ -213,7 +220,8 @@ impl Imports {
             let of_variant = entry.layers.iter().find(|layer| layer.variant == variant);
             let layer = of_variant.map(|entry| &entry.layer).filter(fits).cloned();
             let (created, started) = (entry.created, entry.started);
-            let offer = Offer { cache, created, started, layer };
+            let diff_id = entry.diff_id(variant).cloned();
+            let offer = Offer { cache, created, started, layer, diff_id };
             if offer.layer.is_some() {
                 return Some(offer);
             }

@@ -6,8 +6,8 @@
 use super::chunker::LARGEST;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
-use crate::oci::Digest;
 use crate::oci::spec;
+use crate::oci::{DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
 /// Largest document that is read.
@@ -64,6 +64,9 @@ pub(super) struct StepEntry {
     /// Its layers by variant. None says only that there was such a step, so that what comes after it can be looked up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) layers: Vec<LayerEntry>,
+    /// What other layers of it unpack to, by variant: selections are looked up by that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) diff_ids: Vec<(String, DiffId)>,
 }
 
 /// A layer of a step in one variant.
@@ -167,6 +170,25 @@ impl Document {
 }
 
 impl StepEntry {
+    /// What its layer of a variant unpacks to, whether or not it is here.
+    pub(super) fn diff_id(&self, variant: &str) -> Option<&DiffId> {
+        let here = self.layers.iter().find(|entry| entry.variant == variant);
+        let mut others = self.diff_ids.iter().filter(|(known, _)| known == variant);
+        here.map(|entry| &entry.layer.diff_id).or_else(|| others.next().map(|(_, id)| id))
+    }
+
+    /// Leaves out layers that are not there; how many these were. What they unpack to stays known.
+    pub(super) fn keep_those(&mut self, there: &mut dyn FnMut(&Layer) -> bool) -> usize {
+        let all = std::mem::take(&mut self.layers).into_iter();
+        let (kept, gone): (Vec<_>, Vec<_>) = all.partition(|entry| there(&entry.layer));
+        self.layers = kept;
+        let lost = gone.len();
+        self.diff_ids.extend(gone.into_iter().map(|entry| (entry.variant, entry.layer.diff_id)));
+        self.diff_ids.sort();
+        self.diff_ids.dedup_by(|a, b| a.0 == b.0);
+        lost
+    }
+
     fn check(&self) -> Result<(), String> {
         let (seconds, nanoseconds) = self.started;
         let sane = nanoseconds < 1_000_000_000
@@ -175,12 +197,14 @@ impl StepEntry {
         if !sane {
             return Err(format!("the times of step {} make no sense", self.key));
         }
-        in_order(self.layers.iter().map(|entry| &entry.variant))?;
-        let named = |entry: &LayerEntry| {
-            entry.variant.len() <= MAX_VARIANT
-                && entry.variant.bytes().all(|b| b.is_ascii_graphic())
+        let here = || self.layers.iter().map(|entry| &entry.variant);
+        let others = || self.diff_ids.iter().map(|(variant, _)| variant);
+        in_order(here())?;
+        in_order(others())?;
+        let named = |variant: &String| {
+            variant.len() <= MAX_VARIANT && variant.bytes().all(|b| b.is_ascii_graphic())
         };
-        if self.layers.iter().all(named) {
+        if here().chain(others()).all(named) {
             return Ok(());
         }
         Err(format!("step {} has a variant without a name", self.key))
@@ -213,7 +237,6 @@ fn in_order<T: Ord + std::fmt::Display>(keys: impl Iterator<Item = T>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::DiffId;
     use proptest::prelude::*;
 
     fn digest(number: u64) -> Digest {
@@ -234,7 +257,12 @@ mod tests {
         let layers =
             layers.iter().map(|at| LayerEntry { variant: format!("v{at}"), layer: layer(*at) });
         let (created, started) = (number as i64, (number as i64, 7));
-        StepEntry { key: digest(number), created, started, layers: layers.collect() }
+        let diff_ids = if number.is_multiple_of(2) { Vec::new() } else { vec![told("w", number)] };
+        StepEntry { key: digest(number), created, started, layers: layers.collect(), diff_ids }
+    }
+
+    fn told(variant: &str, number: u64) -> (String, DiffId) {
+        (variant.to_owned(), DiffId(digest(number)))
     }
 
     fn said(value: &serde_json::Value) -> String {
@@ -298,6 +326,11 @@ mod tests {
         wrong["layers"] = serde_json::json!([twice("a\n")]);
         let text = format!("its records are wrong: step {low} has a variant without a name");
         assert_eq!(said(&with(vec![wrong])), text);
+        let mut wrong = step(&low);
+        wrong["diff_ids"] = serde_json::json!([told("a", 1), told("a", 2)]);
+        assert_eq!(said(&with(vec![wrong.clone()])), "its records are wrong: `a` comes twice");
+        wrong["diff_ids"] = serde_json::json!([told("a\n", 1)]);
+        assert_eq!(said(&with(vec![wrong])), text);
         let newer = serde_json::json!({"version": 2, "other": 1});
         assert_eq!(said(&newer), "its records have version 2, this program knows version 1");
         let mut keys: Vec<Digest> = (0..20_001).map(digest).collect();
@@ -307,6 +340,18 @@ mod tests {
         let large = vec![b' '; MAX_BYTES as usize + 1];
         let error = Document::parse(&large).unwrap_err().to_string();
         assert_eq!(error, "its records have more than 8 MiB");
+    }
+
+    #[test]
+    fn what_a_lost_layer_unpacks_to_stays_known() {
+        let mut step = entry(1, &[1, 2]);
+        assert_eq!(step.keep_those(&mut |layer| layer.size == 2), 1);
+        assert_eq!(step.layers.len(), 1);
+        assert_eq!(step.diff_ids, [told("v1", 2), told("w", 1)]);
+        for (variant, wanted) in [("v1", Some(2)), ("v2", Some(3)), ("w", Some(1)), ("x", None)] {
+            let wanted = wanted.map(|number| DiffId(digest(number)));
+            assert_eq!(step.diff_id(variant), wanted.as_ref(), "{variant}");
+        }
     }
 
     #[test]

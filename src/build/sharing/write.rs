@@ -260,9 +260,12 @@ impl Exports {
             if wanted && layer.is_none() && noted.offer.is_none() {
                 return None;
             }
+            let told = if layer.is_some() { None } else { noted.diff_id() };
+            let diff_ids = told.map(|diff_id| (variant.to_owned(), diff_id)).into_iter().collect();
             let layers = layer.map(|layer| LayerEntry { variant: variant.to_owned(), layer });
             let (created, started) = (noted.created, noted.started);
-            Some(StepEntry { key, created, started, layers: layers.into_iter().collect() })
+            let layers = layers.into_iter().collect();
+            Some(StepEntry { key, created, started, layers, diff_ids })
         };
         let entries = steps.into_iter().filter_map(entry).collect();
         Document::new(entries, selections.into_iter().collect())
