@@ -2,7 +2,8 @@
 //!
 //! `cache/steps/<hex of the key>` is one small JSON file. A record is only written once its blob is durable, and only
 //! believed when its blob is there with the right size; anything unreadable is a miss. `cache/selections/<hex>`
-//! remembers the content digest of a selection out of a stage, so that a fully cached build needs no rootfs.
+//! remembers the content digest of a selection out of the layers of a stage or an image, so that a fully cached build
+//! needs no rootfs (`build::selections`).
 
 use super::care;
 use super::store::Store;

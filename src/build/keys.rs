@@ -6,7 +6,7 @@
 use crate::executor::settings::RunSettings;
 use crate::layers::compress::Compression;
 use crate::oci::digest::FieldHasher;
-use crate::oci::{Digest, Platform};
+use crate::oci::{ChainId, DiffId, Digest, Platform};
 use crate::plan::step::{Chmod, CopyStep, NetworkMode, RunMountKind, RunStep, WorkdirStep};
 
 /// Key of a base image: digest of its manifest, or the empty tree.
@@ -128,6 +128,15 @@ pub(super) fn workdir(parent: &Digest, step: &WorkdirStep) -> Digest {
     hasher.finish()
 }
 
+/// Key of a selection out of a tree whose layers unpack to these, bottom first; `what` stands for what is selected.
+pub(super) fn selection(layers: &[DiffId], what: &Digest) -> Digest {
+    let mut hasher = FieldHasher::new("nb-select-2");
+    let chain = ChainId::of(layers);
+    hasher.field(chain.as_ref().map_or("scratch", |chain| chain.0.as_str()).as_bytes());
+    hasher.field(what.as_str().as_bytes());
+    hasher.finish()
+}
+
 /// Name of a kind of layer blob of a step: format, codec, level and epoch.
 pub(super) fn variant(compression: Compression, epoch: Option<i64>) -> String {
     let format = compression.layer_format();
@@ -143,4 +152,28 @@ pub(super) fn variant(compression: Compression, epoch: Option<i64>) -> String {
 /// Whether a layer of this variant tells all times: one that is empty for an epoch need not be empty for another.
 pub(super) fn has_true_times(variant: &str) -> bool {
     variant.ends_with("-none")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_is_one_of_these_layers() {
+        let layer = |text: &str| DiffId(Digest::of(text.as_bytes()));
+        let (one, two) = (layer("one"), layer("two"));
+        let stacks = [
+            vec![],
+            vec![one.clone()],
+            vec![two.clone()],
+            vec![one.clone(), two.clone()],
+            vec![two, one],
+        ];
+        let what = [Digest::of(b"/a"), Digest::of(b"/b")];
+        let keys: std::collections::BTreeSet<Digest> = stacks
+            .iter()
+            .flat_map(|layers| what.iter().map(move |what| selection(layers, what)))
+            .collect();
+        assert_eq!(keys.len(), stacks.len() * what.len());
+    }
 }

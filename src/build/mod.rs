@@ -51,6 +51,7 @@ mod running;
 mod scratch;
 pub mod script;
 mod secrets;
+mod selections;
 pub mod sharing;
 pub mod sources;
 mod stage;
@@ -254,6 +255,7 @@ fn attempt(inputs: &Inputs<'_>, worker: &mut Option<Worker>) -> Result<BuildOutc
         qemu_tree: Mutex::default(),
         explainer: explain::Explainer::of(store),
         copies: bind_copies::Copies::default(),
+        selections: selections::Selections::default(),
     };
     if let Some(pushing) = pushing {
         pushing.note_bases(&builder);
@@ -413,6 +415,7 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
     let waiting = builder.emitter.span(Phase::WaitLayers);
     jobs.finish();
     drop(waiting);
+    builder.remember_selections();
     let made = worker.snapshots.unsynced();
     let syncing = builder.emitter.span(Phase::Sync);
     let synced = builder.store.images().sync();

@@ -11,7 +11,6 @@ use super::worker::Worker;
 use crate::context::{self, FileTree, Listing, SelectOptions, Selected};
 use crate::error::Result;
 use crate::oci::Digest;
-use crate::oci::digest::FieldHasher;
 use crate::plan::remote::RemoteSource;
 use crate::plan::step::{
     CopyFrom, CopyStep, NetworkMode, RunMountKind, RunStep, StagePlan, Step, StepKind,
@@ -203,10 +202,8 @@ impl Builder<'_> {
         selection: &Selection<'_>,
         worker: Option<&Worker>,
     ) -> Result<Option<(Digest, Option<(FileTree, Vec<Selected>)>)>> {
-        let memory = self.selection_key(selection)?;
         if worker.is_none() && !matches!(selection.from, CopyFrom::Context | CopyFrom::Named(_)) {
-            let known = memory.as_ref().and_then(|key| self.known_selection(key));
-            return Ok(known.map(|digest| (digest, None)));
+            return Ok(self.known_selection(selection)?.map(|digest| (digest, None)));
         }
         let Some(tree) = self.source(selection.from, worker)? else { return Ok(None) };
         let selected = tree.select(selection.sources, self.options(selection))?;
@@ -217,18 +214,8 @@ impl Builder<'_> {
         if let Some(list) = list {
             self.explainer.keep(&digest, list);
         }
-        // With a worker the stage is complete by now, so the key is known.
-        if let Some(key) = self.selection_key(selection)? {
-            self.cache.remember_selection(&key, &digest);
-            self.exports.note_selection(&key, &digest);
-        }
+        self.saw_selection(selection, &digest);
         Ok(Some((digest, Some((tree, selected)))))
-    }
-
-    fn known_selection(&self, key: &Digest) -> Option<Digest> {
-        let known = self.cache.selection(key).or_else(|| self.imports.selection(key))?;
-        self.exports.note_selection(key, &known);
-        Some(known)
     }
 
     pub(super) fn options<'s>(&'s self, selection: &Selection<'s>) -> SelectOptions<'s> {
@@ -238,22 +225,5 @@ impl Builder<'_> {
             exclude: selection.exclude,
             dockerfile: Some(&self.plan.source),
         }
-    }
-
-    /// Under which key the digest of a selection is remembered; only for stages and images.
-    fn selection_key(&self, selection: &Selection<'_>) -> Result<Option<Digest>> {
-        let tree = match selection.from {
-            CopyFrom::Context | CopyFrom::Named(_) => return Ok(None),
-            CopyFrom::Image(base) => keys::base(Some(&self.image(base)?.manifest)),
-            CopyFrom::Stage(stage) => match self.states.complete(*stage) {
-                Some(state) => state.key,
-                None => return Ok(None),
-            },
-        };
-        let mut hasher = FieldHasher::new("nb-select-1");
-        hasher.field(tree.as_str().as_bytes());
-        hasher.list(selection.sources.iter().map(|(source, _)| source));
-        hasher.list(selection.exclude).number(selection.parents.into());
-        Ok(Some(hasher.finish()))
     }
 }

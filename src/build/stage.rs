@@ -19,6 +19,7 @@ use super::prepare::Prepared;
 use super::remote::Remotes;
 use super::request::BuildRequest;
 use super::running::{Claim, Running, Shared};
+use super::selections::Selections;
 use super::sharing::export::Exports;
 use super::sharing::import::Imports;
 use super::state::{Slot, StageState, States};
@@ -74,6 +75,7 @@ pub(super) struct Builder<'a> {
     pub explainer: Explainer,
     /// Of what bind mounts show.
     pub copies: Copies,
+    pub selections: Selections,
 }
 
 /// The tools of a build that runs steps.

@@ -7,6 +7,7 @@
 use super::import::{Offer, blob};
 use super::{CacheTo, Mode, ToPlace, in_one_line, local};
 use crate::build::jobs::Pending;
+use crate::build::keys;
 use crate::build::push::Pushing;
 use crate::build::request::BuildRequest;
 use crate::build::stage::Builder;
@@ -48,8 +49,20 @@ struct Clients {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) steps: BTreeMap<Digest, Noted>,
-    pub(super) selections: BTreeMap<Digest, Digest>,
+    /// By key.
+    pub(super) selections: BTreeMap<Digest, Selected>,
     pub(super) mounts: BTreeMap<String, UsedMount>,
+}
+
+/// A selection of this build.
+#[derive(Clone, Debug)]
+pub(super) struct Selected {
+    /// What the layers that it is out of unpack to, bottom first.
+    pub(super) layers: Vec<DiffId>,
+    /// Stands for what was selected.
+    pub(super) what: Digest,
+    /// Of its content.
+    pub(super) content: Digest,
 }
 
 /// A cache mount of a RUN of this build.
@@ -227,10 +240,17 @@ impl Exports {
         }
     }
 
-    /// Notes what a selection is.
-    pub(in crate::build) fn note_selection(&self, key: &Digest, digest: &Digest) {
+    /// Notes what a selection out of these layers is.
+    pub(in crate::build) fn note_selection(
+        &self,
+        layers: Vec<DiffId>,
+        what: Digest,
+        content: &Digest,
+    ) {
         if !self.is_empty() {
-            self.notes().selections.insert(key.clone(), digest.clone());
+            let key = keys::selection(&layers, &what);
+            let selected = Selected { layers, what, content: content.clone() };
+            self.notes().selections.insert(key, selected);
         }
     }
 

@@ -268,7 +268,8 @@ impl Exports {
             Some(StepEntry { key, created, started, layers, diff_ids })
         };
         let entries = steps.into_iter().filter_map(entry).collect();
-        Document::new(entries, selections.into_iter().collect())
+        let selections = selections.into_iter().map(|(key, selected)| (key, selected.content));
+        Document::new(entries, selections.collect())
     }
 
     /// A layer that only the place has that the build took the step from: it goes from there to here, unless it is here.
