@@ -1,17 +1,22 @@
 //! A cache inside an image's own config: the records of its layers, under a member that other tools pass over.
 //!
-//! The image stays what it is for everybody else. With an epoch the times in the records are the epoch, too, so that the
-//! same input still gives the same image.
+//! The image stays what it is for everybody else. With an epoch the times in the records are the epoch, too, and layers
+//! that are not in the image have other diff ids ([`veiled`]), so that the same input still gives the same image.
 
 use super::artifact::among;
-use super::export::Exports;
+use super::export::{Exports, Notes, Selected};
 use super::key::CacheKey;
 use super::record::{Document, StepEntry};
+use crate::build::keys;
+use crate::build::made::empty_diff_id;
 use crate::build::stage::Builder;
 use crate::error::{Error, Result};
+use crate::oci::digest::FieldHasher;
 use crate::oci::spec::{self, ImageConfig, ImageManifest};
+use crate::oci::{DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Member of the config.
 const MEMBER: &str = "nativebuild.cache.v1";
@@ -83,6 +88,111 @@ impl Exports {
     fn of_target(&self, builder: &Builder<'_>, target: usize) -> Document {
         let below = super::need::below(builder.plan, target);
         let wanted = |stage: usize| super::export::is_below(builder.plan, target, stage);
-        self.document(&builder.variant, &|stage| below.contains(&stage), &wanted, &mut |_, _| None)
+        let known = |stage: usize| below.contains(&stage);
+        let document = self.document(&builder.variant, &known, &wanted, &mut |_, _| None);
+        veiled(document, &self.notes())
+    }
+}
+
+/// The document with other diff ids for layers that the image does not have. A stage that is only copied from may leave
+/// something else each time, in a log of its own, and the image is still the same where that was not copied. So these
+/// layers are told by their steps and by all that was copied anywhere: builds that copied something else have no
+/// selection in common.
+fn veiled(mut document: Document, notes: &Notes) -> Document {
+    let layers = document.steps.iter().flat_map(|entry| &entry.layers);
+    let mut shown: BTreeSet<DiffId> = layers.map(|entry| entry.layer.diff_id.clone()).collect();
+    shown.insert(empty_diff_id());
+    let mut hidden: BTreeMap<DiffId, &Digest> = BTreeMap::new();
+    for (key, noted) in &notes.steps {
+        if let Some(diff_id) = noted.diff_id().filter(|diff_id| !shown.contains(diff_id)) {
+            hidden.entry(diff_id).or_insert(key);
+        }
+    }
+    let copied = all_copied(&hidden, notes);
+    let veil = |diff_id: &DiffId| -> DiffId {
+        let Some(step) = hidden.get(diff_id) else { return diff_id.clone() };
+        let mut hasher = FieldHasher::new("nb-veil-1");
+        hasher.field(copied.as_str().as_bytes()).field(step.as_str().as_bytes());
+        DiffId(hasher.finish())
+    };
+    for (_, diff_id) in document.steps.iter_mut().flat_map(|entry| &mut entry.diff_ids) {
+        *diff_id = veil(diff_id);
+    }
+    let selection = |selected: &Selected| {
+        let layers: Vec<DiffId> = selected.layers.iter().map(&veil).collect();
+        (keys::selection(&layers, &selected.what), selected.content.clone())
+    };
+    Document::new(document.steps, notes.selections.values().map(selection).collect())
+}
+
+/// Stands for all that was copied: out of which layers, by their steps where they are hidden, what, and its content.
+fn all_copied(hidden: &BTreeMap<DiffId, &Digest>, notes: &Notes) -> Digest {
+    let one = |selected: &Selected| {
+        let mut hasher = FieldHasher::new("nb-copied-1");
+        hasher.list(selected.layers.iter().map(|diff_id| {
+            let step = hidden.get(diff_id).copied();
+            step.unwrap_or(&diff_id.0).as_str()
+        }));
+        hasher.field(selected.what.as_str().as_bytes());
+        hasher.field(selected.content.as_str().as_bytes());
+        hasher.finish()
+    };
+    let mut all: Vec<Digest> = notes.selections.values().map(one).collect();
+    // Their keys, and so their order, are those of the hidden layers.
+    all.sort();
+    let mut hasher = FieldHasher::new("nb-all-copied-1");
+    hasher.list(all.iter().map(Digest::as_str));
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::jobs::Pending;
+    use crate::build::sharing::export::Noted;
+    use crate::build::sharing::record::LayerEntry;
+    use crate::layers::Layer;
+
+    fn id(text: &str) -> DiffId {
+        DiffId(Digest::of(text.as_bytes()))
+    }
+
+    /// Of an image with one layer, into which `file` was copied out of a stage that also left a log.
+    fn written(log: &str, file: &str) -> Document {
+        let (mut notes, mut steps) = (Notes::default(), Vec::new());
+        for (name, diff_id, is_shown) in [("stage", id(log), false), ("image", id("layer"), true)] {
+            let (key, variant) = (Digest::of(name.as_bytes()), "v".to_owned());
+            let (created, started) = (0, (0, 0));
+            let (digest, media_type) = (diff_id.0.clone(), String::new());
+            let layer = Layer { digest, size: 1, diff_id: diff_id.clone(), media_type };
+            let (stages, pending) = (BTreeSet::new(), Pending::ready(layer.clone()));
+            let noted = Noted { stages, created, started, layer: pending, offer: None };
+            notes.steps.insert(key.clone(), noted);
+            let (layers, diff_ids) = if is_shown {
+                (vec![LayerEntry { variant, layer }], Vec::new())
+            } else {
+                (Vec::new(), vec![(variant, diff_id)])
+            };
+            steps.push(StepEntry { key, created, started, layers, diff_ids });
+        }
+        let (layers, what) = (vec![id("base"), id(log)], Digest::of(b"/file"));
+        let (key, content) = (keys::selection(&layers, &what), Digest::of(file.as_bytes()));
+        let selected = Selected { layers, what, content: content.clone() };
+        notes.selections.insert(key.clone(), selected);
+        veiled(Document::new(steps, vec![(key, content)]), &notes)
+    }
+
+    #[test]
+    fn what_a_stage_left_and_nobody_copied_does_not_show() {
+        let one = written("one log", "file");
+        assert_eq!(one, written("another log", "file"));
+        let other = written("one log", "another file");
+        assert_ne!(one.steps, other.steps);
+        assert_ne!(one.selections[0].0, other.selections[0].0);
+        // It is found by what is said of the stage.
+        let (_, diff_id) = one.steps.iter().flat_map(|entry| &entry.diff_ids).next().unwrap();
+        let layers = [id("base"), diff_id.clone()];
+        let key = keys::selection(&layers, &Digest::of(b"/file"));
+        assert_eq!(one.selections, [(key, Digest::of(b"file"))]);
     }
 }
