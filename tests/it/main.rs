@@ -70,6 +70,7 @@ mod registry_peers;
 mod remote;
 mod reproducible;
 mod results;
+mod runs;
 mod sandbox;
 mod secrets;
 mod sharing_basics;
