@@ -1,14 +1,18 @@
 """bench/diamond: whether the digest of a build depends on anything but its inputs."""
-import argparse, os, sys
+import argparse, os, shutil, sys
 
 from . import figures
 from .builders import Ours
+from .judge import one_digest
 from .measure import Failed, run, say, stop_orderly
 from .places import Places, add_arguments
+from .tables import diamond as diamond_table
 from .workloads import BY_NAME
 
 JOBS = (1, 2, 3, 4, 8, 16)
 EPOCH = "1700000000"
+# The comparison of builders on the same workload has the other name.
+FIGURES = "diamond-digests"
 
 
 class Repeated(Ours):
@@ -25,30 +29,41 @@ class Repeated(Ours):
                  "--source-date-epoch", EPOCH, self.places.context("diamond")]
         return run(*([] if core is None else ["taskset", "--cpu-list", str(core)]), *words).strip()
 
+    def settings(self, runs):
+        """How many builds gave which digest, by `--jobs` and by number of cores; all cores and one take turns."""
+        found, cores = {}, sorted(os.sched_getaffinity(0))
+        for number in range(runs):
+            jobs, alone = JOBS[number % len(JOBS)], number // len(JOBS) % 2 == 1
+            digest = self.digest(jobs, cores[0] if alone else None)
+            digests = found.setdefault((jobs, 1 if alone else len(cores)), {})
+            digests[digest] = digests.get(digest, 0) + 1
+            if (number + 1) % 50 == 0:
+                say("%d builds, %d digests" % (number + 1, len({digest for digests in found.values() for digest in digests})))
+        return [{"jobs": jobs, "cores": count, "digests": digests} for (jobs, count), digests in sorted(found.items())]
+
+    def remove(self):
+        """Nothing is timed here, so that it may go at once."""
+        shutil.rmtree(self.state, ignore_errors=True)
+
 
 def main(description):
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, 200)
+    add_arguments(parser, 200, small=2 * len(JOBS))
     arguments = parser.parse_args()
     if os.getuid() != 0:
         sys.exit("bench/diamond: needs root")
     stop_orderly()
     places = Places(arguments)
-    repeated, found = Repeated(places), {}
+    repeated = Repeated(places)
     try:
         places.prepare(repeated.workload)
         repeated.make_cold(repeated.workload)
-        first_core = min(os.sched_getaffinity(0))
-        for number in range(arguments.runs):
-            alone = number // len(JOBS) % 2 == 1
-            digest = repeated.digest(JOBS[number % len(JOBS)], first_core if alone else None)
-            found[digest] = found.get(digest, 0) + 1
-            if (number + 1) % 50 == 0:
-                say("%d builds, %d digests" % (number + 1, len(found)))
+        settings = repeated.settings(arguments.runs)
     except Failed as failure:
         sys.exit("bench/diamond: %s" % failure)
-    figures.save(places, "diamond-digests", {**figures.header(places), "runs": arguments.runs, "jobs": list(JOBS), "digests": found})
-    print("%d builds of the diamond: %d digest%s" % (arguments.runs, len(found), "" if len(found) == 1 else "s"))
-    for digest, times in sorted(found.items()):
-        print("%s %d" % (digest, times))
-    return 0 if len(found) == 1 else 1
+    finally:
+        repeated.remove()
+    value = {**figures.header(places), "runs": arguments.runs, "settings": settings}
+    figures.save(places, FIGURES, value)
+    print(diamond_table(value))
+    return 0 if one_digest(value) else 1

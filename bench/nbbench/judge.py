@@ -74,6 +74,20 @@ def verdict(met):
     return "met" if met else "**short**"
 
 
+def digests_of(settings):
+    """All digests that builds with some settings gave."""
+    return {digest for setting in settings for digest in setting["digests"]}
+
+
+def builds_of(settings):
+    return sum(sum(setting["digests"].values()) for setting in settings)
+
+
+def one_digest(figures):
+    """Whether the digest depended on nothing: all builds of the diamond gave one, and there were several."""
+    return len(digests_of(figures["settings"])) == 1 and builds_of(figures["settings"]) > 1
+
+
 def crowd_bound(figures):
     """Median wall of many builds at once and what they may take, with its explanation."""
     runs, cores = figures["runs"], figures["machine"]["usable_cores"]

@@ -18,12 +18,12 @@ FULL = 40 << 30
 REST = 360
 
 
-def add_arguments(parser, runs):
-    """Flags that all commands have."""
+def add_arguments(parser, runs, small=1):
+    """Flags that all commands have; `runs` is the default, and `small` that of a trial."""
     parser.add_argument("--binary", default=BINARY)
     parser.add_argument("--helper", default=HELPER, help="the example `hot-paths`, which walks directories")
     parser.add_argument("--out", default=OUT)
-    parser.add_argument("--runs", type=int, default=1 if SMALL else runs)
+    parser.add_argument("--runs", type=int, default=small if SMALL else runs)
 
 
 class Places:

@@ -3,6 +3,7 @@ import os
 
 from . import bars, figures, judge, tables
 from .builders import OURS
+from .diamond import FIGURES as DIGESTS
 from .growth import MEMORY
 from .places import BENCH, OUT, PROJECT, SMALL
 from .workloads import ALL
@@ -82,7 +83,7 @@ def write(places, docs=DOCS):
     """Makes the page; gives its path."""
     os.makedirs(docs, exist_ok=True)
     summaries = summaries_of(places)
-    others = {name: figures.load(places, name) for name in ("crowd", "growth", "instructions", "diamond-digests")}
+    others = {name: figures.load(places, name) for name in ("crowd", "growth", "instructions", DIGESTS)}
     found = [summary.figures for summary in summaries] + [other for other in others.values() if other]
     if not found:
         raise SystemExit("bench/report: no figures below %s; bench/run makes them" % places.figures)
@@ -116,9 +117,10 @@ def add_others(parts, others):
     if growth := others["growth"]:
         section(parts, "Growth", "Cold builds of one size after the other. A row is superlinear when the price of a unit grows by more than 1.3 over "
                 "the sizes beyond the smallest, in wall or in CPU time.", tables.growth(growth["series"], MEMORY))
-    if digests := others["diamond-digests"]:
-        section(parts, "One digest", "%d builds of the diamond with `--jobs` %s, with and without all cores, gave %d digest%s." % (
-            digests["runs"], ", ".join(map(str, digests["jobs"])), len(digests["digests"]), "" if len(digests["digests"]) == 1 else "s"))
+    # Figures of trials may lie there from before it was kept which build had which setting.
+    if (digests := others[DIGESTS]) and "settings" in digests:
+        section(parts, "One digest", "The diamond built again and again, all steps each time, with the same epoch: nothing but the inputs "
+                "may show in the digest.", tables.diamond(digests))
     if counts := others["instructions"]:
         section(parts, "Instructions", "Counted by callgrind and strace, so that a regression shows on a busy machine too: "
                 "`bench/instructions --check docs/bench/figures/instructions.json` compares.", tables.instructions(counts))

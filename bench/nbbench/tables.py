@@ -1,6 +1,6 @@
 """Markdown tables of figures."""
 from .builders import OURS, OWN
-from .judge import ALL_PROCESSES, RIVALS, crowd_bound, verdict
+from .judge import ALL_PROCESSES, RIVALS, builds_of, crowd_bound, digests_of, one_digest, verdict
 
 # Times what an image's blobs and the files in them take once.
 MOST_ON_DISK = 1.1
@@ -113,6 +113,22 @@ def growth(series, most):
                          verdict(max(point["main"] for point in figures["points"]) <= most)]
     failed = ["\n**Failed:** %s" % figures["failed"] for figures in series.values() if figures.get("failed")]
     return "\n".join([table(rows), *failed])
+
+
+def diamond(figures):
+    """A row for each number of cores, one for all builds, and the digests themselves when there is more than one."""
+    settings = figures["settings"]
+    rows = [["cores", "`--jobs`", "builds", "different digests", ""]]
+    for cores in sorted({setting["cores"] for setting in settings}, reverse=True):
+        these = [setting for setting in settings if setting["cores"] == cores]
+        jobs = ", ".join(str(setting["jobs"]) for setting in these)
+        rows.append([str(cores), jobs, str(builds_of(these)), str(len(digests_of(these))), ""])
+    rows.append(["together", "", str(builds_of(settings)), str(len(digests_of(settings))), verdict(one_digest(figures))])
+    different = sorted(digests_of(settings))
+    places = ["* %s: %s" % (digest, ", ".join("%d with `--jobs %d` on %d" % (setting["digests"][digest], setting["jobs"], setting["cores"])
+                                              for setting in settings if digest in setting["digests"]))
+              for digest in different if len(different) > 1]
+    return "\n".join([table(rows), *([""] + places if places else [])])
 
 
 def instructions(found):
