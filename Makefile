@@ -9,7 +9,7 @@ ifeq ($(CI),true)
 export NATIVEBUILD_REQUIRE ?= root,user,peers,foreign
 endif
 
-.PHONY: build demo test lint conformance conformance-record bless bench install
+.PHONY: build demo test lint conformance conformance-record bless bench instructions install
 
 build:
 	$(CARGO) build --release --locked
@@ -43,6 +43,11 @@ bench:
 	scripts/setup-test-machine bench
 	$(CARGO) build --release --locked && $(CARGO) build --release --locked --example hot-paths
 	bench/all
+
+instructions:
+	scripts/setup-test-machine bench
+	$(CARGO) build --release --locked && $(CARGO) build --release --locked --example hot-paths
+	bench/instructions --check
 
 install:
 	scripts/install

@@ -1,7 +1,7 @@
 //! One piece of work by name, for `bench/instructions`, which runs it under callgrind; and the walk that `bench/run`
 //! puts beside rebuilds.
 //!
-//!     hot-paths nothing | tar | gzip | hash | parse | expansion
+//!     hot-paths nothing | data | tar | gzip | hash | parse | expansion
 //!     hot-paths tree DIRECTORY | walk DIRECTORY | lstat DIRECTORY
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a benchmark has no users")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it answers one question")]
@@ -33,7 +33,7 @@ fn done(words: &[&str]) -> Option<usize> {
         }
         ["gzip"] => work::gzip(&Workers::new(1), &work::data(4 << 20)) as usize,
         ["hash"] => work::hash(&work::data(4 << 20)),
-        // What these two need before they begin.
+        // What the two above need before they begin.
         ["data"] => work::data(4 << 20).len(),
         ["parse"] => work::parse(&work::text(1000)),
         ["expansion"] => work::expansion(2000),

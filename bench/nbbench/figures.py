@@ -52,11 +52,15 @@ def load(places, name):
 
 
 def save(places, name, value):
-    temporary = path(places, name) + ".new"
+    write(path(places, name), value)
+
+
+def write(target, value):
+    temporary = target + ".new"
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, sort_keys=True)
         file.write("\n")
-    os.rename(temporary, path(places, name))
+    os.rename(temporary, target)
 
 
 def save_comparison(places, comparison):

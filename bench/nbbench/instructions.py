@@ -4,7 +4,7 @@ import argparse, json, os, re, shutil, subprocess, sys
 from . import figures
 from .builders import Ours
 from .measure import Failed, run, say
-from .places import PROJECT, Places, add_arguments
+from .places import PROJECT, Places, add_arguments, version_of
 from .tables import instructions as instructions_table
 from .workloads import Workload
 
@@ -25,7 +25,7 @@ def count(words):
 
 
 def count_calls(words, log):
-    """System calls of a command and of all that it starts."""
+    """System calls of a command and of all that it starts; how often threads wait for each other is among them."""
     run("strace", "-f", "-c", "-U", "name,calls", "-o", log, *words)
     with open(log, encoding="utf-8", errors="replace") as file:
         found = re.search(r"^total\s+(\d+)", file.read(), re.MULTILINE)
@@ -37,8 +37,8 @@ def count_calls(words, log):
 class Counter:
     """All counts by name; a piece that does not run under valgrind is named aloud and left out."""
 
-    def __init__(self, places):
-        self.places, self.counts, self.calls, self.skipped = places, {}, {}, {}
+    def __init__(self, places, runs):
+        self.places, self.runs, self.counts, self.calls, self.skipped = places, runs, {}, {}, {}
 
     def take(self, name, words):
         try:
@@ -48,8 +48,13 @@ class Counter:
             self.skipped[name] = "it does not run under this valgrind"
             say("SKIPPED %s: %s" % (name, failure))
 
-    def take_calls(self, name, words):
-        self.calls[name] = count_calls(words, self.places.log("strace", name))
+    def take_calls(self, name, words, before=lambda: None):
+        """The least of some runs: chance only adds."""
+        found = []
+        for _ in range(self.runs):
+            before()
+            found.append(count_calls(words, self.places.log("strace", name)))
+        self.calls[name] = min(found)
         say("%s: %d system calls" % (name, self.calls[name]))
 
     def all(self):
@@ -85,50 +90,88 @@ class Counter:
             run(*words)
         ours.remove_output()
         self.take("cached build", words)
-        ours.remove_output()
-        self.take_calls("cached build", words)
+        self.take_calls("cached build", words, ours.remove_output)
         for directory in (context, ours.state, ours.output, self.places.aside):
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def compare(now, path, percent):
-    """Prints what differs by more than some per cent; true when nothing takes more and nothing is missing."""
-    with open(path, encoding="utf-8") as file:
-        recorded = json.load(file)
-    good = True
+def compiler_of(binary):
+    """What the compiler wrote into its work about itself."""
+    with open(binary, "rb") as file:
+        found = re.search(rb"rustc version ([^\0\n]+)", file.read())
+    return found.group(1).decode(errors="replace") if found else "unknown"
+
+
+def conditions(value):
+    """All that counts depend on besides the source; figures of earlier days may lack some of it."""
+    machine = value["machine"]
+    found = {"compiler": value.get("compiler"), "valgrind": value.get("valgrind"), "CPU": machine["cpu"], "cores": machine["usable_cores"],
+             "kernel": machine["kernel"]}
+    return {what: said for what, said in found.items() if said is not None}
+
+
+def compare(now, recorded, percent):
+    """Prints what differs by more than some per cent, and what else could be the reason; true when nothing takes more and
+    nothing is missing."""
+    there, here, good = conditions(recorded), conditions(now), True
+    for what in there.keys() & here.keys():
+        if there[what] != here[what]:
+            print("another %s than recorded, which may be a reason: %s, and not %s" % (what, here[what], there[what]))
     for kind, unit in (("counts", "instructions"), ("calls", "system calls")):
         for name in sorted({*recorded[kind], *now[kind]}):
             old, new = recorded[kind].get(name), now[kind].get(name)
             if old is None or new is None:
-                print("%s: %s only %s" % (name, unit, "now" if old is None else "in " + path))
+                print("%s: %s only %s" % (name, unit, "now" if old is None else "recorded"))
                 good &= new is not None
                 continue
             change = 100.0 * (new - old) / old
             if abs(change) > percent:
                 print("%s: %d %s, %+.1f %% of the %d recorded" % (name, new, unit, change, old))
                 good &= change < 0
+    print("%s takes more than %g %% more than at commit %s" % ("nothing" if good else "something is missing or", percent, recorded["commit"]))
     return good
 
 
-def main(description):
+def read_recorded(path, needed):
+    """Counts to compare with; read before anything is counted, since new ones may take their place."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        if needed:
+            sys.exit("bench/instructions: nothing is recorded in %s" % path)
+        say("nothing is recorded in %s yet" % path)
+        return None
+
+
+def arguments_of(description):
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, 1)
-    parser.add_argument("--check", metavar="FILE", help="compare with what is recorded there")
+    add_arguments(parser, 3)
+    parser.add_argument("--check", nargs="?", const="", metavar="FILE", help="compare with what is recorded (there)")
+    parser.add_argument("--record", nargs="?", const="", metavar="FILE", help="keep the counts (there)")
     parser.add_argument("--percent", type=float, default=3.0)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(description):
+    arguments = arguments_of(description)
     places = Places(arguments)
     for program in ("valgrind", "strace", places.binary, places.helper):
         if not shutil.which(program):
-            sys.exit("bench/instructions: no `%s` (make bench builds and installs what is needed)" % program)
+            sys.exit("bench/instructions: no `%s` (make instructions builds and installs what is needed)" % program)
+    published = figures.path(places, "instructions")
+    recorded = None
+    if arguments.check is not None:
+        recorded = read_recorded(arguments.check or published, needed=arguments.record is None)
     run(os.path.join(PROJECT, "scripts/make-base-images"), places.images, "busybox")
-    counter = Counter(places)
+    counter = Counter(places, arguments.runs)
     try:
         counter.all()
     except Failed as failure:
         sys.exit("bench/instructions: %s" % failure)
-    value = {**figures.header(places), "counts": counter.counts, "calls": counter.calls, "skipped": counter.skipped}
-    figures.save(places, "instructions", value)
+    value = {**figures.header(places), "counts": counter.counts, "calls": counter.calls, "skipped": counter.skipped,
+             "compiler": compiler_of(places.binary), "valgrind": version_of("valgrind", "--version")}
+    if arguments.record is not None:
+        figures.write(arguments.record or published, value)
     print(instructions_table(value))
-    if arguments.check and not compare(value, arguments.check, arguments.percent):
-        return 1
-    return 0
+    return 0 if recorded is None or compare(value, recorded, arguments.percent) else 1

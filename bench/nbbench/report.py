@@ -123,7 +123,7 @@ def add_others(parts, others):
                 "may show in the digest.", tables.diamond(digests))
     if counts := others["instructions"]:
         section(parts, "Instructions", "Counted by callgrind and strace, so that a regression shows on a busy machine too: "
-                "`bench/instructions --check docs/bench/figures/instructions.json` compares.", tables.instructions(counts))
+                "`make instructions` compares.", tables.instructions(counts))
 
 
 def relative(path):
