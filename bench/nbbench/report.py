@@ -9,13 +9,13 @@ from .places import BENCH, OUT, PROJECT, SMALL
 from .workloads import ALL
 
 DOCS = os.path.join(OUT, "docs-small") if SMALL else os.path.join(PROJECT, "docs/bench")
-TITLES = {"cold": "Nothing cached but the base image", "warm": "The same build again", "edit": "One file of the context changed"}
+TITLES = {"cold": "Nothing cached but the base image", "warm": "The same build again", "edit": "One small file more in the context"}
 
 METHOD = """\
 Every builder builds the same contexts on the same base image, in turns, in one run: one build of each builder, then the next, and in each turn another one begins.
 The time ends when the image lies in a file or an OCI layout of its own: nativebuild and buildah and podman write layers packed with gzip, `docker image save` writes them as they are, which is less work.
 The layer of the base image is not compressed to begin with, and no builder has it packed beforehand.
-`cold` has a new store with the base image unpacked and nothing else, and a daemon that has built before; stores of earlier turns stay until the end, because ext4 looks at all inodes that anybody removed in the last minute before it gives away a new one, and each store lies in a group of inodes of its own; `warm` is the same build again, for nativebuild once more without an output right after it; in `edit` one file of 50,000 was changed.
+`cold` has a new store with the base image unpacked and nothing else, and a daemon that has built before; stores of earlier turns stay until the end, because ext4 looks at all inodes that anybody removed in the last minute before it gives away a new one, and each store lies in a group of inodes of its own; `warm` is the same build again, for nativebuild once more without an output right after it; in `edit` one small file was put among the 50,000.
 Times are medians, memory is the largest peak: of nativebuild's main process, of dockerd, of the largest process of buildah and podman.
 What Python hands down to the processes it starts, some 15 MiB, is the least that can be seen.
 CPU time is that of all processes of the build, in RUNs too, and of the daemon.
