@@ -26,6 +26,10 @@ class Containers(Builder):
     def version(self):
         return version_of(self.program_name, "--version")
 
+    def store(self):
+        """Without the home directory of an ordinary user, where the output lies too."""
+        return self.state + "/root"
+
     def program(self):
         """The program with its store."""
         return [self.program_name, "--root", self.state + "/root", "--runroot", self.state + "/run", "--storage-driver", "overlay"]

@@ -72,7 +72,7 @@ def costs(summaries):
 
 
 def sizes(summaries):
-    names = [name for name in SHOWN if any("store" in row for summary in summaries
+    names = [name for name in SHOWN if any("output" in row for summary in summaries
                                            for builder, row in summary.rows.get("cold", {}).items() if builder == name)]
     rows = [["workload"] + ["%s store MiB" % name for name in names] + ["%s output MiB" % name for name in names] + ["unique MiB", "allowed", ""]]
     for summary in summaries:
