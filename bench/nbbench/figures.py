@@ -68,12 +68,13 @@ def save_comparison(places, comparison):
     name = comparison.workload.name
     old = load(places, name) or {}
     again = {(record["builder"], record["mode"]) for record in comparison.records}
-    kept = [record for record in old.get("runs", []) if (record["builder"], record["mode"]) not in again]
+    head = header(places)
+    kept = [{"commit": old["commit"], **record} for record in old.get("runs", []) if (record["builder"], record["mode"]) not in again]
     measured = {record["builder"] for record in comparison.records}
     skipped = {builder: why for builder, why in old.get("skipped", {}).items() if builder not in measured}
     save(places, name, {
-        **header(places), "workload": name,
-        "runs": kept + comparison.records,
+        **head, "workload": name,
+        "runs": kept + [{**record, "commit": head["commit"]} for record in comparison.records],
         "walks": comparison.walks or old.get("walks", []),
         "direct": [{"wall": round(run.wall, 4), "cpu": round(run.cpu, 3)} for run in comparison.direct] or old.get("direct", []),
         "versions": {**old.get("versions", {}), **comparison.versions},

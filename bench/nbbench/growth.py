@@ -148,7 +148,8 @@ def main(description):
     stop_orderly()
     places = Places(arguments)
     run(os.path.join(PROJECT, "scripts/make-base-images"), places.images, "busybox")
-    done = (figures.load(places, "growth") or {}).get("series", {})
+    old = figures.load(places, "growth") or {"series": {}}
+    done = {name: {"commit": old["commit"], **series} for name, series in old["series"].items()}
     code, growing = 0, Growing(places)
     for series in SERIES:
         if arguments.series and series.name not in arguments.series:
@@ -157,8 +158,10 @@ def main(description):
         points, why = growing.points(series, arguments.runs)
         code |= why is not None
         growth = grown(points)
-        done[series.name] = {"unit": series.unit, "points": points, "growth": round(growth, 3), "superlinear": growth > MOST if len(points) > 2 else None, "failed": why}
-        figures.save(places, "growth", {**figures.header(places), "series": done})
+        head = figures.header(places)
+        done[series.name] = {"unit": series.unit, "points": points, "growth": round(growth, 3), "failed": why, "commit": head["commit"],
+                             "superlinear": growth > MOST if len(points) > 2 else None}
+        figures.save(places, "growth", {**head, "series": done})
     places.remove_aside()
     if done:
         print(growth_table(done, MEMORY))

@@ -12,7 +12,7 @@ SILENT = "warm, no output"
 
 
 class Summary:
-    """Medians of one workload: `rows[mode][builder]` has wall, cpu, memory, main, runs, and sizes where they were taken."""
+    """Medians of one workload: `rows[mode][builder]` has wall, cpu, memory, main, runs, at (the first), and sizes where they were taken."""
 
     def __init__(self, workload, figures):
         self.workload, self.figures, self.rows = workload, figures, {}
@@ -34,6 +34,11 @@ class Summary:
         """How many times faster than the best rival."""
         ours, rival = self.wall(mode), self.best_rival(mode)
         return rival / ours if ours and rival else None
+
+    def earlier(self):
+        """(mode, builder) whose figures are of an earlier run than ours beside them. We are in each run, and first in it."""
+        return [(mode, builder) for mode, by_builder in self.rows.items() if OURS in by_builder
+                for builder, row in by_builder.items() if row["at"] < by_builder[OURS]["at"]]
 
     def cores(self):
         return self.figures["machine"]["usable_cores"]
@@ -62,7 +67,8 @@ class Summary:
 
 def summed_up(records):
     row = {"wall": statistics.median(record["wall"] for record in records), "cpu": statistics.median(record["cpu"] for record in records),
-           "memory": max(record["memory"] for record in records), "main": max(record["main"] for record in records), "runs": len(records)}
+           "memory": max(record["memory"] for record in records), "main": max(record["main"] for record in records), "runs": len(records),
+           "at": min(record.get("at", 0) for record in records)}
     for record in records:
         for name in ("store", "output", "unique"):
             if name in record:

@@ -2,7 +2,7 @@
 import os
 
 from . import bars, figures, judge, tables
-from .builders import OURS
+from .builders import OURS, OWN
 from .diamond import FIGURES as DIGESTS
 from .growth import MEMORY
 from .places import BENCH, OUT, PROJECT, SMALL
@@ -12,7 +12,7 @@ DOCS = os.path.join(OUT, "docs-small") if SMALL else os.path.join(PROJECT, "docs
 TITLES = {"cold": "Nothing cached but the base image", "warm": "The same build again", "edit": "One small file more in the context"}
 
 METHOD = """\
-Every builder builds the same contexts on the same base image, in turns, in one run: one build of each builder, then the next, and in each turn another one begins.
+Every builder builds the same contexts on the same base image, in turns, in one run: one build of each builder, then the next, and in each turn another one begins; what is of an earlier run is named below.
 The time ends when the image lies in a file or an OCI layout of its own: nativebuild and buildah and podman write layers packed with gzip, `docker image save` writes them as they are, which is less work.
 The layer of the base image is not compressed to begin with, and no builder has it packed beforehand.
 `cold` has a new store with the base image unpacked and nothing else, and a daemon that has built before; stores of earlier turns stay until the end, because ext4 looks at all inodes that anybody removed in the last minute before it gives away a new one, and each store lies in a group of inodes of its own; `warm` is the same build again, for nativebuild once more without an output right after it; in `edit` one small file was put among the 50,000.
@@ -36,25 +36,49 @@ def summaries_of(places):
     return [judge.Summary(workload, found) for workload in ALL if (found := figures.load(places, workload.name))]
 
 
-def about(found):
+def about(summaries, others):
     """Lines about where and when."""
-    lines = []
+    # The name of the workload is that of the figures, but for the diamond's digests.
+    named = [(summary.workload.name, summary.figures) for summary in summaries]
+    named += [("diamond" if name == DIGESTS else name, figure) for name, figure in others.items() if figure]
+    found, lines = [figure for _, figure in named], []
     for machine in unique(figure["machine"] for figure in found):
         lines.append("* %s, %d cores (%d usable), %.0f GiB, %s, Linux %s, %s" % (
             machine["cpu"], machine["cores"], machine["usable_cores"], machine["memory"] / (1 << 30), machine["system"], machine["kernel"],
             machine["file_system"]))
-    versions = {}
-    for figure in found:
-        versions.update({name: version for name, version in figure.get("versions", {}).items() if version})
-    lines += ["* %s: %s" % (name, version) for name, version in sorted(versions.items())]
-    lines.append("* commit %s, %s to %s" % (", ".join(unique(figure["commit"] for figure in found)), min(figure["date"] for figure in found)[:10],
-                                            max(figure["date"] for figure in found)[:10]))
-    skipped = {}
-    for figure in found:
-        for name, why in figure.get("skipped", {}).items():
-            skipped.setdefault((name, why), []).append(figure.get("workload", "instructions"))
+    versions, commits, skipped = {}, {}, {}
+    for name, figure in named:
+        for builder, version in figure.get("versions", {}).items():
+            versions.setdefault(builder, []).append(version)
+        for commit in commits_of(figure):
+            commits.setdefault(commit, []).append(name)
+        for missing, why in figure.get("skipped", {}).items():
+            skipped.setdefault((missing, why), []).append(name)
+    lines += ["* %s: %s" % (name, ", ".join(unique(filter(None, said)))) for name, said in sorted(versions.items()) if any(said)]
+    lines += ["* commit %s: %s" % (commit, ", ".join(names)) for commit, names in commits.items()]
+    lines.append("* measured %s to %s" % (min(figure["date"] for figure in found)[:10], max(figure["date"] for figure in found)[:10]))
+    lines += ["* %s of an earlier run than nativebuild in %s" % (builder, "; ".join(rows)) for builder, rows in earlier(summaries).items()]
     lines += ["* without %s in %s: %s" % (name, ", ".join(names), why) for (name, why), names in skipped.items()]
     return "\n".join(lines)
+
+
+def commits_of(figure):
+    """Commits of our own figures: parts are measured again by themselves."""
+    parts = [part for part in figure["runs"] if part.get("builder") in (OURS, OWN)] if isinstance(figure.get("runs"), list) else []
+    parts += figure.get("series", {}).values()
+    return unique(part.get("commit", figure["commit"]) for part in parts) or [figure["commit"]]
+
+
+def earlier(summaries):
+    """Rows by builder that were not measured in turns with ours."""
+    found = {}
+    for summary in summaries:
+        modes = {}
+        for mode, builder in summary.earlier():
+            modes.setdefault(builder, []).append(mode)
+        for builder, these in modes.items():
+            found.setdefault(builder, []).append("%s %s" % (summary.workload.name, " and ".join(these)))
+    return found
 
 
 def unique(values):
@@ -84,14 +108,13 @@ def write(places, docs=DOCS):
     os.makedirs(docs, exist_ok=True)
     summaries = summaries_of(places)
     others = {name: figures.load(places, name) for name in ("crowd", "growth", "instructions", DIGESTS)}
-    found = [summary.figures for summary in summaries] + [other for other in others.values() if other]
-    if not found:
+    if not summaries and not any(others.values()):
         raise SystemExit("bench/report: no figures below %s; bench/run makes them" % places.figures)
     parts = ["# Benchmarks\n", "This page was made by `bench/report` from measured figures; it is not edited by hand.\n"]
     if SMALL:
         parts.append("**These are small workloads of a trial (SMALL=1): the figures say nothing.**\n")
     section(parts, "Method", METHOD)
-    section(parts, "Machine and versions", about(found))
+    section(parts, "Machine and versions", about(summaries, others))
     if summaries:
         section(parts, "Wall time in seconds", tables.walls(summaries), *pictures(summaries, docs))
         section(parts, "Bounds", "What a build may take whatever others take.", tables.bounds(summaries, others["crowd"]))
