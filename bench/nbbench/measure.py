@@ -110,7 +110,8 @@ class Served:
 
 
 class Measured:
-    """What a command took: seconds, seconds, MiB; `main` is the memory of the started process alone."""
+    """What a command took: seconds, seconds, MiB; `main` is the memory of the started process and of those that it waited for
+    itself, which nativebuild's RUNs are not, or of the daemon."""
 
     def __init__(self, wall, cpu, memory, main):
         self.wall, self.cpu, self.memory, self.main = wall, cpu, memory, main

@@ -13,9 +13,9 @@ TITLES = {"cold": "Nothing cached but the base image", "warm": "The same build a
 
 METHOD = """\
 Every builder builds the same contexts on the same base image, in turns, in one run: one build of each builder, then the next, and in each turn another one begins; what is of an earlier run is named below.
-The time ends when the image lies in a file or an OCI layout of its own: nativebuild and buildah and podman write layers packed with gzip, `docker image save` writes them as they are, which is less work.
-The layer of the base image is not compressed to begin with, and no builder has it packed beforehand.
-`cold` has a new store with the base image unpacked and nothing else, and a daemon that has built before; stores of earlier turns stay until the end, because ext4 looks at all inodes that anybody removed in the last minute before it gives away a new one, and each store lies in a group of inodes of its own; `warm` is the same build again, for nativebuild once more without an output right after it; in `edit` one small file was put among the 50,000.
+The time ends when the image lies in a file or an OCI layout of its own: nativebuild, buildah and podman pack the layers that they made with gzip, `docker image save` packs none, which is less work.
+The layer of the base image is not packed to begin with: nativebuild and dockerd hand it on as it is, buildah and podman pack it in each push, which is more work (127 MB in w5, 2 MB in all others).
+`cold` has a new store with the base image unpacked, on which nativebuild and dockerd have built `RUN true` once, and nothing else; stores of earlier turns stay until the end, because ext4 looks at all inodes that anybody removed in the last minute before it gives away a new one, and each store lies in a group of inodes of its own; `warm` is the same build again, for nativebuild once more without an output right after it; in `edit` one small file was put among the 50,000.
 Times are medians, memory is the largest peak: of nativebuild's main process, of dockerd, of the largest process of buildah and podman.
 What Python hands down to the processes it starts, some 15 MiB, is the least that can be seen.
 CPU time is that of all processes of the build, in RUNs too, and of the daemon.
@@ -94,7 +94,7 @@ def panels(summaries, mode):
         bars_of = [(name, wall) for name in tables.SHOWN if (wall := summary.wall(mode, name))]
         if len(bars_of) > 1:
             ratio = summary.ratio(mode)
-            times = ": %.1f times faster" % ratio if ratio and ratio >= 1 else ""
+            times = "" if not ratio else ": %.1f times faster" % ratio if ratio >= 1 else ": %.1f times slower" % (1 / ratio)
             yield "%s, %s%s" % (summary.workload.name, summary.workload.what, times), bars_of
 
 
