@@ -22,6 +22,8 @@ class Direct:
     def __init__(self, places, workload, enter=()):
         self.places, self.workload, self.enter = places, workload, list(enter)
         self.roots, self.number = places.path("state", "direct-" + workload.name), 0
+        if os.path.isdir(self.roots):
+            places.put_aside(self.roots)
 
     def measure(self):
         """Nothing is removed between two of them, as with the builders."""

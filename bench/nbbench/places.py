@@ -1,5 +1,5 @@
 """Where things are, and how they get there: contexts and base images, the emulator, states, outputs, figures."""
-import os, shutil, subprocess, time
+import hashlib, os, shutil, subprocess, time
 
 from .measure import run
 
@@ -87,8 +87,18 @@ class Places:
         self.make_context(workload.name, workload.base)
 
     def make_context(self, name, base):
-        if not os.path.exists(os.path.join(self.context(name), "Dockerfile")):
-            run(os.path.join(BENCH, "workloads", name), self.context(name), "nb-base:" + base, env={**os.environ, "IMAGES": self.images})
+        """Made anew when the generator, or what it is told, is another one than the last time."""
+        context, made, wanted = self.context(name), self.context(name) + ".made", recipe(name, base)
+        if os.path.exists(made):
+            with open(made, encoding="ascii") as file:
+                if file.read() == wanted:
+                    return
+            os.remove(made)
+        if os.path.isdir(context):
+            self.put_aside(context)
+        run(os.path.join(BENCH, "workloads", name), context, "nb-base:" + base, env={**os.environ, "IMAGES": self.images})
+        with open(made, "w", encoding="ascii") as file:
+            file.write(wanted)
 
     def prepare_foreign(self, workload):
         """The base image of another architecture, and the emulator."""
@@ -99,6 +109,17 @@ class Places:
             shutil.rmtree(self.layout(workload.base), ignore_errors=True)
             run(os.path.join(PROJECT, "scripts/rootfs-to-oci"), "--architecture", workload.foreign,
                 os.path.join(self.images, workload.base + ".tar"), self.layout(workload.base), "latest")
+
+
+def recipe(name, base):
+    """A digest of all that a context follows from."""
+    digest = hashlib.sha256(base.encode())
+    for part in (name, "lib.sh"):
+        with open(os.path.join(BENCH, "workloads", part), "rb") as file:
+            digest.update(file.read())
+    told = ["%s=%s" % (variable, os.environ.get(variable, "")) for variable in ("STEPS", "FILES", "MB", "LINES", "PLATFORM", "PACKAGES")]
+    digest.update("\n".join(told).encode())
+    return digest.hexdigest()
 
 
 def version_of(*words):
