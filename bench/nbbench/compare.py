@@ -40,6 +40,7 @@ class Comparison:
 
     def run(self):
         self.places.prepare(self.workload)
+        self.places.read_context(self.workload.name)
         namespaces = Namespaces(self.places.qemu, self.workload.foreign) if self.workload.foreign else None
         builders = []
         try:

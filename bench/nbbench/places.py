@@ -100,6 +100,10 @@ class Places:
         with open(made, "w", encoding="ascii") as file:
             file.write(wanted)
 
+    def read_context(self, name):
+        """Once, so that whoever comes first does not read it from the disk for all others."""
+        run("sh", "-c", "find \"$1\" -type f -exec cat {} + > /dev/null", "sh", self.context(name))
+
     def prepare_foreign(self, workload):
         """The base image of another architecture, and the emulator."""
         environment = {**os.environ, "APT_CACHE": self.path("apt")}
