@@ -121,11 +121,20 @@ def write(places, docs=DOCS):
         section(parts, "CPU time and memory", tables.costs(summaries))
         section(parts, "Bytes on disk", DISK, tables.sizes(summaries))
     add_others(parts, others)
-    section(parts, "Workloads", "\n".join("* %s: %s" % (workload.name, workload.what) for workload in ALL))
+    section(parts, "Workloads", "\n".join(workloads(summaries, others)))
     page = os.path.join(docs, "README.md")
     with open(page, "w", encoding="utf-8") as file:
         file.write("\n".join(parts))
     return page
+
+
+def workloads(summaries, others):
+    """Those that the page has figures of."""
+    shown = {summary.workload.name for summary in summaries} | ({"diamond"} if others[DIGESTS] else set())
+    lines = ["* %s: %s" % (workload.name, workload.what) for workload in ALL if workload.name in shown]
+    if crowd := others["crowd"]:
+        lines.append("* crowd: %d builds of w5 at once in one store, which share no step but FROM" % crowd["runs"][0]["count"])
+    return lines
 
 
 def pictures(summaries, docs):
