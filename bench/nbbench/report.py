@@ -8,7 +8,6 @@ from .growth import MEMORY
 from .places import BENCH, OUT, PROJECT, SMALL
 from .workloads import ALL
 
-DOCS = os.path.join(OUT, "docs-small") if SMALL else os.path.join(PROJECT, "docs/bench")
 TITLES = {"cold": "Nothing cached but the base image", "warm": "The same build again", "edit": "One small file more in the context"}
 
 METHOD = """\
@@ -103,8 +102,9 @@ def section(parts, title, *texts):
     parts.extend(text.rstrip("\n") + "\n" for text in texts)
 
 
-def write(places, docs=DOCS):
-    """Makes the page; gives its path."""
+def write(places):
+    """Makes the page; gives its path. Figures of a trial or of another --out do not make the published one."""
+    docs = places.path("docs-small") if SMALL else os.path.join(PROJECT, "docs/bench") if places.out == OUT else places.path("docs")
     os.makedirs(docs, exist_ok=True)
     summaries = summaries_of(places)
     others = {name: figures.load(places, name) for name in ("crowd", "growth", "instructions", DIGESTS)}
