@@ -4,7 +4,7 @@
 //! missing ones are made. The last component is never resolved. One parent is kept open: entries come in order.
 
 use super::ImagePath;
-use super::beneath::shown;
+use super::beneath::{shown, split};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fs::{self, Kind};
 use crate::sys::{SysError, SysResult, root};
@@ -255,13 +255,6 @@ impl<'a> Places<'a> {
             self.times.insert((path.to_vec(), inode), Touched { mtime: (0, 0), dir });
         }
         Ok(())
-    }
-}
-
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|b| *b == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (b"", path),
     }
 }
 

@@ -83,6 +83,7 @@ mod statements;
 mod timings;
 mod transport;
 mod transports;
+mod unpacking;
 mod verbs_archive;
 mod verbs_diff;
 mod verbs_export;
