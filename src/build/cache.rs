@@ -1,7 +1,8 @@
 //! Step records: what a step with this key gave before.
 //!
 //! `cache/steps/<hex of the key>` is one small JSON file. A record is only written once its blob is durable, and only
-//! believed when its blob is there with the right size; anything unreadable is a miss. `cache/selections/<hex>`
+//! believed when its blob is there with the right size and its layer stands on the layers that are below now
+//! (`build::remembered`); anything unreadable is a miss. Of each key the newest record is kept. `cache/selections/<hex>`
 //! remembers the content digest of a selection out of the layers of a stage or an image, so that a fully cached build
 //! needs no rootfs (`build::selections`).
 
@@ -9,7 +10,7 @@ use super::care;
 use super::store::Store;
 use crate::layers::Layer;
 use crate::layers::snapshot::random_id;
-use crate::oci::Digest;
+use crate::oci::{ChainId, Digest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -32,6 +33,9 @@ pub struct StepRecord {
     /// How the file of each of these blobs looked when it was whole, by variant.
     #[serde(default)]
     pub stamps: BTreeMap<String, Stamp>,
+    /// What each of these layers stands on, by variant: it is of no use on other layers. Older versions did not say it.
+    #[serde(default)]
+    pub stands_on: BTreeMap<String, ChainId>,
 }
 
 /// Size, inode and time of a blob's file: whoever writes to it changes them.
@@ -70,17 +74,22 @@ impl StepCache {
         (record.version == 1).then_some(record)
     }
 
-    /// Writes a record; layers of other variants that a present one has are kept. A cache that cannot be written
-    /// is no reason to fail a build.
+    /// Writes a record; layers of other variants that a present one of the same run has are kept. A cache that cannot be
+    /// written is no reason to fail a build.
     pub fn put(&self, key: &Digest, mut record: StepRecord) {
         if let Some(old) = self.get(key)
             && old.created == record.created
+            // An inline cache with an epoch says the same time of every run.
+            && old.created % 1_000_000_000 != 0
         {
             for (variant, layer) in old.layers {
                 record.layers.entry(variant).or_insert(layer);
             }
             for (variant, stamp) in old.stamps {
                 record.stamps.entry(variant).or_insert(stamp);
+            }
+            for (variant, below) in old.stands_on {
+                record.stands_on.entry(variant).or_insert(below);
             }
         }
         if let Ok(text) = serde_json::to_vec(&record) {

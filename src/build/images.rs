@@ -41,8 +41,8 @@ impl BaseImage {
     pub(super) fn slots(&self) -> Vec<Slot> {
         let slot = |(at, layer): (usize, &Layer)| {
             let coming = self.coming.get(at).cloned();
-            Slot::unpacked_later(coming.unwrap_or_else(|| Pending::ready(layer.clone())))
-                .foretelling(Some(layer.diff_id.clone()))
+            let coming = coming.unwrap_or_else(|| Pending::ready(layer.clone()));
+            Slot::of_image(coming, layer.diff_id.clone())
         };
         self.layers.iter().enumerate().map(slot).collect()
     }

@@ -1,7 +1,8 @@
 //! Keys of steps (dockerfile.md §3): what a result depends on, length-prefixed, under a version of their own.
 //!
-//! The parent's key stands for the whole tree below; file inputs enter by their content digest. Not in any key:
-//! isolation, id mode, epoch, compression, proxies, positions in the Dockerfile, names of stages.
+//! The parent's key stands for what the steps below were given; file inputs enter by their content digest. What the steps
+//! below left is in no key: a record says what it stands on ([`stands_on`]). Not in any key either: isolation, id mode,
+//! epoch, compression, proxies, positions in the Dockerfile, names of stages.
 
 use crate::executor::settings::RunSettings;
 use crate::layers::compress::Compression;
@@ -135,6 +136,11 @@ pub(super) fn selection(layers: &[DiffId], what: &Digest) -> Digest {
     hasher.field(chain.as_ref().map_or("scratch", |chain| chain.0.as_str()).as_bytes());
     hasher.field(what.as_str().as_bytes());
     hasher.finish()
+}
+
+/// What a layer stands on, as records say it: the chain id of all layers below it, or the key of the empty tree.
+pub(super) fn stands_on(below: Option<ChainId>) -> ChainId {
+    below.unwrap_or_else(|| ChainId(base(None)))
 }
 
 /// Name of a kind of layer blob of a step: format, codec, level and epoch.

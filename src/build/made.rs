@@ -9,6 +9,8 @@ use super::jobs::{Content, Job, Pending};
 use super::keys;
 use super::naming::Blame;
 use super::planned::Planned;
+use super::remembered::Remembered;
+use super::stack::Stack;
 use super::stage::{Builder, Tools};
 use crate::error::Result;
 use crate::executor::sandbox::Ending;
@@ -28,6 +30,8 @@ pub(super) struct Made {
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) created: i64,
     pub(super) started: (i64, u32),
+    /// The layers below its own.
+    pub(super) stack: Stack,
 }
 
 /// What carrying out a step gave.
@@ -62,13 +66,10 @@ impl Done {
 }
 
 impl Builder<'_> {
-    /// The layer of a record in the wanted variant, when its blob is there.
-    pub(super) fn usable<'r>(
-        &self,
-        key: &Digest,
-        record: &'r StepRecord,
-    ) -> Option<(&'r StepRecord, Layer)> {
-        let layer = record.layers.get(&self.variant)?;
+    /// The layer of a record in the wanted variant, when it is for what is below it now and its blob is there.
+    pub(super) fn usable(&self, key: &Digest, known: &Remembered) -> Option<Layer> {
+        let record = &known.record;
+        let layer = record.layers.get(&self.variant).filter(|_| known.is_here)?;
         if self.imports.refuses(&layer.digest) {
             return None;
         }
@@ -86,7 +87,7 @@ impl Builder<'_> {
             seen.stamps.insert(self.variant.clone(), found);
             self.cache.put(key, seen);
         }
-        Some((record, layer.clone()))
+        Some(layer.clone())
     }
 
     /// Times of the layer of a step that began then.
@@ -98,7 +99,7 @@ impl Builder<'_> {
     pub(super) fn rewrite(
         &self,
         record: &StepRecord,
-        key: &Digest,
+        step: (&Digest, &Stack),
         blame: Blame,
         tools: Tools<'_>,
     ) -> Result<Option<Arc<Pending>>> {
@@ -107,7 +108,7 @@ impl Builder<'_> {
         };
         if record.layers.iter().any(is_empty) {
             let done = Done::nothing(None);
-            return Ok(Some(self.rewritten(record, key, (&done, blame), tools)));
+            return Ok(Some(self.rewritten(record, step, (&done, blame), tools)));
         }
         let Some(id) = &record.snapshot else { return Ok(None) };
         let Some(snapshot) = tools.worker.snapshots.find(id) else { return Ok(None) };
@@ -128,18 +129,18 @@ impl Builder<'_> {
             content: Content::Tree(Arc::new(changes), Some(snapshot)),
             ending: None,
         };
-        Ok(Some(self.rewritten(record, key, (&done, blame), tools)))
+        Ok(Some(self.rewritten(record, step, (&done, blame), tools)))
     }
 
     fn rewritten(
         &self,
         record: &StepRecord,
-        key: &Digest,
+        step: (&Digest, &Stack),
         (done, blame): (&Done, Blame),
         tools: Tools<'_>,
     ) -> Arc<Pending> {
         let layer = self.submit(done, record.started, blame, tools);
-        let _same_record = self.remember(key, &layer, done, record.created, record.started);
+        let _same_record = self.remember(step, &layer, done, record.created, record.started);
         layer
     }
 
@@ -165,7 +166,7 @@ impl Builder<'_> {
 
     pub(super) fn remember(
         &self,
-        key: &Digest,
+        (key, stack): (&Digest, &Stack),
         slot: &Arc<Pending>,
         done: &Done,
         created: i64,
@@ -177,22 +178,25 @@ impl Builder<'_> {
             snapshot: done.own().cloned(),
             created,
             started,
+            stack: stack.clone(),
         };
         let record = made.record(BTreeMap::new());
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
         record
     }
 
-    /// Records what was made; called when its blobs are durable. Steps whose layer failed are left out.
+    /// Records what was made; called when its blobs are durable. Steps whose layer failed are left out, and those above.
     pub(super) fn record_made(&self) {
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
         for made in made {
-            if let Some(layer) = made.slot.get() {
+            if let (Some(layer), Some(below)) = (made.slot.get(), made.stack.chain()) {
                 let stamp = cache::stamp(&self.store.images().blob_path(&layer.digest));
                 let variant = || self.variant.clone();
                 let stamps = stamp.map(|stamp| (variant(), stamp)).into_iter().collect();
                 let layers = BTreeMap::from([(variant(), layer)]);
-                self.cache.put(&made.key, StepRecord { stamps, ..made.record(layers) });
+                let stands_on = BTreeMap::from([(variant(), below)]);
+                let record = StepRecord { stamps, stands_on, ..made.record(layers) };
+                self.cache.put(&made.key, record);
             }
         }
     }
@@ -207,6 +211,7 @@ impl Made {
             snapshot: self.snapshot.as_ref().map(|snapshot| snapshot.id().to_owned()),
             layers,
             stamps: BTreeMap::new(),
+            stands_on: BTreeMap::new(),
         }
     }
 }

@@ -77,7 +77,7 @@ impl Builder<'_> {
     /// Key of a step; `None` when a rootfs is needed to know it and there is no worker.
     pub(super) fn prepare(
         &self,
-        state: &StageState,
+        state: &mut StageState,
         step: &Step,
         plan: &StagePlan,
         worker: Option<&Worker>,
@@ -90,7 +90,7 @@ impl Builder<'_> {
                 let Some(found) = self.run_inputs(run, worker)? else { return Ok(None) };
                 let digests: Vec<Digest> = found.iter().map(|(_, digest)| digest.clone()).collect();
                 inputs = found;
-                (self.run_key(state, run, plan, &digests), None)
+                (self.run_key(state, run, plan, (&digests[..], worker.is_some())), None)
             }
             StepKind::Copy(copy) => {
                 remotes = self.look_at_remotes(copy)?;
@@ -140,18 +140,18 @@ impl Builder<'_> {
     /// The key of a RUN. Offline a RUN has no network; what it gave when it had one is as good where it is known.
     fn run_key(
         &self,
-        state: &StageState,
+        state: &mut StageState,
         run: &RunStep,
         plan: &StagePlan,
-        inputs: &[Digest],
+        (inputs, waits): (&[Digest], bool),
     ) -> Digest {
+        let parent = state.key.clone();
         let shared = (&plan.platform, &self.request.run);
-        let key = |network| keys::run(&state.key, run, network, shared, inputs);
+        let key = |network| keys::run(&parent, run, network, shared, inputs);
         let asked = run.network.unwrap_or(self.request.network);
         if self.request.net.offline && asked == NetworkMode::Default {
             let online = key(NetworkMode::Host);
-            let known = || self.cache.get(&online).is_some() || self.offer(&online).is_some();
-            if !self.ignores_cache(plan) && known() {
+            if !self.ignores_cache(plan) && self.is_known(&online, state, waits) {
                 return online;
             }
         }

@@ -5,7 +5,7 @@
 
 use super::assemble::HistoryItem;
 use super::bind_copies::Copies;
-use super::cache::{StepCache, StepRecord};
+use super::cache::StepCache;
 use super::care;
 use super::downloads::Downloads;
 use super::explain::Explainer;
@@ -16,12 +16,14 @@ use super::made::{Done, Made};
 use super::naming::{StepName, phase_of};
 use super::order::{Limit, Permit};
 use super::prepare::Prepared;
+use super::remembered::Remembered;
 use super::remote::Remotes;
 use super::request::BuildRequest;
-use super::running::{Claim, Running, Shared};
+use super::running::{Claim, Doing, Running, Shared};
 use super::selections::Selections;
 use super::sharing::export::Exports;
 use super::sharing::import::Imports;
+use super::stack::Stack;
 use super::state::{Slot, StageState, States};
 use super::store::Store;
 use super::tick;
@@ -133,7 +135,7 @@ impl Builder<'_> {
         if let Some(state) = self.states.get(stage) {
             return Ok(Some(state));
         }
-        let fresh = |key, slots, history| Some(StageState { key, next: 0, slots, history });
+        let fresh = |key, slots, history| Some(StageState::new(key, slots, history));
         Ok(match &self.plan.stages[stage].base {
             StageBase::Scratch => fresh(keys::base(None), Vec::new(), Vec::new()),
             StageBase::Image(base) => {
@@ -154,9 +156,9 @@ impl Builder<'_> {
         self.states.wait(stage).ok_or_else(stopped)
     }
 
-    fn claim(&self, key: &Digest) -> Claim<'_> {
+    fn claim(&self, key: &Digest, stack: &Stack) -> Claim<'_> {
         let _span = self.emitter.span(Phase::WaitSame);
-        self.running.claim(key)
+        self.running.claim(key, stack)
     }
 
     /// A place among the steps that work, for the next step of a stage.
@@ -208,50 +210,67 @@ impl Builder<'_> {
         };
         self.explainer.saw(name.stage, state, &prepared);
         let (key, own) = (prepared.key.clone(), prepared.record.clone());
-        let alone = prepared.is_independent();
-        let slot_of = |layer, tree, record: &StepRecord| {
-            // What the snapshot of an independent layer shows has nothing below it.
-            if alone { Slot::unpacked_later(layer) } else { Slot::new(layer, tree, record) }
-        };
+        let (alone, waits) = (prepared.is_independent(), tools.is_some());
         let looks = !self.ignores_cache(name.plan);
-        let mut took = |shared, offer| self.took(state, (step, name), (&key, &own), shared, offer);
-        let record = if looks { self.cache.get(&own) } else { None };
-        if let Some((record, layer)) = record.as_ref().and_then(|record| self.usable(&own, record))
+        let took = |state: &mut StageState, shared, offer| {
+            self.took(state, (step, name), (&key, &own), shared, offer)
+        };
+        let known = if looks { self.remembered(&own, state, (alone, waits)) } else { None };
+        if let Some(known) = &known
+            && let Some(layer) = self.usable(&own, known)
         {
-            let slot = slot_of(Pending::ready(layer), None, record);
-            return Ok(took(Shared::of(slot, record), None));
+            let slot = Slot::new(Pending::ready(layer), None, &known.record, alone);
+            return Ok(took(state, Shared::of(slot, &known.record), None));
         }
-        let offer = if looks { self.offer(&own) } else { None };
+        let mut stands_on = || state.stands_on(alone, waits);
+        let offer = if looks { self.offer(&own, &mut stands_on) } else { None };
         if let (Some(offer), None) = (&offer, tools) {
             let slot = offer.slot(self.imports.pass(&own, offer.clone()));
-            return Ok(took(offer.shared(slot), Some(offer.clone())));
+            return Ok(took(state, offer.shared(slot), Some(offer.clone())));
         }
+        let fitting = known.as_ref().filter(|known| known.fits).map(|known| &known.record);
         let Some(tools) = tools else {
-            if record.is_none() {
+            if fitting.is_none() {
                 self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(name.stage);
             }
             return Ok(false);
         };
         drop(looking);
-        let doing = match self.claim(&own) {
+        let stack = state.stack(alone);
+        let doing = match self.claim(&own, &stack) {
             Claim::Mine(doing) => doing,
             Claim::Failed => return Err(stopped()),
-            Claim::Done(shared) => return Ok(took(shared, None)),
+            Claim::Done(shared) => return Ok(took(state, shared, None)),
         };
-        if let Some(shared) = offer.and_then(|offer| self.imported(&own, &offer)) {
+        if let Some(shared) = offer.and_then(|offer| self.imported((&own, &stack), &offer)) {
             doing.done(shared.clone());
-            return Ok(took(shared, None));
+            return Ok(took(state, shared, None));
         }
-        if let Some(record) = &record
-            && let Some(layer) = self.rewrite(record, &own, self.blame(step, name.stage), tools)?
+        let blame = self.blame(step, name.stage);
+        if let Some(record) = fitting
+            && let Some(layer) = self.rewrite(record, (&own, &stack), blame, tools)?
         {
-            let shared = Shared::of(slot_of(layer, None, record), record);
+            let shared = Shared::of(Slot::new(layer, None, record, alone), record);
             doing.done(shared.clone());
-            return Ok(took(shared, None));
+            return Ok(took(state, shared, None));
         }
+        self.perform(state, (step, name), (prepared, &stack), (doing, known.as_ref()), tools)
+    }
+
+    /// Carries a step out; its layer is written in the background.
+    fn perform(
+        &self,
+        state: &mut StageState,
+        (step, name): (&Step, &StepName<'_>),
+        (prepared, stack): (Prepared, &Stack),
+        (doing, known): (Doing<'_>, Option<&Remembered>),
+        tools: Tools<'_>,
+    ) -> Result<bool> {
+        let (key, own) = (prepared.key.clone(), prepared.record.clone());
+        let alone = prepared.is_independent();
         let _permit = self.take_place(state, name.stage, &prepared, tools.worker)?;
         let id = self.announce(step, name);
-        self.tell_why(id, (name.stage, state.next), record.as_ref());
+        self.tell_why(id, (name.stage, state.next), (known, stack));
         let began = Instant::now();
         let started = now();
         match self.carry_out((state, name.stage), step, prepared, (id, started), tools) {
@@ -259,14 +278,14 @@ impl Builder<'_> {
                 let layer = self.submit(&done, started, self.blame(step, name.stage), tools);
                 let created = nanoseconds(now());
                 self.explainer.carried_out(name.stage, state.next);
-                let record = self.remember(&own, &layer, &done, created, started);
+                let record = self.remember((&own, stack), &layer, &done, created, started);
                 let planned = done.planned();
                 // From here on others may mount the tree.
                 drop(done.ending.take());
-                let slot = Slot { planned, ..slot_of(layer, done.tree, &record) };
+                let slot = Slot { planned, ..Slot::new(layer, done.tree, &record, alone) };
                 let shared = Shared::of(slot, &record);
                 doing.done(shared.clone());
-                self.note_step(name.stage, &own, &shared, None);
+                self.note_step(name.stage, (&own, stack), &shared, None);
                 append(state, step, key, shared.slot, created);
                 self.emitter.emit(Event::StepDone { id, took: began.elapsed() });
                 Ok(true)

@@ -3,10 +3,13 @@
 use super::assemble::HistoryItem;
 use super::cache::StepRecord;
 use super::jobs::Pending;
+use super::keys;
 use super::planned::Planned;
+use super::stack::{Stack, Unpacked};
 use crate::layers::Layer;
 use crate::layers::snapshot::Snapshot;
 use crate::oci::{ChainId, DiffId, Digest};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// One layer of a stage.
@@ -22,21 +25,36 @@ pub(super) struct Slot {
     pub planned: Option<Arc<Planned>>,
     /// What the layer unpacks to, where that is known of one that is not here.
     pub foretold: Option<DiffId>,
+    /// What it unpacks to in each variant that is remembered of this run of its step. Layers of images have no variants.
+    pub variants: Option<BTreeMap<String, DiffId>>,
 }
 
 impl Slot {
+    /// The layer of a step with this record. What the snapshot of one that is independent shows has nothing below it.
     pub(super) fn new(
         layer: Arc<Pending>,
         snapshot: Option<Arc<Snapshot>>,
         record: &StepRecord,
+        independent: bool,
     ) -> Self {
-        let recorded = record.snapshot.clone();
-        Self { layer, snapshot, recorded, planned: None, foretold: None }
+        let known = |(name, layer): (&String, &Layer)| (name.clone(), layer.diff_id.clone());
+        let variants = Some(record.layers.iter().map(known).collect());
+        let slot = Self { variants, ..Self::unpacked_later(layer) };
+        if independent {
+            return slot;
+        }
+        Self { snapshot, recorded: record.snapshot.clone(), ..slot }
     }
 
     /// A layer that was made on nothing: what lies below it is seen only when its blob is unpacked onto that.
     pub(super) fn unpacked_later(layer: Arc<Pending>) -> Self {
-        Self { layer, snapshot: None, recorded: None, planned: None, foretold: None }
+        let (foretold, variants) = (None, Some(BTreeMap::new()));
+        Self { layer, snapshot: None, recorded: None, planned: None, foretold, variants }
+    }
+
+    /// A layer of an image, which may be on its way.
+    pub(super) fn of_image(layer: Arc<Pending>, diff_id: DiffId) -> Self {
+        Self { foretold: Some(diff_id), variants: None, ..Self::unpacked_later(layer) }
     }
 
     /// The same with what its layer unpacks to: that is on its way, or never comes.
@@ -47,6 +65,24 @@ impl Slot {
     /// What its layer unpacks to, when that is known by now.
     fn diff_id(&self) -> Option<DiffId> {
         self.layer.get().map(|layer| layer.diff_id).or_else(|| self.foretold.clone())
+    }
+
+    /// The same, and waits for a layer that is still being written. None for one that cannot be written, which is told
+    /// elsewhere.
+    fn diff_id_when_written(&self) -> Option<DiffId> {
+        self.diff_id().or_else(|| self.layer.wait().ok().map(|layer| layer.diff_id))
+    }
+
+    /// What this run of its step unpacks to in a variant, as far as that is remembered.
+    fn diff_id_in(&self, variant: &str) -> Option<DiffId> {
+        match &self.variants {
+            Some(known) => known.get(variant).cloned(),
+            None => self.diff_id(),
+        }
+    }
+
+    fn unpacked(&self) -> Unpacked {
+        Unpacked { layer: Arc::clone(&self.layer), foretold: self.foretold.clone() }
     }
 }
 
@@ -61,12 +97,53 @@ pub(super) struct StageState {
     pub slots: Vec<Slot>,
     /// History, base's first.
     pub history: Vec<HistoryItem>,
+    /// How many of the layers were looked at for [`StageState::stands_on`], and their chain id.
+    pub chained: (usize, Option<ChainId>),
 }
 
 impl StageState {
+    /// The beginning of a stage.
+    pub(super) fn new(key: Digest, slots: Vec<Slot>, history: Vec<HistoryItem>) -> Self {
+        Self { key, next: 0, slots, history, chained: (0, None) }
+    }
+
     /// The same place with other layers, for their tree alone: there is no history in it.
     pub(super) fn on(&self, slots: Vec<Slot>) -> Self {
-        Self { key: self.key.clone(), next: self.next, slots, history: Vec::new() }
+        Self { next: self.next, ..Self::new(self.key.clone(), slots, Vec::new()) }
+    }
+
+    /// What the layer of the next step stands on, when that is known by now; with `waits` layers that are still being
+    /// written are waited for. Each layer is hashed once, however many steps ask.
+    pub(super) fn stands_on(&mut self, independent: bool, waits: bool) -> Option<ChainId> {
+        if independent {
+            return Some(keys::stands_on(None));
+        }
+        let (mut count, mut chain) = std::mem::take(&mut self.chained);
+        for slot in &self.slots[count..] {
+            let diff_id = if waits { slot.diff_id_when_written() } else { slot.diff_id() };
+            let Some(diff_id) = diff_id else { break };
+            chain = Some(ChainId::next(chain.as_ref(), &diff_id));
+            count += 1;
+        }
+        self.chained = (count, chain.clone());
+        (count == self.slots.len()).then(|| keys::stands_on(chain))
+    }
+
+    /// Whether a record is of a run on the very runs of the steps that are below now, in whatever variant.
+    pub(super) fn bears(&self, record: &StepRecord, independent: bool) -> bool {
+        record.stands_on.iter().any(|(variant, known)| {
+            let slots: &[Slot] = if independent { &[] } else { &self.slots };
+            let here: Option<Vec<DiffId>> = slots.iter().map(|it| it.diff_id_in(variant)).collect();
+            here.is_some_and(|here| keys::stands_on(ChainId::of(&here)) == *known)
+        })
+    }
+
+    /// The layers on which the layer of the next step stands.
+    pub(super) fn stack(&self, independent: bool) -> Stack {
+        if independent {
+            return Stack::default();
+        }
+        Stack::of(self.slots.iter().map(Slot::unpacked))
     }
 
     /// When the newest layer was made, as far as the history says, in seconds and nanoseconds.
@@ -238,7 +315,7 @@ mod tests {
         let never = Slot::unpacked_later(Arc::default()).foretelling(Some(diff_id("b")));
         let slots = vec![slot("a"), never, Slot::unpacked_later(Arc::clone(&written))];
         let key = Digest::of(b"key");
-        let state = StageState { key, next: 0, slots, history: Vec::new() };
+        let state = StageState::new(key, slots, Vec::new());
         assert_eq!(state.diff_ids(), None);
         assert_eq!(state.on(Vec::new()).diff_ids(), Some(Vec::new()));
         written.set(Ok(layer("c")));
@@ -247,6 +324,64 @@ mod tests {
         let failed = Arc::new(Pending::default());
         failed.set(Err(Error::internal("it failed")));
         assert_eq!(state.on(vec![Slot::unpacked_later(failed)]).diff_ids(), None);
+    }
+
+    fn chain(texts: &[&str]) -> ChainId {
+        let diff_ids: Vec<DiffId> = texts.iter().map(|text| layer(text).diff_id).collect();
+        keys::stands_on(ChainId::of(&diff_ids))
+    }
+
+    #[test]
+    fn what_a_layer_stands_on_is_waited_for_when_that_is_asked() {
+        let base = Slot::of_image(Arc::default(), layer("base").diff_id);
+        let mut state = StageState::new(Digest::of(b"key"), vec![base], Vec::new());
+        assert_eq!(state.stands_on(false, false), Some(chain(&["base"])));
+        let written = Arc::new(Pending::default());
+        state.slots.push(Slot::unpacked_later(Arc::clone(&written)));
+        state.slots.push(slot("b"));
+        assert_eq!(state.stands_on(false, false), None);
+        assert_eq!(state.stands_on(true, false), Some(chain(&[])));
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| state.stands_on(false, true));
+            written.set(Ok(layer("a")));
+            assert_eq!(waits.join().unwrap(), Some(chain(&["base", "a", "b"])));
+        });
+        assert_eq!(state.stands_on(false, false), Some(chain(&["base", "a", "b"])));
+        let failed = Arc::new(Pending::default());
+        failed.set(Err(Error::internal("it failed")));
+        state.slots.push(Slot::unpacked_later(failed));
+        assert_eq!(state.stands_on(false, true), None);
+    }
+
+    /// A record with these layers by variant, on these.
+    fn record(layers: &[(&str, &str)], below: &[(&str, ChainId)]) -> StepRecord {
+        let named = |(name, text): &(&str, &str)| ((*name).to_owned(), layer(text));
+        let below = below.iter().map(|(name, chain)| ((*name).to_owned(), chain.clone()));
+        StepRecord {
+            version: 1,
+            created: 1,
+            started: (1, 1),
+            snapshot: None,
+            layers: layers.iter().map(named).collect(),
+            stamps: BTreeMap::new(),
+            stands_on: below.collect(),
+        }
+    }
+
+    #[test]
+    fn another_variant_tells_whether_the_runs_below_are_the_same() {
+        let base = Slot::of_image(Arc::default(), layer("base").diff_id);
+        let first = record(&[("x", "first in x")], &[("x", chain(&["base"]))]);
+        // It is being written in `y`.
+        let slots = vec![base, Slot::new(Arc::default(), None, &first, false)];
+        let state = StageState::new(Digest::of(b"key"), slots, Vec::new());
+        let below = |variant, layers: &[&str]| record(&[], &[(variant, chain(layers))]);
+        assert!(state.bears(&below("x", &["base", "first in x"]), false));
+        assert!(!state.bears(&below("x", &["base", "another run"]), false));
+        assert!(!state.bears(&below("y", &["base", "first in x"]), false));
+        assert!(!state.bears(&record(&[], &[]), false));
+        assert!(!state.bears(&below("x", &["base", "first in x"]), true));
+        assert!(state.bears(&below("x", &[]), true));
     }
 
     #[test]
@@ -266,7 +401,7 @@ mod tests {
         assert_eq!(after(&states, 0), (digests(&slots[..2]), false));
         assert_eq!(after(&states, 1), (digests(&slots[1..2]), false));
         let key = Digest::of(b"key");
-        let state = StageState { key, next: 3, slots: slots.to_vec(), history: Vec::new() };
+        let state = StageState { next: 3, ..StageState::new(key, slots.to_vec(), Vec::new()) };
         states.set(0, state, true);
         assert_eq!(after(&states, 2), (digests(&slots[2..]), true));
         states.fail(0);

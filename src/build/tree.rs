@@ -35,12 +35,8 @@ pub fn of_image(
 }
 
 pub(super) fn base_state(image: &BaseImage) -> StageState {
-    StageState {
-        key: super::keys::base(Some(&image.manifest)),
-        next: 0,
-        slots: image.slots(),
-        history: Vec::new(),
-    }
+    let key = super::keys::base(Some(&image.manifest));
+    StageState::new(key, image.slots(), Vec::new())
 }
 
 /// The tree of all layers of a state so far; `None` is the empty tree.

@@ -9,8 +9,9 @@ pub(super) mod files;
 mod memory;
 mod parts;
 
-use super::cache::StepRecord;
 use super::prepare::Prepared;
+use super::remembered::Remembered;
+use super::stack::Stack;
 use super::stage::Builder;
 use super::state::StageState;
 use super::store::Store;
@@ -126,15 +127,16 @@ impl Builder<'_> {
         &self,
         id: StepId,
         (stage, at): (usize, usize),
-        record: Option<&StepRecord>,
+        (known, stack): (Option<&Remembered>, &Stack),
     ) {
         self.explainer.set(stage, at, Outcome::Missed);
         if self.request.explain.wanted {
-            let mut reasons = self.reasons(stage, at, record);
+            let mut reasons = self.reasons(stage, at, known);
             if let Some(seen) = self.explainer.seen(stage, at)
                 && !self.ignores_cache(&self.plan.stages[stage])
             {
-                reasons.extend(self.imports.why_not(&seen.key, &self.variant));
+                let below = stack.chain();
+                reasons.extend(self.imports.why_not(&seen.key, (&*self.variant, below.as_ref())));
             }
             let more = reasons.len().saturating_sub(REASONS);
             reasons.truncate(REASONS);
@@ -149,7 +151,7 @@ impl Builder<'_> {
         }
     }
 
-    fn reasons(&self, stage: usize, at: usize, record: Option<&StepRecord>) -> Vec<String> {
+    fn reasons(&self, stage: usize, at: usize, known: Option<&Remembered>) -> Vec<String> {
         let plan = &self.plan.stages[stage];
         if self.request.no_cache {
             return vec!["`--no-cache` was given".to_owned()];
@@ -157,8 +159,8 @@ impl Builder<'_> {
         if self.ignores_cache(plan) {
             return vec![format!("`--no-cache-filter` names the stage `{}`", parts::named(plan))];
         }
-        if let Some(record) = record {
-            return vec![self.lost(record)];
+        if let Some(known) = known {
+            return vec![self.lost(known)];
         }
         let before = self.before(stage);
         let Some(known) = &before.stage else {
@@ -212,7 +214,15 @@ impl Builder<'_> {
     }
 
     /// There is a record, and no use for it.
-    fn lost(&self, record: &StepRecord) -> String {
+    fn lost(&self, known: &Remembered) -> String {
+        let record = &known.record;
+        if record.stands_on.is_empty() {
+            let what = "its record is of an older version and does not say for which layers below it";
+            return what.to_owned();
+        }
+        if !known.fits {
+            return "its record is for other layers below it".to_owned();
+        }
         let Some(layer) = record.layers.get(&self.variant) else {
             let known: Vec<&str> = record.layers.keys().map(String::as_str).collect();
             return format!(

@@ -10,6 +10,7 @@ use crate::build::jobs::Pending;
 use crate::build::keys;
 use crate::build::push::Pushing;
 use crate::build::request::BuildRequest;
+use crate::build::stack::Stack;
 use crate::build::stage::Builder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::sandbox::Cancel;
@@ -79,6 +80,8 @@ pub(super) struct Noted {
     pub(super) stages: BTreeSet<usize>,
     pub(super) created: i64,
     pub(super) started: (i64, u32),
+    /// The layers below its own.
+    pub(super) stack: Stack,
     pub(super) layer: Arc<Pending>,
     /// Where its layer is when it was never fetched.
     pub(super) offer: Option<Offer>,
@@ -109,6 +112,7 @@ pub(in crate::build) struct Told<'a> {
     pub(in crate::build) key: &'a Digest,
     pub(in crate::build) created: i64,
     pub(in crate::build) started: (i64, u32),
+    pub(in crate::build) stack: &'a Stack,
     pub(in crate::build) layer: &'a Arc<Pending>,
     pub(in crate::build) offer: Option<Offer>,
 }
@@ -203,7 +207,7 @@ impl Exports {
     }
 
     /// True when nobody wants to know of steps.
-    fn is_empty(&self) -> bool {
+    pub(in crate::build) fn is_empty(&self) -> bool {
         self.caches.is_empty() && !self.inline
     }
 
@@ -229,6 +233,7 @@ impl Exports {
             stages: BTreeSet::new(),
             created: told.created,
             started: told.started,
+            stack: told.stack.clone(),
             layer: Arc::clone(told.layer),
             offer: told.offer,
         };

@@ -28,7 +28,7 @@ use crate::net::{NetConfig, Patience, Registry};
 use crate::oci::decompress::{Detected, detect};
 use crate::oci::digest::HashingReader;
 use crate::oci::spec::{Descriptor, descriptor};
-use crate::oci::{DiffId, Digest};
+use crate::oci::{ChainId, DiffId, Digest};
 use crate::progress::Emitter;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader};
@@ -58,8 +58,8 @@ struct State {
     dead: HashSet<usize>,
     /// Layers that cannot be unpacked.
     refused: HashSet<Digest>,
-    /// What the present pass went past.
-    passed: HashMap<Digest, Passed>,
+    /// What the present pass went past, by key and by what it stands on.
+    passed: HashMap<(Digest, ChainId), Passed>,
     selected: BTreeMap<Digest, Digest>,
 }
 
@@ -89,6 +89,8 @@ pub(in crate::build) struct Offer {
     pub(in crate::build) layer: Option<Layer>,
     /// What its layer unpacks to, whether or not the cache has it.
     pub(in crate::build) diff_id: Option<DiffId>,
+    /// What its layer stands on: that on which it was looked for.
+    stands_on: ChainId,
 }
 
 impl Offer {
@@ -196,11 +198,21 @@ impl Imports {
         }
     }
 
-    /// What a cache has of a step in a variant, the first one that has its layer.
+    /// Whether any of them has something of a step in a variant, on whatever layers.
+    pub(in crate::build) fn know(&self, key: &Digest, variant: &str) -> bool {
+        if self.caches.is_empty() {
+            return false;
+        }
+        let mut state = self.lock();
+        let mut entries = self.said(&mut state).iter().filter_map(|said| said.steps.get(key));
+        entries.any(|entry| entry.stands_on(variant).is_some())
+    }
+
+    /// What a cache has of a step in a variant on these layers, the first one that has its layer.
     pub(in crate::build) fn find(
         &self,
         key: &Digest,
-        variant: &str,
+        (variant, stands_on): (&str, &ChainId),
         media_type: &str,
     ) -> Option<Offer> {
         if self.caches.is_empty() {
@@ -211,6 +223,9 @@ impl Imports {
         let mut known = None;
         for (cache, said) in state.said.iter().flatten().enumerate() {
             let Some(entry) = said.steps.get(key) else { continue };
+            if entry.stands_on(variant) != Some(stands_on) {
+                continue;
+            }
             if state.dead.contains(&cache) || state.banned.contains(&(cache, key.clone())) {
                 continue;
             }
@@ -221,7 +236,8 @@ impl Imports {
             let layer = of_variant.map(|entry| &entry.layer).filter(fits).cloned();
             let (created, started) = (entry.created, entry.started);
             let diff_id = entry.diff_id(variant).cloned();
-            let offer = Offer { cache, created, started, layer, diff_id };
+            let stands_on = stands_on.clone();
+            let offer = Offer { cache, created, started, layer, diff_id, stands_on };
             if offer.layer.is_some() {
                 return Some(offer);
             }
@@ -230,8 +246,12 @@ impl Imports {
         known
     }
 
-    /// Why none of them gave a step, for `--explain-cache`.
-    pub(in crate::build) fn why_not(&self, key: &Digest, variant: &str) -> Vec<String> {
+    /// Why none of them gave a step on these layers, for `--explain-cache`.
+    pub(in crate::build) fn why_not(
+        &self,
+        key: &Digest,
+        (variant, stands_on): (&str, Option<&ChainId>),
+    ) -> Vec<String> {
         let state = self.lock();
         let said = state.said.iter().flatten().enumerate();
         let reason = |(cache, said): (usize, &Said)| {
@@ -246,6 +266,9 @@ impl Imports {
                 }
                 Some(entry) if !of_variant(entry) => {
                     format!("the cache `{place}` has it with another compression or epoch")
+                }
+                Some(entry) if entry.stands_on(variant) != stands_on => {
+                    format!("the cache `{place}` has it for other layers below it")
                 }
                 Some(_) => format!("the cache `{place}` has it, and its layer cannot be used"),
             }
@@ -267,8 +290,9 @@ impl Imports {
     /// Goes past a step: its layer comes later, or never when nobody needs it.
     pub(in crate::build) fn pass(&self, key: &Digest, offer: Offer) -> Arc<Pending> {
         let mut state = self.lock();
+        let which = (key.clone(), offer.stands_on.clone());
         let fresh = || Passed { offer, layer: Arc::default() };
-        Arc::clone(&state.passed.entry(key.clone()).or_insert_with(fresh).layer)
+        Arc::clone(&state.passed.entry(which).or_insert_with(fresh).layer)
     }
 
     /// Brings what is needed of the layers that were gone past; false when some cannot be had, so that the pass has to
@@ -284,7 +308,7 @@ impl Imports {
         let needed = need::needed(builder, complete);
         let (wanted, rest): (Vec<_>, Vec<_>) = passed
             .into_iter()
-            .map(|(key, passed)| Wanted { key, passed })
+            .map(|((key, _), passed)| Wanted { key, passed })
             .partition(|wanted| needed.iter().any(|it| Arc::ptr_eq(it, &wanted.passed.layer)));
         let layers = wanted.iter().filter_map(|wanted| wanted.passed.offer.layer.as_ref());
         let (count, bytes) = layers
@@ -476,6 +500,7 @@ fn record(builder: &Builder<'_>, key: &Digest, offer: &Offer, layer: &Layer) {
         snapshot: None,
         layers: BTreeMap::from([(variant(), layer.clone())]),
         stamps: stamp.map(|stamp| (variant(), stamp)).into_iter().collect(),
+        stands_on: BTreeMap::from([(variant(), offer.stands_on.clone())]),
     };
     builder.cache.put(key, record);
 }

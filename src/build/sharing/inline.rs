@@ -1,7 +1,8 @@
 //! A cache inside an image's own config: the records of its layers, under a member that other tools pass over.
 //!
 //! The image stays what it is for everybody else. With an epoch the times in the records are the epoch, too, and layers
-//! that are not in the image have other diff ids ([`veiled`]), so that the same input still gives the same image.
+//! that are not in the image have other diff ids ([`veiled`]), also in what others stand on, so that the same input still
+//! gives the same image.
 
 use super::artifact::among;
 use super::export::{Exports, Notes, Selected};
@@ -13,7 +14,7 @@ use crate::build::stage::Builder;
 use crate::error::{Error, Result};
 use crate::oci::digest::FieldHasher;
 use crate::oci::spec::{self, ImageConfig, ImageManifest};
-use crate::oci::{DiffId, Digest};
+use crate::oci::{ChainId, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,11 +116,19 @@ fn veiled(mut document: Document, notes: &Notes) -> Document {
         hasher.field(copied.as_str().as_bytes()).field(step.as_str().as_bytes());
         DiffId(hasher.finish())
     };
-    for (_, diff_id) in document.steps.iter_mut().flat_map(|entry| &mut entry.diff_ids) {
-        *diff_id = veil(diff_id);
+    let veil_all = |layers: &[DiffId]| -> Vec<DiffId> { layers.iter().map(&veil).collect() };
+    for entry in &mut document.steps {
+        for (_, diff_id) in &mut entry.diff_ids {
+            *diff_id = veil(diff_id);
+        }
+        let below = notes.steps.get(&entry.key).and_then(|noted| noted.stack.diff_ids());
+        let below = below.map(|below| keys::stands_on(ChainId::of(&veil_all(&below))));
+        for (known, now) in entry.stands_on.iter_mut().zip(below) {
+            known.1 = now;
+        }
     }
     let selection = |selected: &Selected| {
-        let layers: Vec<DiffId> = selected.layers.iter().map(&veil).collect();
+        let layers = veil_all(&selected.layers);
         (keys::selection(&layers, &selected.what), selected.content.clone())
     };
     Document::new(document.steps, notes.selections.values().map(selection).collect())
@@ -151,29 +160,42 @@ mod tests {
     use crate::build::jobs::Pending;
     use crate::build::sharing::export::Noted;
     use crate::build::sharing::record::LayerEntry;
+    use crate::build::stack::{Stack, Unpacked};
     use crate::layers::Layer;
+    use std::sync::Arc;
 
     fn id(text: &str) -> DiffId {
         DiffId(Digest::of(text.as_bytes()))
     }
 
+    fn stack(layers: &[&str]) -> Stack {
+        let foretold = |text: &&str| Unpacked { layer: Arc::default(), foretold: Some(id(text)) };
+        Stack::of(layers.iter().map(foretold))
+    }
+
     /// Of an image with one layer, into which `file` was copied out of a stage that also left a log.
     fn written(log: &str, file: &str) -> Document {
         let (mut notes, mut steps) = (Notes::default(), Vec::new());
-        for (name, diff_id, is_shown) in [("stage", id(log), false), ("image", id("layer"), true)] {
+        for (name, below, diff_id, is_shown) in [
+            ("stage", stack(&["base"]), id(log), false),
+            ("later", stack(&["base", log]), empty_diff_id(), false),
+            ("image", stack(&["base"]), id("layer"), true),
+        ] {
+            let stands_on = vec![("v".to_owned(), below.chain().unwrap())];
             let (key, variant) = (Digest::of(name.as_bytes()), "v".to_owned());
             let (created, started) = (0, (0, 0));
             let (digest, media_type) = (diff_id.0.clone(), String::new());
             let layer = Layer { digest, size: 1, diff_id: diff_id.clone(), media_type };
             let (stages, pending) = (BTreeSet::new(), Pending::ready(layer.clone()));
-            let noted = Noted { stages, created, started, layer: pending, offer: None };
+            let (stack, offer) = (below, None);
+            let noted = Noted { stages, created, started, stack, layer: pending, offer };
             notes.steps.insert(key.clone(), noted);
             let (layers, diff_ids) = if is_shown {
                 (vec![LayerEntry { variant, layer }], Vec::new())
             } else {
                 (Vec::new(), vec![(variant, diff_id)])
             };
-            steps.push(StepEntry { key, created, started, layers, diff_ids });
+            steps.push(StepEntry { key, created, started, layers, diff_ids, stands_on });
         }
         let (layers, what) = (vec![id("base"), id(log)], Digest::of(b"/file"));
         let (key, content) = (keys::selection(&layers, &what), Digest::of(file.as_bytes()));
@@ -190,8 +212,15 @@ mod tests {
         assert_ne!(one.steps, other.steps);
         assert_ne!(one.selections[0].0, other.selections[0].0);
         // It is found by what is said of the stage.
-        let (_, diff_id) = one.steps.iter().flat_map(|entry| &entry.diff_ids).next().unwrap();
+        let step = |name: &str| {
+            let key = Digest::of(name.as_bytes());
+            one.steps.iter().find(|entry| entry.key == key).unwrap()
+        };
+        let (_, diff_id) = &step("stage").diff_ids[0];
         let layers = [id("base"), diff_id.clone()];
+        let chain = |layers: &[DiffId]| keys::stands_on(ChainId::of(layers));
+        assert_eq!(step("later").stands_on("v"), Some(&chain(&layers)));
+        assert_eq!(step("image").stands_on("v"), Some(&chain(&layers[..1])));
         let key = keys::selection(&layers, &Digest::of(b"/file"));
         assert_eq!(one.selections, [(key, Digest::of(b"file"))]);
     }

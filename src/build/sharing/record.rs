@@ -7,7 +7,7 @@ use super::chunker::LARGEST;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::oci::spec;
-use crate::oci::{DiffId, Digest};
+use crate::oci::{ChainId, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
 /// Largest document that is read.
@@ -67,6 +67,9 @@ pub(super) struct StepEntry {
     /// What other layers of it unpack to, by variant: selections are looked up by that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) diff_ids: Vec<(String, DiffId)>,
+    /// What its layers stand on, by variant: on other layers they are of no use. Older versions did not say it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) stands_on: Vec<(String, ChainId)>,
 }
 
 /// A layer of a step in one variant.
@@ -177,6 +180,11 @@ impl StepEntry {
         here.map(|entry| &entry.layer.diff_id).or_else(|| others.next().map(|(_, id)| id))
     }
 
+    /// What its layer of a variant stands on.
+    pub(super) fn stands_on(&self, variant: &str) -> Option<&ChainId> {
+        self.stands_on.iter().find(|(known, _)| known == variant).map(|(_, below)| below)
+    }
+
     /// Leaves out layers that are not there; how many these were. What they unpack to stays known.
     pub(super) fn keep_those(&mut self, there: &mut dyn FnMut(&Layer) -> bool) -> usize {
         let all = std::mem::take(&mut self.layers).into_iter();
@@ -199,12 +207,14 @@ impl StepEntry {
         }
         let here = || self.layers.iter().map(|entry| &entry.variant);
         let others = || self.diff_ids.iter().map(|(variant, _)| variant);
+        let standing = || self.stands_on.iter().map(|(variant, _)| variant);
         in_order(here())?;
         in_order(others())?;
+        in_order(standing())?;
         let named = |variant: &String| {
             variant.len() <= MAX_VARIANT && variant.bytes().all(|b| b.is_ascii_graphic())
         };
-        if here().chain(others()).all(named) {
+        if here().chain(others()).chain(standing()).all(named) {
             return Ok(());
         }
         Err(format!("step {} has a variant without a name", self.key))
@@ -258,7 +268,9 @@ mod tests {
             layers.iter().map(|at| LayerEntry { variant: format!("v{at}"), layer: layer(*at) });
         let (created, started) = (number as i64, (number as i64, 7));
         let diff_ids = if number.is_multiple_of(2) { Vec::new() } else { vec![told("w", number)] };
-        StepEntry { key: digest(number), created, started, layers: layers.collect(), diff_ids }
+        let stands_on = diff_ids.iter().map(|(name, id)| (name.clone(), ChainId(id.0.clone())));
+        let (key, layers, stands_on) = (digest(number), layers.collect(), stands_on.collect());
+        StepEntry { key, created, started, layers, diff_ids, stands_on }
     }
 
     fn told(variant: &str, number: u64) -> (String, DiffId) {
@@ -331,6 +343,12 @@ mod tests {
         assert_eq!(said(&with(vec![wrong.clone()])), "its records are wrong: `a` comes twice");
         wrong["diff_ids"] = serde_json::json!([told("a\n", 1)]);
         assert_eq!(said(&with(vec![wrong])), text);
+        let mut wrong = step(&low);
+        wrong["stands_on"] = serde_json::json!([told("b", 1), told("a", 2)]);
+        let other = "its records are wrong: `a` is not in its place";
+        assert_eq!(said(&with(vec![wrong.clone()])), other);
+        wrong["stands_on"] = serde_json::json!([told("", 1), told("a\n", 2)]);
+        assert_eq!(said(&with(vec![wrong])), text);
         let newer = serde_json::json!({"version": 2, "other": 1});
         assert_eq!(said(&newer), "its records have version 2, this program knows version 1");
         let mut keys: Vec<Digest> = (0..20_001).map(digest).collect();
@@ -352,6 +370,14 @@ mod tests {
             let wanted = wanted.map(|number| DiffId(digest(number)));
             assert_eq!(step.diff_id(variant), wanted.as_ref(), "{variant}");
         }
+    }
+
+    #[test]
+    fn what_a_layer_stands_on_is_told_by_variant() {
+        let step = entry(1, &[]);
+        assert_eq!(step.stands_on("w"), Some(&ChainId(digest(1))));
+        assert_eq!(step.stands_on("v1"), None);
+        assert_eq!(entry(2, &[1]).stands_on("w"), None);
     }
 
     #[test]

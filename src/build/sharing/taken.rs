@@ -6,9 +6,10 @@ use crate::build::jobs::Pending;
 use crate::build::made::Made;
 use crate::build::naming::StepName;
 use crate::build::running::Shared;
+use crate::build::stack::Stack;
 use crate::build::stage::{Builder, append};
 use crate::build::state::{Slot, StageState};
-use crate::oci::Digest;
+use crate::oci::{ChainId, Digest};
 use crate::plan::step::Step;
 use crate::progress::Event;
 use std::sync::atomic::Ordering;
@@ -26,7 +27,10 @@ impl Builder<'_> {
     ) -> bool {
         let id = self.announce(step, name);
         self.emitter.emit(Event::StepCached { id });
-        self.note_step(name.stage, own, &shared, offer);
+        if !self.exports.is_empty() {
+            let stack = state.stack(key != own);
+            self.note_step(name.stage, (own, &stack), &shared, offer);
+        }
         append(state, step, key.clone(), shared.slot, shared.created);
         true
     }
@@ -34,26 +38,40 @@ impl Builder<'_> {
     pub(in crate::build) fn note_step(
         &self,
         stage: usize,
-        key: &Digest,
+        (key, stack): (&Digest, &Stack),
         shared: &Shared,
         offer: Option<Offer>,
     ) {
         let Shared { slot, created, started } = shared;
         let (created, started) = (*created, *started);
-        self.exports.note(Told { stage, key, created, started, layer: &slot.layer, offer });
+        let layer = &slot.layer;
+        self.exports.note(Told { stage, key, created, started, stack, layer, offer });
     }
 
-    /// What a shared cache has of a step.
-    pub(in crate::build) fn offer(&self, key: &Digest) -> Option<Offer> {
-        self.imports.find(key, &self.variant, self.request.compression.media_type())
+    /// What a shared cache has of a step, for the layers that are below it: what it stands on is only asked for where a
+    /// cache knows it at all.
+    pub(in crate::build) fn offer(
+        &self,
+        key: &Digest,
+        stands_on: &mut dyn FnMut() -> Option<ChainId>,
+    ) -> Option<Offer> {
+        if !self.imports.know(key, &self.variant) {
+            return None;
+        }
+        let kind = self.request.compression.media_type();
+        self.imports.find(key, (self.variant.as_str(), &stands_on()?), kind)
     }
 
     /// Takes a layer out of a shared cache, to be recorded when it is durable.
-    pub(in crate::build) fn imported(&self, key: &Digest, offer: &Offer) -> Option<Shared> {
+    pub(in crate::build) fn imported(
+        &self,
+        (key, stack): (&Digest, &Stack),
+        offer: &Offer,
+    ) -> Option<Shared> {
         let slot = Pending::ready(self.imports.bring(self.store, key, offer)?);
         let (created, started) = (offer.created, offer.started);
-        let (key, snapshot) = (key.clone(), None);
-        let made = Made { key, slot: Arc::clone(&slot), snapshot, created, started };
+        let (key, stack, snapshot) = (key.clone(), stack.clone(), None);
+        let made = Made { key, slot: Arc::clone(&slot), snapshot, created, started, stack };
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
         Some(offer.shared(Slot::unpacked_later(slot)))
     }

@@ -256,16 +256,17 @@ impl Exports {
                 (None, Some(offer)) => elsewhere(&key, offer),
                 (layer, _) => layer,
             };
-            // A step whose layer was never finished is none.
+            // A step whose layer was never finished is none, and neither is one on top of it.
             if wanted && layer.is_none() && noted.offer.is_none() {
                 return None;
             }
+            let stands_on = vec![(variant.to_owned(), noted.stack.chain()?)];
             let told = if layer.is_some() { None } else { noted.diff_id() };
             let diff_ids = told.map(|diff_id| (variant.to_owned(), diff_id)).into_iter().collect();
             let layers = layer.map(|layer| LayerEntry { variant: variant.to_owned(), layer });
             let (created, started) = (noted.created, noted.started);
             let layers = layers.into_iter().collect();
-            Some(StepEntry { key, created, started, layers, diff_ids })
+            Some(StepEntry { key, created, started, layers, diff_ids, stands_on })
         };
         let entries = steps.into_iter().filter_map(entry).collect();
         let selections = selections.into_iter().map(|(key, selected)| (key, selected.content));
