@@ -212,6 +212,36 @@ fn flags_that_ask_for_a_miss_are_told() {
 }
 
 #[test]
+fn a_record_for_other_layers_is_told() {
+    let world = world();
+    let dockerfile =
+        "FROM base AS one\nRUN cat /proc/sys/kernel/random/uuid > /f\nFROM one\nRUN cp /f /g\n";
+    explained(&world, dockerfile, &[]);
+    assert_eq!(
+        explained(&world, dockerfile, &["--no-cache-filter", "one"]),
+        [
+            "one 1/1: `--no-cache-filter` names the stage `one`",
+            "stage-1 1/1: its record is for other layers below it"
+        ]
+    );
+    assert_eq!(explained(&world, dockerfile, &[]), [""; 0]);
+    // As older versions wrote them.
+    for entry in fs::read_dir(world.store().join("cache/steps")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut record: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        record.as_object_mut().unwrap().remove("stands_on").unwrap();
+        fs::write(path, record.to_string()).unwrap();
+    }
+    let older = "its record is of an older version and names no layers below it";
+    assert_eq!(
+        explained(&world, dockerfile, &[]),
+        [format!("one 1/1: {older}"), format!("stage-1 1/1: {older}")]
+    );
+    assert_eq!(explained(&world, dockerfile, &[]), [""; 0]);
+}
+
+#[test]
 fn another_platform_is_told() {
     let world = world();
     world.file("a", "1");

@@ -217,8 +217,7 @@ impl Builder<'_> {
     fn lost(&self, known: &Remembered) -> String {
         let record = &known.record;
         if record.stands_on.is_empty() {
-            let what = "its record is of an older version and does not say for which layers below it";
-            return what.to_owned();
+            return "its record is of an older version and names no layers below it".to_owned();
         }
         if !known.fits {
             return "its record is for other layers below it".to_owned();
