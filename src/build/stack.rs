@@ -6,11 +6,21 @@
 use super::jobs::Pending;
 use super::keys;
 use crate::oci::{ChainId, DiffId};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-/// Layers, bottom first; some of them may still be written.
+/// Layers, some of which may still be written. Each is there once, however many stand on it, and its chain id is computed
+/// once: a build of very many steps takes no more of both for each of them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stack(Arc<[Unpacked]>);
+pub(super) struct Stack(Option<Arc<Node>>);
+
+#[derive(Debug)]
+struct Node {
+    top: Unpacked,
+    below: Stack,
+    depth: usize,
+    /// Of all of them, once it is known.
+    chain: OnceLock<ChainId>,
+}
 
 /// What one layer unpacks to.
 #[derive(Clone, Debug)]
@@ -33,25 +43,62 @@ impl Unpacked {
 }
 
 impl Stack {
-    /// A stack of these.
-    pub(super) fn of(layers: impl Iterator<Item = Unpacked>) -> Self {
-        Self(layers.collect())
+    /// The same with one more on top.
+    pub(super) fn with(self, top: Unpacked) -> Self {
+        let depth = self.depth() + 1;
+        Self(Some(Arc::new(Node { top, below: self, depth, chain: OnceLock::new() })))
     }
 
-    /// What all of them unpack to, when that is known by now.
+    /// How many layers they are.
+    pub(super) fn depth(&self) -> usize {
+        self.0.as_ref().map_or(0, |node| node.depth)
+    }
+
+    /// The topmost, and what is below it.
+    fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        std::iter::successors(self.0.as_ref(), |node| node.below.0.as_ref())
+    }
+
+    /// What all of them unpack to, bottom first, when that is known by now.
     pub(super) fn diff_ids(&self) -> Option<Vec<DiffId>> {
-        self.0.iter().map(Unpacked::diff_id).collect()
+        let mut diff_ids: Vec<DiffId> =
+            self.nodes().map(|node| node.top.diff_id()).collect::<Option<_>>()?;
+        diff_ids.reverse();
+        Some(diff_ids)
     }
 
     /// What a layer on top of them stands on, when that is known by now.
     pub(super) fn chain(&self) -> Option<ChainId> {
-        self.diff_ids().map(|diff_ids| keys::stands_on(ChainId::of(&diff_ids)))
+        let unknown: Vec<&Arc<Node>> =
+            self.nodes().take_while(|node| node.chain.get().is_none()).collect();
+        let mut chain = self.nodes().nth(unknown.len()).and_then(|node| node.chain.get().cloned());
+        for node in unknown.into_iter().rev() {
+            let next = ChainId::next(chain.as_ref(), &node.top.diff_id()?);
+            chain = Some(node.chain.get_or_init(|| next).clone());
+        }
+        Some(keys::stands_on(chain))
     }
 
     /// Whether another one is known to have the same layers. Two that are still being written are the same only when one
     /// run of a step gave them.
     pub(super) fn is(&self, other: &Self) -> bool {
-        self.0.len() == other.0.len() && self.0.iter().zip(&*other.0).all(|(one, two)| one.is(two))
+        self.depth() == other.depth()
+            && self
+                .nodes()
+                .zip(other.nodes())
+                // What is one is the same further below, too.
+                .take_while(|(one, two)| !Arc::ptr_eq(one, two))
+                .all(|(one, two)| one.top.is(&two.top))
+    }
+}
+
+impl Drop for Node {
+    /// One after the other: a stack may be deeper than the calls that a thread can nest.
+    fn drop(&mut self) {
+        let mut next = self.below.0.take();
+        while let Some(mut node) = next.and_then(Arc::into_inner) {
+            next = node.below.0.take();
+        }
     }
 }
 
@@ -75,7 +122,7 @@ mod tests {
     }
 
     fn stack(layers: &[&Unpacked]) -> Stack {
-        Stack::of(layers.iter().map(|layer| (*layer).clone()))
+        layers.iter().fold(Stack::default(), |stack, layer| stack.with((*layer).clone()))
     }
 
     #[test]
@@ -103,5 +150,19 @@ mod tests {
         assert_eq!(stack(&[&one]).chain(), None);
         one.layer.set(Ok(layer("a")));
         assert!(stack(&[&one]).is(&stack(&[&written("a")])));
+    }
+
+    #[test]
+    fn deep_stacks_share_what_is_below_and_go_without_deep_calls() {
+        let (a, open) = (written("a"), Unpacked { layer: Arc::default(), foretold: None });
+        let deep = (0..200_000).fold(Stack::default(), |stack, _| stack.with(a.clone()));
+        let (one, two) = (deep.clone().with(a.clone()), deep.clone().with(a.clone()));
+        assert!(one.is(&two));
+        assert_eq!(one.chain(), two.chain());
+        let higher = deep.clone().with(open.clone()).with(a);
+        assert_eq!(higher.chain(), None);
+        open.layer.set(Ok(layer("b")));
+        assert_ne!(higher.chain().unwrap(), one.chain().unwrap());
+        assert_eq!(higher.depth(), 200_002);
     }
 }

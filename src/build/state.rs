@@ -99,12 +99,14 @@ pub(super) struct StageState {
     pub history: Vec<HistoryItem>,
     /// How many of the layers were looked at for [`StageState::stands_on`], and their chain id.
     pub chained: (usize, Option<ChainId>),
+    /// Those of the layers that somebody asked for.
+    pub stacked: Stack,
 }
 
 impl StageState {
     /// The beginning of a stage.
     pub(super) fn new(key: Digest, slots: Vec<Slot>, history: Vec<HistoryItem>) -> Self {
-        Self { key, next: 0, slots, history, chained: (0, None) }
+        Self { key, next: 0, slots, history, chained: (0, None), stacked: Stack::default() }
     }
 
     /// The same place with other layers, for their tree alone: there is no history in it.
@@ -139,11 +141,14 @@ impl StageState {
     }
 
     /// The layers on which the layer of the next step stands.
-    pub(super) fn stack(&self, independent: bool) -> Stack {
+    pub(super) fn stack(&mut self, independent: bool) -> Stack {
         if independent {
             return Stack::default();
         }
-        Stack::of(self.slots.iter().map(Slot::unpacked))
+        for slot in &self.slots[self.stacked.depth()..] {
+            self.stacked = std::mem::take(&mut self.stacked).with(slot.unpacked());
+        }
+        self.stacked.clone()
     }
 
     /// When the newest layer was made, as far as the history says, in seconds and nanoseconds.

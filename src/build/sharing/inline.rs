@@ -170,7 +170,7 @@ mod tests {
 
     fn stack(layers: &[&str]) -> Stack {
         let foretold = |text: &&str| Unpacked { layer: Arc::default(), foretold: Some(id(text)) };
-        Stack::of(layers.iter().map(foretold))
+        layers.iter().map(foretold).fold(Stack::default(), Stack::with)
     }
 
     /// Of an image with one layer, into which `file` was copied out of a stage that also left a log.
