@@ -17,12 +17,15 @@ use crate::oci::DiffId;
 use crate::timings::Phase;
 use std::cell::Cell;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Layers that are unpacked apart at once.
+/// Layers that are unpacked apart at once in a build.
 const AT_ONCE: usize = 4;
+
+/// Bytes that the window or dictionary of such a layer may have: several of the usual ones fit into what one may ask for.
+const MEMORY: u32 = 32 << 20;
 
 /// The layers that a tree lacks, the lowest first.
 pub(super) struct Apart<'a> {
@@ -68,20 +71,44 @@ pub(super) fn beside<T>(
     let states = Mutex::new(slots.iter().map(|_| State::Open).collect());
     let (made, over) = (Condvar::new(), AtomicBool::new(false));
     let apart = Apart { store, slots, worker, states, made, over };
-    let begun = Cell::new(apart.threads() == 0);
+    let (apart, begun) = (&apart, Cell::new(apart.threads() == 0));
+    let place = worker.timings.place();
     thread::scope(|scope| {
         let _end = End { over: &apart.over, slots };
         let begin = || {
             if !begun.replace(true) {
-                for _ in 0..apart.threads() {
+                let helpers = (0..apart.threads()).map_while(|_| Helper::of(worker));
+                for helper in helpers {
                     let thread = thread::Builder::new().name("unpack-apart".to_owned());
                     // Without it there is only less help.
-                    let _started = thread.spawn_scoped(scope, || apart.run());
+                    let _started = thread.spawn_scoped(scope, move || {
+                        let _counted = helper;
+                        let _at = worker.timings.at(place);
+                        apart.run();
+                    });
                 }
             }
         };
-        work(&apart, &begin)
+        work(apart, &begin)
     })
+}
+
+/// One of the threads of a build.
+struct Helper<'a>(&'a AtomicUsize);
+
+impl<'a> Helper<'a> {
+    /// `None` when there are enough.
+    fn of(worker: &'a Worker) -> Option<Self> {
+        let more = |count: usize| (count < AT_ONCE).then_some(count + 1);
+        let counted = worker.helpers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.is_ok().then_some(Self(&worker.helpers))
+    }
+}
+
+impl Drop for Helper<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Ends the threads, however the work ends.
@@ -123,22 +150,23 @@ impl<'a> Apart<'a> {
     }
 
     fn run(&self) {
-        while let Some(at) = self.next() {
-            let made = self.unpack(at);
-            self.states()[at] = State::Made(made);
-            self.made.notify_all();
+        while let Some(mut begun) = self.next() {
+            begun.made = self.unpack(begun.at);
         }
     }
 
-    fn next(&self) -> Option<usize> {
+    /// The lowest one that is here and that nobody has begun with, or else the lowest that comes.
+    fn next(&self) -> Option<Begun<'_, 'a>> {
         let mut states = self.states();
-        let open = states.iter().skip(1).position(|state| matches!(state, State::Open))? + 1;
-        states[open] = State::Begun;
-        Some(open)
+        let open = |at: &usize| matches!(states[*at], State::Open);
+        let here = |at: &usize| open(at) && !self.slots[*at].layer.is_open();
+        let at = (1..states.len()).find(here).or_else(|| (1..states.len()).find(open))?;
+        states[at] = State::Begun;
+        Some(Begun { apart: self, at, made: None })
     }
 
     fn unpack(&self, at: usize) -> Option<Made<'a>> {
-        let is_over = || self.over.load(Ordering::Relaxed);
+        let is_over = || self.over.load(Ordering::Relaxed) || self.worker.cancel.is_cancelled();
         let layer = self.slots[at].layer.wait_until(&is_over)?;
         if !is_worth_it(&layer) {
             return None;
@@ -152,11 +180,31 @@ impl<'a> Apart<'a> {
         let root = draft.mount(None, false).ok()?;
         let apart = Some(snapshots.xattr_flavour());
         let options = ApplyOptions { apart, ..ApplyOptions::layer(devices(self.worker)) };
-        let stats = unpack_into(self.store, &layer, (&root, &options), &is_over).ok()?;
+        let unpacked = unpack_into(self.store, &layer, (&root, &options), (MEMORY, &is_over));
+        let Ok(stats) = unpacked else {
+            span.forget();
+            // Before it is unpacked again: there may not be room for both.
+            draft.discard();
+            return None;
+        };
         if stats.placeholders > 0 {
             draft.note_placeholders();
         }
         Some(Made { draft, own_root: stats.root, _lock: lock })
+    }
+}
+
+/// A layer with which a thread has begun. Dropped, it tells what became of it.
+struct Begun<'s, 'a> {
+    apart: &'s Apart<'a>,
+    at: usize,
+    made: Option<Made<'a>>,
+}
+
+impl Drop for Begun<'_, '_> {
+    fn drop(&mut self) {
+        self.apart.states()[self.at] = State::Made(self.made.take());
+        self.apart.made.notify_all();
     }
 }
 

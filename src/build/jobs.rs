@@ -21,7 +21,7 @@ use crate::timings::{Phase, Place};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -30,12 +30,13 @@ use std::time::Instant;
 pub(super) struct Pending {
     result: Mutex<Option<Result<Layer>>>,
     done: Condvar,
+    turn: Mutex<()>,
 }
 
 impl Pending {
     /// One that is there.
     pub(super) fn ready(layer: Layer) -> Arc<Self> {
-        Arc::new(Self { result: Mutex::new(Some(Ok(layer))), done: Condvar::new() })
+        Arc::new(Self { result: Mutex::new(Some(Ok(layer))), ..Self::default() })
     }
 
     /// True until it is there, or will never be.
@@ -67,6 +68,11 @@ impl Pending {
             result = self.done.wait(result).unwrap_or_else(PoisonError::into_inner);
         }
         result.as_ref()?.as_ref().ok().cloned()
+    }
+
+    /// The right to unpack it and what comes with it; waits until nobody else has it.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets all who wait look again.

@@ -14,9 +14,10 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::layers::Layer;
 use crate::layers::ahead::read_ahead;
 use crate::layers::apply::{AppliedStats, ApplyOptions, Devices, apply};
-use crate::layers::compress::guarded;
+use crate::layers::compress::guarded_within;
 use crate::layers::snapshot::{Draft, Snapshot};
 use crate::layers::tar_read::Limits;
+use crate::oci::decompress::MEMORY_LIMIT;
 use crate::oci::digest::HashingReader;
 use crate::oci::spec::descriptor;
 use crate::plan::step::CopyFrom;
@@ -61,6 +62,9 @@ pub(super) fn materialise(
     if have == state.slots.len() {
         return Ok(tree);
     }
+    // Stages that wait for the same layers: one has them unpacked as they come, the others find the tree.
+    let open = state.slots[have..].iter().find(|slot| slot.layer.is_open());
+    let _turn = open.map(|slot| slot.layer.turn());
     beside(store, &state.slots[have..], worker, |apart, begin| {
         if state.slots[have].layer.is_open() {
             begin();
@@ -117,7 +121,7 @@ fn unpack(
         .map_err(|error| Error::environment("cannot open a tree of the store").cause(error))?;
     let options = ApplyOptions::layer(devices(worker));
     let is_over = || worker.cancel.is_cancelled();
-    let stats = unpack_into(store, &layer, (&root, &options), &is_over);
+    let stats = unpack_into(store, &layer, (&root, &options), (MEMORY_LIMIT, &is_over));
     worker.cancel.check()?;
     let stats = stats.map_err(|error| {
         if error.kind() == ErrorKind::Integrity {
@@ -179,17 +183,17 @@ fn taken() -> Error {
 /// Bytes of a blob from which on it is decompressed beside the work on the tree.
 pub(super) const WORTH_A_THREAD: u64 = 128 << 10;
 
-/// Applies a layer to a root, until `is_over`.
+/// Applies a layer to a root, until `is_over`; its decompression may take so much `memory`.
 pub(super) fn unpack_into(
     store: &Store,
     layer: &Layer,
     (root, options): (&OwnedFd, &ApplyOptions),
-    is_over: &(dyn Fn() -> bool + Sync),
+    (memory, is_over): (u32, &(dyn Fn() -> bool + Sync)),
 ) -> Result<AppliedStats> {
     let limits = Limits::default();
     let descriptor = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
     let blob = store.images().open_blob(&descriptor)?;
-    let plain = guarded(BufReader::with_capacity(1 << 18, blob), limits.ratio)?;
+    let plain = guarded_within(BufReader::with_capacity(1 << 18, blob), limits.ratio, memory)?;
     let plain = Until { plain, is_over };
     let (stats, found) = if layer.size < WORTH_A_THREAD {
         let mut hashed = HashingReader::new(plain);

@@ -22,6 +22,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// The privileged half of a build.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Worker {
     pub sweeper: Arc<Sweeper>,
     /// Layers that could not be unpacked.
     pub unfit: Unfit,
+    /// Threads that unpack layers before it is their turn.
+    pub(super) helpers: AtomicUsize,
 }
 
 impl Worker {
@@ -102,6 +105,7 @@ impl Worker {
             stubs,
             sweeper,
             unfit: Unfit::default(),
+            helpers: AtomicUsize::new(0),
         })
     }
 

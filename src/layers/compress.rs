@@ -5,7 +5,7 @@
 //! bytes). Neither depends on the number of threads, on write sizes, or on the machine (`layer-format 3`, pinned in
 //! tests). Memory is bounded by a few blocks for each worker. RFC 1952, RFC 8878.
 
-pub use super::decompress::{decompressor, guarded};
+pub use super::decompress::{decompressor, guarded, guarded_within};
 pub use super::workers::Workers;
 
 use super::{Layer, gzip};

@@ -11,15 +11,28 @@ const RATIO_FLOOR: u64 = 4 << 30;
 
 /// The bytes behind the compression of `reader`.
 pub fn decompressor(reader: impl BufRead + Send + 'static) -> Result<Box<dyn Read + Send>> {
-    decompress::decompressor(reader).map(|(_, plain)| plain)
+    within(reader, decompress::MEMORY_LIMIT)
+}
+
+fn within(reader: impl BufRead + Send + 'static, memory: u32) -> Result<Box<dyn Read + Send>> {
+    decompress::decompressor_within(reader, memory).map(|(_, plain)| plain)
 }
 
 /// Like [`decompressor`], and fails when more than `ratio` bytes come out for each byte that goes in (once 4 GiB are
 /// passed): bombs end before the disk is full.
 pub fn guarded(reader: impl BufRead + Send + 'static, ratio: u64) -> Result<Box<dyn Read + Send>> {
+    guarded_within(reader, ratio, decompress::MEMORY_LIMIT)
+}
+
+/// The same with windows and dictionaries of at most `memory` bytes, a power of two.
+pub fn guarded_within(
+    reader: impl BufRead + Send + 'static,
+    ratio: u64,
+    memory: u32,
+) -> Result<Box<dyn Read + Send>> {
     let consumed = Arc::new(AtomicU64::new(0));
     let counted = Counted { inner: reader, consumed: Arc::clone(&consumed) };
-    let inner = decompressor(counted)?;
+    let inner = within(counted, memory)?;
     Ok(Box::new(Guard { inner, consumed, ratio, floor: RATIO_FLOOR, produced: 0 }))
 }
 

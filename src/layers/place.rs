@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fs::{self, Kind};
 use crate::sys::{SysError, SysResult, root};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -57,7 +57,7 @@ pub(super) struct Places<'a> {
     /// By path and inode: what a path leads to can change.
     times: BTreeMap<(ImagePath, Inode), Touched>,
     /// Device and inode of the directories in `times`: a link may give one a second path.
-    timed: HashSet<Inode>,
+    timed: HashMap<Inode, ImagePath>,
     /// How many of them are open.
     open: usize,
 }
@@ -74,7 +74,7 @@ struct Touched {
 
 impl<'a> Places<'a> {
     pub(super) fn new(root: BorrowedFd<'a>, owner: bool, keep_times: bool) -> Self {
-        let (times, timed) = (BTreeMap::new(), HashSet::new());
+        let (times, timed) = (BTreeMap::new(), HashMap::new());
         Self { root, owner, keep_times, apart: false, last: None, times, timed, open: 0 }
     }
 
@@ -177,11 +177,25 @@ impl<'a> Places<'a> {
         let behind_link = root::open_dir_without_links(self.root, path).is_err();
         let stat = fs::fstat(dir).map_err(|error| fails(path, error))?;
         let inode = (stat.dev, stat.ino);
-        if self.timed.insert(inode) {
+        if !self.timed.contains_key(&inode) {
             let dir = if behind_link { self.keep_open(dir) } else { None };
-            self.times.insert((path.to_vec(), inode), Touched { mtime: stat.mtime, dir });
+            self.note(path, inode, Touched { mtime: stat.mtime, dir });
         }
         Ok(behind_link)
+    }
+
+    fn note(&mut self, path: &[u8], inode: Inode, touched: Touched) {
+        // A number may be that of a directory which this layer removed.
+        self.forget_time(inode);
+        self.timed.insert(inode, path.to_vec());
+        self.times.insert((path.to_vec(), inode), touched);
+    }
+
+    /// Somebody else sets the time of a directory.
+    pub(super) fn forget_time(&mut self, inode: Inode) {
+        if let Some(path) = self.timed.remove(&inode) {
+            self.times.remove(&(path, inode));
+        }
     }
 
     /// The directory once more, for the end; of too many none.
@@ -246,13 +260,9 @@ impl<'a> Places<'a> {
             // Nobody recorded a time for it; the present one would make every unpacking different.
             let stat = fs::lstat(dir, name).map_err(|e| fails(path, e))?;
             let inode = (stat.dev, stat.ino);
-            if !self.timed.insert(inode) {
-                // The number was that of a directory which this layer removed.
-                self.times.retain(|(_, number), _| *number != inode);
-            }
             let made = behind_link.then(|| fs::open_dir(dir, name).ok()).flatten();
             let dir = made.and_then(|made| self.keep_open(&made));
-            self.times.insert((path.to_vec(), inode), Touched { mtime: (0, 0), dir });
+            self.note(path, inode, Touched { mtime: (0, 0), dir });
         }
         Ok(())
     }

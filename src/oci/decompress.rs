@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 /// Largest window or dictionary that a stream may ask for.
-const MEMORY_LIMIT: u32 = 256 << 20;
+pub const MEMORY_LIMIT: u32 = 256 << 20;
 const BUFFER: usize = 128 << 10;
 
 /// How a stream is packed.
@@ -41,7 +41,15 @@ pub fn detect(head: &[u8]) -> Detected {
 
 /// Detects the packing and gives the unpacked bytes; concatenated members are read as one stream.
 pub fn decompressor<'a>(
+    reader: impl BufRead + Send + 'a,
+) -> Result<(Detected, Box<dyn Read + Send + 'a>)> {
+    decompressor_within(reader, MEMORY_LIMIT)
+}
+
+/// The same with windows and dictionaries of at most `memory` bytes, a power of two.
+pub fn decompressor_within<'a>(
     mut reader: impl BufRead + Send + 'a,
+    memory: u32,
 ) -> Result<(Detected, Box<dyn Read + Send + 'a>)> {
     let mut head = Vec::with_capacity(HEAD);
     reader
@@ -55,14 +63,12 @@ pub fn decompressor<'a>(
         Detected::Plain => Box::new(whole),
         Detected::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
         Detected::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
-        Detected::Xz => {
-            Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, MEMORY_LIMIT >> 10))
-        }
+        Detected::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, memory >> 10)),
         Detected::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(whole)
                 .or_error(ErrorKind::Environment, || "cannot start zstd".to_owned())?;
             decoder
-                .window_log_max(MEMORY_LIMIT.ilog2())
+                .window_log_max(memory.ilog2())
                 .or_error(ErrorKind::Environment, || "cannot start zstd".to_owned())?;
             Box::new(decoder)
         }

@@ -101,17 +101,18 @@ impl Exports {
 /// selection in common.
 fn veiled(mut document: Document, notes: &Notes) -> Document {
     let layers = document.steps.iter().flat_map(|entry| &entry.layers);
-    let mut shown: BTreeSet<DiffId> = layers.map(|entry| entry.layer.diff_id.clone()).collect();
-    shown.insert(empty_diff_id());
-    let mut hidden: BTreeMap<DiffId, &Digest> = BTreeMap::new();
+    let shown: BTreeSet<DiffId> = layers.map(|entry| entry.layer.diff_id.clone()).collect();
+    let mut made: BTreeMap<DiffId, &Digest> = BTreeMap::new();
     for (key, noted) in &notes.steps {
-        if let Some(diff_id) = noted.diff_id().filter(|diff_id| !shown.contains(diff_id)) {
-            hidden.entry(diff_id).or_insert(key);
+        if let Some(diff_id) = noted.diff_id() {
+            made.entry(diff_id).or_insert(key);
         }
     }
-    let copied = all_copied(&hidden, notes);
+    made.remove(&empty_diff_id());
+    let copied = all_copied(&made, notes);
     let veil = |diff_id: &DiffId| -> DiffId {
-        let Some(step) = hidden.get(diff_id) else { return diff_id.clone() };
+        let hidden = made.get(diff_id).filter(|_| !shown.contains(diff_id));
+        let Some(step) = hidden else { return diff_id.clone() };
         let mut hasher = FieldHasher::new("nb-veil-1");
         hasher.field(copied.as_str().as_bytes()).field(step.as_str().as_bytes());
         DiffId(hasher.finish())
@@ -134,12 +135,13 @@ fn veiled(mut document: Document, notes: &Notes) -> Document {
     Document::new(document.steps, notes.selections.values().map(selection).collect())
 }
 
-/// Stands for all that was copied: out of which layers, by their steps where they are hidden, what, and its content.
-fn all_copied(hidden: &BTreeMap<DiffId, &Digest>, notes: &Notes) -> Digest {
+/// Stands for all that was copied: out of which layers, by their steps, what, and its content. It is the same for each
+/// image of an index, whichever layers that has.
+fn all_copied(made: &BTreeMap<DiffId, &Digest>, notes: &Notes) -> Digest {
     let one = |selected: &Selected| {
         let mut hasher = FieldHasher::new("nb-copied-1");
         hasher.list(selected.layers.iter().map(|diff_id| {
-            let step = hidden.get(diff_id).copied();
+            let step = made.get(diff_id).copied();
             step.unwrap_or(&diff_id.0).as_str()
         }));
         hasher.field(selected.what.as_str().as_bytes());

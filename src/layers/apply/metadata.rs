@@ -66,6 +66,7 @@ impl Apply<'_> {
         let stat = fs::lstat_opt(&place.dir, &place.name).map_err(|e| fails(path, e))?;
         // A later whiteout or entry may have taken it away.
         let Some(stat) = stat.filter(Stat::is_dir) else { return Ok(()) };
+        self.places.forget_time((stat.dev, stat.ino));
         if stat.mode != late.mode {
             fs::chmod(&place.dir, &place.name, late.mode).map_err(|e| fails(path, e))?;
         }

@@ -112,7 +112,9 @@ pub fn apply_below(
     prefix: &[u8],
     options: &ApplyOptions,
 ) -> Result<AppliedStats> {
-    let places = Places::new(root, options.owner, options.whiteouts);
+    // A layer that is applied apart says the time of each directory.
+    let keep_times = options.whiteouts && options.apart.is_none();
+    let places = Places::new(root, options.owner, keep_times);
     let mut job = Apply {
         places: if options.apart.is_some() { places.apart() } else { places },
         options,

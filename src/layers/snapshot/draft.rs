@@ -162,6 +162,13 @@ impl Draft<'_> {
         below || self.placeholders.load(Ordering::Relaxed)
     }
 
+    /// Removes it, and waits for that.
+    pub fn discard(mut self) {
+        // What cannot be removed is nobody's; `prune` takes it.
+        let _left = fs::remove_tree(&self.snapshots.dir, self.id.as_bytes());
+        self.kept = true;
+    }
+
     /// Makes it a snapshot.
     pub fn commit(mut self) -> Result<Arc<Snapshot>> {
         let meta = Meta {

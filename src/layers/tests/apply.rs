@@ -89,7 +89,8 @@ fn a_directory_that_was_not_recorded_has_no_time_though_its_inode_number_is_used
 #[test]
 fn a_directory_behind_a_link_keeps_its_time_when_the_link_is_replaced() {
     let cage = Cage::new();
-    let tar = raw().dir("real").dir("a").link("a/l", "/real").dir("a/l/d").file("a", "");
+    let tar = raw().dir("real").dir("a").link("a/l", "/real").dir("a/l/d");
+    let tar = tar.file("a/l/d/x", "").file("a", "");
     cage.apply(&tar.end(), &options()).unwrap();
     assert_eq!(fs::metadata(cage.root().join("real/d")).unwrap().mtime(), 1000);
     assert_eq!(fs::metadata(cage.root().join("real")).unwrap().mtime(), 1000);

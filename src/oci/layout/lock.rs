@@ -39,8 +39,8 @@ impl Layout {
         Ok(FileLock(file))
     }
 
-    /// Says that blobs are written, or found here, that get a name later: until the value is dropped nobody removes what
-    /// has none. Waits for whoever has the layout for himself. Whoever locks the index, too, does so afterwards.
+    /// Says that blobs are written, or found here, that get a name later: until the value is dropped nobody has the
+    /// layout alone ([`Layout::try_writing_alone`]) and removes what has none. Waits for whoever has the layout for himself. Whoever locks the index, too, does so afterwards.
     pub fn writing(&self) -> Result<FileLock> {
         let shared = |file: &File| loop {
             match file.lock_shared() {
@@ -63,6 +63,10 @@ impl Layout {
         let (file, is_ours) = self.with_file(MARKER, open, |file| match file.try_lock() {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
+            // Nor can anybody say that he writes.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                Ok(true)
+            }
             Err(TryLockError::Error(error)) => Err(error),
         })?;
         Ok(is_ours.then(|| FileLock(file)))
