@@ -31,28 +31,44 @@ impl Halt {
     }
 
     /// What `work` gives, which is done by a thread of its own. Fails when that cannot be made, and when the end comes
-    /// before: the thread goes on then, and nobody hears of it.
+    /// before: the thread goes on then, and nobody hears of it. Panics when `work` does.
     pub(super) fn apart<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        let done = Arc::new(Mutex::new(None));
-        let (halt, place) = (Arc::clone(self), Arc::clone(&done));
+        let given = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&given);
+        let end = End { halt: Arc::clone(self), is_there: Arc::default() };
+        let is_over = Arc::clone(&end.is_there);
         let thread = thread::Builder::new().spawn(move || {
+            let _end = end;
             let given = work();
             *lock(&place) = Some(given);
-            // Nobody is between a look and sleep meanwhile.
-            let _is_set = lock(&halt.is_set);
-            halt.changed.notify_all();
         })?;
-        let goes_on = |is_set: &mut bool| !*is_set && lock(&done).is_none();
+        let goes_on = |is_set: &mut bool| !*is_set && !*lock(&is_over);
         drop(self.changed.wait_while(lock(&self.is_set), goes_on));
-        let done = lock(&done).take();
-        if done.is_some() {
-            // Who enters a namespace afterwards must have one thread.
-            let _nothing = thread.join();
+        let is_over = *lock(&is_over);
+        // Who enters a namespace afterwards must have one thread.
+        if is_over && let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
         }
-        done.ok_or_else(|| io::Error::other("it was stopped"))
+        let given = lock(&given).take();
+        given.ok_or_else(|| io::Error::other("it was stopped"))
+    }
+}
+
+/// Says when it is dropped that some work is over, whether it gave something or panicked.
+struct End {
+    halt: Arc<Halt>,
+    is_there: Arc<Mutex<bool>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        *lock(&self.is_there) = true;
+        // Nobody is between a look and sleep meanwhile.
+        let _is_set = lock(&self.halt.is_set);
+        self.halt.changed.notify_all();
     }
 }
 
@@ -95,5 +111,13 @@ mod tests {
         });
         assert_eq!(error.to_string(), "it was stopped");
         drop(end);
+    }
+
+    #[test]
+    fn nobody_waits_for_work_that_panics() {
+        let halt = Arc::<Halt>::default();
+        let waiting = thread::spawn(move || halt.apart(|| -> u8 { panic!("broken") }));
+        let panic = waiting.join().unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"broken"));
     }
 }
