@@ -15,8 +15,12 @@ use nix::{
 use std::{
     fs::{File, TryLockError},
     io,
+    os::unix::fs::MetadataExt,
     path::Path,
 };
+
+/// How often a file is locked that others replace meanwhile.
+const ATTEMPTS: usize = 10;
 
 /// Who else may have a lock at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +44,8 @@ impl Layout {
     }
 
     /// Says that blobs are written, or found here, that get a name later: until the value is dropped nobody has the
-    /// layout alone ([`Layout::try_writing_alone`]) and removes what has none. Waits for whoever has the layout for himself. Whoever locks the index, too, does so afterwards.
+    /// layout alone ([`Layout::try_writing_alone`]) and removes what has none. Waits for whoever has the layout for himself.
+    /// Whoever locks the index, too, does so afterwards.
     pub fn writing(&self) -> Result<FileLock> {
         let shared = |file: &File| loop {
             match file.lock_shared() {
@@ -75,16 +80,33 @@ impl Layout {
     fn with_file<T>(
         &self,
         name: &str,
-        open: impl FnOnce(&Path) -> io::Result<File>,
-        lock: impl FnOnce(&File) -> io::Result<T>,
+        open: impl Fn(&Path) -> io::Result<File>,
+        lock: impl Fn(&File) -> io::Result<T>,
     ) -> Result<(File, T)> {
         let path = self.root().join(name);
         let locked = || -> io::Result<(File, T)> {
-            let file = open(&path)?;
-            let taken = lock(&file)?;
-            Ok((file, taken))
+            let mut attempts = 1;
+            loop {
+                let file = open(&path)?;
+                let taken = lock(&file)?;
+                // Some file systems have no numbers that last: a lock there is better than none.
+                if attempts == ATTEMPTS || is_at(&file, &path)? {
+                    return Ok((file, taken));
+                }
+                attempts += 1;
+            }
         };
         locked().or_error(ErrorKind::Environment, || format!("cannot lock `{}`", path.display()))
+    }
+}
+
+/// False when the file was replaced or removed since it was opened: whoever opens it now sees none of its locks.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match path.metadata() {
+        Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -117,6 +139,37 @@ fn take(file: &File, kind: LockKind) -> io::Result<()> {
                 };
             }
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::fs;
+
+    #[test]
+    fn a_file_that_was_replaced_is_locked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path().join("l")).unwrap();
+        let (other, opened) = (dir.path().join("other"), Cell::new(0));
+        for (replaced, wanted) in [(1, 2), (ATTEMPTS + 1, ATTEMPTS)] {
+            opened.set(0);
+            let open = |path: &Path| {
+                let file = File::open(path)?;
+                opened.set(opened.get() + 1);
+                if opened.get() <= replaced {
+                    fs::copy(path, &other)?;
+                    fs::rename(&other, path)?;
+                }
+                Ok(file)
+            };
+            let (file, ()) = layout.with_file(MARKER, open, File::lock).unwrap();
+            assert_eq!(opened.get(), wanted);
+            // The lock of the file that is there now, unless that is never the same.
+            assert_eq!(layout.try_writing_alone().unwrap().is_none(), replaced == 1);
+            drop(file);
         }
     }
 }
