@@ -2,41 +2,17 @@
 //!
 //! The layout may hold other things; only the entry of the cache's name is replaced, and only when it is a cache of
 //! ours. Blobs that its earlier artifact had and that nothing in the layout names any more go, so that the directory of a
-//! CI job does not grow for ever. Meanwhile nobody else writes into the layout ([`alone`]).
+//! CI job does not grow for ever. Meanwhile nobody else writes into the layout ([`Layout::writing_alone`]): a blob that one
+//! found or put there, and is about to name, another would remove with its earlier cache.
 
 use super::artifact::{self, Artifact};
 use super::export::is_image;
 use super::source::copy_blob;
 use crate::error::{Error, Result};
 use crate::oci::blobs::reachable;
-use crate::oci::layout::{FileLock, IndexEntry, Layout, LockedIndex};
+use crate::oci::layout::{IndexEntry, Layout, LockedIndex};
 use crate::oci::spec::{Descriptor, digest_of};
-use crate::progress::Emitter;
 use std::collections::HashSet;
-use std::time::Duration;
-
-/// Waits until nobody else writes into a layout, and lets others wait until the value is dropped: a blob that one found or
-/// put there, and is about to name, another would remove with its earlier cache. `go_on` fails when the waiting is to end.
-pub(super) fn alone(
-    to: &Layout,
-    emitter: &Emitter,
-    go_on: &dyn Fn() -> Result<()>,
-) -> Result<FileLock> {
-    let mut is_told = false;
-    loop {
-        if let Some(lock) = to.try_writing_alone()? {
-            return Ok(lock);
-        }
-        if !is_told {
-            let dir = to.root().display();
-            emitter.note(format!("waiting until others have written into {dir}"));
-            is_told = true;
-        }
-        // No call that blocks: Ctrl-C must end the waiting.
-        go_on()?;
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// Fails where the name is that of something else.
 pub(super) fn check(layout: &Layout, tag: &str) -> Result<()> {

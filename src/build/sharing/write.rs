@@ -82,7 +82,7 @@ impl Exports {
         let stopped = || self.cancel.get().and_then(|cancel| cancel.interrupted());
         let go_on = || stopped().map_or(Ok(()), Err);
         let layout = Layout::create(dir)?;
-        let lock = local::alone(&layout, emitter, &go_on)?;
+        let lock = layout.writing_alone(emitter, &go_on)?;
         // The image of this build may be there by now.
         local::check(&layout, tag)?;
         Ok(Some(lock))

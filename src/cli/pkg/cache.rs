@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 pub(super) fn run(args: CacheArgs, environment: &Environment, style: Style) -> Result<()> {
     let cache = PkgCache::open_or_create(environment.linuxkit_cache(args.cache.as_ref())?)?;
+    let cache = cache.telling(&emitter(args.quiet, Progress::Auto, environment, style)?);
     let remote = || remote(&args, &cache, environment, style);
     match &args.command {
         CacheCommand::Ls => list(&cache),

@@ -1,19 +1,18 @@
 //! Taking images out of the cache: by name, all, or what nothing names (linuxkit.md §5.4).
 //!
-//! Blobs are deleted under an exclusive lock that writers of ours share, and after the names are gone. linuxkit does not
-//! know that lock, so what is young and unnamed may be a download of linuxkit, and stays.
+//! Blobs are deleted under exclusive locks that writers of ours share, and after the names are gone. linuxkit does not
+//! know these locks, so what is young and unnamed may be a download of linuxkit, and stays.
 
 use super::{
     PkgCache, canonical,
     reach::{self, Depth},
-    writer::WRITERS,
 };
 use crate::{
     dockerfile::suggest,
     error::{Error, ErrorKind, Result, ResultExt},
     oci::{
         Digest,
-        layout::{IndexEntry, LockKind, UNFINISHED},
+        layout::{IndexEntry, UNFINISHED},
     },
 };
 use std::{
@@ -41,7 +40,7 @@ pub struct Freed {
 impl PkgCache {
     /// Forgets all names and deletes all that a cache consists of. Other files in the directory stay.
     pub fn clean(&self) -> Result<Freed> {
-        let _alone = self.layout.lock_file(WRITERS, LockKind::Exclusive)?;
+        let _alone = self.alone()?;
         let _index = self.layout.forget_names()?;
         let mut freed = Freed::default();
         let root = self.layout.root();
@@ -60,7 +59,7 @@ impl PkgCache {
 
     /// Deletes blobs that no root entry leads to and that are older than `grace`, and what killed programs of ours left.
     pub fn clean_unused(&self, grace: Duration) -> Result<Freed> {
-        let _alone = self.layout.lock_file(WRITERS, LockKind::Exclusive)?;
+        let _alone = self.alone()?;
         let index = self.layout.lock_index()?;
         let entries = index.entries()?;
         let roots = entries.iter().map(|entry| &entry.descriptor);
@@ -84,7 +83,7 @@ impl PkgCache {
 
     /// Removes names, and the blobs that no other name needs. The names are canonical and all known, or nothing happens.
     pub fn remove(&self, names: &[String]) -> Result<Freed> {
-        let _alone = self.layout.lock_file(WRITERS, LockKind::Exclusive)?;
+        let _alone = self.alone()?;
         let mut index = self.layout.lock_index()?;
         let (gone, kept): (Vec<_>, Vec<_>) = index
             .entries()?

@@ -2,7 +2,8 @@
 //!
 //! An OCI layout in which every root entry is known by one annotation, the full name. Both programs may use it at the
 //! same time: `index.json` changes under linuxkit's own lock and by rename, and blobs are durable before they are
-//! named. A second lock, of our own, keeps blobs that are not named yet from being cleaned away ([`Writer`]).
+//! named. A second lock, of our own, keeps blobs that are not named yet from being cleaned away ([`Writer`]), and so does
+//! that of whoever writes here as into any layout ([`Layout::writing`]).
 //! Reading takes no lock and writes nothing. What is missing or cut short is as good as not there.
 
 mod clean;
@@ -21,6 +22,7 @@ pub use writer::Writer;
 use crate::{
     error::Result,
     oci::{Digest, Platform, layout::Layout, resolve::ResolvedImage, spec::Descriptor},
+    progress::Emitter,
 };
 use std::path::PathBuf;
 
@@ -31,6 +33,7 @@ const MARKER: &str = "{\n    \"imageLayoutVersion\": \"1.0.0\"\n}";
 #[derive(Clone, Debug)]
 pub struct PkgCache {
     layout: Layout,
+    emitter: Emitter,
 }
 
 /// One name in the cache.
@@ -45,7 +48,13 @@ pub struct Listed {
 impl PkgCache {
     /// Opens a cache, or makes it. A directory with other content is refused.
     pub fn open_or_create(directory: impl Into<PathBuf>) -> Result<Self> {
-        Ok(Self { layout: Layout::create_marked(directory, MARKER)? })
+        let layout = Layout::create_marked(directory, MARKER)?;
+        Ok(Self { layout, emitter: Emitter::silent() })
+    }
+
+    /// The same, which tells when it waits for others to let go of blobs that it would delete.
+    pub fn telling(self, emitter: &Emitter) -> Self {
+        Self { emitter: emitter.clone(), ..self }
     }
 
     /// The layout, for reading.

@@ -22,7 +22,7 @@ use crate::{
 use serde_json::Value;
 
 /// Shared by all who add blobs, exclusive for who deletes them. Only programs of ours know it.
-pub(super) const WRITERS: &str = ".writers";
+const WRITERS: &str = ".writers";
 
 /// Leave to add blobs: while a writer exists, none are cleaned away. Take it when the image is built, not before.
 #[derive(Debug)]
@@ -36,6 +36,12 @@ impl PkgCache {
     pub fn writer(&self) -> Result<Writer<'_>> {
         let locks = [self.layout.lock_file(WRITERS, LockKind::Shared)?, self.layout.writing()?];
         Ok(Writer { layout: &self.layout, _locks: locks })
+    }
+
+    /// Leave to delete blobs, in the same order: waits for writers, and for others who write here as into any layout.
+    pub(super) fn alone(&self) -> Result<[FileLock; 2]> {
+        let writers = self.layout.lock_file(WRITERS, LockKind::Exclusive)?;
+        Ok([writers, self.layout.writing_alone(&self.emitter, &|| Ok(()))?])
     }
 }
 

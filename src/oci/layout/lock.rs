@@ -8,6 +8,7 @@
 
 use super::{Layout, MARKER};
 use crate::error::{ErrorKind, Result, ResultExt};
+use crate::progress::Emitter;
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, fcntl},
@@ -17,6 +18,8 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::Path,
+    thread,
+    time::Duration,
 };
 
 /// How often a file is locked that others replace meanwhile.
@@ -75,6 +78,29 @@ impl Layout {
             Err(TryLockError::Error(error)) => Err(error),
         })?;
         Ok(is_ours.then(|| FileLock(file)))
+    }
+
+    /// The same as soon as nobody writes into it, with a note where that takes a while. `go_on` fails when the waiting is to
+    /// end. Who has another lock on this layout himself would wait for ever.
+    pub fn writing_alone(
+        &self,
+        emitter: &Emitter,
+        go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<FileLock> {
+        let mut is_told = false;
+        loop {
+            if let Some(lock) = self.try_writing_alone()? {
+                return Ok(lock);
+            }
+            if !is_told {
+                let dir = self.root().display();
+                emitter.note(format!("waiting until others have written into {dir}"));
+                is_told = true;
+            }
+            // No call that blocks: Ctrl-C must end the waiting.
+            go_on()?;
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn with_file<T>(

@@ -1,8 +1,17 @@
 //! Many programs at once: every one opens the cache for itself, as other processes would.
 
-use super::super::{PkgCache, fixture::*};
+use super::super::{Freed, PkgCache, fixture::*};
+use crate::{
+    error::Result,
+    oci::layout::Check,
+    progress::{Emitter, Event, Sink},
+};
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Sender, channel},
+    },
     thread::ScopedJoinHandle,
     time::Duration,
 };
@@ -80,4 +89,55 @@ fn builds_at_the_same_time_lose_no_name_and_no_blob() {
     // And of every index that was replaced nothing is left.
     let freed = world.cache.clean_unused(Duration::ZERO).unwrap();
     assert_eq!(freed.files, 0);
+}
+
+/// Gives notes on.
+struct Notes(Mutex<Sender<String>>);
+
+impl Sink for Notes {
+    fn event(&self, event: Event) {
+        if let Event::Note { text } = event {
+            self.0.lock().unwrap().send(text).unwrap();
+        }
+    }
+}
+
+/// `image copy` to `oci:` and `--cache-to` lock what any layout has. Found in review.
+#[test]
+fn blobs_that_somebody_is_about_to_name_as_in_any_layout_are_not_deleted() {
+    const OTHER: &str = "docker.io/org/other:1";
+    let all: [fn(&PkgCache) -> Result<Freed>; 3] = [
+        PkgCache::clean,
+        |cache| cache.clean_unused(Duration::ZERO),
+        |cache| cache.remove(&[NAME.to_owned()]),
+    ];
+    for (number, delete) in all.into_iter().enumerate() {
+        let world = World::new();
+        let image = world.image("amd64", "1");
+        world.build(NAME, "amd64", "2");
+        let layout = world.cache.layout();
+        let writing = layout.writing().unwrap();
+        for part in world.parts(&image) {
+            layout.take_blob(&world.store, &part, Check::Size).unwrap();
+        }
+        let (send, notes) = channel();
+        let emitter = Emitter::new(Arc::new(Notes(Mutex::new(send))));
+        let cache = world.cache.clone().telling(&emitter);
+        std::thread::scope(|scope| {
+            let deleting = scope.spawn(|| delete(&cache).unwrap());
+            let note = notes.recv().unwrap();
+            let dir = layout.root().display();
+            assert_eq!(note, format!("waiting until others have written into {dir}"));
+            assert!(world.parts(&image).iter().all(|part| layout.has(part)));
+            let mut index = layout.lock_index().unwrap();
+            index.set(OTHER, &image).unwrap();
+            index.store().unwrap();
+            drop((index, writing));
+            deleting.join().unwrap();
+        });
+        let is_all = number == 0;
+        assert_eq!(world.cache.list().unwrap().iter().any(|it| it.name == OTHER), !is_all);
+        assert!(world.parts(&image).iter().all(|part| layout.has(part) != is_all));
+        world.validate();
+    }
 }
