@@ -48,6 +48,8 @@ pub(super) struct Places {
     bases: Mutex<HashMap<(String, bool), String>>,
     /// Mirrors that failed.
     lost: Mutex<BTreeSet<String>>,
+    /// Mirrors, and repositories of theirs that they refuse.
+    refused: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl Places {
@@ -60,6 +62,7 @@ impl Places {
             unverified: config.unverified,
             bases: Mutex::default(),
             lost: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 
@@ -69,11 +72,23 @@ impl Places {
         settings.as_ref().map_err(|error| NetError::new(Trouble::Local, error.clone()))
     }
 
-    /// Mirrors of a name that answered so far.
+    /// Mirrors of a name that answered so far, and did not refuse its repository.
     pub(super) fn mirrors(&self, reference: &Reference) -> NetResult<Vec<Way>> {
         let ways = self.settings()?.mirrors(&self.mirrors, reference).map_err(refused)?;
-        let lost = lock(&self.lost);
-        Ok(ways.into_iter().filter(|way| !lost.contains(&way.host)).collect())
+        let (lost, refused) = (lock(&self.lost), lock(&self.refused));
+        let is_asked = |way: &Way| {
+            let repository = (way.host.clone(), way.repository.clone());
+            !lost.contains(&way.host) && !refused.contains(&repository)
+        };
+        Ok(ways.into_iter().filter(is_asked).collect())
+    }
+
+    /// A mirror that refused a repository is not asked for it again; whether it is the mirror's first.
+    pub(super) fn refuse(&self, way: &Way) -> bool {
+        let mut refused = lock(&self.refused);
+        let is_first = refused.iter().all(|(host, _)| *host != way.host);
+        refused.insert((way.host.clone(), way.repository.clone()));
+        is_first
     }
 
     /// A mirror that failed is not asked again; whether that is news.

@@ -283,7 +283,8 @@ impl Registry {
                 // Not there, or not for us: the registry knows better.
                 Ok(_) => {}
                 // As its token service has it, and of this repository alone.
-                Err(error) if matches!(error.trouble(), Trouble::NotFound | Trouble::Refused) => {}
+                Err(error) if error.trouble() == Trouble::NotFound => {}
+                Err(error) if error.trouble() == Trouble::Refused => self.refused(&way, &error),
                 Err(error) => {
                     // Once the client was stopped it is no fault of the mirror.
                     self.http.check()?;
@@ -371,6 +372,19 @@ impl Registry {
             let causes = printable(&error.causes().join("; "), 300);
             let text = format!("mirror `{}` is passed over: {causes}", registry_name(&way.host));
             self.warnings.add(text);
+        }
+    }
+
+    /// A mirror that refused a repository is not asked for it again. Once it is told, where there is a login to be mended.
+    fn refused(&self, way: &Way, error: &NetError) {
+        let is_first = self.places.refuse(way);
+        let looked = self.open(way).and_then(|mirror| self.login(&mirror, &way.repository));
+        if is_first && looked.is_ok_and(|looked| looked.login.is_some()) {
+            let (name, repository) = (registry_name(&way.host), &way.repository);
+            let causes = printable(&error.error().causes().join("; "), 300);
+            self.warnings.add(format!(
+                "mirror `{name}` refuses `{repository}` to the login for it, and the registry is asked instead: {causes}"
+            ));
         }
     }
 

@@ -121,6 +121,36 @@ fn a_mirror_that_refuses_one_repository_is_asked_for_others() {
     assert_eq!(asking.registry.take_warnings(), Vec::<String>::new());
 }
 
+/// It cost a request for each document and blob, and nobody heard of it. Found in review.
+#[test]
+fn a_mirror_that_refuses_the_login_is_asked_once_for_each_repository_and_told_once() {
+    let (store, manifest) = app();
+    let origin = Fake::start(move |request| store.reply(request));
+    let mirror = Fake::start(|request| {
+        if request.path == "/v2/" {
+            return Reply::ok("{}");
+        }
+        let realm = format!("Bearer realm=\"http://{}/token\"", request.header("host"));
+        Reply::status(401).with("www-authenticate", &realm)
+    });
+    let mirrors = [format!("{}=http://{}", origin.host(), mirror.host())];
+    let asking = client(&[format!("{}=me:old", mirror.host())], &mirrors);
+    for _ in 0..2 {
+        assert_eq!(asking.head(&format!("{}/other:1", origin.host())).unwrap(), None);
+    }
+    assert_eq!(mirror.lines().len(), 2);
+    let said = asking.registry.take_warnings();
+    assert_eq!(said.len(), 1, "{said:?}");
+    let start = format!("mirror `{}` refuses `other` to the login for it", mirror.host());
+    assert!(said[0].starts_with(&start) && said[0].contains("status 401"), "{said:?}");
+    let pulled = asking.pull(&format!("{}/app:1", origin.host())).unwrap();
+    assert_eq!(pulled.root, parsed(&manifest));
+    let lines = mirror.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines[0], "GET /v2/app/manifests/1");
+    assert_eq!(asking.registry.take_warnings(), Vec::<String>::new());
+}
+
 #[test]
 fn a_mirror_cannot_change_what_a_digest_means() {
     let (store, manifest) = app();
