@@ -25,11 +25,17 @@ use crate::plan::step::{BuildPlan, RunMountKind, StepKind};
 use crate::progress::Emitter;
 use std::collections::BTreeMap;
 
+/// The plan, the variant of its layers, the caches that were read, and what RUNs were done with.
+type Inputs<'a> = (&'a BuildPlan, &'a str, &'a Imports, Option<&'a Worker>);
+
+/// What cache mounts are read with, and those that are locked where that was done for all together.
+type Reader<'a> = (&'a Worker, Option<&'a CacheMounts>);
+
 impl Exports {
     /// Writes all caches; `failed` says that the build did not get to its end.
     pub(in crate::build) fn finish(
         &self,
-        inputs: (&BuildPlan, &str, &Imports, Option<&Worker>),
+        inputs: Inputs<'_>,
         (store, emitter): (&Store, &Emitter),
         failed: bool,
     ) -> Result<()> {
@@ -59,13 +65,18 @@ impl Exports {
     fn write(
         &self,
         cache: &CacheTo,
-        inputs: (&BuildPlan, &str, &Imports, Option<&Worker>),
+        inputs: Inputs<'_>,
         (store, emitter): (&Store, &Emitter),
         failed: bool,
     ) -> Result<()> {
+        let (plan, _, _, worker) = inputs;
+        let mut held = self.held(cache, (plan, worker), store)?;
         let _alone = self.alone(cache, emitter)?;
         for is_last in [false, true] {
+            let inputs = (inputs, held.as_ref());
             let document = self.compose(cache, inputs, (store, emitter), failed)?;
+            // What is in them is in the layout now, which is written to once.
+            drop(held.take());
             let artifact = Artifact::new(&document, cache.key.as_ref())?;
             if let Some(text) = self.put(cache, (store, emitter), &artifact, is_last)? {
                 let steps = document.steps.len();
@@ -74,6 +85,30 @@ impl Exports {
             }
         }
         Ok(())
+    }
+
+    /// Locks the directories of cache mounts that go into a layout, before that is locked: a RUN that has one may take
+    /// long, and whoever writes into the layout would wait for it, too. For registries each is locked when it is packed.
+    fn held(
+        &self,
+        cache: &CacheTo,
+        (plan, worker): (&BuildPlan, Option<&Worker>),
+        store: &Store,
+    ) -> Result<Option<CacheMounts>> {
+        let (ToPlace::Local { .. }, Some(worker)) = (&cache.place, worker) else { return Ok(None) };
+        let mut wanted = self.notes().mounts.clone();
+        let earlier = if cache.mounts == Mounts::None { None } else { self.earlier(cache) };
+        for entry in earlier.into_iter().flat_map(|earlier| earlier.mounts) {
+            if !self.is_whole(cache, &entry)?
+                && let Some((name, mount)) = planned_mount(plan, &entry.mount)
+            {
+                wanted.entry(name).or_insert(mount);
+            }
+        }
+        wanted.retain(|_, mount| cache.mounts.has(&mount.id));
+        let wanted = wanted.into_iter().map(|(name, mount)| (name, mount.sharing)).collect();
+        let by_hand = worker.isolation.kind == Kind::Chroot;
+        CacheMounts::take(store, wanted, by_hand, &worker.cancel).map(Some)
     }
 
     /// What is found in a directory stays there until this is dropped.
@@ -123,10 +158,11 @@ impl Exports {
     fn compose(
         &self,
         cache: &CacheTo,
-        (plan, variant, imports, worker): (&BuildPlan, &str, &Imports, Option<&Worker>),
+        ((plan, variant, imports, worker), held): (Inputs<'_>, Option<&CacheMounts>),
         (store, emitter): (&Store, &Emitter),
         failed: bool,
     ) -> Result<Document> {
+        let worker = worker.map(|worker| (worker, held));
         let mut elsewhere =
             |key: &Digest, offer: &Offer| self.elsewhere(cache, (store, imports), key, offer);
         let wanted = |stage| wants(cache, plan, stage);
@@ -163,22 +199,29 @@ impl Exports {
         &self,
         cache: &CacheTo,
         older: Vec<MountEntry>,
-        (plan, worker): (&BuildPlan, Option<&Worker>),
+        (plan, worker): (&BuildPlan, Option<Reader<'_>>),
         (store, emitter): (&Store, &Emitter),
     ) -> Result<Vec<MountEntry>> {
         let mut all = Vec::new();
         for entry in older {
-            let mut whole = true;
-            for chunk in &entry.chunks {
-                let blob = descriptor(pack::CHUNK.into(), &chunk.digest, chunk.size);
-                whole = whole && self.has(cache, &blob)?;
-            }
-            let here = if whole { None } else { planned_mount(plan, &entry.mount) };
+            let is_whole = self.is_whole(cache, &entry)?;
+            let here = if is_whole { None } else { planned_mount(plan, &entry.mount) };
             let here = here.into_iter().collect();
             let again = self.pack(cache, here, worker, (store, emitter))?;
             all.push(again.into_iter().next().unwrap_or(entry));
         }
         Ok(all)
+    }
+
+    /// Whether the place of a cache has all chunks of a cache mount.
+    fn is_whole(&self, cache: &CacheTo, entry: &MountEntry) -> Result<bool> {
+        for chunk in &entry.chunks {
+            let blob = descriptor(pack::CHUNK.into(), &chunk.digest, chunk.size);
+            if !self.has(cache, &blob)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether the place of a cache has a blob.
@@ -195,10 +238,10 @@ impl Exports {
         &self,
         cache: &CacheTo,
         used: BTreeMap<String, UsedMount>,
-        worker: Option<&Worker>,
+        worker: Option<Reader<'_>>,
         (store, emitter): (&Store, &Emitter),
     ) -> Result<Vec<MountEntry>> {
-        let Some(worker) = worker else { return Ok(Vec::new()) };
+        let Some((worker, held)) = worker else { return Ok(Vec::new()) };
         let by_hand = worker.isolation.kind == Kind::Chroot;
         let layout = match &cache.place {
             ToPlace::Local { dir, .. } => Some(Layout::create(dir)?),
@@ -218,12 +261,16 @@ impl Exports {
                 continue;
             }
             // Nobody writes to it meanwhile, unless it is shared.
-            let wanted = vec![(name.clone(), sharing)];
-            let locked = CacheMounts::take(store, wanted, by_hand, &worker.cancel)?;
-            let path = locked.path(&name)?;
-            if !path.exists() {
-                continue;
-            }
+            let own;
+            let locked = if let Some(held) = held {
+                held
+            } else {
+                let wanted = vec![(name.clone(), sharing)];
+                own = CacheMounts::take(store, wanted, by_hand, &worker.cancel)?;
+                &own
+            };
+            // What got lost since the others were locked is for the next build to bring back.
+            let Some(path) = locked.path(&name).ok().filter(|path| path.exists()) else { continue };
             match pack::pack((&name, path), &place, worker, store)? {
                 Ok(entry) => packed.push(entry),
                 Err(error) => warn_of_mount(emitter, cache, &id, &error),
