@@ -7,7 +7,7 @@
 use crate::executor::settings::RunSettings;
 use crate::layers::compress::Compression;
 use crate::oci::digest::FieldHasher;
-use crate::oci::{ChainId, DiffId, Digest, Platform};
+use crate::oci::{ChainId, Digest, Platform};
 use crate::plan::step::{Chmod, CopyStep, NetworkMode, RunMountKind, RunStep, WorkdirStep};
 
 /// Key of a base image: digest of its manifest, or the empty tree.
@@ -129,12 +129,10 @@ pub(super) fn workdir(parent: &Digest, step: &WorkdirStep) -> Digest {
     hasher.finish()
 }
 
-/// Key of a selection out of a tree whose layers unpack to these, bottom first; `what` stands for what is selected.
-pub(super) fn selection(layers: &[DiffId], what: &Digest) -> Digest {
+/// Key of a selection out of a tree with these layers, as [`stands_on`] has them; `what` stands for what is selected.
+pub(super) fn selection(layers: &ChainId, what: &Digest) -> Digest {
     let mut hasher = FieldHasher::new("nb-select-2");
-    let chain = ChainId::of(layers);
-    hasher.field(chain.as_ref().map_or("scratch", |chain| chain.0.as_str()).as_bytes());
-    hasher.field(what.as_str().as_bytes());
+    hasher.field(layers.0.as_str().as_bytes()).field(what.as_str().as_bytes());
     hasher.finish()
 }
 
@@ -163,6 +161,7 @@ pub(super) fn has_true_times(variant: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::DiffId;
 
     #[test]
     fn a_selection_is_one_of_these_layers() {
@@ -178,7 +177,8 @@ mod tests {
         let what = [Digest::of(b"/a"), Digest::of(b"/b")];
         let keys: std::collections::BTreeSet<Digest> = stacks
             .iter()
-            .flat_map(|layers| what.iter().map(move |what| selection(layers, what)))
+            .map(|layers| stands_on(ChainId::of(layers)))
+            .flat_map(|layers| what.each_ref().map(|what| selection(&layers, what)))
             .collect();
         assert_eq!(keys.len(), stacks.len() * what.len());
     }

@@ -7,17 +7,24 @@
 
 use super::keys;
 use super::prepare::Selection;
+use super::stack::Stack;
 use super::stage::Builder;
 use super::tree;
 use crate::error::Result;
+use crate::oci::Digest;
 use crate::oci::digest::FieldHasher;
-use crate::oci::{DiffId, Digest};
-use crate::plan::step::CopyFrom;
+use crate::plan::step::{BaseRef, CopyFrom};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What was seen in this build and is not remembered yet.
+/// What was seen in this build.
 #[derive(Debug, Default)]
-pub(super) struct Selections(Mutex<Vec<Seen>>);
+pub(super) struct Selections {
+    /// What is not remembered yet.
+    seen: Mutex<Vec<Seen>>,
+    /// The layers of the images that something was taken out of.
+    images: Mutex<BTreeMap<BaseRef, Stack>>,
+}
 
 /// A selection whose files were looked at.
 #[derive(Debug)]
@@ -30,8 +37,12 @@ struct Seen {
 }
 
 impl Selections {
-    fn lock(&self) -> MutexGuard<'_, Vec<Seen>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn images(&self) -> MutexGuard<'_, BTreeMap<BaseRef, Stack>> {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,12 +59,13 @@ impl Selection<'_> {
 impl Builder<'_> {
     /// Content digest of a selection out of a stage or an image, when it is remembered of the layers that these have now.
     pub(super) fn known_selection(&self, selection: &Selection<'_>) -> Result<Option<Digest>> {
-        let Some(layers) = self.unpacked(selection.from)? else { return Ok(None) };
+        let Some(stack) = self.stack_of(selection.from)? else { return Ok(None) };
+        let Some(layers) = stack.chain() else { return Ok(None) };
         let what = selection.what();
         let key = keys::selection(&layers, &what);
         let known = self.cache.selection(&key).or_else(|| self.imports.selection(&key));
         if let Some(content) = &known {
-            self.exports.note_selection(layers, what, content);
+            self.exports.note_selection(stack, what, content);
         }
         Ok(known)
     }
@@ -64,27 +76,31 @@ impl Builder<'_> {
             return;
         }
         let (from, what, content) = (selection.from.clone(), selection.what(), content.clone());
-        self.selections.lock().push(Seen { from, what, content });
+        self.selections.seen().push(Seen { from, what, content });
     }
 
     /// Remembers what was seen; called when all layers are written. Where one could not be, nothing is known of its stage.
     pub(super) fn remember_selections(&self) {
-        let all = std::mem::take(&mut *self.selections.lock());
+        let all = std::mem::take(&mut *self.selections.seen());
         for Seen { from, what, content } in all {
-            let Ok(Some(layers)) = self.unpacked(&from) else { continue };
+            let Ok(Some(stack)) = self.stack_of(&from) else { continue };
+            let Some(layers) = stack.chain() else { continue };
             self.cache.remember_selection(&keys::selection(&layers, &what), &content);
-            self.exports.note_selection(layers, what, &content);
+            self.exports.note_selection(stack, what, &content);
         }
     }
 
-    /// What the layers of a complete stage or an image unpack to, when that is known of all of them by now.
-    fn unpacked(&self, from: &CopyFrom) -> Result<Option<Vec<DiffId>>> {
-        let state = match from {
+    /// The layers of a complete stage or an image: the same list for all that is taken out of it.
+    fn stack_of(&self, from: &CopyFrom) -> Result<Option<Stack>> {
+        Ok(match from {
             CopyFrom::Context | CopyFrom::Named(_) => None,
-            CopyFrom::Image(base) => Some(tree::base_state(self.image(base)?)),
-            CopyFrom::Stage(stage) => self.states.complete(*stage),
-        };
-        Ok(state.and_then(|state| state.diff_ids()))
+            CopyFrom::Image(base) => {
+                let image = self.image(base)?;
+                let fresh = || tree::base_state(image).stack(false);
+                Some(self.selections.images().entry(base.clone()).or_insert_with(fresh).clone())
+            }
+            CopyFrom::Stage(stage) => self.states.complete_stack(*stage),
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 use super::jobs::Pending;
 use super::keys;
 use crate::oci::{ChainId, DiffId};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 /// Layers, some of which may still be written. Each is there once, however many stand on it, and its chain id is computed
@@ -22,6 +23,16 @@ struct Node {
     chain: OnceLock<ChainId>,
 }
 
+/// What [`Stack::fold`] found of layers and all below them, by the place of their node, which stays while this is there.
+#[derive(Debug)]
+pub(super) struct Folded<T>(HashMap<*const Node, (Stack, T)>);
+
+impl<T> Default for Folded<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
 /// What one layer unpacks to.
 #[derive(Clone, Debug)]
 pub(super) struct Unpacked {
@@ -32,7 +43,7 @@ pub(super) struct Unpacked {
 
 impl Unpacked {
     /// What it is, when that is known by now.
-    fn diff_id(&self) -> Option<DiffId> {
+    pub(super) fn diff_id(&self) -> Option<DiffId> {
         self.layer.get().map(|layer| layer.diff_id).or_else(|| self.foretold.clone())
     }
 
@@ -59,14 +70,6 @@ impl Stack {
         std::iter::successors(self.0.as_ref(), |node| node.below.0.as_ref())
     }
 
-    /// What all of them unpack to, bottom first, when that is known by now.
-    pub(super) fn diff_ids(&self) -> Option<Vec<DiffId>> {
-        let mut diff_ids: Vec<DiffId> =
-            self.nodes().map(|node| node.top.diff_id()).collect::<Option<_>>()?;
-        diff_ids.reverse();
-        Some(diff_ids)
-    }
-
     /// What a layer on top of them stands on, when that is known by now.
     pub(super) fn chain(&self) -> Option<ChainId> {
         let unknown: Vec<&Arc<Node>> =
@@ -77,6 +80,32 @@ impl Stack {
             chain = Some(node.chain.get_or_init(|| next).clone());
         }
         Some(keys::stands_on(chain))
+    }
+
+    /// Goes over them from the bottom up, beginning with `first`. What they have in common with stacks that `known` was
+    /// there for is not gone over again.
+    pub(super) fn fold<T: Clone>(
+        &self,
+        known: &mut Folded<T>,
+        first: T,
+        next: &mut dyn FnMut(T, &Unpacked) -> T,
+    ) -> T {
+        let seen = |node: &Arc<Node>| known.0.get(&Arc::as_ptr(node));
+        let fresh: Vec<&Arc<Node>> = self.nodes().take_while(|node| seen(node).is_none()).collect();
+        let below = self.nodes().nth(fresh.len()).and_then(seen);
+        let mut found = below.map_or(first, |(_, found)| found.clone());
+        for node in fresh.into_iter().rev() {
+            found = next(found, &node.top);
+            let kept = (Self(Some(Arc::clone(node))), found.clone());
+            known.0.insert(Arc::as_ptr(node), kept);
+        }
+        found
+    }
+
+    /// Whether another one is this very list.
+    #[cfg(test)]
+    pub(super) fn shares_all_with(&self, other: &Self) -> bool {
+        self.nodes().zip(other.nodes()).next().is_some_and(|(one, two)| Arc::ptr_eq(one, two))
     }
 
     /// Whether another one is known to have the same layers. Two that are still being written are the same only when one
@@ -150,6 +179,27 @@ mod tests {
         assert_eq!(stack(&[&one]).chain(), None);
         one.layer.set(Ok(layer("a")));
         assert!(stack(&[&one]).is(&stack(&[&written("a")])));
+    }
+
+    #[test]
+    fn what_stacks_have_in_common_is_gone_over_once() {
+        let (a, b) = (written("a"), written("b"));
+        let below = stack(&[&a, &b]);
+        let (mut known, mut count) = (Folded::default(), 0);
+        let mut diff_ids = |stack: &Stack| {
+            stack.fold(&mut known, Vec::<DiffId>::new(), &mut |mut all, layer| {
+                count += 1;
+                all.extend(layer.diff_id());
+                all
+            })
+        };
+        let ids = |all: &[&str]| all.iter().map(|text| diff_id(text)).collect::<Vec<DiffId>>();
+        assert_eq!(diff_ids(&Stack::default()), ids(&[]));
+        assert_eq!(diff_ids(&below), ids(&["a", "b"]));
+        assert_eq!(diff_ids(&below.clone().with(a.clone())), ids(&["a", "b", "a"]));
+        assert_eq!(diff_ids(&below.clone().with(b)), ids(&["a", "b", "b"]));
+        assert_eq!(diff_ids(&below), ids(&["a", "b"]));
+        assert_eq!(count, 4);
     }
 
     #[test]

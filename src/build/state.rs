@@ -168,11 +168,6 @@ impl StageState {
         ChainId::of(&known?)
     }
 
-    /// What all layers unpack to, bottom first, when that is known by now; also of layers that are not here.
-    pub(super) fn diff_ids(&self) -> Option<Vec<DiffId>> {
-        self.slots.iter().map(Slot::diff_id).collect()
-    }
-
     /// All layers; waits for those that are still being written.
     pub(super) fn layers(&self) -> crate::error::Result<Vec<Layer>> {
         self.slots.iter().map(|slot| slot.layer.wait()).collect()
@@ -238,6 +233,16 @@ impl States {
         (states[stage].progress == Progress::Complete)
             .then(|| states[stage].state.clone())
             .flatten()
+    }
+
+    /// The layers of a complete stage: one list, whoever asks for it and however often.
+    pub(super) fn complete_stack(&self, stage: usize) -> Option<Stack> {
+        let mut states = self.lock();
+        let known = &mut states[stage];
+        if known.progress != Progress::Complete {
+            return None;
+        }
+        known.state.as_mut().map(|state| state.stack(false))
     }
 
     /// True when nothing of a stage is left to do.
@@ -315,20 +320,19 @@ mod tests {
 
     #[test]
     fn what_layers_unpack_to_is_known_when_they_are_written_or_before() {
-        let diff_id = |text: &str| layer(text).diff_id;
         let written = Arc::new(Pending::default());
-        let never = Slot::unpacked_later(Arc::default()).foretelling(Some(diff_id("b")));
+        let never = Slot::unpacked_later(Arc::default()).foretelling(Some(layer("b").diff_id));
         let slots = vec![slot("a"), never, Slot::unpacked_later(Arc::clone(&written))];
         let key = Digest::of(b"key");
-        let state = StageState::new(key, slots, Vec::new());
-        assert_eq!(state.diff_ids(), None);
-        assert_eq!(state.on(Vec::new()).diff_ids(), Some(Vec::new()));
+        let mut state = StageState::new(key, slots, Vec::new());
+        assert_eq!(state.stack(false).chain(), None);
+        assert_eq!(state.on(Vec::new()).stack(false).chain(), Some(chain(&[])));
         written.set(Ok(layer("c")));
-        assert_eq!(state.diff_ids(), Some(vec![diff_id("a"), diff_id("b"), diff_id("c")]));
+        assert_eq!(state.stack(false).chain(), Some(chain(&["a", "b", "c"])));
         // One that will never be is not known, either.
         let failed = Arc::new(Pending::default());
         failed.set(Err(Error::internal("it failed")));
-        assert_eq!(state.on(vec![Slot::unpacked_later(failed)]).diff_ids(), None);
+        assert_eq!(state.on(vec![Slot::unpacked_later(failed)]).stack(false).chain(), None);
     }
 
     fn chain(texts: &[&str]) -> ChainId {
@@ -387,6 +391,20 @@ mod tests {
         assert!(!state.bears(&record(&[], &[]), false));
         assert!(!state.bears(&below("x", &["base", "first in x"]), true));
         assert!(state.bears(&below("x", &[]), true));
+    }
+
+    #[test]
+    fn a_complete_stage_has_one_list_of_layers_for_all() {
+        let (states, key) = (States::new(1), Digest::of(b"key"));
+        let slots = vec![slot("a"), Slot::unpacked_later(Arc::default())];
+        let state = || StageState::new(key.clone(), slots.clone(), Vec::new());
+        assert!(states.complete_stack(0).is_none());
+        states.set(0, state(), false);
+        assert!(states.complete_stack(0).is_none());
+        states.set(0, state(), true);
+        let stacks = [(); 2].map(|()| states.complete_stack(0).unwrap());
+        assert!(stacks[0].shares_all_with(&stacks[1]));
+        assert!(!stacks[0].shares_all_with(&state().stack(false)));
     }
 
     #[test]

@@ -7,7 +7,6 @@
 use super::import::{Offer, blob};
 use super::{CacheTo, Mode, ToPlace, in_one_line, local};
 use crate::build::jobs::Pending;
-use crate::build::keys;
 use crate::build::push::Pushing;
 use crate::build::request::BuildRequest;
 use crate::build::stack::Stack;
@@ -50,16 +49,16 @@ struct Clients {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) steps: BTreeMap<Digest, Noted>,
-    /// By key.
-    pub(super) selections: BTreeMap<Digest, Selected>,
+    /// Some of them perhaps twice.
+    pub(super) selections: Vec<Selected>,
     pub(super) mounts: BTreeMap<String, UsedMount>,
 }
 
 /// A selection of this build.
 #[derive(Clone, Debug)]
 pub(super) struct Selected {
-    /// What the layers that it is out of unpack to, bottom first.
-    pub(super) layers: Vec<DiffId>,
+    /// The layers that it is out of, of all of which it is known what they unpack to.
+    pub(super) stack: Stack,
     /// Stands for what was selected.
     pub(super) what: Digest,
     /// Of its content.
@@ -246,16 +245,9 @@ impl Exports {
     }
 
     /// Notes what a selection out of these layers is.
-    pub(in crate::build) fn note_selection(
-        &self,
-        layers: Vec<DiffId>,
-        what: Digest,
-        content: &Digest,
-    ) {
+    pub(in crate::build) fn note_selection(&self, stack: Stack, what: Digest, content: &Digest) {
         if !self.is_empty() {
-            let key = keys::selection(&layers, &what);
-            let selected = Selected { layers, what, content: content.clone() };
-            self.notes().selections.insert(key, selected);
+            self.notes().selections.push(Selected { stack, what, content: content.clone() });
         }
     }
 

@@ -10,6 +10,7 @@ use super::key::CacheKey;
 use super::record::{Document, StepEntry};
 use crate::build::keys;
 use crate::build::made::empty_diff_id;
+use crate::build::stack::{Folded, Stack, Unpacked};
 use crate::build::stage::Builder;
 use crate::error::{Error, Result};
 use crate::oci::digest::FieldHasher;
@@ -110,47 +111,74 @@ fn veiled(mut document: Document, notes: &Notes) -> Document {
     }
     made.remove(&empty_diff_id());
     let copied = all_copied(&made, notes);
-    let veil = |diff_id: &DiffId| -> DiffId {
-        let hidden = made.get(diff_id).filter(|_| !shown.contains(diff_id));
-        let Some(step) = hidden else { return diff_id.clone() };
-        let mut hasher = FieldHasher::new("nb-veil-1");
-        hasher.field(copied.as_str().as_bytes()).field(step.as_str().as_bytes());
-        DiffId(hasher.finish())
-    };
-    let veil_all = |layers: &[DiffId]| -> Vec<DiffId> { layers.iter().map(&veil).collect() };
+    let (veil, mut known) = (Veil { made, shown, copied }, Folded::default());
     for entry in &mut document.steps {
         for (_, diff_id) in &mut entry.diff_ids {
-            *diff_id = veil(diff_id);
+            *diff_id = veil.of(diff_id);
         }
-        let below = notes.steps.get(&entry.key).and_then(|noted| noted.stack.diff_ids());
-        let below = below.map(|below| keys::stands_on(ChainId::of(&veil_all(&below))));
-        for (known, now) in entry.stands_on.iter_mut().zip(below) {
-            known.1 = now;
+        if let Some(noted) = notes.steps.get(&entry.key) {
+            let below = veil.stands_on(&noted.stack, &mut known);
+            entry.stands_on.iter_mut().for_each(|(_, known)| known.clone_from(&below));
         }
     }
     let selection = |selected: &Selected| {
-        let layers = veil_all(&selected.layers);
+        let layers = veil.stands_on(&selected.stack, &mut known);
         (keys::selection(&layers, &selected.what), selected.content.clone())
     };
-    Document::new(document.steps, notes.selections.values().map(selection).collect())
+    let selections = notes.selections.iter().map(selection).collect();
+    Document::new(document.steps, selections)
+}
+
+/// What is said instead of diff ids.
+struct Veil<'a> {
+    /// The step of each layer.
+    made: BTreeMap<DiffId, &'a Digest>,
+    /// Layers that the image has.
+    shown: BTreeSet<DiffId>,
+    copied: Digest,
+}
+
+impl Veil<'_> {
+    fn of(&self, diff_id: &DiffId) -> DiffId {
+        let hidden = self.made.get(diff_id).filter(|_| !self.shown.contains(diff_id));
+        let Some(step) = hidden else { return diff_id.clone() };
+        let mut hasher = FieldHasher::new("nb-veil-1");
+        hasher.field(self.copied.as_str().as_bytes()).field(step.as_str().as_bytes());
+        DiffId(hasher.finish())
+    }
+
+    /// What something on these layers stands on; it is known what they unpack to.
+    fn stands_on(&self, stack: &Stack, known: &mut Folded<Option<ChainId>>) -> ChainId {
+        let mut next = |below: Option<ChainId>, layer: &Unpacked| {
+            let diff_id = layer.diff_id().map(|diff_id| self.of(&diff_id))?;
+            Some(ChainId::next(below.as_ref(), &diff_id))
+        };
+        keys::stands_on(stack.fold(known, None, &mut next))
+    }
 }
 
 /// Stands for all that was copied: out of which layers, by their steps, what, and its content. It is the same for each
 /// image of an index, whichever layers that has.
 fn all_copied(made: &BTreeMap<DiffId, &Digest>, notes: &Notes) -> Digest {
-    let one = |selected: &Selected| {
-        let mut hasher = FieldHasher::new("nb-copied-1");
-        hasher.list(selected.layers.iter().map(|diff_id| {
-            let step = made.get(diff_id).copied();
-            step.unwrap_or(&diff_id.0).as_str()
-        }));
-        hasher.field(selected.what.as_str().as_bytes());
-        hasher.field(selected.content.as_str().as_bytes());
+    let mut known = Folded::default();
+    let mut next = |below: Digest, layer: &Unpacked| {
+        let diff_id = layer.diff_id();
+        let step = diff_id.as_ref().map(|id| made.get(id).copied().unwrap_or(&id.0));
+        let mut hasher = FieldHasher::new("nb-by-step-1");
+        hasher.field(below.as_str().as_bytes()).list(step.map(Digest::as_str));
         hasher.finish()
     };
-    let mut all: Vec<Digest> = notes.selections.values().map(one).collect();
-    // Their keys, and so their order, are those of the hidden layers.
+    let one = |selected: &Selected| {
+        let layers = selected.stack.fold(&mut known, keys::base(None), &mut next);
+        let mut hasher = FieldHasher::new("nb-copied-2");
+        for part in [&layers, &selected.what, &selected.content] {
+            hasher.field(part.as_str().as_bytes());
+        }
+        hasher.finish()
+    };
+    let mut all: Vec<Digest> = notes.selections.iter().map(one).collect();
     all.sort();
+    all.dedup();
     let mut hasher = FieldHasher::new("nb-all-copied-1");
     hasher.list(all.iter().map(Digest::as_str));
     hasher.finish()
@@ -162,7 +190,6 @@ mod tests {
     use crate::build::jobs::Pending;
     use crate::build::sharing::export::Noted;
     use crate::build::sharing::record::LayerEntry;
-    use crate::build::stack::{Stack, Unpacked};
     use crate::layers::Layer;
     use std::sync::Arc;
 
@@ -199,11 +226,9 @@ mod tests {
             };
             steps.push(StepEntry { key, created, started, layers, diff_ids, stands_on });
         }
-        let (layers, what) = (vec![id("base"), id(log)], Digest::of(b"/file"));
-        let (key, content) = (keys::selection(&layers, &what), Digest::of(file.as_bytes()));
-        let selected = Selected { layers, what, content: content.clone() };
-        notes.selections.insert(key.clone(), selected);
-        veiled(Document::new(steps, vec![(key, content)]), &notes)
+        let (stack, what) = (stack(&["base", log]), Digest::of(b"/file"));
+        notes.selections.push(Selected { stack, what, content: Digest::of(file.as_bytes()) });
+        veiled(Document::new(steps, Vec::new()), &notes)
     }
 
     #[test]
@@ -223,7 +248,7 @@ mod tests {
         let chain = |layers: &[DiffId]| keys::stands_on(ChainId::of(layers));
         assert_eq!(step("later").stands_on("v"), Some(&chain(&layers)));
         assert_eq!(step("image").stands_on("v"), Some(&chain(&layers[..1])));
-        let key = keys::selection(&layers, &Digest::of(b"/file"));
+        let key = keys::selection(&chain(&layers), &Digest::of(b"/file"));
         assert_eq!(one.selections, [(key, Digest::of(b"file"))]);
     }
 }

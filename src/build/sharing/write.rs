@@ -5,13 +5,14 @@
 //! cached this time.
 
 use super::artifact::{self, Artifact};
-use super::export::{Exports, Noted, UsedMount, wants, warn, wrap};
+use super::export::{Exports, Noted, Selected, UsedMount, wants, warn, wrap};
 use super::import::{Imports, Offer, blob};
 use super::pack::{self, Place};
 use super::record::{Document, LayerEntry, MountEntry, StepEntry};
 use super::source::Source;
 use super::{CacheFrom, CacheTo, FromPlace, Mounts, Pick, ToPlace, in_one_line, local};
 use crate::build::caches::CacheMounts;
+use crate::build::keys;
 use crate::build::store::Store;
 use crate::build::worker::Worker;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -316,8 +317,10 @@ impl Exports {
             Some(StepEntry { key, created, started, layers, diff_ids, stands_on })
         };
         let entries = steps.into_iter().filter_map(entry).collect();
-        let selections = selections.into_iter().map(|(key, selected)| (key, selected.content));
-        Document::new(entries, selections.collect())
+        let selection = |Selected { stack, what, content }: Selected| {
+            Some((keys::selection(&stack.chain()?, &what), content))
+        };
+        Document::new(entries, selections.into_iter().filter_map(selection).collect())
     }
 
     /// A layer that only the place has that the build took the step from: it goes from there to here, unless it is here.
