@@ -5,7 +5,7 @@
 
 use super::jobs::Pending;
 use super::keys;
-use crate::oci::{ChainId, DiffId};
+use crate::oci::{ChainId, DiffId, Digest};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -39,6 +39,8 @@ pub(super) struct Unpacked {
     pub(super) layer: Arc<Pending>,
     /// Where that is known of one that is not here.
     pub(super) foretold: Option<DiffId>,
+    /// Key of its step's record; none for a layer of an image.
+    pub(super) step: Option<Digest>,
 }
 
 impl Unpacked {
@@ -135,7 +137,6 @@ impl Drop for Node {
 mod tests {
     use super::*;
     use crate::layers::Layer;
-    use crate::oci::Digest;
 
     fn diff_id(text: &str) -> DiffId {
         DiffId(Digest::of(text.as_bytes()))
@@ -147,7 +148,7 @@ mod tests {
     }
 
     fn written(text: &str) -> Unpacked {
-        Unpacked { layer: Pending::ready(layer(text)), foretold: None }
+        Unpacked { layer: Pending::ready(layer(text)), foretold: None, step: None }
     }
 
     fn stack(layers: &[&Unpacked]) -> Stack {
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_stack_is_what_it_unpacks_to() {
-        let foretold = Unpacked { layer: Arc::default(), foretold: Some(diff_id("a")) };
+        let foretold = Unpacked { layer: Arc::default(), foretold: Some(diff_id("a")), step: None };
         let (a, b) = (written("a"), written("b"));
         assert!(stack(&[&a, &b]).is(&stack(&[&foretold, &written("b")])));
         assert!(!stack(&[&a, &b]).is(&stack(&[&b, &a])));
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_is_still_written_is_the_same_for_one_run_only() {
-        let open = || Unpacked { layer: Arc::default(), foretold: None };
+        let open = || Unpacked { layer: Arc::default(), foretold: None, step: None };
         let (one, two) = (open(), open());
         assert!(stack(&[&one]).is(&stack(&[&one.clone()])));
         assert!(!stack(&[&one]).is(&stack(&[&two])));
@@ -204,7 +205,8 @@ mod tests {
 
     #[test]
     fn deep_stacks_share_what_is_below_and_go_without_deep_calls() {
-        let (a, open) = (written("a"), Unpacked { layer: Arc::default(), foretold: None });
+        let (a, open) =
+            (written("a"), Unpacked { layer: Arc::default(), foretold: None, step: None });
         let deep = (0..200_000).fold(Stack::default(), |stack, _| stack.with(a.clone()));
         let (one, two) = (deep.clone().with(a.clone()), deep.clone().with(a.clone()));
         assert!(one.is(&two));

@@ -286,7 +286,7 @@ impl Builder<'_> {
                 let shared = Shared::of(slot, &record);
                 doing.done(shared.clone());
                 self.note_step(name.stage, (&own, stack), &shared, None);
-                append(state, step, key, shared.slot, created);
+                append(state, step, (key, own), shared.slot, created);
                 self.emitter.emit(Event::StepDone { id, took: began.elapsed() });
                 Ok(true)
             }
@@ -370,9 +370,16 @@ impl Tools<'_> {
     }
 }
 
-pub(super) fn append(state: &mut StageState, step: &Step, key: Digest, slot: Slot, created: i64) {
+/// Appends a step: its key and that of its record, its layer, and when that was made.
+pub(super) fn append(
+    state: &mut StageState,
+    step: &Step,
+    (key, own): (Digest, Digest),
+    slot: Slot,
+    created: i64,
+) {
     state.key = key;
-    state.slots.push(slot);
+    state.slots.push(Slot { step: Some(own), ..slot });
     state.history.extend(history(step, Some(created)));
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Slot {
     pub foretold: Option<DiffId>,
     /// What it unpacks to in each variant that is remembered of this run of its step. Layers of images have no variants.
     pub variants: Option<BTreeMap<String, DiffId>>,
+    /// Key of its step's record, once it is in a stage; none for a layer of an image.
+    pub step: Option<Digest>,
 }
 
 impl Slot {
@@ -49,7 +51,15 @@ impl Slot {
     /// A layer that was made on nothing: what lies below it is seen only when its blob is unpacked onto that.
     pub(super) fn unpacked_later(layer: Arc<Pending>) -> Self {
         let (foretold, variants) = (None, Some(BTreeMap::new()));
-        Self { layer, snapshot: None, recorded: None, planned: None, foretold, variants }
+        Self {
+            layer,
+            snapshot: None,
+            recorded: None,
+            planned: None,
+            foretold,
+            variants,
+            step: None,
+        }
     }
 
     /// A layer of an image, which may be on its way.
@@ -82,7 +92,8 @@ impl Slot {
     }
 
     fn unpacked(&self) -> Unpacked {
-        Unpacked { layer: Arc::clone(&self.layer), foretold: self.foretold.clone() }
+        let (foretold, step) = (self.foretold.clone(), self.step.clone());
+        Unpacked { layer: Arc::clone(&self.layer), foretold, step }
     }
 }
 

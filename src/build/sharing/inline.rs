@@ -5,11 +5,10 @@
 //! gives the same image.
 
 use super::artifact::among;
-use super::export::{Exports, Notes, Selected};
+use super::export::{Exports, Noted, Notes, Selected};
 use super::key::CacheKey;
 use super::record::{Document, StepEntry};
 use crate::build::keys;
-use crate::build::made::empty_diff_id;
 use crate::build::stack::{Folded, Stack, Unpacked};
 use crate::build::stage::Builder;
 use crate::error::{Error, Result};
@@ -18,7 +17,7 @@ use crate::oci::spec::{self, ImageConfig, ImageManifest};
 use crate::oci::{ChainId, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Member of the config.
 const MEMBER: &str = "nativebuild.cache.v1";
@@ -99,23 +98,15 @@ impl Exports {
 /// The document with other diff ids for layers that the image does not have. A stage that is only copied from may leave
 /// something else each time, in a log of its own, and the image is still the same where that was not copied. So these
 /// layers are told by their steps and by all that was copied anywhere: builds that copied something else have no
-/// selection in common.
+/// selection in common. Whether two of them happen to be the same does not show, either.
 fn veiled(mut document: Document, notes: &Notes) -> Document {
-    let layers = document.steps.iter().flat_map(|entry| &entry.layers);
-    let shown: BTreeSet<DiffId> = layers.map(|entry| entry.layer.diff_id.clone()).collect();
-    let mut made: BTreeMap<DiffId, &Digest> = BTreeMap::new();
-    for (key, noted) in &notes.steps {
-        if let Some(diff_id) = noted.diff_id() {
-            made.entry(diff_id).or_insert(key);
-        }
-    }
-    made.remove(&empty_diff_id());
-    let copied = all_copied(&made, notes);
-    let (veil, mut known) = (Veil { made, shown, copied }, Folded::default());
+    let shown = document.steps.iter().filter(|entry| !entry.layers.is_empty());
+    let shown = shown.map(|entry| entry.key.clone()).collect();
+    let veil = Veil { notes, shown, copied: all_copied(notes) };
+    let mut known = Folded::default();
     for entry in &mut document.steps {
-        for (_, diff_id) in &mut entry.diff_ids {
-            *diff_id = veil.of(diff_id);
-        }
+        let hidden = veil.of(&entry.key, true);
+        entry.diff_ids.iter_mut().for_each(|(_, diff_id)| diff_id.clone_from(&hidden));
         if let Some(noted) = notes.steps.get(&entry.key) {
             let below = veil.stands_on(&noted.stack, &mut known);
             entry.stands_on.iter_mut().for_each(|(_, known)| known.clone_from(&below));
@@ -131,27 +122,37 @@ fn veiled(mut document: Document, notes: &Notes) -> Document {
 
 /// What is said instead of diff ids.
 struct Veil<'a> {
-    /// The step of each layer.
-    made: BTreeMap<DiffId, &'a Digest>,
-    /// Layers that the image has.
-    shown: BTreeSet<DiffId>,
+    notes: &'a Notes,
+    /// Steps whose layers the image has.
+    shown: BTreeSet<Digest>,
     copied: Digest,
 }
 
 impl Veil<'_> {
-    fn of(&self, diff_id: &DiffId) -> DiffId {
-        let hidden = self.made.get(diff_id).filter(|_| !self.shown.contains(diff_id));
-        let Some(step) = hidden else { return diff_id.clone() };
-        let mut hasher = FieldHasher::new("nb-veil-1");
+    /// What is said of the layer of a step: of the run that there is a record of, or of any other one, which nobody finds.
+    fn of(&self, step: &Digest, is_recorded: bool) -> DiffId {
+        let mut hasher = FieldHasher::new("nb-veil-2");
         hasher.field(self.copied.as_str().as_bytes()).field(step.as_str().as_bytes());
+        hasher.number(is_recorded.into());
         DiffId(hasher.finish())
+    }
+
+    /// What is said of a layer below something.
+    fn diff_id(&self, layer: &Unpacked) -> Option<DiffId> {
+        let diff_id = layer.diff_id();
+        let Some(step) = &layer.step else { return diff_id };
+        let recorded = self.notes.steps.get(step).and_then(Noted::diff_id);
+        let is_recorded = recorded == diff_id;
+        if is_recorded && self.shown.contains(step) {
+            return diff_id;
+        }
+        Some(self.of(step, is_recorded))
     }
 
     /// What something on these layers stands on; it is known what they unpack to.
     fn stands_on(&self, stack: &Stack, known: &mut Folded<Option<ChainId>>) -> ChainId {
         let mut next = |below: Option<ChainId>, layer: &Unpacked| {
-            let diff_id = layer.diff_id().map(|diff_id| self.of(&diff_id))?;
-            Some(ChainId::next(below.as_ref(), &diff_id))
+            Some(ChainId::next(below.as_ref(), &self.diff_id(layer)?))
         };
         keys::stands_on(stack.fold(known, None, &mut next))
     }
@@ -159,13 +160,13 @@ impl Veil<'_> {
 
 /// Stands for all that was copied: out of which layers, by their steps, what, and its content. It is the same for each
 /// image of an index, whichever layers that has.
-fn all_copied(made: &BTreeMap<DiffId, &Digest>, notes: &Notes) -> Digest {
+fn all_copied(notes: &Notes) -> Digest {
     let mut known = Folded::default();
     let mut next = |below: Digest, layer: &Unpacked| {
-        let diff_id = layer.diff_id();
-        let step = diff_id.as_ref().map(|id| made.get(id).copied().unwrap_or(&id.0));
+        let of_image = || layer.diff_id().map(|diff_id| diff_id.0);
+        let told = layer.step.clone().or_else(of_image);
         let mut hasher = FieldHasher::new("nb-by-step-1");
-        hasher.field(below.as_str().as_bytes()).list(step.map(Digest::as_str));
+        hasher.field(below.as_str().as_bytes()).list(told.as_ref().map(Digest::as_str));
         hasher.finish()
     };
     let one = |selected: &Selected| {
@@ -188,7 +189,6 @@ fn all_copied(made: &BTreeMap<DiffId, &Digest>, notes: &Notes) -> Digest {
 mod tests {
     use super::*;
     use crate::build::jobs::Pending;
-    use crate::build::sharing::export::Noted;
     use crate::build::sharing::record::LayerEntry;
     use crate::layers::Layer;
     use std::sync::Arc;
@@ -197,18 +197,26 @@ mod tests {
         DiffId(Digest::of(text.as_bytes()))
     }
 
-    fn stack(layers: &[&str]) -> Stack {
-        let foretold = |text: &&str| Unpacked { layer: Arc::default(), foretold: Some(id(text)) };
+    /// Layers, each with the name of its step where it has one.
+    fn stack(layers: &[(Option<&str>, DiffId)]) -> Stack {
+        let foretold = |(step, diff_id): &(Option<&str>, DiffId)| Unpacked {
+            layer: Arc::default(),
+            foretold: Some(diff_id.clone()),
+            step: step.map(|name| Digest::of(name.as_bytes())),
+        };
         layers.iter().map(foretold).fold(Stack::default(), Stack::with)
     }
 
-    /// Of an image with one layer, into which `file` was copied out of a stage that also left a log.
-    fn written(log: &str, file: &str) -> Document {
+    /// Of an image with one layer, into which `file` was copied out of two stages that also left logs.
+    fn written(logs: [&str; 2], file: &str) -> Document {
+        let base = || (None, id("base"));
+        let left = |at: usize| (Some(["stage", "twin"][at]), id(logs[at]));
         let (mut notes, mut steps) = (Notes::default(), Vec::new());
         for (name, below, diff_id, is_shown) in [
-            ("stage", stack(&["base"]), id(log), false),
-            ("later", stack(&["base", log]), empty_diff_id(), false),
-            ("image", stack(&["base"]), id("layer"), true),
+            ("stage", stack(&[base()]), id(logs[0]), false),
+            ("twin", stack(&[base()]), id(logs[1]), false),
+            ("later", stack(&[base(), left(0)]), id("nothing"), false),
+            ("image", stack(&[base()]), id("layer"), true),
         ] {
             let stands_on = vec![("v".to_owned(), below.chain().unwrap())];
             let (key, variant) = (Digest::of(name.as_bytes()), "v".to_owned());
@@ -226,16 +234,22 @@ mod tests {
             };
             steps.push(StepEntry { key, created, started, layers, diff_ids, stands_on });
         }
-        let (stack, what) = (stack(&["base", log]), Digest::of(b"/file"));
-        notes.selections.push(Selected { stack, what, content: Digest::of(file.as_bytes()) });
+        for at in 0..2 {
+            let (stack, what) = (stack(&[base(), left(at)]), Digest::of(b"/file"));
+            notes.selections.push(Selected { stack, what, content: Digest::of(file.as_bytes()) });
+        }
         veiled(Document::new(steps, Vec::new()), &notes)
     }
 
     #[test]
     fn what_a_stage_left_and_nobody_copied_does_not_show() {
-        let one = written("one log", "file");
-        assert_eq!(one, written("another log", "file"));
-        let other = written("one log", "another file");
+        let one = written(["one log", "another"], "file");
+        assert_eq!(one, written(["another log", "a third"], "file"));
+        // Two stages may do the same in the same second, and leave what the base or the image has.
+        for log in ["a log of both", "base", "layer"] {
+            assert_eq!(one, written([log; 2], "file"), "{log}");
+        }
+        let other = written(["one log", "another"], "another file");
         assert_ne!(one.steps, other.steps);
         assert_ne!(one.selections[0].0, other.selections[0].0);
         // It is found by what is said of the stage.
@@ -248,7 +262,26 @@ mod tests {
         let chain = |layers: &[DiffId]| keys::stands_on(ChainId::of(layers));
         assert_eq!(step("later").stands_on("v"), Some(&chain(&layers)));
         assert_eq!(step("image").stands_on("v"), Some(&chain(&layers[..1])));
-        let key = keys::selection(&chain(&layers), &Digest::of(b"/file"));
-        assert_eq!(one.selections, [(key, Digest::of(b"file"))]);
+        let of_stage = [layers[0].clone(), step("twin").diff_ids[0].1.clone()];
+        let mut keys = [layers, of_stage]
+            .map(|layers| keys::selection(&chain(&layers), &Digest::of(b"/file")));
+        keys.sort();
+        assert_eq!(one.selections, keys.map(|key| (key, Digest::of(b"file"))));
+    }
+
+    #[test]
+    fn two_runs_of_one_step_do_not_pass_for_each_other() {
+        let (mut notes, key) = (Notes::default(), Digest::of(b"stage"));
+        let diff_id = id("recorded");
+        let (digest, media_type) = (diff_id.0.clone(), String::new());
+        let layer = Pending::ready(Layer { digest, size: 1, diff_id, media_type });
+        let (stages, created, started, offer) = (BTreeSet::new(), 0, (0, 0), None);
+        let noted = Noted { stages, created, started, stack: Stack::default(), layer, offer };
+        notes.steps.insert(key, noted);
+        for run in ["recorded", "another"] {
+            let (stack, what) = (stack(&[(Some("stage"), id(run))]), Digest::of(b"/file"));
+            notes.selections.push(Selected { stack, what, content: Digest::of(run.as_bytes()) });
+        }
+        assert_eq!(veiled(Document::default(), &notes).selections.len(), 2);
     }
 }

@@ -31,7 +31,7 @@ impl Builder<'_> {
             let stack = state.stack(key != own);
             self.note_step(name.stage, (own, &stack), &shared, offer);
         }
-        append(state, step, key.clone(), shared.slot, shared.created);
+        append(state, step, (key.clone(), own.clone()), shared.slot, shared.created);
         true
     }
 
