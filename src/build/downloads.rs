@@ -2,7 +2,7 @@
 //!
 //! Planning needs manifests and configs, which are there at once. Layers come by [`Downloads::run`]: beside the stages, or
 //! before the image is made where nothing runs. Each is given to all who wait for it when it is there, so that it is
-//! unpacked while those above it still come. Images get their names when all have come.
+//! unpacked while others still come. Images get their names when all have come.
 //!
 //! The first blob that does not come ends all others; its error is that of the build, and whoever waits is only stopped.
 

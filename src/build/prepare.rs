@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// A step with its key and what was looked up on the way.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// Stands for the tree after the step.
+    /// Stands for all that the step and those below it were given.
     pub(super) key: Digest,
     /// What its layer is remembered under; another one when the layer does not depend on what is below it.
     pub(super) record: Digest,

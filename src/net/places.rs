@@ -1,7 +1,8 @@
 //! Where a registry's protocol is spoken for a name: ways made into addresses that can be asked.
 //!
 //! In: a name; out: [`Place`]s. Whether a host speaks https or http is tried once: http only on this machine and where
-//! the user said that a registry need not be checked. A mirror that failed is not asked again.
+//! the user said that a registry need not be checked. A mirror that failed is not asked again, one whose token
+//! service refused a repository not for that one.
 
 use super::config::NetConfig;
 use super::failure::{NetError, NetResult, Trouble};
@@ -83,7 +84,7 @@ impl Places {
         Ok(ways.into_iter().filter(is_asked).collect())
     }
 
-    /// A mirror that refused a repository is not asked for it again; whether it is the mirror's first.
+    /// A mirror whose token service refused a repository is not asked for it again; whether it is the mirror's first.
     pub(super) fn refuse(&self, way: &Way) -> bool {
         let mut refused = lock(&self.refused);
         let is_first = refused.iter().all(|(host, _)| *host != way.host);

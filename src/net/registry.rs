@@ -375,7 +375,7 @@ impl Registry {
         }
     }
 
-    /// A mirror that refused a repository is not asked for it again. Once it is told, where there is a login to be mended.
+    /// A mirror whose token service refused a repository is not asked for it again. Once it is told, where there is a login to be mended.
     fn refused(&self, way: &Way, error: &NetError) {
         let is_first = self.places.refuse(way);
         let looked = self.open(way).and_then(|mirror| self.login(&mirror, &way.repository));

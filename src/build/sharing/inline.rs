@@ -1,7 +1,7 @@
 //! A cache inside an image's own config: the records of its layers, under a member that other tools pass over.
 //!
-//! The image stays what it is for everybody else. With an epoch the times in the records are the epoch, too, and layers
-//! that are not in the image have other diff ids ([`veiled`]), also in what others stand on, so that the same input still
+//! The image stays what it is for everybody else. With an epoch the times in the records are the epoch, too. Layers that
+//! are not in the image always have other diff ids ([`veiled`]), also in what others stand on, so that the same input still
 //! gives the same image.
 
 use super::artifact::among;
@@ -85,7 +85,7 @@ pub(super) fn records(
 }
 
 impl Exports {
-    /// The steps on which a target stands: those whose layers are in it with these, the others by their keys.
+    /// The steps on which a target stands: those whose layers are in it with these, the others without.
     fn of_target(&self, builder: &Builder<'_>, target: usize) -> Document {
         let below = super::need::below(builder.plan, target);
         let wanted = |stage: usize| super::export::is_below(builder.plan, target, stage);

@@ -64,7 +64,7 @@ pub(super) struct StepEntry {
     /// Its layers by variant. None says only that there was such a step, so that what comes after it can be looked up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) layers: Vec<LayerEntry>,
-    /// What other layers of it unpack to, by variant: selections are looked up by that.
+    /// What other layers of it unpack to, by variant: selections, and what stands on them, are looked up by that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) diff_ids: Vec<(String, DiffId)>,
     /// What its layers stand on, by variant: on other layers they are of no use. Older versions did not say it.

@@ -2,7 +2,7 @@
 //!
 //! In: a root that shows nothing of what is below. Out: what an overlay would have in its upper directory, had the layer
 //! been applied through it; deletions are overlayfs's marks. That is possible for a layer that says itself what it needs:
-//! an entry for each parent, the target of each hard link, nothing twice. All else is an error here, and applies in the
+//! an entry for each parent, the target of each hard link, nothing but directories twice. All else is an error here, and applies in the
 //! ordinary way: a parent that only the layers below have may have any mode, and may be a link to anywhere.
 
 use super::Apply;

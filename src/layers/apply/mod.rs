@@ -1,7 +1,7 @@
 //! Putting a layer or an archive onto a root file system. Trusts nothing.
 //!
 //! In: an uncompressed tar and an open root, which already shows everything below (an overlay mount or a plain
-//! directory). Invariants: parents are resolved inside the root by descriptor, the last component is never followed,
+//! directory) or, [`apart`], nothing of it. Invariants: parents are resolved inside the root by descriptor, the last component is never followed,
 //! no path pass happens later except in-root and without following; a deletion only ever removes names inside the root;
 //! private attributes never come in. The result depends on the tar and the root alone: parents that the tar does not
 //! mention keep their time or get time 0.

@@ -81,7 +81,7 @@ impl Layout {
     }
 
     /// The same as soon as nobody writes into it, with a note where that takes a while. `go_on` fails when the waiting is to
-    /// end. Who has another lock on this layout himself would wait for ever.
+    /// end. Who says himself that he writes into it, or has it alone already, would wait for ever.
     pub fn writing_alone(
         &self,
         emitter: &Emitter,
