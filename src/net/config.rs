@@ -50,6 +50,9 @@ pub struct NetConfig {
     pub warnings: Warnings,
     /// Nothing is connected to and no name is looked up: every request fails at once.
     pub offline: bool,
+    /// Directory in which uploads of large blobs are remembered, so that the next process goes on with them; without one
+    /// they are not.
+    pub uploads: Option<PathBuf>,
 }
 
 /// Waits between attempts. Tests take [`Pause::with`] to see the waiting instead of doing it.

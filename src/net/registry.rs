@@ -24,6 +24,7 @@ use crate::progress::Emitter;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
+use std::path::{self, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ pub struct Registry {
     stopped: Stopped,
     signed_pulls: Option<String>,
     signed_pushes: Option<String>,
+    uploads: Option<PathBuf>,
 }
 
 /// Whether uploads should end before their time.
@@ -83,6 +85,7 @@ impl Registry {
             underway: Underway::default(),
             signed_pulls: config.signed_pulls.clone(),
             signed_pushes: config.signed_pushes.clone(),
+            uploads: config.uploads.clone(),
             stopped: Stopped(Box::new(|| false)),
         }
     }
@@ -201,6 +204,11 @@ impl Registry {
 
     pub(super) fn stopped(&self) -> &(dyn Fn() -> bool + Send + Sync) {
         &*self.stopped.0
+    }
+
+    /// Where uploads are remembered.
+    pub(super) fn uploads(&self) -> Option<&path::Path> {
+        self.uploads.as_deref()
     }
 
     /// Fails when signatures of what is pulled were asked for.

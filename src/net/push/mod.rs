@@ -5,6 +5,7 @@
 //! repository of the same registry is known to have is mounted. Several names in one repository share everything but
 //! their last request. Nobody sees a part of an image: a name is given when everything below it is there.
 
+mod kept;
 mod manifests;
 mod plan;
 mod session;

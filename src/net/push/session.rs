@@ -18,6 +18,8 @@ pub(super) struct Session {
     pub(super) offset: u64,
     /// `OCI-Chunk-Min-Length`.
     pub(super) min_chunk: u64,
+    /// An earlier process opened it: who knows what it sent.
+    pub(super) resumed: bool,
 }
 
 /// What opening a session gave.
@@ -30,6 +32,16 @@ pub(super) enum Opened {
 }
 
 impl Session {
+    /// One that an earlier process left; [`Self::refresh`] says how much arrived.
+    pub(super) fn left(location: Url, min_chunk: u64) -> Self {
+        Self { location, offset: 0, min_chunk, resumed: true }
+    }
+
+    /// Where it goes on.
+    pub(super) fn location(&self) -> &Url {
+        &self.location
+    }
+
     /// Asks for a session, or for the blob of another repository `from`.
     pub(super) fn open(
         registry: &Registry,
@@ -54,7 +66,7 @@ impl Session {
                 let location = location(&answer, target)?;
                 let min_chunk = answer.header("oci-chunk-min-length");
                 let min_chunk = min_chunk.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-                Ok(Opened::Session(Self { location, offset: 0, min_chunk }))
+                Ok(Opened::Session(Self { location, offset: 0, min_chunk, resumed: false }))
             }
             _ => Ok(Opened::Refused(Box::new(answer))),
         }

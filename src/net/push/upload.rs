@@ -2,8 +2,10 @@
 //!
 //! First the question whether it is there, then a mount, then one request with the whole body. After a loss the
 //! registry is asked how much it has, and only the rest is sent; a registry that takes no large request gets chunks.
+//! The same where an earlier process was killed; what it sent may be wrong in any way, and then the blob goes once more.
 //! Whatever a registry answers, it comes to an end: an attempt after which it has no more bytes than before is a failure.
 
+use super::kept::Kept;
 use super::manifests::{refusal, stored_as};
 use super::plan::Blob;
 use super::session::{Opened, Session};
@@ -66,24 +68,15 @@ impl Registry {
         }
         let doubted = self.homes().doubts(target, &blob.digest);
         let there = !doubted && self.is_there(blob, target)?;
-        if !there {
+        let kept = Kept::of(self.uploads(), target, blob);
+        if there {
+            if let Some(mut kept) = kept {
+                kept.forget();
+            }
+        } else {
             let mut span = emitter.span(Phase::Upload);
             span.about(&blob.digest);
-            let path = source.blob_path(&blob.digest);
-            let file = File::open(&path)
-                .or_error(ErrorKind::Environment, || format!("cannot read {}", path.display()))
-                .map_err(|error| NetError::new(Trouble::Local, error))?;
-            let upload = Upload {
-                registry: self,
-                blob,
-                target,
-                file,
-                session: None,
-                chunk: blob.size,
-                unauthorized: 0,
-            };
-            upload
-                .run()
+            self.send(source, blob, target, kept)
                 // It may be ours that is damaged.
                 .inspect_err(|_| source.doubt(&blob.digest))
                 .map_err(|error| error.wrap(format!("cannot upload blob {}", blob.digest)))?;
@@ -91,6 +84,31 @@ impl Registry {
         }
         self.homes().add(target, &blob.digest, !there);
         Ok(!there)
+    }
+
+    fn send(
+        &self,
+        source: &Layout,
+        blob: &Blob,
+        target: &Reference,
+        kept: Option<Kept>,
+    ) -> NetResult<()> {
+        let path = source.blob_path(&blob.digest);
+        let file = File::open(&path)
+            .or_error(ErrorKind::Environment, || format!("cannot read {}", path.display()))
+            .map_err(|error| NetError::new(Trouble::Local, error))?;
+        let upload = Upload {
+            registry: self,
+            blob,
+            target,
+            file,
+            kept,
+            session: None,
+            chunk: blob.size,
+            arrived: 0,
+            unauthorized: 0,
+        };
+        upload.run()
     }
 
     /// Whether the repository has it. A registry that cannot say so gets the blob.
@@ -120,16 +138,61 @@ struct Upload<'a> {
     blob: &'a Blob,
     target: &'a Reference,
     file: File,
+    /// Where the session is remembered.
+    kept: Option<Kept>,
     session: Option<Session>,
     /// Bytes of one request.
     chunk: u64,
+    /// The most that a session had.
+    arrived: u64,
     unauthorized: u32,
 }
 
 impl Upload<'_> {
     fn run(mut self) -> NetResult<()> {
+        self.resume()?;
+        self.finish()?;
+        self.forget_session();
+        Ok(())
+    }
+
+    /// Goes on where an earlier process stopped, in chunks: it may be stopped again.
+    fn resume(&mut self) -> NetResult<()> {
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        self.session = kept.session(self.registry, self.target, self.blob)?;
+        if self.session.is_some() {
+            self.chunk = self.chunk.min(CHUNK);
+        }
+        Ok(())
+    }
+
+    fn is_resumed(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.resumed)
+    }
+
+    /// What an earlier process left is of no use: all of the blob, in a session of our own. So it happens once.
+    fn start_over(&mut self) -> Attempt {
+        self.session = None;
+        self.forget_session();
+        self.chunk = self.blob.size;
+        self.arrived = 0;
+        Attempt::Further
+    }
+
+    fn keep_session(&mut self) {
+        if let (Some(kept), Some(session)) = (&mut self.kept, &self.session) {
+            kept.save(session);
+        }
+    }
+
+    fn forget_session(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.forget();
+        }
+    }
+
+    fn finish(&mut self) -> NetResult<()> {
         let mut retry = self.registry.retry(TRIES);
-        let mut arrived = 0;
         loop {
             match self.attempt()? {
                 Attempt::Done => return Ok(()),
@@ -147,8 +210,8 @@ impl Upload<'_> {
                 }
             }
             let offset = self.session.as_ref().map_or(0, |session| session.offset);
-            if offset > arrived {
-                arrived = offset;
+            if offset > self.arrived {
+                self.arrived = offset;
                 self.unauthorized = 0;
                 retry.progress();
             }
@@ -160,9 +223,11 @@ impl Upload<'_> {
     fn found(&mut self) -> NetResult<bool> {
         let Some(session) = &mut self.session else { return Ok(false) };
         if session.refresh(self.registry, self.target, self.blob)? {
+            self.keep_session();
             return Ok(false);
         }
         self.session = None;
+        self.forget_session();
         self.registry.is_there(self.blob, self.target)
     }
 
@@ -176,7 +241,11 @@ impl Upload<'_> {
             let before = session.offset;
             match session.patch(self.registry, self.target, &self.file, size) {
                 Ok(answer) if !matches!(answer.status, 200..=204) => Ok(answer),
-                Ok(_) if session.offset > before => return Ok(Attempt::Further),
+                Ok(_) if session.offset > before => {
+                    self.keep_session();
+                    return Ok(Attempt::Further);
+                }
+                Ok(_) if session.resumed => return Ok(self.start_over()),
                 Ok(_) => {
                     let message = format!("{} keeps nothing of a chunk", whom(self.target));
                     return Ok(Attempt::Failed(NetError::broken(message), Duration::ZERO));
@@ -188,12 +257,21 @@ impl Upload<'_> {
         };
         match answer {
             Ok(answer) if matches!(answer.status, 200..=204) => {
-                stored_as(&answer, &self.blob.digest, "blob", self.target)?;
-                Ok(Attempt::Done)
+                let stored = stored_as(&answer, &self.blob.digest, "blob", self.target);
+                // The address came out of a file: it is the registry itself whose word counts.
+                if self.is_resumed()
+                    && !(stored.is_ok() && self.registry.is_there(self.blob, self.target)?)
+                {
+                    return Ok(self.start_over());
+                }
+                stored.map(|()| Attempt::Done)
             }
             Ok(answer) => self.refused(answer),
             Err(error) if error.trouble() == Trouble::Unreachable => {
                 Ok(Attempt::Failed(error, Duration::ZERO))
+            }
+            Err(error) if error.trouble() == Trouble::Broken && self.is_resumed() => {
+                Ok(self.start_over())
             }
             Err(error) => Err(error),
         }
@@ -216,6 +294,7 @@ impl Upload<'_> {
             Opened::Mounted => Ok(Attempt::Done),
             Opened::Session(session) => {
                 self.session = Some(session);
+                self.keep_session();
                 Ok(Attempt::Further)
             }
             Opened::Refused(answer) => self.refused(*answer),
@@ -231,6 +310,11 @@ impl Upload<'_> {
     /// What an answer that is no success means for the upload.
     fn refused(&mut self, answer: Answer) -> NetResult<Attempt> {
         let wait = answer.retry_after();
+        // Registries have no common word for pieces that do not fit together.
+        let passes = matches!(answer.status, 401 | 403 | 408 | 429 | 502..=504);
+        if !passes && self.is_resumed() {
+            return Ok(self.start_over());
+        }
         match answer.status {
             413 if self.chunk > CHUNK => {
                 self.chunk = CHUNK;

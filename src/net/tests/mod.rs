@@ -11,6 +11,7 @@ mod patience;
 mod peer;
 mod proxy;
 mod push;
+mod resumed;
 mod stop;
 mod uploads;
 
