@@ -78,6 +78,11 @@ impl Store {
         &self.images
     }
 
+    /// Where uploads are remembered that go on after the program was killed; made when there is one.
+    pub fn uploads(&self) -> PathBuf {
+        self.sub("uploads")
+    }
+
     /// A directory of the store by name.
     pub fn sub(&self, name: &str) -> PathBuf {
         self.path.join(name)

@@ -67,7 +67,8 @@ fn carry_out_timed(
     drop(opening);
     // Here until the end: the contexts lie in it.
     let _fetched = std::mem::take(&mut opened.fetched);
-    let request = request(&args, opened, environment, &emitter)?;
+    let mut request = request(&args, opened, environment, &emitter)?;
+    request.net.uploads = store.as_deref().map(Store::uploads);
     let store = match (call.method, store) {
         (Method::Build, Some(store)) => store,
         (_, store) => {

@@ -32,6 +32,7 @@ pub struct Remote {
 impl Remote {
     /// Connects to nothing yet.
     pub fn new(store: Arc<Store>, cache: Arc<PkgCache>, net: NetConfig, emitter: Emitter) -> Self {
+        let net = NetConfig { uploads: Some(store.uploads()), ..net };
         let (silent, told) = Default::default();
         Self { store, cache, net, emitter, client: OnceLock::new(), silent, told }
     }

@@ -28,7 +28,7 @@ pub enum Kind {
     Record,
     /// A directory of `mounts/`.
     Mount,
-    /// What was left behind: `tmp/`, `trash/`, `logs/`, unfinished blobs and snapshots.
+    /// What was left behind: `tmp/`, `trash/`, `logs/`, `uploads/`, unfinished blobs and snapshots.
     Leftover,
 }
 
@@ -117,6 +117,8 @@ impl Lister<'_> {
         for dir in ["cache/steps", "cache/selections", "cache/explain", "cache/http", "cache/git"] {
             self.each(dir, |_, seen| Some((Kind::Record, seen.len(), modified(seen))))?;
         }
+        // Who uses one writes it anew.
+        self.each("uploads", |_, seen| Some((Kind::Leftover, seen.len(), modified(seen))))?;
         for dir in ["tmp", "trash", "logs"] {
             self.trees(dir, |_| Kind::Leftover, |_, seen| modified(seen))?;
         }

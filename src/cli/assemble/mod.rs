@@ -16,6 +16,7 @@ use crate::build::worker::Worker;
 use crate::build::{images, output, tree};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::emulation::Places;
+use crate::net::NetConfig;
 use crate::oci::layout::Origin;
 use crate::oci::{Platform, Reference};
 use crate::progress::Emitter;
@@ -92,6 +93,7 @@ fn with_request(
     let store = Arc::new(Store::open(&path)?);
     let net = pkg::net_config(&args.place.net, environment)?;
     let net = Asked::of(args.place.disable_content_trust, environment).put_into(net);
+    let net = NetConfig { uploads: Some(store.uploads()), ..net };
     let access = Access::new(store.images(), store.sub("tmp"), net, emitter.clone());
     let account = args.isolation.account(environment, emitter)?;
     let emulators = Places { path: environment.path(), ..Places::default() };

@@ -23,6 +23,7 @@ use super::trust::Asked;
 use super::{du, pkg, prefetch, print_data};
 use crate::build::store::Store;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::NetConfig;
 use crate::oci::{Platform, Reference};
 use crate::progress::Emitter;
 use crate::transfer::copy::Delivered;
@@ -107,6 +108,7 @@ fn access<'a>(
 ) -> Result<Access<'a>> {
     let net = pkg::net_config(&place.net, environment)?;
     let net = Asked::of(place.disable_content_trust, environment).put_into(net);
+    let net = NetConfig { uploads: Some(store.uploads()), ..net };
     let emitter = Emitter::new(Arc::new(Printer::new(Form::Plain, style)));
     Ok(Access::new(store.images(), store.sub("tmp"), net, emitter))
 }
