@@ -109,7 +109,7 @@ fn the_next_process_sends_only_the_rest() {
     let wanted = ["HEAD LAYER 0", "GET uploads/0 0", "PATCH uploads/0 600000", "PUT uploads/0 0"];
     // The registry itself is asked whether it has it now.
     assert_eq!(scene.again(), [&wanted[..], &["HEAD LAYER 0"]].concat());
-    assert_eq!(scene.files(), [PathBuf::new(); 0]);
+    assert_eq!(scene.files(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_session_that_is_gone_or_has_nothing_is_forgotten() {
     scene.uploads.lock().unwrap().sessions.clear();
     let [head, post, put] = anew(0);
     assert_eq!(scene.again(), [head, "GET uploads/0 0".to_owned(), post, put]);
-    assert_eq!(scene.files(), [PathBuf::new(); 0]);
+    assert_eq!(scene.files(), Vec::<PathBuf>::new());
     for said in ["0-0", "0-9223372036854775807", "x"] {
         let scene = Scene::new(move |request, _| {
             let asked = request.method == "GET" && request.path == SESSION;
@@ -126,7 +126,7 @@ fn a_session_that_is_gone_or_has_nothing_is_forgotten() {
         });
         let [head, post, put] = anew(1);
         assert_eq!(scene.again(), [head, "GET uploads/0 0".to_owned(), post, put], "{said}");
-        assert_eq!(scene.files(), [PathBuf::new(); 0]);
+        assert_eq!(scene.files(), Vec::<PathBuf>::new());
     }
 }
 
@@ -147,7 +147,7 @@ fn wrong_bytes_are_sent_once_more_from_the_start() {
         let resumed = ["GET uploads/0 0", "PATCH uploads/0 600000", "PUT uploads/0 0"];
         let resumed = resumed.map(str::to_owned);
         assert_eq!(scene.again(), [&[head][..], &resumed, &[post, put]].concat(), "{status}");
-        assert_eq!(scene.files(), [PathBuf::new(); 0]);
+        assert_eq!(scene.files(), Vec::<PathBuf>::new());
     }
     // Nothing of the rest is taken.
     let scene = Scene::new(|request, uploads| {
@@ -178,7 +178,7 @@ fn a_file_that_cannot_be_right_is_forgotten() {
         let scene = Scene::new(|_, _| None);
         fs::write(scene.file(), &text).unwrap();
         assert_eq!(scene.again(), anew(1), "{text}");
-        assert_eq!(scene.files(), [PathBuf::new(); 0]);
+        assert_eq!(scene.files(), Vec::<PathBuf>::new());
     }
     // What is no file is left alone.
     let scene = Scene::new(|_, _| None);
@@ -207,7 +207,7 @@ fn another_host_is_not_believed_to_have_the_blob() {
     let [head, post, put] = anew(1);
     assert_eq!(scene.again(), [head.clone(), head, post, put]);
     assert_eq!(elsewhere.lines().len(), 3);
-    assert_eq!(scene.files(), [PathBuf::new(); 0]);
+    assert_eq!(scene.files(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_session_that_another_process_uses_is_left_to_it() {
     // It is there now, and the other one is gone.
     drop(held);
     assert_eq!(scene.again(), ["HEAD LAYER 0"]);
-    assert_eq!(scene.files(), [PathBuf::new(); 0]);
+    assert_eq!(scene.files(), Vec::<PathBuf>::new());
 }
 
 #[test]
