@@ -23,6 +23,7 @@ pub mod whiteout;
 
 mod beneath;
 mod bits;
+mod body;
 mod changes;
 mod copy_tree;
 mod decompress;

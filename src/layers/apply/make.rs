@@ -4,6 +4,7 @@ use super::apart::uncover;
 use super::{Apply, Devices, is_in_dev};
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
 use crate::layers::beneath::shown;
+use crate::layers::body::fill;
 use crate::layers::place::{Place, fails};
 use crate::layers::whiteout::{self, DeviceNode};
 use crate::layers::{Entry, EntryKind};
@@ -149,13 +150,7 @@ fn copy_body(
 ) -> std::io::Result<u64> {
     let (mut total, mut hole) = (0_u64, 0_u64);
     loop {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match body.read(&mut buffer[filled..])? {
-                0 => break,
-                n => filled += n,
-            }
-        }
+        let filled = fill(body, buffer)?;
         let chunk = &buffer[..filled];
         total += filled as u64;
         if filled == buffer.len() && chunk.iter().all(|b| *b == 0) {

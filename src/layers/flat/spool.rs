@@ -1,6 +1,7 @@
 //! Bodies of files that wait until they are written.
 
 use crate::error::{ErrorKind, Result, ResultExt as _};
+use crate::layers::body::fill;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt as _;
@@ -25,13 +26,7 @@ impl Spool {
         let start = self.end;
         let mut buffer = vec![0_u8; CHUNK];
         loop {
-            let mut filled = 0;
-            while filled < buffer.len() {
-                match body.read(&mut buffer[filled..])? {
-                    0 => break,
-                    n => filled += n,
-                }
-            }
+            let filled = fill(body, &mut buffer)?;
             let chunk = &buffer[..filled];
             hash.write_all(chunk)?;
             if filled == 0 {
