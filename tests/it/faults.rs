@@ -525,6 +525,12 @@ fn prune_beside_a_build(before_that: fn(&World)) {
     for world in World::each() {
         let world = self::world(world);
         let expected = build(&world).ok();
+        // On a fast machine one build is within the tolerance of clocks of the next, which then keeps all that it left.
+        let before = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
+        for record in fs::read_dir(world.store().join("cache/steps")).unwrap() {
+            let record = fs::File::options().append(true).open(record.unwrap().path()).unwrap();
+            record.set_modified(before).unwrap();
+        }
         let marker = Marker::new();
         let waiting = format!("FROM base\n{}RUN cat /one\n", waits(&marker));
         fs::write(world.context().join("Waiting"), waiting).unwrap();
