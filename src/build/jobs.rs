@@ -3,13 +3,16 @@
 //! A step hands over its change stream and gets a [`Pending`] layer. A few threads take jobs from a bounded queue;
 //! memory is bounded by the queue, not by the size of layers.
 
+use super::beforehand::Beforehand;
 use super::care;
 use super::naming::Blame;
 use super::planned::Planned;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::sandbox::Cancel;
-use crate::layers::compress::{Compression, Workers, compress_layer};
+use crate::layers::beforehand::Upper;
+use crate::layers::blocks::Blocks;
+use crate::layers::compress::{Compression, Workers, compress_layer_noting};
 use crate::layers::fresh::write_fresh_layer;
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::{TimePolicy, write_layer};
@@ -19,7 +22,7 @@ use crate::progress::{Emitter, Event};
 use crate::sys::writeback::{self, PART};
 use crate::timings::{Phase, Place};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -104,6 +107,8 @@ pub(super) struct Job {
     pub(super) place: Option<Place>,
     /// Since when it waits, likewise.
     pub(super) queued: Option<Instant>,
+    /// What was packed of it beforehand.
+    pub(super) upper: Option<Arc<Upper>>,
 }
 
 /// Changes, and where the bytes of their files are.
@@ -136,6 +141,7 @@ impl Content {
 /// The threads that write layers.
 #[derive(Debug)]
 pub(super) struct Jobs {
+    beforehand: Option<Beforehand>,
     queue: Option<SyncSender<Job>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -152,30 +158,46 @@ impl Jobs {
         let (queue, jobs) = sync_channel::<Job>(64);
         let jobs = Arc::new(Mutex::new(jobs));
         let workers = Arc::new(Workers::new(cores));
+        let blocks = match compression {
+            Compression::Gzip { level } if level > 0 => known_blocks(store, level),
+            _ => None,
+        };
         let threads = (0..cores.clamp(1, 4))
             .map(|_| {
                 let (jobs, store) = (Arc::clone(&jobs), Arc::clone(store));
                 let (workers, emitter) = (Arc::clone(&workers), emitter.clone());
-                let cancel = Arc::clone(cancel);
+                let (cancel, blocks) = (Arc::clone(cancel), blocks.clone());
                 std::thread::spawn(move || {
                     while let Some(job) = next(&jobs) {
                         let _at = emitter.timings().at(job.place);
                         emitter.timings().waited(Phase::Queue, job.queued);
                         let result = match cancel.interrupted() {
                             Some(error) => Err(error),
-                            None => write(&job, &store, compression, &workers, &emitter)
-                                .map_err(|error| job.blame.placed(error)),
+                            None => write(
+                                &job,
+                                &store,
+                                (compression, &workers, blocks.as_ref()),
+                                &emitter,
+                            )
+                            .map_err(|error| job.blame.placed(error)),
                         };
                         if let Ok(layer) = &result {
                             let digest = layer.digest.to_string();
                             emitter.emit(Event::LayerDone { digest, size: layer.size });
                         }
                         job.slot.set(result);
+                        drop(job.upper);
                     }
                 })
             })
             .collect();
-        Self { queue: Some(queue), threads }
+        let beforehand = blocks.as_ref().filter(|_| store.limit().is_none());
+        Self { beforehand: beforehand.and_then(Beforehand::new), queue: Some(queue), threads }
+    }
+
+    /// A command begins to write into this upper directory. With the value goes what was packed of it.
+    pub(super) fn watch(&self, upper: BorrowedFd<'_>) -> Option<Arc<Upper>> {
+        self.beforehand.as_ref()?.watch(upper)
     }
 
     /// Queues a job; waits when too many are queued.
@@ -197,6 +219,14 @@ impl Jobs {
     }
 }
 
+/// What the store knows of packed blocks; without it everything is packed.
+fn known_blocks(store: &Store, level: u8) -> Option<Arc<Blocks>> {
+    let (dir, blobs) = (store.sub("cache/blocks"), store.images().blob_dir());
+    std::fs::create_dir_all(&dir).ok()?;
+    std::fs::create_dir_all(&blobs).ok()?;
+    Blocks::open(&dir, &blobs, level).ok()
+}
+
 fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
     jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
@@ -204,13 +234,14 @@ fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
 fn write(
     job: &Job,
     store: &Store,
-    compression: Compression,
-    workers: &Workers,
+    (compression, workers, blocks): (Compression, &Workers, Option<&Arc<Blocks>>),
     emitter: &Emitter,
 ) -> Result<Layer> {
     let mut span = emitter.span(Phase::Layer);
     let blob = Eager { blob: store.images().blob_writer()?.trusted(), begun: 0 };
-    let (blob, layer) = compress_layer(compression, workers, blob, |out| {
+    let mut journal = blocks.map(|blocks| blocks.journal(&blob.blob.name()));
+    let target = (blob, journal.as_mut());
+    let (blob, layer) = compress_layer_noting(compression, workers, target, |out| {
         let mut out = Counting { out, bytes: 0 };
         let written = job.content.write(store, &job.times, &mut out);
         span.took(out.bytes);
@@ -220,6 +251,9 @@ fn write(
     span.about(&layer.digest);
     care::room::check(store, emitter)?;
     blob.blob.commit(&layer.digest)?;
+    if let Some(journal) = journal {
+        journal.finish(&layer.digest);
+    }
     Ok(layer)
 }
 
@@ -289,6 +323,7 @@ mod tests {
             times: TimePolicy { epoch: None, started: (0, 0) },
             place: None,
             queued: None,
+            upper: None,
         });
         let error = slot.wait().unwrap_err();
         let place = error.place().expect("it has a place");

@@ -14,6 +14,7 @@ use super::stack::Stack;
 use super::stage::{Builder, Tools};
 use crate::error::Result;
 use crate::executor::sandbox::Ending;
+use crate::layers::beforehand::Upper;
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::TimePolicy;
 use crate::layers::{Layer, diff};
@@ -41,12 +42,14 @@ pub(super) struct Done {
     pub(super) content: Content,
     /// The mounts of a command, which nobody may see in the tree any more.
     pub(super) ending: Option<Ending>,
+    /// What was packed of it while it ran.
+    pub(super) upper: Option<Arc<Upper>>,
 }
 
 impl Done {
     /// A step that changed nothing.
     pub(super) fn nothing(tree: Option<Arc<Snapshot>>) -> Self {
-        Self { tree, content: Content::Tree(Arc::default(), None), ending: None }
+        Self { tree, content: Content::Tree(Arc::default(), None), ending: None, upper: None }
     }
 
     /// The step's own snapshot.
@@ -128,6 +131,7 @@ impl Builder<'_> {
             tree: None,
             content: Content::Tree(Arc::new(changes), Some(snapshot)),
             ending: None,
+            upper: None,
         };
         Ok(Some(self.rewritten(record, step, (&done, blame), tools)))
     }
@@ -160,6 +164,7 @@ impl Builder<'_> {
             place: timings.place(),
             queued: timings.instant(),
             times: self.times(started),
+            upper: done.upper.clone(),
         });
         slot
     }

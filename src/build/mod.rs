@@ -6,6 +6,7 @@
 pub mod annotations;
 mod apart;
 mod assemble;
+mod beforehand;
 mod bind_copies;
 mod binds;
 mod blobs;

@@ -330,7 +330,7 @@ impl Builder<'_> {
         let (worker, times) = (tools.worker, self.times(started));
         if let Some(planned) = self.planned(state, stage, step, &prepared, (times, tools))? {
             let content = Content::Planned(Arc::new(planned));
-            return Ok(Done { tree: None, content, ending: None });
+            return Ok(Done { tree: None, content, ending: None, upper: None });
         }
         // The diff of the step before has looked at what a RUN may make again.
         let has_own_times = step.as_run().is_some() && tick::are_short(self.store);
@@ -343,7 +343,13 @@ impl Builder<'_> {
         let draft = tree::draft(self.store, below, worker, self.others_want(stage, state))?;
         drop(mounting);
         let working = self.emitter.span(phase_of(step));
-        let ending = self.work(&draft, (stage, state.next), prepared, id, worker)?;
+        let is_watched = step.as_run().is_some() && !worker.snapshots.are_whole();
+        let upper = is_watched.then(|| tools.jobs.watch(draft.upper())).flatten();
+        let ending = self.work(&draft, (stage, state.next), prepared, id, worker);
+        if let Some(upper) = &upper {
+            upper.end();
+        }
+        let ending = ending?;
         drop(working);
         let _diff = self.emitter.span(Phase::Diff);
         let changes = draft.changes(tools.diff_options().placeholders, &times)?;
@@ -357,7 +363,7 @@ impl Builder<'_> {
         }
         let own = draft.commit()?;
         let content = Content::Tree(Arc::new(changes), Some(Arc::clone(&own)));
-        Ok(Done { tree: Some(own), content, ending })
+        Ok(Done { tree: Some(own), content, ending, upper })
     }
 }
 

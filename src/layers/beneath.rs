@@ -5,7 +5,7 @@
 
 use super::ImagePath;
 use crate::error::{Error, Result};
-use crate::sys::{Named, SysResult, root};
+use crate::sys::{Named, SysResult, fs, root};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use std::fs::File;
@@ -37,6 +37,15 @@ pub(super) fn open_dir(root: BorrowedFd<'_>, path: &[u8]) -> SysResult<OwnedFd> 
 /// Opens a file of the tree for reading, without blocking on a FIFO.
 pub(super) fn open_file(root: BorrowedFd<'_>, path: &[u8]) -> SysResult<File> {
     open(root, path, OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
+}
+
+/// Opens a regular file in a tree that somebody writes to, and nothing else: opening a device may do something.
+pub(super) fn open_regular(root: BorrowedFd<'_>, path: &[u8]) -> SysResult<File> {
+    let found = open(root, path, OFlags::PATH)?;
+    if fs::fstat(&found)?.kind != fs::Kind::File {
+        return Err(Errno::INVAL).named(|| format!("open({})", shown(path)));
+    }
+    fs::reopen_file(&found).map(File::from)
 }
 
 /// `dir/name`, or `name` at the root. Fails where no reader of images could follow.

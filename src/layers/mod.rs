@@ -8,6 +8,8 @@
 
 pub mod ahead;
 pub mod apply;
+pub mod beforehand;
+pub mod blocks;
 pub mod compress;
 pub mod diff;
 pub mod entry_table;
@@ -26,9 +28,11 @@ mod bits;
 mod body;
 mod changes;
 mod copy_tree;
+mod cuts;
 mod decompress;
 mod gzip;
 mod letters;
+mod line;
 mod node;
 mod order;
 mod pax;

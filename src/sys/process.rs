@@ -17,6 +17,13 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Lets this thread run only where nobody else wants to.
+pub fn only_when_idle() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: it reads `parameters`; 0 is the calling thread. Where it is refused the thread runs like any other.
+    let _refused = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Ended {

@@ -9,6 +9,7 @@ use super::usage::{self, Kind, Object, Time};
 use crate::build::cache::StepRecord;
 use crate::build::store::Store;
 use crate::error::{ErrorKind, Result, ResultExt};
+use crate::layers::blocks::LIVE;
 use crate::layers::snapshot::random_id;
 use crate::oci::layout::Layout;
 use crate::oci::spec::digest_of;
@@ -271,7 +272,7 @@ impl Mover<'_> {
     }
 }
 
-/// Removes names of snapshots that are gone, and records of steps of which no blob is left.
+/// Removes names of snapshots that are gone, indexes of blobs that are, and records of steps of which no blob is left.
 fn forget_lost(store: &Store, pruned: &Pruned) {
     // What cannot be removed now is a miss when it is used, and goes another time.
     let each = |dir: PathBuf, is_lost: &dyn Fn(&[u8]) -> bool| {
@@ -289,6 +290,13 @@ fn forget_lost(store: &Store, pruned: &Pruned) {
         });
     }
     if pruned.removed.contains_key(&Kind::Blob) {
+        for index in fs::read_dir(store.sub("cache/blocks")).into_iter().flatten().flatten() {
+            let blob = store.images().blob_dir().join(index.file_name());
+            if !index.file_name().as_encoded_bytes().starts_with(LIVE.as_bytes()) && !blob.exists()
+            {
+                let _best_effort = fs::remove_file(index.path());
+            }
+        }
         let is_here = |digest: &Digest| store.images().blob_path(digest).exists();
         each(store.sub("cache").join("steps"), &|text| {
             let record = serde_json::from_slice::<StepRecord>(text);

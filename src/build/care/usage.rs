@@ -6,6 +6,7 @@
 
 use crate::build::store::Store;
 use crate::error::{ErrorKind, Result, ResultExt};
+use crate::layers::blocks::LIVE;
 use crate::oci::layout::UNFINISHED;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
@@ -117,6 +118,11 @@ impl Lister<'_> {
         for dir in ["cache/steps", "cache/selections", "cache/explain", "cache/http", "cache/git"] {
             self.each(dir, |_, seen| Some((Kind::Record, seen.len(), modified(seen))))?;
         }
+        // What grows belongs to a layer that is being written.
+        self.each("cache/blocks", |name, seen| {
+            let kind = if name.starts_with(LIVE) { Kind::Leftover } else { Kind::Record };
+            Some((kind, seen.len(), modified(seen)))
+        })?;
         // Who uses one writes it anew.
         self.each("uploads", |_, seen| Some((Kind::Leftover, seen.len(), modified(seen))))?;
         for dir in ["tmp", "trash", "logs"] {

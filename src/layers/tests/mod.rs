@@ -12,8 +12,11 @@ mod hostile;
 mod tar;
 mod unions;
 
+use super::blocks::Journal;
+use super::compress::{Compression, Workers, compress_layer_noting};
+use super::diff::{DiffOptions, XattrFlavour, read_tree};
 use super::tar_write::{TimePolicy, write_layer};
-use super::{Change, ChangeKind, Entry, EntryKind};
+use super::{Change, ChangeKind, Entry, EntryKind, Layer};
 use crate::sys::fs::open_dir_path;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -50,6 +53,18 @@ fn layer_of(changes: &[Change], root: &Path) -> Vec<u8> {
     let mut out = Vec::new();
     write_layer(changes, open(root).as_fd(), &TIMES, &mut out).unwrap();
     out
+}
+
+/// The gzip blob of a tree.
+pub(super) fn blob_of(tree: &Path, journal: Option<&mut Journal>) -> (Vec<u8>, Layer) {
+    let options = DiffOptions { flavour: XattrFlavour::User, placeholders: false };
+    let root = open(tree);
+    let changes = read_tree(root.as_fd(), &options).unwrap();
+    let (workers, compression) = (Workers::new(2), Compression::Gzip { level: 4 });
+    compress_layer_noting(compression, &workers, (Vec::new(), journal), |out| {
+        write_layer(&changes, root.as_fd(), &TIMES, out)
+    })
+    .unwrap()
 }
 
 fn entry(kind: EntryKind, mode: u32) -> Entry {

@@ -285,7 +285,8 @@ impl Layout {
         }
     }
 
-    fn blob_dir(&self) -> PathBuf {
+    /// The directory of the blobs, where unfinished ones are too.
+    pub fn blob_dir(&self) -> PathBuf {
         self.root.join("blobs/sha256")
     }
 
@@ -400,6 +401,12 @@ impl BlobWriter {
     /// The file in which it grows.
     pub fn as_file(&self) -> &File {
         self.file.as_file()
+    }
+
+    /// Name of that file among the blobs, until it has that of its digest.
+    pub fn name(&self) -> String {
+        let name = self.file.path().file_name();
+        name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     /// Bytes written so far.

@@ -363,6 +363,13 @@ fn proc_file(fd: BorrowedFd<'_>) -> Vec<u8> {
     format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes()
 }
 
+/// Opens for reading what an `O_PATH` descriptor stands for: whatever happened to its name meanwhile, it is the same.
+pub fn reopen_file(file: impl AsFd) -> SysResult<OwnedFd> {
+    let name = proc_file(file.as_fd());
+    rfs::openat(rfs::CWD, &name[..], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .named(|| format!("open({})", String::from_utf8_lossy(&name)))
+}
+
 /// Opens the current directory of a detached mount or an `O_PATH` directory so that it can be listed.
 pub fn reopen_dir(dir: impl AsFd) -> SysResult<OwnedFd> {
     open_dir(dir, b".")

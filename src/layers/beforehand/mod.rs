@@ -1,0 +1,274 @@
+//! Packing what a command has written while it still runs.
+//!
+//! In: the upper directory of a running command; out: packed blocks of its large files, which the layer finds afterwards
+//! ([`super::blocks`]). All of it is a guess: the layer reads every file anew, and takes a packed block only for the same
+//! bytes. What changes once more was packed in vain. Links are not followed, and only regular files are opened.
+
+use super::ImagePath;
+use super::beneath;
+use super::blocks::{Blocks, Loan, Spill};
+use super::cuts::{BLOCK, LARGE, piece};
+use crate::sys::fs::{self, Kind, Stat};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+/// Of a file that grows the end is left alone.
+const GROWING: u64 = 2 << 20;
+
+/// Between two looks at a tree there is at least this, and several times what a look takes.
+const BETWEEN: Duration = Duration::from_millis(200);
+const LOOKS: u32 = 5;
+
+/// Trees with more names are not looked at any more.
+const NAMES: usize = 100_000;
+
+/// A file is packed so many times at most.
+const TIMES: u8 = 2;
+
+/// Most packed bytes of a tree, and the share of the free space that they may take.
+const MOST: u64 = 1 << 30;
+const SHARE: u64 = 8;
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// A command that takes no longer is left alone.
+    pub command: Duration,
+    /// A file that nobody touched for as long is taken for finished.
+    pub file: Duration,
+}
+
+/// The tree of a running command.
+#[derive(Debug)]
+pub struct Upper {
+    root: OwnedFd,
+    since: Instant,
+    stopped: AtomicBool,
+    spill: Mutex<Option<Spill>>,
+    loan: Mutex<Option<Loan>>,
+    look: Mutex<Look>,
+}
+
+/// What the thread that looks remembers.
+#[derive(Debug, Default)]
+struct Look {
+    /// By inode.
+    files: HashMap<u64, Seen>,
+    due: Option<Instant>,
+    written: u64,
+}
+
+/// How far a file is packed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    size: u64,
+    mtime: (i64, u32),
+    next: u64,
+    times: u8,
+}
+
+struct Candidate {
+    path: ImagePath,
+    stat: Stat,
+    settled: bool,
+}
+
+impl Upper {
+    /// Nothing is looked at yet.
+    pub fn new(root: OwnedFd) -> Self {
+        Self {
+            root,
+            since: Instant::now(),
+            stopped: AtomicBool::new(false),
+            spill: Mutex::default(),
+            loan: Mutex::default(),
+            look: Mutex::default(),
+        }
+    }
+
+    /// The command has ended. What was packed can be found as long as the value lives.
+    pub fn end(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        // Whoever holds it writes a block, perhaps at the lowest of all priorities, and clears up afterwards.
+        match self.spill.try_lock() {
+            Ok(mut spill) => self.lend(spill.take()),
+            Err(TryLockError::Poisoned(poisoned)) => self.lend(poisoned.into_inner().take()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    fn lend(&self, spill: Option<Spill>) {
+        if let Some(loan) = spill.and_then(Spill::into_loan) {
+            *self.loan.lock().unwrap_or_else(PoisonError::into_inner) = Some(loan);
+        }
+    }
+
+    /// Whether the command has ended.
+    pub fn is_over(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Looks once and packs what is new, if the command has been running for a while and it is time; `idle` waits until
+    /// the machine has nothing better to do, and is false when it has no time at all.
+    pub fn look(&self, blocks: &Arc<Blocks>, patience: Patience, idle: &dyn Fn() -> bool) {
+        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        let is_due =
+            look.due.is_none_or(|due| due <= began) && began - self.since >= patience.command;
+        if self.is_over() || !is_due || !idle() {
+            return;
+        }
+        let Some(found) = self.candidates(&look.files, patience.file) else {
+            // Too many, or it cannot be read: never again.
+            look.due = Some(began + Duration::from_hours(24 * 365));
+            return;
+        };
+        let took = began.elapsed();
+        for candidate in found {
+            if self.is_over() || self.pack(&mut look, blocks, &candidate, idle).is_none() {
+                break;
+            }
+        }
+        look.due = Some(Instant::now() + BETWEEN.max(took * LOOKS));
+    }
+
+    /// Large files of which something is not packed.
+    fn candidates(&self, known: &HashMap<u64, Seen>, age: Duration) -> Option<Vec<Candidate>> {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let now = (now.tv_sec, now.tv_nsec as u32);
+        let (mut found, mut names) = (Vec::new(), 0);
+        let mut dirs = vec![ImagePath::new()];
+        while let Some(path) = dirs.pop() {
+            // A directory may go at any moment.
+            let Ok(dir) = beneath::open_dir(self.root.as_fd(), &path) else { continue };
+            let Ok(list) = fs::list_opened(&dir) else { continue };
+            names += list.len();
+            if names > NAMES || self.is_over() {
+                return None;
+            }
+            for name in (0..list.len()).map(|index| list.get(index)) {
+                let Ok(stat) = fs::lstat(&dir, name) else { continue };
+                let Ok(path) = beneath::join(&path, name) else { continue };
+                match stat.kind {
+                    Kind::Directory => dirs.push(path),
+                    Kind::File if stat.size >= LARGE && !is_sparse(&stat) => {
+                        let settled = is_before(stat.ctime, now, age);
+                        if known.get(&stat.ino).is_none_or(|seen| seen.wants(&stat, settled)) {
+                            found.push(Candidate { path, stat, settled });
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Some(found)
+    }
+
+    /// `None` when nothing more is to be packed.
+    fn pack(
+        &self,
+        look: &mut Look,
+        blocks: &Arc<Blocks>,
+        candidate: &Candidate,
+        idle: &dyn Fn() -> bool,
+    ) -> Option<()> {
+        let stat = &candidate.stat;
+        let Ok(file) = beneath::open_regular(self.root.as_fd(), &candidate.path) else {
+            return Some(());
+        };
+        let mut seen = look.files.get(&stat.ino).copied().unwrap_or_default();
+        if seen.next >= stat.size || seen.size > stat.size {
+            seen = Seen { times: seen.times + 1, ..Seen::default() };
+        }
+        (seen.size, seen.mtime) = (stat.size, stat.mtime);
+        let mut buffer = Vec::new();
+        while let Some(count) = next_piece(&seen, candidate.settled) {
+            if self.is_over() || !idle() {
+                return None;
+            }
+            buffer.resize(count, 0);
+            if file.read_exact_at(&mut buffer, seen.next).is_err() {
+                // It is shorter now.
+                break;
+            }
+            seen.next += count as u64;
+            self.keep(look, blocks, &buffer)?;
+        }
+        look.files.insert(stat.ino, seen);
+        Some(())
+    }
+
+    fn keep(&self, look: &mut Look, blocks: &Arc<Blocks>, block: &[u8]) -> Option<()> {
+        let packed = blocks.pack(block).ok()?;
+        if !packed.is_new() {
+            return Some(());
+        }
+        look.written += packed.bytes().len() as u64;
+        let mut spill = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_over() {
+            // It came too late; a second file would end the loan of the first.
+            let spill = spill.take();
+            self.lend(spill);
+            return None;
+        }
+        let written = (|| {
+            if look.written > most(&self.root) {
+                return None;
+            }
+            if spill.is_none() {
+                *spill = Some(blocks.spill().ok()?);
+            }
+            spill.as_mut()?.add(&packed).ok()
+        })();
+        if self.is_over() {
+            let spill = spill.take();
+            self.lend(spill);
+        }
+        if written.is_none() {
+            look.due = Some(Instant::now() + Duration::from_hours(24 * 365));
+        }
+        written
+    }
+}
+
+impl Seen {
+    /// Whether there is something to pack.
+    fn wants(&self, stat: &Stat, settled: bool) -> bool {
+        let is_same = (self.size, self.mtime) == (stat.size, stat.mtime);
+        if self.next >= self.size && is_same {
+            return false;
+        }
+        settled && self.times < TIMES || stat.size > self.size && stat.size > self.next + GROWING
+    }
+}
+
+/// Bytes of the next block, when there is one that will stay as it is.
+fn next_piece(seen: &Seen, settled: bool) -> Option<usize> {
+    let left = seen.size - seen.next;
+    let count = piece(left);
+    let stays = settled || count == BLOCK as u64 && left >= count + GROWING;
+    (left > 0 && stays).then_some(count as usize)
+}
+
+fn is_sparse(stat: &Stat) -> bool {
+    stat.blocks.saturating_mul(512) < stat.size
+}
+
+fn is_before(time: (i64, u32), now: (i64, u32), by: Duration) -> bool {
+    let nanoseconds = |(seconds, nanoseconds): (i64, u32)| {
+        i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+    };
+    nanoseconds(now) - nanoseconds(time) >= by.as_nanos() as i128
+}
+
+fn most(root: &OwnedFd) -> u64 {
+    let free = rustix::fs::fstatvfs(root).map_or(0, |found| found.f_bavail * found.f_frsize);
+    MOST.min(free / SHARE)
+}
+
+#[cfg(test)]
+mod tests;

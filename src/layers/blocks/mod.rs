@@ -1,0 +1,157 @@
+//! Blocks of layers that were packed before: nothing that a store knows packed is packed again.
+//!
+//! In: a block as [`super::cuts`] cuts them; out: its packed bytes, the same ones [`super::gzip`] would give. Beside each
+//! layer of more than a block there is an index ([`index`]): for each block the digest of its content, and where its packed
+//! bytes are in the blob. While a blob is being written, its index grows with it, so that builds side by side
+//! find each other's blocks too. An index is a hint: what it points at counts only if its checksums are right, and
+//! what cannot be read is packed anew. Levels of compression have nothing in common.
+
+mod index;
+mod journal;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub use index::LIVE;
+pub use journal::{Journal, Loan, Spill};
+
+use super::gzip;
+use crate::sys::{SysResult, fs};
+#[cfg(test)]
+use index::Record;
+use sha2::{Digest as _, Sha256};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use table::Table;
+
+/// SHA-256.
+type Hash = [u8; 32];
+
+/// Blocks with fewer bytes are packed sooner than looked for.
+const WORTH: usize = 16 << 10;
+
+/// What a store knows of packed blocks.
+#[derive(Debug)]
+pub struct Blocks {
+    /// Where the indexes are.
+    dir: OwnedFd,
+    /// Its path, by which a handler of signals removes files.
+    path: PathBuf,
+    /// Where the blobs are.
+    blobs: OwnedFd,
+    level: u8,
+    table: Mutex<Table>,
+    /// Blocks that were found.
+    found: AtomicU64,
+}
+
+/// A packed block.
+#[derive(Debug)]
+pub struct Packed {
+    pub(super) bytes: Vec<u8>,
+    /// Digest of the content; `None` where packing is cheaper than looking.
+    content: Option<Hash>,
+    /// CRC-32 of the packed bytes, where there is a digest.
+    sum: u32,
+    is_new: bool,
+}
+
+impl Packed {
+    /// The packed bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether it was worth looking for, and nobody knew it.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+}
+
+impl Blocks {
+    /// Reads nothing yet. The directories are those of indexes and blobs; `level` is that of gzip.
+    pub fn open(dir: &Path, blobs: &Path, level: u8) -> SysResult<Arc<Self>> {
+        Ok(Arc::new(Self {
+            dir: fs::open_dir_path(dir)?,
+            path: dir.to_owned(),
+            blobs: fs::open_dir_path(blobs)?,
+            level,
+            table: Mutex::default(),
+            found: AtomicU64::new(0),
+        }))
+    }
+
+    /// For a blob that is about to be written into the file of this name, in the directory of the blobs.
+    pub fn journal(self: &Arc<Self>, data: &str) -> Journal {
+        Journal::new(Arc::clone(self), data)
+    }
+
+    /// A file for blocks that are packed before there is a layer.
+    pub fn spill(self: &Arc<Self>) -> SysResult<Spill> {
+        Spill::make(self)
+    }
+
+    /// Packs a block, or finds it.
+    pub fn pack(&self, block: &[u8]) -> io::Result<Packed> {
+        pack(block, self.level, Some(self))
+    }
+
+    /// How many blocks were found so far.
+    pub fn found(&self) -> u64 {
+        self.found.load(Ordering::Relaxed)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Packed bytes and their checksum.
+    fn find(&self, content: &Hash, block: &[u8]) -> Option<(Vec<u8>, u32)> {
+        let known = self.table().place(content);
+        let place = known.or_else(|| {
+            let mut table = self.table();
+            table.refresh(&self.dir, &self.blobs, self.level);
+            table.place(content)
+        })?;
+        let bytes = place.read(&self.blobs).filter(|bytes| ends(bytes, block));
+        if bytes.is_some() {
+            self.found.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.table().forget(content);
+        }
+        Some((bytes?, place.sum()))
+    }
+}
+
+/// Packs a block, or takes what is known of it.
+pub(super) fn pack(block: &[u8], level: u8, known: Option<&Blocks>) -> io::Result<Packed> {
+    let known = known.filter(|_| block.len() >= WORTH && !gzip::is_noise(block));
+    let Some(known) = known else {
+        let bytes = gzip::pack(block, level)?;
+        return Ok(Packed { bytes, content: None, sum: 0, is_new: false });
+    };
+    let content = hash(block);
+    if let Some((bytes, sum)) = known.find(&content, block) {
+        return Ok(Packed { bytes, content: Some(content), sum, is_new: false });
+    }
+    let bytes = gzip::pack(block, level)?;
+    let sum = libdeflater::crc32(&bytes);
+    Ok(Packed { bytes, content: Some(content), sum, is_new: true })
+}
+
+fn hash(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
+}
+
+/// Whether packed bytes end as those of this block must: with length and checksum of the last member.
+fn ends(packed: &[u8], block: &[u8]) -> bool {
+    let Some((_, [a, b, c, d, rest @ ..])) = packed.split_last_chunk::<8>() else { return false };
+    let length = u32::from_le_bytes(*rest) as usize;
+    let sum = u32::from_le_bytes([*a, *b, *c, *d]);
+    let start = block.len().checked_sub(length);
+    start.is_some_and(|start| libdeflater::crc32(&block[start..]) == sum)
+}
