@@ -23,7 +23,7 @@ use std::thread;
 pub enum Compression {
     /// The tar itself.
     None,
-    /// Members of at most 1 MiB and 32 KiB.
+    /// Members of at most 1 MiB and 64 KiB.
     Gzip {
         /// 0 to 9.
         level: u8,

@@ -276,7 +276,7 @@ fn a_layer_that_is_gone_is_told() {
     assert_eq!(
         explained(&["--compression", "zstd"]),
         [
-            "stage-0 1/1: its layer is there with another compression or epoch (3-gzip4-1700000000, not 2-zstd3-1700000000), and the \
+            "stage-0 1/1: its layer is there with another compression or epoch (4-gzip4-1700000000, not 2-zstd3-1700000000), and the \
           tree it was made from is gone"
         ]
     );

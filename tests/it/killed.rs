@@ -122,8 +122,8 @@ fn is_district(name: &str) -> bool {
 }
 
 /// What a build may make and `prune` leaves: empty directories, and remembered digests of files.
-const MADE_WHEN_NEEDED: [&str; 4] =
-    ["cache/explain", "cache/files", "cache/files.recent", "tmp/rootfs"];
+const MADE_WHEN_NEEDED: [&str; 5] =
+    ["cache/blocks", "cache/explain", "cache/files", "cache/files.recent", "tmp/rootfs"];
 
 /// What stays when everything was removed.
 const EMPTY_STORE: [&str; 17] = [

@@ -59,6 +59,7 @@ mod offline;
 mod options;
 mod outputs;
 mod packages;
+mod packing;
 mod peers;
 mod planned;
 mod platforms;

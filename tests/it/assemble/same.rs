@@ -89,5 +89,5 @@ fn an_image_has_the_digest_that_it_always_had() {
 }
 
 const NONE: &str = "c72d2a5fa193deff61fba306c6d00eed79424fc22adac84148d89cab811a344f";
-const GZIP: &str = "4b006c6713cdebd0450b420a3a1d4f67d67c7e4c9b692ee0c8b71273cb470179";
+const GZIP: &str = "91f7b319d63e15baf480fef85338de58a12056dea81ab1b0821932e8fc0bec5d";
 const ZSTD: &str = "98f2324a6bc0d6c9e8d95f3e98512736f54bdf2d536ab0b9c976cec35cede10c";

@@ -1,0 +1,125 @@
+//! What is packed already is not packed again, and no layer shows it.
+
+use crate::support::World;
+use std::fs;
+use std::path::Path;
+
+const COPY: &str = "FROM scratch\nCOPY src /src\n";
+
+/// Small files that make several blocks together, and some that are blocks of their own.
+fn fill(context: &Path) {
+    let sizes = (0..300).map(|at| at * 53 % 9000).chain([64 << 10, 100_000, 2_000_000]);
+    for (at, size) in sizes.enumerate() {
+        write(context, at, size);
+    }
+}
+
+fn write(context: &Path, at: usize, size: usize) {
+    let text: String =
+        (0_usize..).map(|number| format!("{} ", number * (at + 7))).take(size / 2).collect();
+    let path = context.join(format!("src/{:02}/file-{at}", at / 20));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, &text[..size.min(text.len())]).unwrap();
+    let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    fs::File::open(&path).unwrap().set_modified(time).unwrap();
+}
+
+const FIXED: [&str; 4] = ["--source-date-epoch", "1700000000", "--network", "none"];
+
+/// The layers of the image that a Dockerfile gives.
+fn layers(world: &World, dockerfile: &str, more: &[&str]) -> Vec<String> {
+    world.build(dockerfile, &[&FIXED[..], &["-t", "app"], more].concat()).ok();
+    world.validate("app");
+    let manifest = world.run(["image", "inspect", "--raw", "app"]).ok();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    layers.iter().map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The same in a store that knows nothing.
+fn from_nothing(world: &World, dockerfile: &str) -> Vec<String> {
+    let store = world.path("fresh");
+    let _not_there = fs::remove_dir_all(&store);
+    let dest = world.path("fresh.oci");
+    let output = format!("type=oci,tar=false,dest={}", dest.display());
+    let _not_there = fs::remove_dir_all(&dest);
+    let root = ["--root", store.to_str().unwrap(), "-o", &output];
+    world.build(dockerfile, &[&FIXED[..], &root].concat()).ok();
+    let manifest = |path: &Path| -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let blob = |digest: &str| dest.join("blobs").join(digest.replace(':', "/"));
+    let index = manifest(&dest.join("index.json"));
+    let image = manifest(&blob(index["manifests"][0]["digest"].as_str().unwrap()));
+    let layers = image["layers"].as_array().unwrap();
+    layers.iter().map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
+}
+
+fn indexes(world: &World) -> Vec<String> {
+    let entries = fs::read_dir(world.store().join("cache/blocks")).into_iter().flatten().flatten();
+    let mut found: Vec<String> = entries
+        .map(|entry| format!("sha256:{}", entry.file_name().into_string().unwrap()))
+        .collect();
+    found.sort();
+    found
+}
+
+fn blob(world: &World, digest: &str) -> std::path::PathBuf {
+    world.store().join("images/blobs").join(digest.replace(':', "/"))
+}
+
+#[test]
+fn a_layer_is_the_same_whatever_is_known_of_its_blocks() {
+    for world in World::each() {
+        fill(&world.context());
+        let first = layers(&world, COPY, &[]);
+        assert_eq!(first, from_nothing(&world, COPY));
+        assert_eq!(indexes(&world), first);
+        // One file more.
+        write(&world.context(), 1000, 5000);
+        let second = layers(&world, COPY, &[]);
+        assert_ne!(first, second);
+        assert_eq!(second, from_nothing(&world, COPY));
+        // A blob and an index that are damaged in the middle, and one that says nothing.
+        let mut bytes = fs::read(blob(&world, &second[0])).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 5000].fill(0x5a);
+        fs::write(blob(&world, &second[0]), bytes).unwrap();
+        fs::write(blob(&world, &first[0]), "").unwrap();
+        write(&world.context(), 1001, 5000);
+        let third = layers(&world, COPY, &[]);
+        assert_eq!(third, from_nothing(&world, COPY));
+        for digest in &first {
+            fs::write(world.store().join("cache/blocks").join(&digest[7..]), "nonsense").unwrap();
+        }
+        write(&world.context(), 1002, 5000);
+        assert_eq!(layers(&world, COPY, &[]), from_nothing(&world, COPY));
+        // Without blobs nobody needs what is known of them.
+        world.run(["image", "rm", "app"]).ok();
+        world.run(["prune", "--all"]).ok();
+        assert_eq!(indexes(&world), [""; 0]);
+    }
+}
+
+/// Files are looked at while the command writes them, again and again.
+#[test]
+fn a_command_that_is_looked_at_gives_the_same_layer() {
+    const RUN: &str = "FROM base\n\
+        RUN i=0; while test $i -lt 60; do \
+          seq $i 60000 > /turn-$((i % 4)); dd if=/turn-0 of=/over bs=100 seek=$i conv=notrunc 2> /dev/null; \
+          seq $i 20000 >> /grows; mkdir -p /d$((i % 3)); rm -rf /d$((i % 2)); cp /turn-1 /d$((i % 3))/ 2> /dev/null; \
+          ln -sf /etc/passwd /link; i=$((i + 1)); done; seq 1 90000 > /last\n\
+        RUN ln /grows /again; seq 1 90000 > /like-last\n";
+    for world in World::each() {
+        let world = world.with_base();
+        let looked_at = layers(&world, RUN, &["--no-cache"]);
+        // Nobody looks at commands in a store with a limit; what is known of the first is forgotten.
+        fs::remove_dir_all(world.store().join("cache/blocks")).unwrap();
+        let again = layers(&world, RUN, &["--no-cache", "--max-store", "10GB"]);
+        assert_eq!(looked_at, again, "{:?}", world.who());
+        let left = fs::read_dir(world.store().join("images/blobs/sha256")).unwrap();
+        let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(names.filter(|name| name.starts_with('.')).collect::<Vec<_>>(), [""; 0]);
+        assert!(indexes(&world).iter().all(|name| !name.contains("live")));
+    }
+}
