@@ -1,13 +1,14 @@
 //! Packs what running commands have written, on processors that have nothing else to do ([`crate::layers::beforehand`]).
 //!
-//! One thread for all commands of a build, started with the first of them and at the lowest priority there is. It has
-//! nothing to do unless a command takes some time, and keeps away from a machine that is busy.
+//! One thread for all commands of a build that run at a time; it begins with the first of them and ends when there are none.
+//! It does nothing unless a command takes some time, keeps away from a machine that is busy, and lets everybody else go
+//! first. The build never waits for more of it than the writing of one block.
 
 use crate::layers::beforehand::{Patience, Upper};
 use crate::layers::blocks::Blocks;
 use crate::sys::process;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 const PATIENCE: Patience =
@@ -28,37 +29,42 @@ pub(super) struct Beforehand {
 #[derive(Debug)]
 struct Shared {
     blocks: Arc<Blocks>,
+    /// Of the machine.
+    processors: usize,
+    /// Held for moments only.
     state: Mutex<State>,
     ended: Condvar,
-    cores: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    uppers: Vec<Arc<Upper>>,
-    started: bool,
+    /// The build lets go of them when their layers are written.
+    uppers: Vec<Weak<Upper>>,
+    running: bool,
     ended: bool,
 }
 
 impl Beforehand {
     /// `None` where there is no processor to spare.
     pub(super) fn new(blocks: &Arc<Blocks>) -> Option<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let (blocks, state, ended) = (Arc::clone(blocks), Mutex::default(), Condvar::new());
-        (cores > 1).then(|| Self { shared: Arc::new(Shared { blocks, state, ended, cores }) })
+        let own = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = process::online_processors().filter(|_| own > 1)?;
+        let (state, ended) = (Mutex::default(), Condvar::new());
+        let shared = Shared { blocks: Arc::clone(blocks), processors, state, ended };
+        Some(Self { shared: Arc::new(shared) })
     }
 
     /// A command begins to write into this upper directory.
     pub(super) fn watch(&self, upper: BorrowedFd<'_>) -> Option<Arc<Upper>> {
         let upper = Arc::new(Upper::new(upper.try_clone_to_owned().ok()?));
         let mut state = self.shared.lock();
-        if !state.started {
+        if !state.running {
             let shared = Arc::clone(&self.shared);
             let thread = std::thread::Builder::new().name("beforehand".to_owned());
             thread.spawn(move || shared.work()).ok()?;
-            state.started = true;
+            state.running = true;
         }
-        state.uppers.push(Arc::clone(&upper));
+        state.uppers.push(Arc::downgrade(&upper));
         Some(upper)
     }
 }
@@ -76,24 +82,31 @@ impl Shared {
     }
 
     fn work(&self) {
-        process::only_when_idle();
-        let mut state = self.lock();
-        while !state.ended {
-            state.uppers.retain(|upper| !upper.is_over());
+        let mut gave_way = false;
+        loop {
+            let waited = self.ended.wait_timeout(self.lock(), BETWEEN);
+            let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.uppers.retain(|upper| upper.upgrade().is_some_and(|upper| !upper.is_over()));
+            if state.ended || state.uppers.is_empty() {
+                state.running = false;
+                return;
+            }
             let uppers = state.uppers.clone();
             drop(state);
-            for upper in &uppers {
-                upper.look(&self.blocks, PATIENCE, &|| self.is_idle(upper));
+            for upper in uppers.iter().filter_map(Weak::upgrade) {
+                if upper.is_older(PATIENCE.command) && !gave_way {
+                    gave_way = true;
+                    self.blocks.refresh();
+                    process::give_way();
+                }
+                upper.look(&self.blocks, PATIENCE, &|| self.is_idle(&upper));
             }
-            drop(uppers);
-            let waited = self.ended.wait_timeout(self.lock(), BETWEEN);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// Waits for a processor that nobody wants; false when the command is over before there is one.
     fn is_idle(&self, upper: &Upper) -> bool {
-        while running().is_some_and(|running| running > self.cores) {
+        while running().is_none_or(|running| running > self.processors) {
             if upper.is_over() {
                 return false;
             }

@@ -195,7 +195,7 @@ impl Jobs {
         Self { beforehand: beforehand.and_then(Beforehand::new), queue: Some(queue), threads }
     }
 
-    /// A command begins to write into this upper directory. With the value goes what was packed of it.
+    /// A command begins to write into this upper directory. What is packed of it goes with the value.
     pub(super) fn watch(&self, upper: BorrowedFd<'_>) -> Option<Arc<Upper>> {
         self.beforehand.as_ref()?.watch(upper)
     }

@@ -24,7 +24,7 @@ const LEAST: usize = 512 << 10;
 const NAMES: u32 = 16;
 
 /// Most bytes of PAX records that are looked at.
-const RECORDS: usize = 64 << 10;
+const RECORDS: u64 = 64 << 10;
 
 const HEADER: usize = 512;
 
@@ -112,12 +112,14 @@ impl Cuts {
                 self.header.len() == HEADER && self.entry()
             }
             At::Records(left) => {
-                if let Some(records) = self.records.as_mut().filter(|known| known.len() < RECORDS) {
+                if let Some(records) = &mut self.records {
                     records.extend_from_slice(bytes);
                 }
                 self.at = At::Records(left - count);
                 if left == count {
-                    self.size = self.records.take().and_then(|records| told_size(&records));
+                    if let Some(records) = self.records.take() {
+                        self.size = told_size(&records);
+                    }
                     self.at = At::Header;
                 }
                 false
@@ -149,7 +151,11 @@ impl Cuts {
         };
         let padded = |size: u64| size.checked_next_multiple_of(HEADER as u64);
         if matches!(kind, b'x' | b'g' | b'L' | b'K') {
-            self.records = (kind == b'x').then(Vec::new);
+            if kind == b'x' {
+                self.size = None;
+            }
+            // Longer ones tell nothing, however they come.
+            self.records = (kind == b'x' && (1..=RECORDS).contains(&size)).then(Vec::new);
             self.at = match padded(size) {
                 Some(0) => At::Header,
                 Some(size) => At::Records(size),
@@ -288,19 +294,9 @@ mod tests {
         let found = of_tar(&[(&long, LARGE_SIZE)]);
         assert_eq!(found[found.len() - 2..], [LARGE_SIZE, 1024]);
         // The size that records tell counts, even of a header that says nothing.
-        let mut tar = Vec::new();
         let records = pax::record(b"size", LARGE_SIZE.to_string().as_bytes());
-        for (kind, size, body) in
-            [(b'x', records.len(), &records[..]), (b'0', 0, &noise(LARGE_SIZE))]
-        {
-            let mut header = tar::Header::new_ustar();
-            header.set_entry_type(tar::EntryType::new(kind));
-            header.set_size(size as u64);
-            header.set_cksum();
-            tar.extend_from_slice(header.as_bytes());
-            tar.extend_from_slice(body);
-            tar.resize(tar.len().next_multiple_of(512), 0);
-        }
+        let mut tar = member(b'x', records.len() as u64, &records);
+        tar.extend(member(b'0', 0, &noise(LARGE_SIZE)));
         tar.resize(tar.len() + 1024, 0);
         assert_eq!(blocks(Cuts::of_tar(), &tar, 1000), [3 * 512, LARGE_SIZE, 1024]);
     }
@@ -362,7 +358,71 @@ mod tests {
         assert!((1..=2).contains(&new.len()), "{}", new.len());
     }
 
+    /// One header and what belongs to it; the size need not be so.
+    fn member(kind: u8, size: u64, body: &[u8]) -> Vec<u8> {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_size(size);
+        header.set_cksum();
+        let mut out = [header.as_bytes(), body].concat();
+        out.resize(out.len().next_multiple_of(512), 0);
+        out
+    }
+
+    /// Found in review: whether a size was known depended on how the records came, and other headers made it forgotten.
+    #[test]
+    fn records_tell_the_size_or_not_however_they_come() {
+        let told = |padding: usize, between: &[u8]| {
+            let records = [
+                pax::record(b"comment", &vec![b'c'; padding]),
+                pax::record(b"size", LARGE_SIZE.to_string().as_bytes()),
+            ]
+            .concat();
+            let tar = [
+                member(b'x', records.len() as u64, &records),
+                between.to_vec(),
+                member(b'0', 0, &noise(LARGE_SIZE)),
+                vec![0; 1024],
+            ]
+            .concat();
+            let found = blocks(Cuts::of_tar(), &tar, usize::MAX);
+            for step in [1, 511, 7680, 8192, 70_000] {
+                assert_eq!(blocks(Cuts::of_tar(), &tar, step), found, "{step}");
+            }
+            found.contains(&LARGE_SIZE)
+        };
+        assert!(told(10, b""));
+        assert!(told(65_000, b""));
+        assert!(!told(66_000, b""));
+        assert!(told(10, &member(b'L', 3, b"abc")));
+        assert!(told(10, &member(b'g', 0, b"")));
+        assert!(!told(10, &member(b'x', 0, b"")));
+    }
+
     proptest! {
+        #[test]
+        fn headers_of_all_kinds_do_no_harm(
+            members in prop::collection::vec(
+                (prop::sample::select(&b"xgLK01S\0"[..]), any::<Option<u64>>(), 0_usize..200_000),
+                0..8,
+            ),
+            damaged in any::<Option<(usize, u8)>>(),
+            step in 1_usize..100_000,
+        ) {
+            let mut tar: Vec<u8> = members
+                .iter()
+                .flat_map(|(kind, size, body)| {
+                    member(*kind, size.unwrap_or(*body as u64), &vec![b'x'; *body])
+                })
+                .collect();
+            if let Some((at, byte)) = damaged && !tar.is_empty() {
+                let at = at % tar.len();
+                tar[at] ^= byte;
+            }
+            let found = blocks(Cuts::of_tar(), &tar, usize::MAX);
+            prop_assert_eq!(blocks(Cuts::of_tar(), &tar, step), found);
+        }
+
         #[test]
         fn blocks_do_not_depend_on_how_bytes_come(
             files in prop::collection::vec(("[a-z]{1,120}", 0_usize..3 << 20), 0..6),

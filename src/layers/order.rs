@@ -1,4 +1,4 @@
-//! What the bytes of a unit are in, some order or none: the part of `layer-format 3` that chooses how they are packed.
+//! What the bytes of a unit are in, some order or none: the part of `layer-format 4` that chooses how they are packed.
 //!
 //! Deflate codes by frequency and refers back. Whether either gains anything is told by whole numbers: are the bytes that
 //! occur about equally frequent, are they all 256, and do words of eight come again. Most content is done with at the

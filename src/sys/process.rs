@@ -17,11 +17,17 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Lets this thread run only where nobody else wants to.
-pub fn only_when_idle() {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: it reads `parameters`; 0 is the calling thread. Where it is refused the thread runs like any other.
-    let _refused = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+/// Lets others go before this thread. Not the lowest priority of all: a thread that never runs cannot give back what it
+/// holds, nor end, and an ordinary user cannot raise it again.
+pub fn give_way() {
+    // Of the thread alone, as Linux does it. Where it is refused the thread runs like any other.
+    let _refused = rustix::process::nice(10);
+}
+
+/// Processors of the machine that are in use, whatever of them this process may use.
+pub fn online_processors() -> Option<usize> {
+    // SAFETY: it has no memory effects.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).ok()
 }
 
 /// How a process ended.

@@ -1,4 +1,5 @@
-//! What is packed already is not packed again, and no layer shows it.
+//! No layer shows what was known of its blocks when it was packed, nor whether its command was looked at. That blocks are
+//! found is tested where they are.
 
 use crate::support::World;
 use std::fs;

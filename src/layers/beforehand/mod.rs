@@ -9,11 +9,11 @@ use super::beneath;
 use super::blocks::{Blocks, Loan, Spill};
 use super::cuts::{BLOCK, LARGE, piece};
 use crate::sys::fs::{self, Kind, Stat};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Of a file that grows the end is left alone.
@@ -29,9 +29,10 @@ const NAMES: usize = 100_000;
 /// A file is packed so many times at most.
 const TIMES: u8 = 2;
 
-/// Most packed bytes of a tree, and the share of the free space that they may take.
+/// Most packed bytes of a tree, the share of the free space that they may take, and what stays free for the command.
 const MOST: u64 = 1 << 30;
 const SHARE: u64 = 8;
+const FREE: u64 = 2 << 30;
 
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,8 @@ struct Look {
     files: HashMap<u64, Seen>,
     due: Option<Instant>,
     written: u64,
+    /// There is too much, or no room: never again.
+    over: bool,
 }
 
 /// How far a file is packed.
@@ -93,18 +96,16 @@ impl Upper {
     /// The command has ended. What was packed can be found as long as the value lives.
     pub fn end(&self) {
         self.stopped.store(true, Ordering::SeqCst);
-        // Whoever holds it writes a block, perhaps at the lowest of all priorities, and clears up afterwards.
-        match self.spill.try_lock() {
-            Ok(mut spill) => self.lend(spill.take()),
-            Err(TryLockError::Poisoned(poisoned)) => self.lend(poisoned.into_inner().take()),
-            Err(TryLockError::WouldBlock) => {}
-        }
-    }
-
-    fn lend(&self, spill: Option<Spill>) {
+        // Whoever holds it writes one block.
+        let spill = self.spill.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(loan) = spill.and_then(Spill::into_loan) {
             *self.loan.lock().unwrap_or_else(PoisonError::into_inner) = Some(loan);
         }
+    }
+
+    /// Whether it has been running for as long.
+    pub fn is_older(&self, than: Duration) -> bool {
+        self.since.elapsed() >= than
     }
 
     /// Whether the command has ended.
@@ -119,14 +120,10 @@ impl Upper {
         let began = Instant::now();
         let is_due =
             look.due.is_none_or(|due| due <= began) && began - self.since >= patience.command;
-        if self.is_over() || !is_due || !idle() {
+        if self.is_over() || !is_due || !self.is_older(patience.command) || !idle() {
             return;
         }
-        let Some(found) = self.candidates(&look.files, patience.file) else {
-            // Too many, or it cannot be read: never again.
-            look.due = Some(began + Duration::from_hours(24 * 365));
-            return;
-        };
+        let Some(found) = self.candidates(&mut look, patience.file) else { return };
         let took = began.elapsed();
         for candidate in found {
             if self.is_over() || self.pack(&mut look, blocks, &candidate, idle).is_none() {
@@ -137,17 +134,18 @@ impl Upper {
     }
 
     /// Large files of which something is not packed.
-    fn candidates(&self, known: &HashMap<u64, Seen>, age: Duration) -> Option<Vec<Candidate>> {
+    fn candidates(&self, look: &mut Look, age: Duration) -> Option<Vec<Candidate>> {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let now = (now.tv_sec, now.tv_nsec as u32);
-        let (mut found, mut names) = (Vec::new(), 0);
+        let (mut found, mut names, mut met) = (Vec::new(), 0, HashSet::new());
         let mut dirs = vec![ImagePath::new()];
         while let Some(path) = dirs.pop() {
             // A directory may go at any moment.
             let Ok(dir) = beneath::open_dir(self.root.as_fd(), &path) else { continue };
             let Ok(list) = fs::list_opened(&dir) else { continue };
             names += list.len();
-            if names > NAMES || self.is_over() {
+            look.over = names > NAMES;
+            if look.over || self.is_over() {
                 return None;
             }
             for name in (0..list.len()).map(|index| list.get(index)) {
@@ -157,7 +155,11 @@ impl Upper {
                     Kind::Directory => dirs.push(path),
                     Kind::File if stat.size >= LARGE && !is_sparse(&stat) => {
                         let settled = is_before(stat.ctime, now, age);
-                        if known.get(&stat.ino).is_none_or(|seen| seen.wants(&stat, settled)) {
+                        let seen = look.files.get(&stat.ino);
+                        // Names of one file are met once.
+                        if met.insert(stat.ino)
+                            && seen.is_none_or(|seen| seen.wants(&stat, settled))
+                        {
                             found.push(Candidate { path, stat, settled });
                         }
                     }
@@ -165,6 +167,7 @@ impl Upper {
                 }
             }
         }
+        look.files.retain(|inode, _| met.contains(inode));
         Some(found)
     }
 
@@ -178,11 +181,13 @@ impl Upper {
     ) -> Option<()> {
         let stat = &candidate.stat;
         let Ok(file) = beneath::open_regular(self.root.as_fd(), &candidate.path) else {
+            let seen = Seen { size: stat.size, mtime: stat.mtime, next: stat.size, times: TIMES };
+            look.files.insert(stat.ino, seen);
             return Some(());
         };
         let mut seen = look.files.get(&stat.ino).copied().unwrap_or_default();
-        if seen.next >= stat.size || seen.size > stat.size {
-            seen = Seen { times: seen.times + 1, ..Seen::default() };
+        if seen.size > 0 && (seen.next >= stat.size || seen.size > stat.size) {
+            seen = Seen { times: seen.times.saturating_add(1), ..Seen::default() };
         }
         (seen.size, seen.mtime) = (stat.size, stat.mtime);
         let mut buffer = Vec::new();
@@ -203,34 +208,23 @@ impl Upper {
     }
 
     fn keep(&self, look: &mut Look, blocks: &Arc<Blocks>, block: &[u8]) -> Option<()> {
-        let packed = blocks.pack(block).ok()?;
+        let packed = blocks.pack_quietly(block).ok()?;
         if !packed.is_new() {
             return Some(());
         }
         look.written += packed.bytes().len() as u64;
+        let most = MOST.min(blocks.room().saturating_sub(FREE) / SHARE);
         let mut spill = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_over() {
-            // It came too late; a second file would end the loan of the first.
-            let spill = spill.take();
-            self.lend(spill);
+            // Too late: who ended it has taken what there was.
             return None;
         }
-        let written = (|| {
-            if look.written > most(&self.root) {
-                return None;
-            }
-            if spill.is_none() {
-                *spill = Some(blocks.spill().ok()?);
-            }
-            spill.as_mut()?.add(&packed).ok()
-        })();
-        if self.is_over() {
-            let spill = spill.take();
-            self.lend(spill);
+        if spill.is_none() && look.written <= most {
+            *spill = blocks.spill().ok();
         }
-        if written.is_none() {
-            look.due = Some(Instant::now() + Duration::from_hours(24 * 365));
-        }
+        let spill = spill.as_mut().filter(|_| look.written <= most);
+        let written = spill.and_then(|spill| spill.add(&packed).ok());
+        look.over = written.is_none();
         written
     }
 }
@@ -263,11 +257,6 @@ fn is_before(time: (i64, u32), now: (i64, u32), by: Duration) -> bool {
         i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
     };
     nanoseconds(now) - nanoseconds(time) >= by.as_nanos() as i128
-}
-
-fn most(root: &OwnedFd) -> u64 {
-    let free = rustix::fs::fstatvfs(root).map_or(0, |found| found.f_bavail * found.f_frsize);
-    MOST.min(free / SHARE)
 }
 
 #[cfg(test)]

@@ -5,9 +5,13 @@
 //! not whole. The checksums are for damage: who can write into the store can write blobs and records anyway.
 
 use super::Hash;
+use crate::layers::compress::Compression;
 
-/// Start of the names of indexes that grow; others are named after their blob.
+/// Start of the names of indexes that are being written; others are named after their blob.
 pub const LIVE: &str = "live-";
+
+/// Start of the names of those that nobody is to read yet.
+pub(super) const HIDDEN: &str = "live-.";
 
 /// Bytes of a record.
 pub(super) const RECORD: usize = 44;
@@ -15,11 +19,15 @@ pub(super) const RECORD: usize = 44;
 /// Most bytes of the line.
 pub(super) const LINE: usize = 256;
 
+/// Packed bytes that no block exceeds.
+const MOST: u32 = 2 << 20;
+
 const BEFORE_SUM: usize = RECORD - 4;
 
 /// The line of the index of a blob in this file, with this level.
 pub(super) fn line(level: u8, data: &str) -> String {
-    format!("nativebuild-blocks 1 4 {level} {data}\n")
+    let format = Compression::Gzip { level }.layer_format();
+    format!("nativebuild-blocks 1 {format} {level} {data}\n")
 }
 
 /// The file that an index is about, and the length of the line; `None` when it is of another level, or no index.
@@ -59,9 +67,13 @@ impl Record {
         if bytes[BEFORE_SUM..] != sum {
             return None;
         }
+        let length = u32::from_le_bytes(bytes[32..36].try_into().ok()?);
+        if length > MOST {
+            return None;
+        }
         Some(Self {
             content: bytes[..32].try_into().ok()?,
-            length: u32::from_le_bytes(bytes[32..36].try_into().ok()?),
+            length,
             sum: u32::from_le_bytes(bytes[36..BEFORE_SUM].try_into().ok()?),
         })
     }

@@ -1,7 +1,7 @@
 //! Writing an index while its blob is written.
 
-use super::index::{LIVE, Record, line};
-use super::table::Source;
+use super::index::{HIDDEN, LIVE, Record, line};
+use super::table::{Place, Source};
 use super::{Blocks, Packed};
 use crate::layers::snapshot::random_id;
 use crate::oci::Digest;
@@ -48,7 +48,7 @@ impl Journal {
     /// The blob will have more than one block. What cannot be written is known to nobody, which does no harm.
     pub fn begin(&mut self) -> Arc<Blocks> {
         if let Ok(file) = fs::open_read(&self.blocks.blobs, self.data.as_bytes()) {
-            let live = Live::make(&self.blocks, &self.data).ok();
+            let live = Live::make(&self.blocks, LIVE, &self.data).ok();
             let source = Source::open(file);
             self.begun = Some(Begun { source, at: 0, records: Vec::new(), live });
         }
@@ -69,7 +69,8 @@ impl Journal {
             begun.live = None;
         }
         if record.is_named() {
-            self.blocks.table().add(&begun.source, begun.at, &record);
+            let place = Place::new(&begun.source, begun.at, &record);
+            self.blocks.table().add(content, place);
         }
         begun.at += u64::from(length);
     }
@@ -78,16 +79,25 @@ impl Journal {
     pub fn finish(mut self, digest: &Digest) {
         let Some(begun) = self.begun.take() else { return };
         begun.source.is_now(digest.hex());
-        self.blocks.table().has_seen(digest.hex());
+        self.blocks.reader().has_seen(digest.hex());
         // Without it the next build packs once more.
         let _best_effort = self.keep(&begun, digest);
     }
 
     fn keep(&self, begun: &Begun, digest: &Digest) -> io::Result<()> {
         let dir = &self.blocks.dir;
-        let mut file = Live::make(&self.blocks, digest.hex())?;
+        let mut file = Live::make(&self.blocks, HIDDEN, digest.hex())?;
         file.file.write_all(&begun.records)?;
         Ok(fs::rename(dir, file.name.as_bytes(), dir, digest.hex().as_bytes())?)
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Of a layer that failed nothing is left.
+        if let Some(begun) = self.begun.take() {
+            begun.source.close();
+        }
     }
 }
 
@@ -98,6 +108,7 @@ pub struct Spill {
     name: String,
     file: File,
     journal: Journal,
+    _doomed: Option<Doomed>,
 }
 
 impl Spill {
@@ -106,7 +117,8 @@ impl Spill {
         let file = fs::create_new(&blocks.blobs, name.as_bytes(), 0o600)?;
         let mut journal = blocks.journal(&name);
         journal.begin();
-        Ok(Self { blocks: Arc::clone(blocks), name, file, journal })
+        let doomed = Doomed::new(&blocks.blobs_path.join(&name));
+        Ok(Self { blocks: Arc::clone(blocks), name, file, journal, _doomed: doomed })
     }
 
     /// Appends a block.
@@ -140,10 +152,12 @@ impl Drop for Loan {
 }
 
 impl Live {
-    fn make(blocks: &Arc<Blocks>, data: &str) -> io::Result<Self> {
-        let name = format!("{LIVE}{}", random_id());
-        blocks.table().has_seen(&name);
+    fn make(blocks: &Arc<Blocks>, prefix: &str, data: &str) -> io::Result<Self> {
+        let name = format!("{prefix}{}", random_id());
+        blocks.reader().has_seen(&name);
         let file = fs::create_new(&blocks.dir, name.as_bytes(), 0o600)?;
+        // Says that somebody writes; where there are no locks, others take it for an index that is complete.
+        let _unlocked = file.lock();
         let doomed = Doomed::new(&blocks.path.join(&name));
         let mut live = Self { blocks: Arc::clone(blocks), name, file, _doomed: doomed };
         live.file.write_all(line(blocks.level, data).as_bytes())?;

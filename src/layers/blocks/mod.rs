@@ -8,6 +8,7 @@
 
 mod index;
 mod journal;
+mod reader;
 mod table;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use super::gzip;
 use crate::sys::{SysResult, fs};
 #[cfg(test)]
 use index::Record;
+use reader::Reader;
 use sha2::{Digest as _, Sha256};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -39,12 +41,15 @@ const WORTH: usize = 16 << 10;
 pub struct Blocks {
     /// Where the indexes are.
     dir: OwnedFd,
-    /// Its path, by which a handler of signals removes files.
-    path: PathBuf,
     /// Where the blobs are.
     blobs: OwnedFd,
+    /// Their paths, by which a handler of signals removes files.
+    path: PathBuf,
+    blobs_path: PathBuf,
     level: u8,
     table: Mutex<Table>,
+    /// Never locked while the table is.
+    reader: Mutex<Reader>,
     /// Blocks that were found.
     found: AtomicU64,
 }
@@ -77,10 +82,12 @@ impl Blocks {
     pub fn open(dir: &Path, blobs: &Path, level: u8) -> SysResult<Arc<Self>> {
         Ok(Arc::new(Self {
             dir: fs::open_dir_path(dir)?,
-            path: dir.to_owned(),
             blobs: fs::open_dir_path(blobs)?,
+            path: dir.to_owned(),
+            blobs_path: blobs.to_owned(),
             level,
             table: Mutex::default(),
+            reader: Mutex::default(),
             found: AtomicU64::new(0),
         }))
     }
@@ -95,28 +102,46 @@ impl Blocks {
         Spill::make(self)
     }
 
-    /// Packs a block, or finds it.
-    pub fn pack(&self, block: &[u8]) -> io::Result<Packed> {
-        pack(block, self.level, Some(self))
+    /// Packs a block unless it is known by now. Nothing is read: others must not wait for a thread that gives way.
+    pub fn pack_quietly(&self, block: &[u8]) -> io::Result<Packed> {
+        pack_or_find(block, self.level, |content| self.found(content, block))
+    }
+
+    /// Reads what others have packed.
+    pub fn refresh(&self) {
+        self.reader().refresh(self);
+    }
+
+    /// Free bytes where the blobs are.
+    pub fn room(&self) -> u64 {
+        let free = rustix::fs::fstatvfs(&self.blobs);
+        free.map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     /// How many blocks were found so far.
-    pub fn found(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.found.load(Ordering::Relaxed)
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Packed bytes and their checksum.
+    /// Packed bytes and their checksum; what is not known is looked for.
     fn find(&self, content: &Hash, block: &[u8]) -> Option<(Vec<u8>, u32)> {
-        let known = self.table().place(content);
-        let place = known.or_else(|| {
-            let mut table = self.table();
-            table.refresh(&self.dir, &self.blobs, self.level);
-            table.place(content)
-        })?;
+        self.found(content, block).or_else(|| {
+            self.refresh();
+            self.found(content, block)
+        })
+    }
+
+    /// Packed bytes and their checksum, if they are known.
+    fn found(&self, content: &Hash, block: &[u8]) -> Option<(Vec<u8>, u32)> {
+        let place = self.table().place(content)?;
         let bytes = place.read(&self.blobs).filter(|bytes| ends(bytes, block));
         if bytes.is_some() {
             self.found.fetch_add(1, Ordering::Relaxed);
@@ -129,18 +154,32 @@ impl Blocks {
 
 /// Packs a block, or takes what is known of it.
 pub(super) fn pack(block: &[u8], level: u8, known: Option<&Blocks>) -> io::Result<Packed> {
-    let known = known.filter(|_| block.len() >= WORTH && !gzip::is_noise(block));
-    let Some(known) = known else {
-        let bytes = gzip::pack(block, level)?;
-        return Ok(Packed { bytes, content: None, sum: 0, is_new: false });
-    };
+    match known {
+        Some(known) => pack_or_find(block, level, |content| known.find(content, block)),
+        None => Ok(plain(gzip::pack(block, level)?)),
+    }
+}
+
+fn pack_or_find(
+    block: &[u8],
+    level: u8,
+    find: impl FnOnce(&Hash) -> Option<(Vec<u8>, u32)>,
+) -> io::Result<Packed> {
+    if block.len() < WORTH || gzip::is_noise(block) {
+        return Ok(plain(gzip::pack(block, level)?));
+    }
     let content = hash(block);
-    if let Some((bytes, sum)) = known.find(&content, block) {
+    if let Some((bytes, sum)) = find(&content) {
         return Ok(Packed { bytes, content: Some(content), sum, is_new: false });
     }
     let bytes = gzip::pack(block, level)?;
     let sum = libdeflater::crc32(&bytes);
     Ok(Packed { bytes, content: Some(content), sum, is_new: true })
+}
+
+/// One that nobody looks for.
+fn plain(bytes: Vec<u8>) -> Packed {
+    Packed { bytes, content: None, sum: 0, is_new: false }
 }
 
 fn hash(bytes: &[u8]) -> Hash {

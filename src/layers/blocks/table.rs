@@ -1,27 +1,17 @@
-//! What is known of packed blocks, by the digest of their content: read out of all indexes when the first block is looked
-//! for, and again when there is something new.
+//! What is known of packed blocks, by the digest of their content.
 
 use super::Hash;
-use super::index::{LINE, LIVE, RECORD, Record, read_line};
+use super::index::Record;
 use crate::sys::fs;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Most finished indexes that are read, the newest first.
-const INDEXES: usize = 64;
-
-/// Most blocks that are known, some 100 bytes each.
+/// Most blocks of others that are known, some 100 bytes each, and as many of this process.
 const BLOCKS: usize = 1 << 16;
-
-/// Most bytes of an index that are read.
-const MOST: u64 = (BLOCKS * RECORD + LINE) as u64;
-
-/// Most blobs of others that are read while they grow.
-const GROWING: usize = 32;
 
 /// A blob or what becomes one.
 #[derive(Debug)]
@@ -40,7 +30,7 @@ impl Source {
         Arc::new(Self(Mutex::new(State::Open(Arc::new(file)))))
     }
 
-    fn named(name: String) -> Arc<Self> {
+    pub(super) fn named(name: String) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State::Named(name))))
     }
 
@@ -49,8 +39,13 @@ impl Source {
         self.set(State::Named(name.to_owned()));
     }
 
+    /// Nothing more can be read of it.
     pub(super) fn close(&self) {
         self.set(State::Closed);
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(*self.0.lock().unwrap_or_else(PoisonError::into_inner), State::Closed)
     }
 
     fn set(&self, state: State) {
@@ -58,11 +53,12 @@ impl Source {
     }
 
     fn file(&self, blobs: &OwnedFd) -> Option<Arc<File>> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Open(file) => Some(Arc::clone(file)),
-            State::Named(name) => fs::open_read(blobs, name.as_bytes()).ok().map(Arc::new),
-            State::Closed => None,
-        }
+        let name = match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(file) => return Some(Arc::clone(file)),
+            State::Named(name) => name.clone(),
+            State::Closed => return None,
+        };
+        fs::open_read(blobs, name.as_bytes()).ok().map(Arc::new)
     }
 }
 
@@ -76,7 +72,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn new(source: &Arc<Source>, at: u64, record: &Record) -> Self {
+    pub(super) fn new(source: &Arc<Source>, at: u64, record: &Record) -> Self {
         Self { source: Arc::clone(source), at, length: record.length, sum: record.sum }
     }
 
@@ -102,21 +98,6 @@ impl Place {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     places: HashMap<Hash, Place>,
-    /// Names of indexes that were looked at.
-    seen: HashSet<Vec<u8>>,
-    growing: Vec<Growing>,
-    /// Of the directory when it was listed: seconds and nanoseconds.
-    listed: Option<(i64, u32)>,
-}
-
-/// An index that somebody writes.
-#[derive(Debug)]
-struct Growing {
-    index: File,
-    source: Arc<Source>,
-    /// Bytes of the index that were read, and those of the blob that they tell of.
-    read: u64,
-    at: u64,
 }
 
 impl Table {
@@ -128,95 +109,34 @@ impl Table {
         self.places.remove(content);
     }
 
-    /// An index of which this process knows all.
-    pub(super) fn has_seen(&mut self, name: &str) {
-        self.seen.insert(name.as_bytes().to_vec());
-    }
-
-    /// What this process wrote itself is where it was written last.
-    pub(super) fn add(&mut self, source: &Arc<Source>, at: u64, record: &Record) {
-        if self.places.len() < 2 * BLOCKS || self.places.contains_key(&record.content) {
-            self.places.insert(record.content, Place::new(source, at, record));
+    /// A block that this process wrote; it is where it was written last.
+    pub(super) fn add(&mut self, content: Hash, place: Place) {
+        if self.places.len() >= 2 * BLOCKS {
+            self.places.retain(|_, place| !place.source.is_closed());
+        }
+        if self.places.len() < 2 * BLOCKS {
+            self.places.insert(content, place);
         }
     }
 
-    /// Reads what is new.
-    pub(super) fn refresh(&mut self, dir: &OwnedFd, blobs: &OwnedFd, level: u8) {
-        let Ok(found) = fs::fstat(dir) else { return };
-        if self.listed != Some(found.mtime) {
-            self.listed = Some(found.mtime);
-            self.list(dir, blobs, level);
-        }
-        let mut growing = std::mem::take(&mut self.growing);
-        growing.retain_mut(|growing| self.follow(growing));
-        self.growing = growing;
-    }
-
-    fn list(&mut self, dir: &OwnedFd, blobs: &OwnedFd, level: u8) {
-        let mut finished = Vec::new();
-        for name in fs::list(dir).unwrap_or_default() {
-            if !self.seen.insert(name.clone()) {
-                continue;
-            }
-            if !name.starts_with(LIVE.as_bytes()) {
-                finished.push((
-                    fs::lstat(dir, &name).map(|found| found.mtime).unwrap_or_default(),
-                    name,
-                ));
-            } else if self.growing.len() < GROWING {
-                self.growing.extend(Growing::open((dir, &name), blobs, level));
+    /// Blocks that an index tells of; those of a finished blob are better than of one that may go.
+    pub(super) fn learn(&mut self, found: Vec<(Hash, Place)>, finished: bool) {
+        for (content, place) in found {
+            let is_full = self.places.len() >= BLOCKS;
+            match self.places.entry(content) {
+                Entry::Occupied(mut known) if finished || known.get().source.is_closed() => {
+                    known.insert(place);
+                }
+                Entry::Vacant(free) if !is_full => {
+                    free.insert(place);
+                }
+                _ => {}
             }
         }
-        finished.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, name) in finished.into_iter().take(INDEXES) {
-            // One that cannot be read tells nothing.
-            let _unknown = self.read(dir, &name, level);
-        }
     }
 
-    /// Reads a finished index.
-    fn read(&mut self, dir: &OwnedFd, name: &[u8], level: u8) -> Option<()> {
-        let mut bytes = Vec::new();
-        fs::open_read(dir, name).ok()?.take(MOST).read_to_end(&mut bytes).ok()?;
-        let (data, start) = read_line(&bytes, level)?;
-        self.records(&Source::named(data), 0, &bytes[start..]);
-        Some(())
-    }
-
-    /// Reads on; false when nobody writes any more.
-    fn follow(&mut self, growing: &mut Growing) -> bool {
-        let Ok(found) = growing.index.metadata() else { return false };
-        let length = found.len().saturating_sub(growing.read).min(MOST) as usize;
-        let mut bytes = vec![0; length - length % RECORD];
-        if growing.index.read_exact_at(&mut bytes, growing.read).is_err() {
-            return false;
-        }
-        growing.at = self.records(&growing.source, growing.at, &bytes);
-        growing.read += bytes.len() as u64;
-        found.nlink() > 0
-    }
-
-    /// Takes records of blocks that begin there; gives where the next one would.
-    fn records(&mut self, source: &Arc<Source>, mut at: u64, bytes: &[u8]) -> u64 {
-        for bytes in bytes.as_chunks::<RECORD>().0 {
-            let Some(record) = Record::read(bytes) else { break };
-            if record.is_named() && self.places.len() < BLOCKS {
-                let place = || Place::new(source, at, &record);
-                self.places.entry(record.content).or_insert_with(place);
-            }
-            at += u64::from(record.length);
-        }
-        at
-    }
-}
-
-impl Growing {
-    fn open((dir, name): (&OwnedFd, &[u8]), blobs: &OwnedFd, level: u8) -> Option<Self> {
-        let index = fs::open_read(dir, name).ok()?;
-        let mut bytes = [0; LINE];
-        let count = index.read_at(&mut bytes, 0).ok()?;
-        let (data, read) = read_line(&bytes[..count], level)?;
-        let source = Source::open(fs::open_read(blobs, data.as_bytes()).ok()?);
-        Some(Self { index, source, read: read as u64, at: 0 })
+    /// Whether others' blocks find no room any more.
+    pub(super) fn is_full(&self) -> bool {
+        self.places.len() >= BLOCKS
     }
 }

@@ -69,12 +69,17 @@ impl World {
         let (plain, expected) = blob_of(&self.tree(), None);
         let path = self.layout.blob_dir().join(".tmp-growing");
         fs::write(&path, &plain).unwrap();
-        let (mut journal, before) = (blocks.journal(".tmp-growing"), blocks.found());
+        let (mut journal, before) = (blocks.journal(".tmp-growing"), blocks.count());
         let (known, layer) = blob_of(&self.tree(), Some(&mut journal));
         assert!(known == plain, "the bytes are others");
         assert_eq!(layer, expected);
-        (blocks.found() - before, known, layer, journal)
+        (blocks.count() - before, known, layer, journal)
     }
+}
+
+/// A block as a layer packs it.
+fn look(blocks: &Blocks, block: &[u8]) -> Packed {
+    pack(block, blocks.level, Some(blocks)).unwrap()
 }
 
 /// Text that no other number gives.
@@ -97,7 +102,7 @@ fn what_is_in_a_layer_is_not_packed_for_another() {
     assert_eq!(world.store(&world.blocks()).0, 7);
     // Levels have nothing in common.
     let other = Blocks::open(&world.indexes(), &world.layout.blob_dir(), 6).unwrap();
-    let found = other.pack(&changed(300_000, 1)).unwrap();
+    let found = look(&other, &changed(300_000, 1));
     assert!(found.is_new());
     assert_eq!(found.bytes(), gzip::pack(&changed(300_000, 1), 6).unwrap());
 }
@@ -120,14 +125,14 @@ fn a_layer_of_one_block_has_no_index_and_noise_is_not_looked_for() {
 fn builds_side_by_side_find_what_the_other_has_packed_so_far() {
     let world = World::new();
     let (first, second) = (world.blocks(), world.blocks());
-    assert!(second.pack(&changed(300_000, 1)).unwrap().is_new());
+    assert!(look(&second, &changed(300_000, 1)).is_new());
     let (_, bytes, layer, journal) = world.begin(&first);
     assert_eq!(world.names().len(), 1);
-    assert!(!second.pack(&changed(300_000, 2)).unwrap().is_new());
+    assert!(!look(&second, &changed(300_000, 2)).is_new());
     world.place(&bytes, &layer);
     journal.finish(&layer.digest);
     assert_eq!(world.names(), [layer.digest.hex()]);
-    assert!(!second.pack(&changed(300_000, 3)).unwrap().is_new());
+    assert!(!look(&second, &changed(300_000, 3)).is_new());
 }
 
 #[test]
@@ -137,6 +142,46 @@ fn an_index_of_a_layer_that_failed_is_gone() {
     assert_eq!(world.names().len(), 1);
     drop(journal);
     assert_eq!(world.names(), [""; 0]);
+}
+
+/// Found in review: one that nobody writes any more was kept open, and kept others out.
+#[test]
+fn an_index_of_a_process_that_was_killed_is_removed() {
+    let world = World::new();
+    let (_, _, _, journal) = world.begin(&world.blocks());
+    let [live] = &world.names()[..] else { unreachable!("one is written") };
+    let path = world.indexes().join(live);
+    let text = fs::read(&path).unwrap();
+    drop(journal);
+    fs::write(&path, text).unwrap();
+    // What it says is right all the same, and may be read once.
+    look(&world.blocks(), &changed(300_000, 1));
+    assert_eq!(world.names(), [""; 0]);
+    // One that is about to get its name is nobody's to read.
+    fs::write(world.indexes().join("live-.x"), "").unwrap();
+    look(&world.blocks(), &changed(300_000, 1));
+    assert_eq!(world.names(), ["live-.x"]);
+}
+
+#[test]
+fn what_another_process_had_lent_is_not_there_any_more() {
+    let world = World::new();
+    let (first, second) = (world.blocks(), world.blocks());
+    let mut spill = first.spill().unwrap();
+    for number in 1..4 {
+        spill.add(&first.pack_quietly(&changed(300_000, number)).unwrap()).unwrap();
+    }
+    assert!(!look(&second, &changed(300_000, 1)).is_new());
+    let loan = spill.into_loan();
+    assert!(!look(&first, &changed(300_000, 2)).is_new());
+    // Whoever looks for something learns that the file is nobody's.
+    assert!(look(&second, &changed(300_000, 9)).is_new());
+    assert!(look(&second, &changed(300_000, 2)).is_new());
+    drop(loan);
+    assert!(look(&first, &changed(300_000, 2)).is_new());
+    // Nothing is left of it.
+    assert_eq!(world.names(), [""; 0]);
+    assert_eq!(fs::read_dir(world.layout.blob_dir()).unwrap().count(), 0);
 }
 
 /// Everything that can be wrong with an index or a blob costs packing, and never gives other bytes.
@@ -178,7 +223,11 @@ fn damage_and_lies_are_no_harm() {
     assert_eq!(known("half a record"), expect("half a record", 6));
     fs::write(&index, "garbage").unwrap();
     assert_eq!(known("garbage"), expect("garbage", 0));
-    fs::write(&index, line(4, "../index.json")).unwrap();
+    // A file that has the right bytes, and lies elsewhere.
+    fs::write(world.dir.path().join("elsewhere"), &bytes).unwrap();
+    fs::remove_file(&blob).unwrap();
+    let lie = [line(4, "../../../elsewhere").as_bytes(), &good[start..]].concat();
+    fs::write(&index, lie).unwrap();
     assert_eq!(known("another place"), expect("another place", 0));
     let mut damaged = good.clone();
     damaged[start + RECORD + 40] ^= 1;
@@ -203,7 +252,7 @@ fn a_blob_that_is_removed_meanwhile_is_packed_again() {
     let world = World::new();
     let (_, layer) = world.store(&world.blocks());
     let blocks = world.blocks();
-    assert!(!blocks.pack(&changed(300_000, 1)).unwrap().is_new());
+    assert!(!look(&blocks, &changed(300_000, 1)).is_new());
     fs::remove_file(world.layout.blob_path(&layer.digest)).unwrap();
-    assert!(blocks.pack(&changed(300_000, 1)).unwrap().is_new());
+    assert!(look(&blocks, &changed(300_000, 1)).is_new());
 }

@@ -1,4 +1,4 @@
-//! The tar form of a change stream, of `layer-format 1` to 3: the same changes give the same bytes, for ever.
+//! The tar form of a change stream, of `layer-format 1` to 4: the same changes give the same bytes, for ever.
 //!
 //! In: changes in canonical order, and the root that holds the file bodies. Out: ustar headers; PAX records only where
 //! a header cannot say it, keys sorted; whole-second times; no names of users and groups; two zero blocks at the end.

@@ -366,7 +366,8 @@ fn proc_file(fd: BorrowedFd<'_>) -> Vec<u8> {
 /// Opens for reading what an `O_PATH` descriptor stands for: whatever happened to its name meanwhile, it is the same.
 pub fn reopen_file(file: impl AsFd) -> SysResult<OwnedFd> {
     let name = proc_file(file.as_fd());
-    rfs::openat(rfs::CWD, &name[..], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rfs::openat(rfs::CWD, &name[..], flags, Mode::empty())
         .named(|| format!("open({})", String::from_utf8_lossy(&name)))
 }
 
