@@ -1,6 +1,7 @@
 //! Threads that compress blocks, shared by all layers of a process.
 //!
-//! A job waits for no other, only for who reads what is packed already, so every job ends and nobody who waits for one can wait for ever.
+//! A job waits for no other, only for who reads what is packed already, so every job ends and nobody who waits for one can
+//! wait for ever.
 
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
