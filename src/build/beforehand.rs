@@ -45,10 +45,12 @@ struct State {
 }
 
 impl Beforehand {
-    /// `None` where there is no processor to spare.
+    /// `None` where there is no processor to spare: with one only, and where time on them is rationed, since what the
+    /// thread takes the command would not get.
     pub(super) fn new(blocks: &Arc<Blocks>) -> Option<Self> {
         let own = std::thread::available_parallelism().map_or(1, usize::from);
-        let processors = process::online_processors().filter(|_| own > 1)?;
+        let is_rationed = process::allowed_processors().is_none_or(|allowed| own < allowed);
+        let processors = process::online_processors().filter(|_| own > 1 && !is_rationed)?;
         let (state, ended) = (Mutex::default(), Condvar::new());
         let shared = Shared { blocks: Arc::clone(blocks), processors, state, ended };
         Some(Self { shared: Arc::new(shared) })
@@ -86,14 +88,14 @@ impl Shared {
         loop {
             let waited = self.ended.wait_timeout(self.lock(), BETWEEN);
             let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            state.uppers.retain(|upper| upper.upgrade().is_some_and(|upper| !upper.is_over()));
+            state.uppers.retain(|upper| upper.strong_count() > 0);
             if state.ended || state.uppers.is_empty() {
                 state.running = false;
                 return;
             }
             let uppers = state.uppers.clone();
             drop(state);
-            for upper in uppers.iter().filter_map(Weak::upgrade) {
+            for upper in uppers.iter().filter_map(Weak::upgrade).filter(|upper| !upper.is_over()) {
                 if upper.is_older(PATIENCE.command) && !gave_way {
                     gave_way = true;
                     self.blocks.refresh();
@@ -106,13 +108,17 @@ impl Shared {
 
     /// Waits for a processor that nobody wants; false when the command is over before there is one.
     fn is_idle(&self, upper: &Upper) -> bool {
-        while running().is_none_or(|running| running > self.processors) {
+        while let Some(running) = running() {
             if upper.is_over() {
                 return false;
             }
+            if running <= self.processors {
+                return true;
+            }
             std::thread::sleep(BUSY);
         }
-        !upper.is_over()
+        // Nobody says how busy the machine is.
+        false
     }
 }
 

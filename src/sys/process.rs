@@ -24,6 +24,13 @@ pub fn give_way() {
     let _refused = rustix::process::nice(10);
 }
 
+/// Processors that this thread may run on.
+pub fn allowed_processors() -> Option<usize> {
+    let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).ok()?;
+    let is_set = |at: &usize| allowed.is_set(*at).unwrap_or(false);
+    Some((0..nix::sched::CpuSet::count()).filter(is_set).count())
+}
+
 /// Processors of the machine that are in use, whatever of them this process may use.
 pub fn online_processors() -> Option<usize> {
     // SAFETY: it has no memory effects.

@@ -9,6 +9,7 @@ use super::beneath;
 use super::blocks::{Blocks, Loan, Spill};
 use super::cuts::{BLOCK, LARGE, piece};
 use crate::sys::fs::{self, Kind, Stat};
+use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -61,6 +62,8 @@ struct Look {
     files: HashMap<u64, Seen>,
     due: Option<Instant>,
     written: u64,
+    /// There is a file for them.
+    spills: bool,
     /// There is too much, or no room: never again.
     over: bool,
 }
@@ -118,8 +121,7 @@ impl Upper {
     pub fn look(&self, blocks: &Arc<Blocks>, patience: Patience, idle: &dyn Fn() -> bool) {
         let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
-        let is_due =
-            look.due.is_none_or(|due| due <= began) && began - self.since >= patience.command;
+        let is_due = !look.over && look.due.is_none_or(|due| due <= began);
         if self.is_over() || !is_due || !self.is_older(patience.command) || !idle() {
             return;
         }
@@ -144,7 +146,7 @@ impl Upper {
             let Ok(dir) = beneath::open_dir(self.root.as_fd(), &path) else { continue };
             let Ok(list) = fs::list_opened(&dir) else { continue };
             names += list.len();
-            look.over = names > NAMES;
+            look.over |= names > NAMES;
             if look.over || self.is_over() {
                 return None;
             }
@@ -180,13 +182,19 @@ impl Upper {
         idle: &dyn Fn() -> bool,
     ) -> Option<()> {
         let stat = &candidate.stat;
-        let Ok(file) = beneath::open_regular(self.root.as_fd(), &candidate.path) else {
-            let seen = Seen { size: stat.size, mtime: stat.mtime, next: stat.size, times: TIMES };
-            look.files.insert(stat.ino, seen);
-            return Some(());
+        let file = match beneath::open_regular(self.root.as_fd(), &candidate.path) {
+            Ok(file) => file,
+            // It has another name by now.
+            Err(error) if is_elsewhere(error.errno) => return Some(()),
+            Err(_) => {
+                let seen =
+                    Seen { size: stat.size, mtime: stat.mtime, next: stat.size, times: TIMES };
+                look.files.insert(stat.ino, seen);
+                return Some(());
+            }
         };
         let mut seen = look.files.get(&stat.ino).copied().unwrap_or_default();
-        if seen.size > 0 && (seen.next >= stat.size || seen.size > stat.size) {
+        if seen.times == 0 || seen.next >= stat.size || seen.size > stat.size {
             seen = Seen { times: seen.times.saturating_add(1), ..Seen::default() };
         }
         (seen.size, seen.mtime) = (stat.size, stat.mtime);
@@ -214,19 +222,26 @@ impl Upper {
         }
         look.written += packed.bytes().len() as u64;
         let most = MOST.min(blocks.room().saturating_sub(FREE) / SHARE);
+        let is_full = look.written > most;
+        // Made before anybody can wait for it.
+        let fresh = if look.spills || is_full { None } else { blocks.spill().ok() };
+        look.spills = true;
         let mut spill = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_over() {
             // Too late: who ended it has taken what there was.
             return None;
         }
-        if spill.is_none() && look.written <= most {
-            *spill = blocks.spill().ok();
+        if fresh.is_some() {
+            *spill = fresh;
         }
-        let spill = spill.as_mut().filter(|_| look.written <= most);
-        let written = spill.and_then(|spill| spill.add(&packed).ok());
-        look.over = written.is_none();
+        let written = spill.as_mut().filter(|_| !is_full).and_then(|spill| spill.add(&packed).ok());
+        look.over |= written.is_none();
         written
     }
+}
+
+fn is_elsewhere(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV)
 }
 
 impl Seen {

@@ -194,6 +194,39 @@ fn a_command_that_is_over_soon_is_left_alone() {
     assert_eq!(tree.spilled(), 0);
 }
 
+/// Found in review: it was forgotten, and the tree looked at again and again.
+#[test]
+fn what_is_over_stays_over() {
+    let tree = Tree::new();
+    tree.write("a", &text(1 << 20));
+    let upper = tree.watch();
+    upper.look.lock().unwrap().written = MOST;
+    tree.look(&upper);
+    assert_eq!(tree.spilled(), 0);
+    upper.look.lock().unwrap().written = 0;
+    let asked = std::cell::Cell::new(false);
+    upper.look.lock().unwrap().due = None;
+    upper.look(&tree.blocks, NOW, &|| asked.replace(true));
+    assert!(!asked.get());
+    assert_eq!(tree.spilled(), 0);
+}
+
+/// Found in review: it was taken for one that cannot be read.
+#[test]
+fn a_file_that_is_renamed_meanwhile_is_packed_under_its_new_name() {
+    let tree = Tree::new();
+    tree.write("a.new", &text(1 << 20));
+    let upper = tree.watch();
+    let mut look = Look::default();
+    let found = upper.candidates(&mut look, Duration::ZERO).unwrap();
+    fs::rename(tree.upper().join("a.new"), tree.upper().join("a")).unwrap();
+    assert!(upper.pack(&mut look, &tree.blocks, &found[0], &|| true).is_some());
+    assert!(look.files.is_empty());
+    tree.look(&upper);
+    upper.end();
+    assert_eq!(tree.layer(), (1, true));
+}
+
 /// A command that links one file many times had it packed for each name, and from the 257th on a counter overflowed.
 /// Found in review.
 #[test]

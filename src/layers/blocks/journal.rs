@@ -156,7 +156,7 @@ impl Live {
         let name = format!("{prefix}{}", random_id());
         blocks.reader().has_seen(&name);
         let file = fs::create_new(&blocks.dir, name.as_bytes(), 0o600)?;
-        // Says that somebody writes; where there are no locks, others take it for an index that is complete.
+        // Says that somebody writes. Where there are no locks, nobody can tell that its process was killed.
         let _unlocked = file.lock();
         let doomed = Doomed::new(&blocks.path.join(&name));
         let mut live = Self { blocks: Arc::clone(blocks), name, file, _doomed: doomed };

@@ -146,7 +146,7 @@ impl Blocks {
         if bytes.is_some() {
             self.found.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.table().forget(content);
+            self.table().forget(content, &place);
         }
         Some((bytes?, place.sum()))
     }

@@ -4,6 +4,7 @@ use super::index::{HIDDEN, LINE, LIVE, RECORD, Record, read_line};
 use super::table::{Place, Source};
 use super::{Blocks, Hash};
 use crate::sys::fs;
+use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
@@ -50,14 +51,19 @@ impl Reader {
     pub(super) fn refresh(&mut self, blocks: &Blocks) {
         let Ok(found) = fs::fstat(&blocks.dir) else { return };
         if self.listed != Some(found.mtime) {
-            self.listed = Some(found.mtime);
-            self.list(blocks);
+            // What comes within the same tick of the clock does not show.
+            let now = clock_gettime(ClockId::Realtime);
+            let is_complete = self.list(blocks);
+            let is_old = before((now.tv_sec, now.tv_nsec as u32)) >= found.mtime;
+            self.listed = Some(found.mtime).filter(|_| is_complete && is_old);
         }
         self.growing.retain_mut(|growing| growing.follow(blocks));
     }
 
-    fn list(&mut self, blocks: &Blocks) {
-        let mut finished = Vec::new();
+    /// False when there is an index that cannot be read yet.
+    fn list(&mut self, blocks: &Blocks) -> bool {
+        let (mut finished, mut is_complete) = (Vec::new(), true);
+        blocks.table().forget_closed();
         for name in fs::list(&blocks.dir).unwrap_or_default() {
             if self.seen.contains(&name) || name.starts_with(HIDDEN.as_bytes()) {
                 continue;
@@ -66,11 +72,13 @@ impl Reader {
                 let time = fs::lstat(&blocks.dir, &name).map(|found| found.mtime);
                 self.seen.insert(name.clone());
                 finished.push((time.unwrap_or_default(), name));
-            } else if self.growing.len() < GROWING
-                && let Some(growing) = Growing::open(blocks, &name)
+            } else if let Some(growing) =
+                Growing::open(blocks, &name).filter(|_| self.growing.len() < GROWING)
             {
                 self.seen.insert(name);
                 self.growing.push(growing);
+            } else {
+                is_complete = false;
             }
         }
         finished.sort_unstable_by(|a, b| b.cmp(a));
@@ -81,6 +89,16 @@ impl Reader {
             // One that cannot be read tells nothing.
             let _unknown = read(blocks, &name);
         }
+        is_complete
+    }
+}
+
+/// The time 50 ms before.
+fn before((seconds, nanoseconds): (i64, u32)) -> (i64, u32) {
+    const BY: u32 = 50_000_000;
+    match nanoseconds.checked_sub(BY) {
+        Some(nanoseconds) => (seconds, nanoseconds),
+        None => (seconds - 1, nanoseconds + (1_000_000_000 - BY)),
     }
 }
 
@@ -113,34 +131,37 @@ impl Growing {
         let mut bytes = [0; LINE];
         let count = index.read_at(&mut bytes, 0).ok()?;
         let (data, read) = read_line(&bytes[..count], blocks.level)?;
-        let source = Source::open(fs::open_read(&blocks.blobs, data.as_bytes()).ok()?);
+        // Opened when it is needed: one that is open would keep its space when it is gone.
+        let source = Source::named(data);
         Some(Self { name: name.to_vec(), index, source, read: read as u64, at: 0 })
     }
 
     /// Reads on; false when nobody writes any more.
     fn follow(&mut self, blocks: &Blocks) -> bool {
-        // Before what is there is read: whoever writes holds the lock until all is written.
-        let is_over = self.index.try_lock_shared().is_ok();
-        let goes_on = self.go_on(blocks).is_some() && !is_over;
-        if !goes_on {
-            // Its blob has a name by now, and an index of its own, or is nobody's.
-            self.source.close();
+        let is_left = self.index.try_lock_shared().is_ok();
+        let is_gone = self.index.metadata().map_or(true, |found| found.nlink() == 0);
+        if !is_left && !is_gone && self.go_on(blocks).is_some() {
+            return true;
         }
-        if is_over && self.index.metadata().is_ok_and(|found| found.nlink() > 0) {
+        // Its blob has a name by now, and an index of its own, or is nobody's.
+        self.source.close();
+        if is_left && !is_gone {
             // Its process was killed.
             let _gone = fs::unlink(&blocks.dir, &self.name);
         }
-        goes_on
+        false
     }
 
+    /// `None` where it cannot be read, or a record is not what was written.
     fn go_on(&mut self, blocks: &Blocks) -> Option<()> {
         let found = self.index.metadata().ok()?;
         let length = found.len().saturating_sub(self.read).min(MOST) as usize;
         let mut bytes = vec![0; length - length % RECORD];
         self.index.read_exact_at(&mut bytes, self.read).ok()?;
+        let read = bytes.as_chunks::<RECORD>().0.iter().map_while(Record::read).count();
         let (found, at) = places(&self.source, self.at, &bytes);
         (self.at, self.read) = (at, self.read + bytes.len() as u64);
         blocks.table().learn(found, false);
-        Some(())
+        (read * RECORD == bytes.len()).then_some(())
     }
 }

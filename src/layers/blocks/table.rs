@@ -105,16 +105,21 @@ impl Table {
         self.places.get(content).cloned()
     }
 
-    pub(super) fn forget(&mut self, content: &Hash) {
-        self.places.remove(content);
+    /// The block cannot be read there. It may be known to be elsewhere by now.
+    pub(super) fn forget(&mut self, content: &Hash, place: &Place) {
+        if self.places.get(content).is_some_and(|now| Arc::ptr_eq(&now.source, &place.source)) {
+            self.places.remove(content);
+        }
+    }
+
+    /// Makes room.
+    pub(super) fn forget_closed(&mut self) {
+        self.places.retain(|_, place| !place.source.is_closed());
     }
 
     /// A block that this process wrote; it is where it was written last.
     pub(super) fn add(&mut self, content: Hash, place: Place) {
-        if self.places.len() >= 2 * BLOCKS {
-            self.places.retain(|_, place| !place.source.is_closed());
-        }
-        if self.places.len() < 2 * BLOCKS {
+        if self.places.len() < 2 * BLOCKS || self.places.contains_key(&content) {
             self.places.insert(content, place);
         }
     }

@@ -154,7 +154,6 @@ fn an_index_of_a_process_that_was_killed_is_removed() {
     let text = fs::read(&path).unwrap();
     drop(journal);
     fs::write(&path, text).unwrap();
-    // What it says is right all the same, and may be read once.
     look(&world.blocks(), &changed(300_000, 1));
     assert_eq!(world.names(), [""; 0]);
     // One that is about to get its name is nobody's to read.
