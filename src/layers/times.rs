@@ -1,5 +1,8 @@
 //! Which times a layer says, and when two are the same.
 
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
+
 /// Which times go into a layer (design §5, Epoch).
 #[derive(Clone, Copy, Debug)]
 pub struct TimePolicy {
@@ -33,6 +36,15 @@ impl TimePolicy {
     pub fn same(&self, new: (i64, u32), below: (i64, u32)) -> bool {
         new == below || (new < self.started && self.of_old(new) == self.of_old(below))
     }
+}
+
+/// Whether a time of a file is at least as long ago by the clock on the wall.
+pub(super) fn is_past(time: (i64, u32), by: Duration) -> bool {
+    let now = clock_gettime(ClockId::Realtime);
+    let nanoseconds =
+        |seconds: i64, more: i64| i128::from(seconds) * 1_000_000_000 + i128::from(more);
+    let passed = nanoseconds(now.tv_sec, now.tv_nsec) - nanoseconds(time.0, time.1.into());
+    passed >= by.as_nanos() as i128
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::ImagePath;
 use super::beneath;
 use super::blocks::{Blocks, Loan, Spill};
 use super::cuts::{BLOCK, LARGE, piece};
+use super::times::is_past;
 use crate::sys::fs::{self, Kind, Stat};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
@@ -137,8 +138,6 @@ impl Upper {
 
     /// Large files of which something is not packed.
     fn candidates(&self, look: &mut Look, age: Duration) -> Option<Vec<Candidate>> {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        let now = (now.tv_sec, now.tv_nsec as u32);
         let (mut found, mut names, mut met) = (Vec::new(), 0, HashSet::new());
         let mut dirs = vec![ImagePath::new()];
         while let Some(path) = dirs.pop() {
@@ -156,7 +155,7 @@ impl Upper {
                 match stat.kind {
                     Kind::Directory => dirs.push(path),
                     Kind::File if stat.size >= LARGE && !is_sparse(&stat) => {
-                        let settled = is_before(stat.ctime, now, age);
+                        let settled = is_past(stat.ctime, age);
                         let seen = look.files.get(&stat.ino);
                         // Names of one file are met once.
                         if met.insert(stat.ino)
@@ -265,13 +264,6 @@ fn next_piece(seen: &Seen, settled: bool) -> Option<usize> {
 
 fn is_sparse(stat: &Stat) -> bool {
     stat.blocks.saturating_mul(512) < stat.size
-}
-
-fn is_before(time: (i64, u32), now: (i64, u32), by: Duration) -> bool {
-    let nanoseconds = |(seconds, nanoseconds): (i64, u32)| {
-        i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
-    };
-    nanoseconds(now) - nanoseconds(time) >= by.as_nanos() as i128
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Blocks of layers that were packed before: nothing that a store knows packed is packed again.
 //!
 //! In: a block as [`super::cuts`] cuts them; out: its packed bytes, the same ones [`super::gzip`] would give. Beside each
-//! layer of more than a block there is an index ([`index`]): for each block the digest of its content, and where its packed
+//! layer of more than 1 MiB of tar there is an index ([`index`]): for each block the digest of its content, and where its packed
 //! bytes are in the blob. While a blob is being written, its index grows with it, so that builds side by side
 //! find each other's blocks too. An index is a hint: what it points at counts only if its checksums are right, and
 //! what cannot be read is packed anew. Levels of compression have nothing in common.
@@ -19,8 +19,6 @@ pub use journal::{Journal, Loan, Spill};
 
 use super::gzip;
 use crate::sys::{SysResult, fs};
-#[cfg(test)]
-use index::Record;
 use reader::Reader;
 use sha2::{Digest as _, Sha256};
 use std::io;

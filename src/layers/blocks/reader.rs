@@ -3,13 +3,14 @@
 use super::index::{HIDDEN, LINE, LIVE, RECORD, Record, read_line};
 use super::table::{Place, Source};
 use super::{Blocks, Hash};
+use crate::layers::times::is_past;
 use crate::sys::fs;
-use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most finished indexes that are read at once, the newest first.
 const INDEXES: usize = 64;
@@ -19,6 +20,9 @@ const MOST: u64 = 4 << 20;
 
 /// Most blobs of others that are read while they grow.
 const GROWING: usize = 32;
+
+/// Longer than the clock of files takes from one tick to the next.
+const TICKS: Duration = Duration::from_millis(50);
 
 /// What was read so far.
 #[derive(Debug, Default)]
@@ -52,9 +56,8 @@ impl Reader {
         let Ok(found) = fs::fstat(&blocks.dir) else { return };
         if self.listed != Some(found.mtime) {
             // What comes within the same tick of the clock does not show.
-            let now = clock_gettime(ClockId::Realtime);
+            let is_old = is_past(found.mtime, TICKS);
             let is_complete = self.list(blocks);
-            let is_old = before((now.tv_sec, now.tv_nsec as u32)) >= found.mtime;
             self.listed = Some(found.mtime).filter(|_| is_complete && is_old);
         }
         self.growing.retain_mut(|growing| growing.follow(blocks));
@@ -63,7 +66,9 @@ impl Reader {
     /// False when there is an index that cannot be read yet.
     fn list(&mut self, blocks: &Blocks) -> bool {
         let (mut finished, mut is_complete) = (Vec::new(), true);
-        blocks.table().forget_closed();
+        if blocks.table().is_full() {
+            blocks.table().forget_closed();
+        }
         for name in fs::list(&blocks.dir).unwrap_or_default() {
             if self.seen.contains(&name) || name.starts_with(HIDDEN.as_bytes()) {
                 continue;
@@ -93,36 +98,27 @@ impl Reader {
     }
 }
 
-/// The time 50 ms before.
-fn before((seconds, nanoseconds): (i64, u32)) -> (i64, u32) {
-    const BY: u32 = 50_000_000;
-    match nanoseconds.checked_sub(BY) {
-        Some(nanoseconds) => (seconds, nanoseconds),
-        None => (seconds - 1, nanoseconds + (1_000_000_000 - BY)),
-    }
-}
-
 /// Reads a finished index.
 fn read(blocks: &Blocks, name: &[u8]) -> Option<()> {
     let mut bytes = Vec::new();
     fs::open_read(&blocks.dir, name).ok()?.take(MOST).read_to_end(&mut bytes).ok()?;
     let (data, start) = read_line(&bytes, blocks.level)?;
-    let (found, _) = places(&Source::named(data), 0, &bytes[start..]);
+    let (found, _, _) = places(&Source::named(data), 0, &bytes[start..]);
     blocks.table().learn(found, true);
     Some(())
 }
 
-/// Places of blocks that begin there, and where the next one would.
-fn places(source: &Arc<Source>, mut at: u64, bytes: &[u8]) -> (Vec<(Hash, Place)>, u64) {
+/// Places of blocks that begin there, where the next one would, and whether all records are what was written.
+fn places(source: &Arc<Source>, mut at: u64, bytes: &[u8]) -> (Vec<(Hash, Place)>, u64, bool) {
     let mut found = Vec::new();
     for bytes in bytes.as_chunks::<RECORD>().0 {
-        let Some(record) = Record::read(bytes) else { break };
+        let Some(record) = Record::read(bytes) else { return (found, at, false) };
         if record.is_named() {
             found.push((record.content, Place::new(source, at, &record)));
         }
         at += u64::from(record.length);
     }
-    (found, at)
+    (found, at, true)
 }
 
 impl Growing {
@@ -158,10 +154,9 @@ impl Growing {
         let length = found.len().saturating_sub(self.read).min(MOST) as usize;
         let mut bytes = vec![0; length - length % RECORD];
         self.index.read_exact_at(&mut bytes, self.read).ok()?;
-        let read = bytes.as_chunks::<RECORD>().0.iter().map_while(Record::read).count();
-        let (found, at) = places(&self.source, self.at, &bytes);
+        let (found, at, all) = places(&self.source, self.at, &bytes);
         (self.at, self.read) = (at, self.read + bytes.len() as u64);
         blocks.table().learn(found, false);
-        (read * RECORD == bytes.len()).then_some(())
+        all.then_some(())
     }
 }

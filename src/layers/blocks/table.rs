@@ -20,7 +20,7 @@ pub(super) struct Source(Mutex<State>);
 #[derive(Debug)]
 enum State {
     Open(Arc<File>),
-    /// A finished blob is opened when it is needed.
+    /// Opened when it is needed.
     Named(String),
     Closed,
 }

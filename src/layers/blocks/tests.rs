@@ -2,7 +2,7 @@
 
 use super::super::samples::{noise, text};
 use super::super::tests::blob_of;
-use super::index::{RECORD, line};
+use super::index::{RECORD, Record, line};
 use super::*;
 use crate::layers::Layer;
 use crate::oci::layout::Layout;
