@@ -110,7 +110,7 @@ pub fn compress_layer<W: Write + Send>(
     compress_layer_noting(compression, workers, (out, None), produce)
 }
 
-/// The same; of a gzip layer of more than a block the journal, if there is one, is told each block.
+/// The same; of a gzip layer of more than 1 MiB of tar the journal, if there is one, is told each block.
 pub fn compress_layer_noting<'w, W: Write + Send>(
     compression: Compression,
     workers: &'w Workers,
