@@ -49,8 +49,8 @@ const CONTENTS: &[&str] = &[
     "closure: {paths: [/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-gone], root: dir}",
     "closure: {paths: [/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-gone], root: fs}",
     "closure: {paths: [/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-gone], root: fs, graph: graph}",
-    "closure: {paths: [/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-gone], registration: text}",
-    "closure: {paths: [/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-gone], graph: gone}",
+    "closure: {paths: [/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-gone], root: fs, registration: text}",
+    "closure: {paths: [/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-gone], root: fs, graph: gone}",
     "closure: {paths: [/tmp/x]}",
 ];
 
