@@ -1,36 +1,42 @@
-//! Packs what running commands have written, on processors that have nothing else to do ([`crate::layers::beforehand`]).
+//! Has what running commands have written packed ([`crate::layers::beforehand`]), each by a process that runs only when
+//! nobody else of the machine wants to.
 //!
-//! One thread for all commands of a build that run at a time; it begins with the first of them and ends when there are none.
-//! It does nothing unless a command takes some time, keeps away from a machine that is busy, and lets everybody else go
-//! first. The build never waits for more of it than the writing of one block.
+//! A thread of such a low priority would not do: where the kernel shares processors among sessions first, a command is in
+//! another one than the build. The spawner makes the process, and kills it as soon as the command has ended. What it packed
+//! is in files without names; the build waits for nothing.
 
-use crate::layers::beforehand::{Patience, Upper};
-use crate::layers::blocks::Blocks;
+use crate::executor::spawner::{Errands, read_order};
+use crate::layers::beforehand::{Manner, Upper};
+use crate::layers::blocks::{Blocks, Loan, Room, Spill};
+use crate::layers::diff::{DiffOptions, XattrFlavour};
+use crate::layers::times::TimePolicy;
 use crate::sys::process;
-use std::os::fd::BorrowedFd;
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-const PATIENCE: Patience =
-    Patience { command: Duration::from_millis(250), file: Duration::from_millis(200) };
+/// A command that takes no longer is left alone.
+const COMMAND: Duration = Duration::from_millis(250);
 
-/// Between two looks at the commands that are running.
+/// A file that nobody touched for as long is taken for finished.
+const FILE: Duration = Duration::from_millis(200);
+
+/// Between two looks at how long commands have been running.
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// A busy machine is asked again after this.
-const BUSY: Duration = Duration::from_millis(10);
-
-/// The thread and what it looks at.
+/// The thread that has processes started, and the commands that it does so for.
 #[derive(Debug)]
 pub(super) struct Beforehand {
     shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
 struct Shared {
     blocks: Arc<Blocks>,
-    /// Of the machine.
-    processors: usize,
+    errands: Errands,
     /// Held for moments only.
     state: Mutex<State>,
     ended: Condvar,
@@ -39,35 +45,74 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     /// The build lets go of them when their layers are written.
-    uppers: Vec<Weak<Upper>>,
+    commands: Vec<Weak<Watched>>,
     running: bool,
     ended: bool,
 }
 
+/// A running command, and what is packed of it. When the value goes, that is not found any more.
+#[derive(Debug)]
+pub(super) struct Watched {
+    blocks: Arc<Blocks>,
+    upper: OwnedFd,
+    manner: Manner,
+    since: Instant,
+    stage: Mutex<Stage>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nobody packs yet.
+    Young,
+    /// Somebody packs until the channel is closed.
+    Packed { _channel: OwnedFd, room: Room },
+    /// The command has ended, or cannot be helped.
+    Over(#[allow(dead_code, reason = "it is only kept")] Option<Loan>),
+}
+
+/// What the process is told.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    level: u8,
+    userxattr: bool,
+    placeholders: bool,
+    epoch: Option<i64>,
+    started: (i64, u32),
+}
+
 impl Beforehand {
-    /// `None` where there is no processor to spare: with one only, and where time on them is rationed, since what the
-    /// thread takes the command would not get.
-    pub(super) fn new(blocks: &Arc<Blocks>) -> Option<Self> {
+    /// `None` where there is no processor to spare: with one only, and where time on them is rationed, since what is used
+    /// for this the command would not get.
+    pub(super) fn new(blocks: &Arc<Blocks>, errands: Errands) -> Option<Self> {
         let own = std::thread::available_parallelism().map_or(1, usize::from);
         let is_rationed = process::allowed_processors().is_none_or(|allowed| own < allowed);
-        let processors = process::online_processors().filter(|_| own > 1 && !is_rationed)?;
+        if own < 2 || is_rationed {
+            return None;
+        }
         let (state, ended) = (Mutex::default(), Condvar::new());
-        let shared = Shared { blocks: Arc::clone(blocks), processors, state, ended };
-        Some(Self { shared: Arc::new(shared) })
+        let shared = Arc::new(Shared { blocks: Arc::clone(blocks), errands, state, ended });
+        Some(Self { shared, thread: Mutex::default() })
     }
 
-    /// A command begins to write into this upper directory.
-    pub(super) fn watch(&self, upper: BorrowedFd<'_>) -> Option<Arc<Upper>> {
-        let upper = Arc::new(Upper::new(upper.try_clone_to_owned().ok()?));
+    /// A command begins to write into this upper directory; `manner` is that of its layer.
+    pub(super) fn watch(&self, upper: BorrowedFd<'_>, manner: Manner) -> Option<Arc<Watched>> {
+        let watched = Arc::new(Watched {
+            blocks: Arc::clone(&self.shared.blocks),
+            upper: upper.try_clone_to_owned().ok()?,
+            manner,
+            since: Instant::now(),
+            stage: Mutex::new(Stage::Young),
+        });
         let mut state = self.shared.lock();
         if !state.running {
             let shared = Arc::clone(&self.shared);
             let thread = std::thread::Builder::new().name("beforehand".to_owned());
-            thread.spawn(move || shared.work()).ok()?;
+            let thread = thread.spawn(move || shared.work()).ok()?;
+            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
             state.running = true;
         }
-        state.uppers.push(Arc::downgrade(&upper));
-        Some(upper)
+        state.commands.push(Arc::downgrade(&watched));
+        Some(watched)
     }
 }
 
@@ -75,6 +120,9 @@ impl Drop for Beforehand {
     fn drop(&mut self) {
         self.shared.lock().ended = true;
         self.shared.ended.notify_all();
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // The spawner ends when nobody can send it anything any more.
+        let _ended = thread.map(JoinHandle::join);
     }
 }
 
@@ -83,47 +131,78 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Begins with the first command and ends when there are none.
     fn work(&self) {
-        let mut gave_way = false;
         loop {
             let waited = self.ended.wait_timeout(self.lock(), BETWEEN);
             let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            state.uppers.retain(|upper| upper.strong_count() > 0);
-            if state.ended || state.uppers.is_empty() {
+            state.commands.retain(|command| command.strong_count() > 0);
+            if state.ended || state.commands.is_empty() {
                 state.running = false;
                 return;
             }
-            let uppers = state.uppers.clone();
+            let commands = state.commands.clone();
             drop(state);
-            for upper in uppers.iter().filter_map(Weak::upgrade).filter(|upper| !upper.is_over()) {
-                if upper.is_older(PATIENCE.command) && !gave_way {
-                    gave_way = true;
-                    self.blocks.refresh();
-                    process::give_way();
-                }
-                upper.look(&self.blocks, PATIENCE, &|| self.is_idle(&upper));
+            for command in commands.iter().filter_map(Weak::upgrade) {
+                command.begin(&self.errands);
             }
         }
-    }
-
-    /// Waits for a processor that nobody wants; false when the command is over before there is one.
-    fn is_idle(&self, upper: &Upper) -> bool {
-        while let Some(running) = running() {
-            if upper.is_over() {
-                return false;
-            }
-            if running <= self.processors {
-                return true;
-            }
-            std::thread::sleep(BUSY);
-        }
-        // Nobody says how busy the machine is.
-        false
     }
 }
 
-/// Threads of the machine that run or want to, this one too; `None` when nobody says.
-fn running() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
-    text.split_ascii_whitespace().nth(3)?.split_once('/')?.0.parse().ok()
+impl Watched {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has somebody pack for it, once, if it has been running for a while.
+    fn begin(&self, errands: &Errands) {
+        let mut stage = self.stage();
+        if matches!(*stage, Stage::Young) && self.since.elapsed() >= COMMAND {
+            *stage = self.started(errands).unwrap_or(Stage::Over(None));
+        }
+    }
+
+    fn started(&self, errands: &Errands) -> Option<Stage> {
+        let room = Room::make(&self.blocks).ok()?;
+        let ([indexes, blobs], level) = self.blocks.parts();
+        let Manner { options, times } = self.manner;
+        let order = Order {
+            level,
+            userxattr: options.flavour == XattrFlavour::User,
+            placeholders: options.placeholders,
+            epoch: times.epoch,
+            started: times.started,
+        };
+        let [data, records] = room.fds();
+        let list = [self.upper.as_fd(), indexes, blobs, data, records];
+        let channel = errands.run(&order, &list).ok()?;
+        Some(Stage::Packed { _channel: channel, room })
+    }
+
+    /// The command has ended. What was packed can be found as long as the value lives.
+    pub(super) fn end(&self) {
+        let mut stage = self.stage();
+        let loan = match std::mem::replace(&mut *stage, Stage::Over(None)) {
+            Stage::Packed { room, .. } => Loan::of(&self.blocks, room),
+            Stage::Young | Stage::Over(_) => None,
+        };
+        *stage = Stage::Over(loan);
+    }
+}
+
+/// What the process does until it is killed, or there is too much.
+pub(super) fn pack(order: &OwnedFd, fds: Vec<OwnedFd>) {
+    let Some(order) = read_order::<Order>(order) else { return };
+    let Ok([upper, indexes, blobs, data, records]) = <[OwnedFd; 5]>::try_from(fds) else { return };
+    if !process::step_aside() {
+        return;
+    }
+    let blocks = Blocks::of(indexes, blobs, order.level);
+    blocks.refresh();
+    let Ok(spill) = Spill::new(&blocks, Room::of(data, records)) else { return };
+    let flavour = if order.userxattr { XattrFlavour::User } else { XattrFlavour::Trusted };
+    let options = DiffOptions { flavour, placeholders: order.placeholders };
+    let times = TimePolicy { epoch: order.epoch, started: order.started };
+    Upper::new(upper, Manner { options, times }, (blocks, spill), FILE).watch();
 }

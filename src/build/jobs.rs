@@ -3,14 +3,15 @@
 //! A step hands over its change stream and gets a [`Pending`] layer. A few threads take jobs from a bounded queue;
 //! memory is bounded by the queue, not by the size of layers.
 
-use super::beforehand::Beforehand;
+use super::beforehand::{Beforehand, Watched};
 use super::care;
 use super::naming::Blame;
 use super::planned::Planned;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::executor::sandbox::Cancel;
-use crate::layers::beforehand::Upper;
+use crate::executor::spawner::Errands;
+use crate::layers::beforehand::Manner;
 use crate::layers::blocks::Blocks;
 use crate::layers::compress::{Compression, Workers, compress_layer_noting};
 use crate::layers::fresh::write_fresh_layer;
@@ -108,7 +109,7 @@ pub(super) struct Job {
     /// Since when it waits, likewise.
     pub(super) queued: Option<Instant>,
     /// What was packed of it beforehand.
-    pub(super) upper: Option<Arc<Upper>>,
+    pub(super) watched: Option<Arc<Watched>>,
 }
 
 /// Changes, and where the bytes of their files are.
@@ -147,12 +148,12 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// Starts them.
+    /// Starts them. Without `errands` nothing is packed beforehand.
     pub(super) fn start(
         store: &Arc<Store>,
         compression: Compression,
         emitter: &Emitter,
-        cancel: &Arc<Cancel>,
+        (cancel, errands): (&Arc<Cancel>, Option<Errands>),
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (queue, jobs) = sync_channel::<Job>(64);
@@ -186,18 +187,20 @@ impl Jobs {
                             emitter.emit(Event::LayerDone { digest, size: layer.size });
                         }
                         job.slot.set(result);
-                        drop(job.upper);
+                        drop(job.watched);
                     }
                 })
             })
             .collect();
-        let beforehand = blocks.as_ref().filter(|_| store.limit().is_none());
-        Self { beforehand: beforehand.and_then(Beforehand::new), queue: Some(queue), threads }
+        let beforehand = blocks.filter(|_| store.limit().is_none()).zip(errands);
+        let beforehand = beforehand.and_then(|(blocks, errands)| Beforehand::new(&blocks, errands));
+        Self { beforehand, queue: Some(queue), threads }
     }
 
-    /// A command begins to write into this upper directory. What is packed of it goes with the value.
-    pub(super) fn watch(&self, upper: BorrowedFd<'_>) -> Option<Arc<Upper>> {
-        self.beforehand.as_ref()?.watch(upper)
+    /// A command begins to write into this upper directory, of which a layer is made in this manner. What is packed of it
+    /// goes with the value.
+    pub(super) fn watch(&self, upper: BorrowedFd<'_>, manner: Manner) -> Option<Arc<Watched>> {
+        self.beforehand.as_ref()?.watch(upper, manner)
     }
 
     /// Queues a job; waits when too many are queued.
@@ -310,7 +313,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&dir.path().join("store")).unwrap());
         let cancel = Arc::new(Cancel::new().unwrap());
-        let jobs = Jobs::start(&store, Compression::default(), &Emitter::silent(), &cancel);
+        let jobs = Jobs::start(&store, Compression::default(), &Emitter::silent(), (&cancel, None));
         let kind = EntryKind::File { size: 1 };
         let entry = Entry { kind, mode: 0o644, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new() };
         let change = Change { path: b"gone".to_vec(), kind: ChangeKind::Present(entry) };
@@ -323,7 +326,7 @@ mod tests {
             times: TimePolicy { epoch: None, started: (0, 0) },
             place: None,
             queued: None,
-            upper: None,
+            watched: None,
         });
         let error = slot.wait().unwrap_err();
         let place = error.place().expect("it has a place");

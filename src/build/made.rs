@@ -3,6 +3,7 @@
 //! In: what changed ([`Done`]), or a record of the store; out: a [`Pending`] layer, and a [`Made`] which becomes a record
 //! once the blob is durable ([`Builder::record_made`]).
 
+use super::beforehand::Watched;
 use super::blobs;
 use super::cache::{self, StepRecord};
 use super::jobs::{Content, Job, Pending};
@@ -14,7 +15,6 @@ use super::stack::Stack;
 use super::stage::{Builder, Tools};
 use crate::error::Result;
 use crate::executor::sandbox::Ending;
-use crate::layers::beforehand::Upper;
 use crate::layers::snapshot::Snapshot;
 use crate::layers::tar_write::TimePolicy;
 use crate::layers::{Layer, diff};
@@ -43,13 +43,13 @@ pub(super) struct Done {
     /// The mounts of a command, which nobody may see in the tree any more.
     pub(super) ending: Option<Ending>,
     /// What was packed of it while it ran.
-    pub(super) upper: Option<Arc<Upper>>,
+    pub(super) watched: Option<Arc<Watched>>,
 }
 
 impl Done {
     /// A step that changed nothing.
     pub(super) fn nothing(tree: Option<Arc<Snapshot>>) -> Self {
-        Self { tree, content: Content::Tree(Arc::default(), None), ending: None, upper: None }
+        Self { tree, content: Content::Tree(Arc::default(), None), ending: None, watched: None }
     }
 
     /// The step's own snapshot.
@@ -131,7 +131,7 @@ impl Builder<'_> {
             tree: None,
             content: Content::Tree(Arc::new(changes), Some(snapshot)),
             ending: None,
-            upper: None,
+            watched: None,
         };
         Ok(Some(self.rewritten(record, step, (&done, blame), tools)))
     }
@@ -164,7 +164,7 @@ impl Builder<'_> {
             place: timings.place(),
             queued: timings.instant(),
             times: self.times(started),
-            upper: done.upper.clone(),
+            watched: done.watched.clone(),
         });
         slot
     }

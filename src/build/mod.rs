@@ -368,7 +368,9 @@ fn ensure<'w>(
 fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>) -> Result<()> {
     let _heeding = worker.cancel.heed();
     let compression = builder.request.compression;
-    let jobs = Jobs::start(builder.store, compression, builder.emitter, &worker.cancel);
+    let errands = worker.spawner.errands().ok();
+    let helpers = (&worker.cancel, errands);
+    let jobs = Jobs::start(builder.store, compression, builder.emitter, helpers);
     let tools = Tools { worker, jobs: &jobs };
     let errors = Mutex::new(Vec::new());
     let note = |error: Error| errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);

@@ -32,6 +32,7 @@ use super::worker::Worker;
 use crate::context::FileDigestCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::apply::is_in_dev;
+use crate::layers::beforehand::Manner;
 use crate::layers::diff;
 use crate::layers::snapshot::Draft;
 use crate::layers::times::TimePolicy;
@@ -330,7 +331,7 @@ impl Builder<'_> {
         let (worker, times) = (tools.worker, self.times(started));
         if let Some(planned) = self.planned(state, stage, step, &prepared, (times, tools))? {
             let content = Content::Planned(Arc::new(planned));
-            return Ok(Done { tree: None, content, ending: None, upper: None });
+            return Ok(Done { tree: None, content, ending: None, watched: None });
         }
         // The diff of the step before has looked at what a RUN may make again.
         let has_own_times = step.as_run().is_some() && tick::are_short(self.store);
@@ -344,10 +345,11 @@ impl Builder<'_> {
         drop(mounting);
         let working = self.emitter.span(phase_of(step));
         let is_watched = step.as_run().is_some() && !worker.snapshots.are_whole();
-        let upper = is_watched.then(|| tools.jobs.watch(draft.upper())).flatten();
+        let manner = Manner { options: tools.diff_options(), times };
+        let watched = is_watched.then(|| tools.jobs.watch(draft.upper(), manner)).flatten();
         let ending = self.work(&draft, (stage, state.next), prepared, id, worker);
-        if let Some(upper) = &upper {
-            upper.end();
+        if let Some(watched) = &watched {
+            watched.end();
         }
         let ending = ending?;
         drop(working);
@@ -363,7 +365,7 @@ impl Builder<'_> {
         }
         let own = draft.commit()?;
         let content = Content::Tree(Arc::new(changes), Some(Arc::clone(&own)));
-        Ok(Done { tree: Some(own), content, ending, upper })
+        Ok(Done { tree: Some(own), content, ending, watched })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a build needs to run steps: its isolation, a spawner, snapshots. Made once, on the first step that is not
 //! cached, while the process still has one thread.
 
+use super::beforehand;
 use super::heal::Unfit;
 use super::scratch::SharedFiles;
 use super::store::Store;
@@ -57,7 +58,7 @@ impl Worker {
     /// Enters the namespaces, forks the spawner and starts watching for signals. Single-threaded callers only.
     pub fn enter(store: &Store, account: &Account, emulators: &Places) -> Result<Self> {
         let isolation = isolation::enter(account, &store.sub("tmp"))?;
-        let spawner = Spawner::start().map_err(|error| {
+        let spawner = Spawner::start(beforehand::pack).map_err(|error| {
             Error::environment("cannot start the process that runs commands").cause(error)
         })?;
         // Only now: commands inherit the limits of the spawner.

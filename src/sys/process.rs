@@ -5,7 +5,9 @@ use super::{Named, SysResult};
 use nix::sched::CloneFlags;
 use rustix::io::Errno;
 use std::ffi::CString;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 pub(super) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
@@ -17,24 +19,33 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Lets others go before this thread. Not the lowest priority of all: a thread that never runs cannot give back what it
-/// holds, nor end, and an ordinary user cannot raise it again.
-pub fn give_way() {
-    // Of the thread alone, as Linux does it. Where it is refused the thread runs like any other.
-    let _refused = rustix::process::nice(10);
+/// Has this process run only when nobody else of the machine wants to; false where that is refused. It needs a parent that
+/// no session of a terminal cares for, and gets a session of its own: where the kernel shares processors among sessions
+/// first, what is nice counts within one only.
+pub fn step_aside() -> bool {
+    let _leads_one_already = rustix::process::setsid();
+    let lowest = rustix::process::nice(19).is_ok();
+    let mut written = std::fs::write(AUTOGROUP, "19");
+    for _ in 0..10 {
+        // One change at a time is let through, for all users of the machine.
+        if !matches!(&written, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        written = std::fs::write(AUTOGROUP, "19");
+    }
+    let is_kept = written.is_err_and(|error| error.kind() != ErrorKind::NotFound);
+    lowest && !is_kept
 }
+
+/// Where a session is told how nice it is.
+const AUTOGROUP: &str = "/proc/self/autogroup";
 
 /// Processors that this thread may run on.
 pub fn allowed_processors() -> Option<usize> {
     let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).ok()?;
     let is_set = |at: &usize| allowed.is_set(*at).unwrap_or(false);
     Some((0..nix::sched::CpuSet::count()).filter(is_set).count())
-}
-
-/// Processors of the machine that are in use, whatever of them this process may use.
-pub fn online_processors() -> Option<usize> {
-    // SAFETY: it has no memory effects.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).ok()
 }
 
 /// How a process ended.

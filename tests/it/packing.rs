@@ -1,9 +1,14 @@
 //! No layer shows what was known of its blocks when it was packed, nor whether its command was looked at. That blocks are
 //! found is tested where they are.
 
-use crate::support::World;
+use crate::support::processes::{self, Marker};
+use crate::support::shelf::MINUTE;
+use crate::support::{World, program};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
 
 const COPY: &str = "FROM scratch\nCOPY src /src\n";
 
@@ -122,5 +127,60 @@ fn a_command_that_is_looked_at_gives_the_same_layer() {
         let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         assert_eq!(names.filter(|name| name.starts_with('.')).collect::<Vec<_>>(), [""; 0]);
         assert!(indexes(&world).iter().all(|name| !name.contains("live")));
+    }
+}
+
+/// Whoever looks at a command is a process that all others go before, in a session of its own, and does not outlive it.
+#[test]
+fn a_command_is_looked_at_by_somebody_who_goes_last() {
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        return eprintln!("SKIPPED: with one processor nobody looks at commands");
+    }
+    for world in World::each() {
+        let world = world.with_base();
+        for is_killed in [false, true] {
+            let marker = Marker::new();
+            world.file(
+                "Dockerfile",
+                format!("FROM base\nRUN seq 90000 > /a; sleep {marker} || true\n"),
+            );
+            let mut command = world.command(program());
+            command.args(["build", "--no-cache", "--network", "none"]).arg(world.context());
+            let mut build = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let packer = wait_for_packer(&marker);
+            let doomed = if is_killed {
+                vec![build.id() as i32]
+            } else {
+                processes::with(&marker).into_iter().filter(|pid| is_sleep(*pid)).collect()
+            };
+            assert_eq!(doomed.len(), 1);
+            kill_process(Pid::from_raw(doomed[0]).unwrap(), Signal::KILL).unwrap();
+            assert_eq!(build.wait().unwrap().success(), !is_killed);
+            assert!(processes::ends(packer));
+            processes::wait_until_gone(&marker);
+            let left = fs::read_dir(world.store().join("images/blobs/sha256")).unwrap();
+            let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            assert_eq!(names.filter(|name| name.starts_with('.')).collect::<Vec<_>>(), [""; 0]);
+        }
+    }
+}
+
+fn is_sleep(pid: i32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.starts_with(b"sleep") || line.starts_with(b"/bin/sleep")
+}
+
+fn wait_for_packer(marker: &Marker) -> i32 {
+    let begun = Instant::now();
+    loop {
+        let is_last = |pid: &i32| {
+            let found = processes::niceness(*pid);
+            found.is_some_and(|(own, session)| own == 19 && session.is_none_or(|nice| nice == 19))
+        };
+        if let Some(packer) = processes::relatives(marker).into_iter().find(is_last) {
+            return packer;
+        }
+        assert!(begun.elapsed() < MINUTE, "nobody looks at the command");
+        std::thread::yield_now();
     }
 }

@@ -9,10 +9,13 @@
 //! A second kind of request, [`Spawner::emulating`], makes another spawner in a user namespace of its own, whose RUNs
 //! find interpreters for foreign programs. Descriptors: `[names in a memfd, report, request socket, interpreter…]`.
 //! A third kind starts a program of this machine ([`super::program`]). Descriptors: `[program in a memfd, channel, report]`.
+//! A fourth has something done by a process that is a copy of the spawner, until the builder closes the channel
+//! ([`Errands`]). Descriptors: `[order in a memfd, channel, given…]`.
 //!
 //! While a RUN goes on that will be followed by another like it, the spawner has a process wait for that ([`spare`]). Over
 //! a socket pair of its own that says one byte when it is ready, and is sent the request of its RUN without the channel.
 
+mod errands;
 mod instance;
 mod loopback;
 mod running;
@@ -21,6 +24,9 @@ mod spare;
 mod strays;
 mod wills;
 mod wire;
+
+pub use errands::{Errand, Errands};
+pub use wire::read_memory as read_order;
 
 use super::network::Connector;
 use super::program::Program;
@@ -70,12 +76,13 @@ pub struct RunFds {
 }
 
 impl Spawner {
-    /// Forks the spawner. The caller must be single-threaded and in its final namespaces.
-    pub fn start() -> SysResult<Self> {
+    /// Forks the spawner, which will do this errand when it is asked to. The caller must be single-threaded and in its
+    /// final namespaces.
+    pub fn start(errand: Errand) -> SysResult<Self> {
         let (ours, theirs) = socket_pair(rnet::SocketType::SEQPACKET)?;
         let Some(pid) = fork::fork()? else {
             drop(ours);
-            server::serve(theirs);
+            server::serve(theirs, errand);
             process::exit_now(0);
         };
         Ok(Self { pid: Some(pid), requests: Mutex::new(Some(ours)), network: OnceLock::new() })
@@ -101,6 +108,14 @@ impl Spawner {
         let silent = SysError { call: "no answer".to_owned(), errno: Errno::IO };
         said.unwrap_or_else(|_| Err(failed(silent)))?;
         Ok(Self { pid: None, requests: Mutex::new(Some(ours)), network: OnceLock::new() })
+    }
+
+    /// A way to ask for errands. The spawner does not end before the value is dropped.
+    pub fn errands(&self) -> SysResult<Errands> {
+        let socket = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let socket = socket.as_ref().ok_or(Errno::BADF);
+        let again = socket.and_then(|socket| rustix::io::fcntl_dupfd_cloexec(socket, 0));
+        again.map(Errands::new).named(|| "fcntl(spawner, F_DUPFD_CLOEXEC)".to_owned())
     }
 
     /// The network that all RUNs of this spawner may share; made by the first who asks.

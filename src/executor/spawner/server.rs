@@ -1,5 +1,6 @@
 //! The spawner's own process: takes requests, clones, reaps, and never outlives the builder.
 
+use super::errands::{self, Errand};
 use super::loopback::Loopback;
 use super::running::Running;
 use super::spare::{self, Readiness, Spare, Wanted};
@@ -21,10 +22,10 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 
 /// Serves requests until the builder closes the socket; everything that was started is dead afterwards.
-pub(super) fn serve(requests: OwnedFd) {
+pub(super) fn serve(requests: OwnedFd, errand: Errand) {
     let (running, loopbacks, wills) = (Vec::new(), Vec::new(), Vec::new());
     let readiness = Readiness::Nobody;
-    Server { requests, running, loopbacks, network: None, wills, readiness }.serve();
+    Server { requests, running, loopbacks, network: None, wills, readiness, errand }.serve();
 }
 
 struct Server {
@@ -35,6 +36,7 @@ struct Server {
     network: Option<Network>,
     wills: Vec<Will>,
     readiness: Readiness,
+    errand: Errand,
 }
 
 impl Server {
@@ -114,6 +116,7 @@ impl Server {
             Some((b'n', fds)) => self.connect(fds),
             Some((b'w', fds)) => self.inherit(fds),
             Some((b'p', fds)) => self.program(fds),
+            Some((b'k', fds)) => self.start_errand(fds),
             Some((_, fds)) => {
                 // What belongs to the RUN is closed here by now, so that the next one's process does not keep it open.
                 if let Some(wanted) = self.run(fds) {
@@ -233,6 +236,33 @@ impl Server {
                 self.running.push(Running { pid, pidfd, channel, alone, report, loopback: None });
             }
             Err(error) => tell(&mut report, &Outcome::NotStarted(error.to_string())),
+        }
+    }
+
+    /// Does something in a process of its own. Nobody is told when that cannot be made.
+    fn start_errand(&mut self, mut fds: Vec<OwnedFd>) {
+        if fds.len() < 2 {
+            return;
+        }
+        let (order, channel) = (fds.remove(0), fds.remove(0));
+        match fork::clone_into(CloneFlags::empty()) {
+            Ok(Cloned::Child) => {
+                drop(channel);
+                self.forget();
+                errands::carry_out(self.errand, &order, fds)
+            }
+            Ok(Cloned::Parent { pid, pidfd }) => {
+                let (channel, alone) = (Some(channel), true);
+                self.running.push(Running {
+                    pid,
+                    pidfd,
+                    channel,
+                    alone,
+                    report: None,
+                    loopback: None,
+                });
+            }
+            Err(_) => {}
         }
     }
 

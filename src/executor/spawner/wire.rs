@@ -67,7 +67,7 @@ pub(super) fn memory_file(value: &impl Serialize) -> SysResult<File> {
 }
 
 /// The value again, wherever somebody else reads in the same memory.
-pub(super) fn read_memory<T: DeserializeOwned>(memory: impl AsFd) -> Option<T> {
+pub fn read_memory<T: DeserializeOwned>(memory: impl AsFd) -> Option<T> {
     let memory = memory.as_fd();
     let size = rustix::fs::fstat(memory).ok()?.st_size;
     let mut text = vec![0; usize::try_from(size).ok()?];

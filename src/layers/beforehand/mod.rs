@@ -1,21 +1,26 @@
 //! Packing what a command has written while it still runs.
 //!
-//! In: the upper directory of a running command; out: packed blocks of its large files, which the layer finds afterwards
-//! ([`super::blocks`]). All of it is a guess: the layer reads every file anew, and takes a packed block only for the same
-//! bytes. What changes once more was packed in vain. Links are not followed, and only regular files are opened.
+//! In: the upper directory of a running command; out: packed blocks of its large files, and then of all the others
+//! ([`small`]), which the layer finds afterwards ([`super::blocks`]). All of it is a guess: the layer reads every file anew,
+//! and takes a packed block only for the same bytes. What changes once more was packed in vain. Links are not followed, and
+//! only regular files are opened. A process of its own does it, which may be killed at any moment.
+
+mod small;
+
+pub use small::Manner;
 
 use super::ImagePath;
 use super::beneath;
-use super::blocks::{Blocks, Loan, Spill};
+use super::blocks::{Blocks, Spill};
 use super::cuts::{BLOCK, LARGE, piece};
 use super::times::is_past;
 use crate::sys::fs::{self, Kind, Stat};
 use rustix::io::Errno;
+use small::{Smalls, Sum};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Of a file that grows the end is left alone.
@@ -36,35 +41,19 @@ const MOST: u64 = 1 << 30;
 const SHARE: u64 = 8;
 const FREE: u64 = 2 << 30;
 
-/// How long to wait for what.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// A command that takes no longer is left alone.
-    pub command: Duration,
-    /// A file that nobody touched for as long is taken for finished.
-    pub file: Duration,
-}
-
 /// The tree of a running command.
 #[derive(Debug)]
 pub struct Upper {
     root: OwnedFd,
-    since: Instant,
-    stopped: AtomicBool,
-    spill: Mutex<Option<Spill>>,
-    loan: Mutex<Option<Loan>>,
-    look: Mutex<Look>,
-}
-
-/// What the thread that looks remembers.
-#[derive(Debug, Default)]
-struct Look {
+    manner: Manner,
+    blocks: Arc<Blocks>,
+    spill: Spill,
+    /// A file that nobody touched for as long is taken for finished.
+    age: Duration,
     /// By inode.
     files: HashMap<u64, Seen>,
-    due: Option<Instant>,
+    smalls: Smalls,
     written: u64,
-    /// There is a file for them.
-    spills: bool,
     /// There is too much, or no room: never again.
     over: bool,
 }
@@ -85,78 +74,71 @@ struct Candidate {
 }
 
 impl Upper {
-    /// Nothing is looked at yet.
-    pub fn new(root: OwnedFd) -> Self {
-        Self {
-            root,
-            since: Instant::now(),
-            stopped: AtomicBool::new(false),
-            spill: Mutex::default(),
-            loan: Mutex::default(),
-            look: Mutex::default(),
+    /// Nothing is looked at yet. A file that nobody touched for `age` is taken for finished.
+    pub fn new(
+        root: OwnedFd,
+        manner: Manner,
+        (blocks, spill): (Arc<Blocks>, Spill),
+        age: Duration,
+    ) -> Self {
+        let (files, smalls) = (HashMap::new(), Smalls::default());
+        Self { root, manner, blocks, spill, age, files, smalls, written: 0, over: false }
+    }
+
+    /// Looks again and again, until there is too much.
+    pub fn watch(mut self) {
+        while !self.over {
+            let took = self.look();
+            std::thread::sleep(BETWEEN.max(took * LOOKS));
         }
     }
 
-    /// The command has ended. What was packed can be found as long as the value lives.
-    pub fn end(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
-        // Whoever holds it writes one block.
-        let spill = self.spill.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(loan) = spill.and_then(Spill::into_loan) {
-            *self.loan.lock().unwrap_or_else(PoisonError::into_inner) = Some(loan);
-        }
-    }
-
-    /// Whether it has been running for as long.
-    pub fn is_older(&self, than: Duration) -> bool {
-        self.since.elapsed() >= than
-    }
-
-    /// Whether the command has ended.
-    pub fn is_over(&self) -> bool {
-        self.stopped.load(Ordering::SeqCst)
-    }
-
-    /// Looks once and packs what is new, if the command has been running for a while and it is time; `idle` waits until
-    /// the machine has nothing better to do, and is false when it has no time at all.
-    pub fn look(&self, blocks: &Arc<Blocks>, patience: Patience, idle: &dyn Fn() -> bool) {
-        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Looks once and packs what is new. Gives how long the looking took.
+    fn look(&mut self) -> Duration {
         let began = Instant::now();
-        let is_due = !look.over && look.due.is_none_or(|due| due <= began);
-        if self.is_over() || !is_due || !self.is_older(patience.command) || !idle() {
-            return;
-        }
-        let Some(found) = self.candidates(&mut look, patience.file) else { return };
+        let Some(found) = self.candidates() else { return began.elapsed() };
         let took = began.elapsed();
-        for candidate in found {
-            if self.is_over() || self.pack(&mut look, blocks, &candidate, idle).is_none() {
-                break;
-            }
+        let all = found.iter().all(|candidate| self.pack(candidate).is_some());
+        if all && self.smalls.are_due() {
+            self.pack_small();
         }
-        look.due = Some(Instant::now() + BETWEEN.max(took * LOOKS));
+        took
     }
 
-    /// Large files of which something is not packed.
-    fn candidates(&self, look: &mut Look, age: Duration) -> Option<Vec<Candidate>> {
+    fn pack_small(&mut self) {
+        let began = Instant::now();
+        let Ok(root) = self.root.try_clone() else { return };
+        let (manner, age) = (self.manner, self.age);
+        let packed = small::blocks_of(root.as_fd(), &manner, age, |block| self.keep(block));
+        self.smalls.rest(began, packed.is_ok());
+    }
+
+    /// Large files of which something is not packed; all else is summed up.
+    fn candidates(&mut self) -> Option<Vec<Candidate>> {
         let (mut found, mut names, mut met) = (Vec::new(), 0, HashSet::new());
         let mut dirs = vec![ImagePath::new()];
+        let mut sum = Sum::default();
         while let Some(path) = dirs.pop() {
             // A directory may go at any moment.
             let Ok(dir) = beneath::open_dir(self.root.as_fd(), &path) else { continue };
             let Ok(list) = fs::list_opened(&dir) else { continue };
             names += list.len();
-            look.over |= names > NAMES;
-            if look.over || self.is_over() {
+            if names > NAMES {
+                self.over = true;
                 return None;
             }
             for name in (0..list.len()).map(|index| list.get(index)) {
                 let Ok(stat) = fs::lstat(&dir, name) else { continue };
                 let Ok(path) = beneath::join(&path, name) else { continue };
+                let is_large = stat.kind == Kind::File && stat.size >= LARGE;
+                if !is_large {
+                    sum.add(&stat);
+                }
                 match stat.kind {
                     Kind::Directory => dirs.push(path),
-                    Kind::File if stat.size >= LARGE && !is_sparse(&stat) => {
-                        let settled = is_past(stat.ctime, age);
-                        let seen = look.files.get(&stat.ino);
+                    Kind::File if is_large && !is_sparse(&stat) => {
+                        let settled = is_past(stat.ctime, self.age);
+                        let seen = self.files.get(&stat.ino);
                         // Names of one file are met once.
                         if met.insert(stat.ino)
                             && seen.is_none_or(|seen| seen.wants(&stat, settled))
@@ -168,18 +150,13 @@ impl Upper {
                 }
             }
         }
-        look.files.retain(|inode, _| met.contains(inode));
+        self.files.retain(|inode, _| met.contains(inode));
+        self.smalls.found = sum;
         Some(found)
     }
 
     /// `None` when nothing more is to be packed.
-    fn pack(
-        &self,
-        look: &mut Look,
-        blocks: &Arc<Blocks>,
-        candidate: &Candidate,
-        idle: &dyn Fn() -> bool,
-    ) -> Option<()> {
+    fn pack(&mut self, candidate: &Candidate) -> Option<()> {
         let stat = &candidate.stat;
         let file = match beneath::open_regular(self.root.as_fd(), &candidate.path) {
             Ok(file) => file,
@@ -188,53 +165,39 @@ impl Upper {
             Err(_) => {
                 let seen =
                     Seen { size: stat.size, mtime: stat.mtime, next: stat.size, times: TIMES };
-                look.files.insert(stat.ino, seen);
+                self.files.insert(stat.ino, seen);
                 return Some(());
             }
         };
-        let mut seen = look.files.get(&stat.ino).copied().unwrap_or_default();
+        let mut seen = self.files.get(&stat.ino).copied().unwrap_or_default();
         if seen.times == 0 || seen.next >= stat.size || seen.size > stat.size {
             seen = Seen { times: seen.times.saturating_add(1), ..Seen::default() };
         }
         (seen.size, seen.mtime) = (stat.size, stat.mtime);
         let mut buffer = Vec::new();
         while let Some(count) = next_piece(&seen, candidate.settled) {
-            if self.is_over() || !idle() {
-                return None;
-            }
             buffer.resize(count, 0);
             if file.read_exact_at(&mut buffer, seen.next).is_err() {
                 // It is shorter now.
                 break;
             }
             seen.next += count as u64;
-            self.keep(look, blocks, &buffer)?;
+            self.keep(&buffer)?;
         }
-        look.files.insert(stat.ino, seen);
+        self.files.insert(stat.ino, seen);
         Some(())
     }
 
-    fn keep(&self, look: &mut Look, blocks: &Arc<Blocks>, block: &[u8]) -> Option<()> {
-        let packed = blocks.pack_quietly(block).ok()?;
+    /// `None` when there is too much, or no room.
+    fn keep(&mut self, block: &[u8]) -> Option<()> {
+        let packed = self.blocks.pack_quietly(block).ok()?;
         if !packed.is_new() {
             return Some(());
         }
-        look.written += packed.bytes().len() as u64;
-        let most = MOST.min(blocks.room().saturating_sub(FREE) / SHARE);
-        let is_full = look.written > most;
-        // Made before anybody can wait for it.
-        let fresh = if look.spills || is_full { None } else { blocks.spill().ok() };
-        look.spills = true;
-        let mut spill = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_over() {
-            // Too late: who ended it has taken what there was.
-            return None;
-        }
-        if fresh.is_some() {
-            *spill = fresh;
-        }
-        let written = spill.as_mut().filter(|_| !is_full).and_then(|spill| spill.add(&packed).ok());
-        look.over |= written.is_none();
+        self.written += packed.bytes().len() as u64;
+        let most = MOST.min(self.blocks.room().saturating_sub(FREE) / SHARE);
+        let written = (self.written <= most).then(|| self.spill.add(&packed).ok()).flatten();
+        self.over |= written.is_none();
         written
     }
 }

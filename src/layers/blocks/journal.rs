@@ -5,9 +5,8 @@ use super::table::{Place, Source};
 use super::{Blocks, Packed};
 use crate::layers::snapshot::random_id;
 use crate::oci::Digest;
-use crate::oci::layout::UNFINISHED;
+use crate::sys::fs;
 use crate::sys::signals::Doomed;
-use crate::sys::{SysResult, fs};
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -98,56 +97,6 @@ impl Drop for Journal {
         if let Some(begun) = self.begun.take() {
             begun.source.close();
         }
-    }
-}
-
-/// Packed blocks that are no layer yet, in a file of their own.
-#[derive(Debug)]
-pub struct Spill {
-    blocks: Arc<Blocks>,
-    name: String,
-    file: File,
-    journal: Journal,
-    _doomed: Option<Doomed>,
-}
-
-impl Spill {
-    pub(super) fn make(blocks: &Arc<Blocks>) -> SysResult<Self> {
-        let name = format!("{UNFINISHED}{}", random_id());
-        let file = fs::create_new(&blocks.blobs, name.as_bytes(), 0o600)?;
-        let mut journal = blocks.journal(&name);
-        journal.begin();
-        let doomed = Doomed::new(&blocks.blobs_path.join(&name));
-        Ok(Self { blocks: Arc::clone(blocks), name, file, journal, _doomed: doomed })
-    }
-
-    /// Appends a block.
-    pub fn add(&mut self, packed: &Packed) -> io::Result<()> {
-        self.file.write_all(&packed.bytes)?;
-        self.journal.note(packed);
-        Ok(())
-    }
-
-    /// Its name is gone; what is in it can be found as long as the value lives.
-    pub fn into_loan(mut self) -> Option<Loan> {
-        self.journal.begun.take().map(|begun| Loan(begun.source))
-    }
-}
-
-impl Drop for Spill {
-    fn drop(&mut self) {
-        // A prune may have been faster.
-        let _gone = fs::unlink(&self.blocks.blobs, self.name.as_bytes());
-    }
-}
-
-/// Packed blocks in a file without a name; gone with the value.
-#[derive(Debug)]
-pub struct Loan(Arc<Source>);
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        self.0.close();
     }
 }
 

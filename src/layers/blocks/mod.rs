@@ -9,20 +9,22 @@
 mod index;
 mod journal;
 mod reader;
+mod spill;
 mod table;
 
 #[cfg(test)]
 mod tests;
 
 pub use index::LIVE;
-pub use journal::{Journal, Loan, Spill};
+pub use journal::Journal;
+pub use spill::{Loan, Room, Spill};
 
 use super::gzip;
 use crate::sys::{SysResult, fs};
 use reader::Reader;
 use sha2::{Digest as _, Sha256};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,9 +43,8 @@ pub struct Blocks {
     dir: OwnedFd,
     /// Where the blobs are.
     blobs: OwnedFd,
-    /// Their paths, by which a handler of signals removes files.
+    /// The path of the first, by which a handler of signals removes files.
     path: PathBuf,
-    blobs_path: PathBuf,
     level: u8,
     table: Mutex<Table>,
     /// Never locked while the table is.
@@ -78,16 +79,13 @@ impl Packed {
 impl Blocks {
     /// Reads nothing yet. The directories are those of indexes and blobs; `level` is that of gzip.
     pub fn open(dir: &Path, blobs: &Path, level: u8) -> SysResult<Arc<Self>> {
-        Ok(Arc::new(Self {
-            dir: fs::open_dir_path(dir)?,
-            blobs: fs::open_dir_path(blobs)?,
-            path: dir.to_owned(),
-            blobs_path: blobs.to_owned(),
-            level,
-            table: Mutex::default(),
-            reader: Mutex::default(),
-            found: AtomicU64::new(0),
-        }))
+        let (path, opened) = (dir.to_owned(), fs::open_dir_path(dir)?);
+        Ok(Arc::new(Self::new((opened, path), fs::open_dir_path(blobs)?, level)))
+    }
+
+    fn new((dir, path): (OwnedFd, PathBuf), blobs: OwnedFd, level: u8) -> Self {
+        let (table, reader, found) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        Self { dir, blobs, path, level, table, reader, found }
     }
 
     /// For a blob that is about to be written into the file of this name, in the directory of the blobs.
@@ -95,12 +93,17 @@ impl Blocks {
         Journal::new(Arc::clone(self), data)
     }
 
-    /// A file for blocks that are packed before there is a layer.
-    pub fn spill(self: &Arc<Self>) -> SysResult<Spill> {
-        Spill::make(self)
+    /// The directories of indexes and blobs, and the level, for a process in which nothing is written.
+    pub fn parts(&self) -> ([BorrowedFd<'_>; 2], u8) {
+        ([self.dir.as_fd(), self.blobs.as_fd()], self.level)
     }
 
-    /// Packs a block unless it is known by now. Nothing is read: others must not wait for a thread that gives way.
+    /// The same in such a process.
+    pub fn of(dir: OwnedFd, blobs: OwnedFd, level: u8) -> Arc<Self> {
+        Arc::new(Self::new((dir, PathBuf::new()), blobs, level))
+    }
+
+    /// Packs a block unless it is known by now; no index is read.
     pub fn pack_quietly(&self, block: &[u8]) -> io::Result<Packed> {
         pack_or_find(block, self.level, |content| self.found(content, block))
     }
@@ -163,7 +166,7 @@ fn pack_or_find(
     level: u8,
     find: impl FnOnce(&Hash) -> Option<(Vec<u8>, u32)>,
 ) -> io::Result<Packed> {
-    if block.len() < WORTH || gzip::is_noise(block) {
+    if !is_worth_looking(block) {
         return Ok(plain(gzip::pack(block, level)?));
     }
     let content = hash(block);
@@ -173,6 +176,11 @@ fn pack_or_find(
     let bytes = gzip::pack(block, level)?;
     let sum = libdeflater::crc32(&bytes);
     Ok(Packed { bytes, content: Some(content), sum, is_new: true })
+}
+
+/// Whether a block is not packed sooner than looked for.
+pub(super) fn is_worth_looking(block: &[u8]) -> bool {
+    block.len() >= WORTH && !gzip::is_noise(block)
 }
 
 /// One that nobody looks for.

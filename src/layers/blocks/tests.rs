@@ -163,24 +163,63 @@ fn an_index_of_a_process_that_was_killed_is_removed() {
 }
 
 #[test]
-fn what_another_process_had_lent_is_not_there_any_more() {
+fn what_another_process_packs_is_found_as_long_as_it_is_lent() {
     let world = World::new();
-    let (first, second) = (world.blocks(), world.blocks());
-    let mut spill = first.spill().unwrap();
+    // The process that packs knows the store by descriptors.
+    let mine = world.blocks();
+    let ([dir, blobs], level) = mine.parts();
+    let other =
+        Blocks::of(dir.try_clone_to_owned().unwrap(), blobs.try_clone_to_owned().unwrap(), level);
+    let room = Room::make(&mine).unwrap();
+    let [data, records] = room.fds().map(|fd| fd.try_clone_to_owned().unwrap());
+    let mut spill = Spill::new(&other, Room::of(data, records)).unwrap();
     for number in 1..4 {
-        spill.add(&first.pack_quietly(&changed(300_000, number)).unwrap()).unwrap();
+        spill.add(&other.pack_quietly(&changed(300_000, number)).unwrap()).unwrap();
     }
-    assert!(!look(&second, &changed(300_000, 1)).is_new());
-    let loan = spill.into_loan();
-    assert!(!look(&first, &changed(300_000, 2)).is_new());
-    // Whoever looks for something learns that the file is nobody's.
-    assert!(look(&second, &changed(300_000, 9)).is_new());
-    assert!(look(&second, &changed(300_000, 2)).is_new());
+    // It packs nothing twice.
+    assert!(!other.pack_quietly(&changed(300_000, 1)).unwrap().is_new());
+    // It is killed while it writes one more.
+    let [_, records] = room.fds();
+    rustix::io::write(records, &[7; RECORD / 2]).unwrap();
+    drop(spill);
+    assert!(other.pack_quietly(&changed(300_000, 1)).unwrap().is_new());
+    assert!(look(&mine, &changed(300_000, 2)).is_new());
+    let loan = Loan::of(&mine, room).unwrap();
+    for number in 1..4 {
+        assert!(!look(&mine, &changed(300_000, number)).is_new());
+    }
+    assert!(look(&mine, &changed(300_000, 9)).is_new());
     drop(loan);
-    assert!(look(&first, &changed(300_000, 2)).is_new());
-    // Nothing is left of it.
+    assert!(look(&mine, &changed(300_000, 2)).is_new());
+    assert!(Loan::of(&mine, Room::make(&mine).unwrap()).is_none());
+    // Nobody else sees anything of it.
     assert_eq!(world.names(), [""; 0]);
     assert_eq!(fs::read_dir(world.layout.blob_dir()).unwrap().count(), 0);
+}
+
+/// A room that says what is not so costs packing.
+#[test]
+fn a_room_may_lie() {
+    let world = World::new();
+    let (mine, block) = (world.blocks(), changed(300_000, 1));
+    let packed = mine.pack_quietly(&block).unwrap();
+    let record =
+        Record { content: hash(&block), length: packed.bytes().len() as u32, sum: packed.sum };
+    let lies = [
+        (packed.bytes()[1..].to_vec(), record),
+        (vec![], record),
+        (packed.bytes().to_vec(), Record { sum: 1, ..record }),
+        (packed.bytes().to_vec(), Record { length: 5, ..record }),
+        (packed.bytes().to_vec(), Record { content: hash(b"other"), ..record }),
+    ];
+    for (bytes, record) in lies {
+        let room = Room::make(&mine).unwrap();
+        let [data, records] = room.fds();
+        rustix::io::write(data, &bytes).unwrap();
+        rustix::io::write(records, &record.to_bytes()).unwrap();
+        let _loan = Loan::of(&mine, room);
+        assert_eq!(look(&mine, &block).bytes(), packed.bytes());
+    }
 }
 
 /// Everything that can be wrong with an index or a blob costs packing, and never gives other bytes.

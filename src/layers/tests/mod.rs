@@ -47,7 +47,7 @@ fn open(path: &Path) -> OwnedFd {
     open_dir_path(path).unwrap()
 }
 
-const TIMES: TimePolicy = TimePolicy { epoch: None, started: (0, 0) };
+pub(super) const TIMES: TimePolicy = TimePolicy { epoch: None, started: (0, 0) };
 
 fn layer_of(changes: &[Change], root: &Path) -> Vec<u8> {
     let mut out = Vec::new();

@@ -199,6 +199,15 @@ pub fn create_new(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<File> {
         .named(|| format!("openat({}, O_CREAT|O_EXCL)", show(name)))
 }
 
+/// A new file in the file system of a directory, without a name.
+pub fn create_nameless(dir: impl AsFd, mode: u32) -> SysResult<File> {
+    let dir = dir.as_fd();
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    rfs::openat(dir, ".", flags, Mode::from_raw_mode(mode & 0o7777))
+        .map(File::from)
+        .named(|| "openat(O_TMPFILE)".to_owned())
+}
+
 /// `mkdirat`.
 pub fn mkdir(dir: impl AsFd, name: &[u8], mode: u32) -> SysResult<()> {
     let dir = dir.as_fd();

@@ -50,6 +50,25 @@ pub fn children(pid: i32) -> Vec<i32> {
     all().into_iter().filter(|child| parent(*child) == pid).collect()
 }
 
+/// How nice one is, and the session that it is in for the scheduler, where that has any.
+pub fn niceness(pid: i32) -> Option<(i32, Option<i32>)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let own = stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()?;
+    let session = fs::read_to_string(format!("/proc/{pid}/autogroup")).ok();
+    let session = session.and_then(|text| text.trim().rsplit_once(" nice ")?.1.parse().ok());
+    Some((own, session))
+}
+
+/// Processes that the same one started, or that started it and so on, as others did one with the marker.
+pub fn relatives(marker: &Marker) -> Vec<i32> {
+    let above = |pid: &i32| Some(parent(*pid)).filter(|pid| *pid > 1);
+    let ancestors: Vec<i32> = with(marker)
+        .into_iter()
+        .flat_map(|pid| std::iter::successors(above(&pid), above))
+        .collect();
+    all().into_iter().filter(|pid| ancestors.contains(&parent(*pid))).collect()
+}
+
 /// Waits for the end of all processes with the marker; the kernel wakes us, nothing is polled by the clock.
 pub fn wait_until_gone(marker: &Marker) {
     for _ in 0..100 {
@@ -65,7 +84,7 @@ pub fn wait_until_gone(marker: &Marker) {
 }
 
 /// True when the process is gone, or is within a while.
-fn ends(pid: i32) -> bool {
+pub fn ends(pid: i32) -> bool {
     let Some(pid) = Pid::from_raw(pid) else { return true };
     let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
     let limit = Timespec { tv_sec: 20, tv_nsec: 0 };

@@ -1,13 +1,17 @@
 //! What was packed beforehand is found, and changes nothing.
 
+mod small;
+
+use super::super::blocks::{Loan, Room};
+use super::super::diff::{DiffOptions, XattrFlavour};
 use super::super::samples::{noise, text};
-use super::super::tests::blob_of;
+use super::super::tests::{TIMES, blob_of};
 use super::*;
 use crate::oci::layout::Layout;
 use std::fs;
 use std::path::Path;
 
-const NOW: Patience = Patience { command: Duration::ZERO, file: Duration::ZERO };
+const AGE: Duration = Duration::from_hours(1);
 
 struct Tree {
     dir: tempfile::TempDir,
@@ -37,13 +41,16 @@ impl Tree {
     }
 
     fn watch(&self) -> Upper {
-        Upper::new(crate::sys::fs::open_dir_path(&self.upper()).unwrap())
+        self.watch_old(Duration::ZERO)
     }
 
-    /// Looks again, whenever that would be due.
-    fn look(&self, upper: &Upper) {
-        upper.look.lock().unwrap().due = None;
-        upper.look(&self.blocks, NOW, &|| true);
+    /// One for which only what is older is finished.
+    fn watch_old(&self, age: Duration) -> Upper {
+        let options = DiffOptions { flavour: XattrFlavour::User, placeholders: false };
+        let manner = Manner { options, times: TIMES };
+        let root = crate::sys::fs::open_dir_path(&self.upper()).unwrap();
+        let spill = Spill::new(&self.blocks, Room::make(&self.blocks).unwrap()).unwrap();
+        Upper::new(root, manner, (Arc::clone(&self.blocks), spill), age)
     }
 
     /// Names and sizes of files in a directory.
@@ -58,10 +65,6 @@ impl Tree {
         found
     }
 
-    fn spilled(&self) -> u64 {
-        Self::files(&self.layout.blob_dir()).into_iter().map(|(_, size)| size).sum()
-    }
-
     /// The layer with and without what is known, and how many of its blocks were.
     fn layer(&self) -> (u64, bool) {
         let (plain, _) = blob_of(&self.upper(), None);
@@ -70,6 +73,10 @@ impl Tree {
         let (known, _) = blob_of(&self.upper(), Some(&mut journal));
         (self.blocks.count() - before, plain == known)
     }
+}
+
+fn spilled(upper: &Upper) -> u64 {
+    upper.spill.room().bytes()
 }
 
 #[test]
@@ -81,28 +88,25 @@ fn large_files_are_packed_and_the_layer_finds_them() {
     // Noise costs nothing to pack, and nobody looks for it.
     tree.write("noise", &noise(1 << 20));
     std::os::unix::fs::symlink("/etc/services", tree.upper().join("link")).unwrap();
-    let upper = tree.watch();
-    tree.look(&upper);
-    let spilled = tree.spilled();
-    assert!(spilled > 100_000, "{spilled}");
+    let mut upper = tree.watch();
+    upper.look();
+    let packed = spilled(&upper);
+    assert!(packed > 100_000, "{packed}");
     // All is packed: nothing more to do.
-    tree.look(&upper);
-    assert_eq!(tree.spilled(), spilled);
-    upper.end();
-    // The file has no name any more, and can be read all the same.
+    upper.look();
+    assert_eq!(spilled(&upper), packed);
+    // Nobody sees it by name.
     assert_eq!(Tree::files(&tree.layout.blob_dir()), []);
     assert_eq!(Tree::files(&tree.dir.path().join("indexes")), []);
     assert_eq!(tree.layer(), (4, true));
-    drop(upper);
 }
 
 #[test]
-fn without_the_loan_nothing_is_found() {
+fn without_whoever_packed_nothing_is_found() {
     let tree = Tree::new();
     tree.write("a", &text(3 << 20));
-    let upper = tree.watch();
-    tree.look(&upper);
-    upper.end();
+    let mut upper = tree.watch();
+    upper.look();
     drop(upper);
     assert_eq!(tree.layer(), (0, true));
 }
@@ -112,33 +116,29 @@ fn what_changed_afterwards_is_packed_anew() {
     let tree = Tree::new();
     let mut content = text(3 << 20);
     tree.write("a", &content);
-    let upper = tree.watch();
-    tree.look(&upper);
+    let mut upper = tree.watch();
+    upper.look();
     // One byte in the second block, in place and with the same time.
     let path = tree.upper().join("a");
     let time = fs::metadata(&path).unwrap().modified().unwrap();
     content[(1 << 20) + 7] ^= 1;
     fs::write(&path, &content).unwrap();
     fs::File::options().append(true).open(&path).unwrap().set_modified(time).unwrap();
-    upper.end();
     assert_eq!(tree.layer(), (2, true));
 }
 
 #[test]
 fn of_a_file_that_grows_all_but_the_end_is_packed() {
     let tree = Tree::new();
-    let busy = Patience { file: Duration::from_hours(1), ..NOW };
     let content = text(7 << 20);
     tree.write("a", &content[..5 << 20]);
-    let upper = tree.watch();
-    upper.look(&tree.blocks, busy, &|| true);
-    let first = tree.spilled();
+    let mut upper = tree.watch_old(AGE);
+    upper.look();
+    let first = spilled(&upper);
     assert!(first > 0);
     tree.write("a", &content);
-    upper.look.lock().unwrap().due = None;
-    upper.look(&tree.blocks, busy, &|| true);
-    assert!(tree.spilled() > first);
-    upper.end();
+    upper.look();
+    assert!(spilled(&upper) > first);
     // The last two MiB were left alone.
     assert_eq!(tree.layer(), (5, true));
 }
@@ -146,7 +146,7 @@ fn of_a_file_that_grows_all_but_the_end_is_packed() {
 #[test]
 fn a_file_that_changes_again_and_again_is_let_alone() {
     let tree = Tree::new();
-    let upper = tree.watch();
+    let mut upper = tree.watch();
     let mut sizes = Vec::new();
     for number in 0..5_u8 {
         let mut content = text(100_000);
@@ -154,61 +154,41 @@ fn a_file_that_changes_again_and_again_is_let_alone() {
             *byte ^= number;
         }
         tree.write("a", &content);
-        tree.look(&upper);
-        sizes.push(tree.spilled());
+        upper.look();
+        sizes.push(spilled(&upper));
     }
     assert!(sizes[0] < sizes[1], "{sizes:?}");
     assert_eq!(sizes[2..], [sizes[2]; 3]);
-    upper.end();
     assert!(tree.layer().1);
 }
 
+/// What is complete when the process is killed is lent, wherever it was.
 #[test]
-fn an_end_in_the_middle_ends_it() {
+fn what_is_packed_at_any_moment_can_be_lent() {
     let tree = Tree::new();
-    tree.write("a", &text(8 << 20));
-    let upper = tree.watch();
-    let asked = std::cell::Cell::new(0);
-    upper.look(&tree.blocks, NOW, &|| {
-        asked.set(asked.get() + 1);
-        if asked.get() == 4 {
-            upper.end();
-        }
-        asked.get() < 5
-    });
-    assert_eq!(Tree::files(&tree.layout.blob_dir()), []);
-    // What was packed by then is found, and what came too late is not.
-    assert_eq!(tree.layer(), (2, true));
-}
-
-#[test]
-fn a_command_that_is_over_soon_is_left_alone() {
-    let tree = Tree::new();
-    tree.write("a", &text(1 << 20));
-    let upper = tree.watch();
-    upper.look(&tree.blocks, Patience { command: Duration::from_hours(1), ..NOW }, &|| true);
-    upper.look(&tree.blocks, NOW, &|| false);
-    assert_eq!(tree.spilled(), 0);
-    upper.end();
-    upper.look(&tree.blocks, NOW, &|| true);
-    assert_eq!(tree.spilled(), 0);
+    tree.write("a", &text(3 << 20));
+    let mut upper = tree.watch();
+    upper.look();
+    let [data, records] = upper.spill.room().fds().map(|fd| fd.try_clone_to_owned().unwrap());
+    drop(upper);
+    assert_eq!(tree.layer(), (0, true));
+    let loan = Loan::of(&tree.blocks, Room::of(data, records));
+    assert_eq!(tree.layer(), (3, true));
+    drop(loan);
+    assert_eq!(tree.layer(), (0, true));
 }
 
 /// Found in review: it was forgotten, and the tree looked at again and again.
 #[test]
-fn what_is_over_stays_over() {
+fn what_is_too_much_ends_it() {
     let tree = Tree::new();
     tree.write("a", &text(1 << 20));
-    let upper = tree.watch();
-    upper.look.lock().unwrap().written = MOST;
-    tree.look(&upper);
-    assert_eq!(tree.spilled(), 0);
-    upper.look.lock().unwrap().written = 0;
-    let asked = std::cell::Cell::new(false);
-    upper.look.lock().unwrap().due = None;
-    upper.look(&tree.blocks, NOW, &|| asked.replace(true));
-    assert!(!asked.get());
-    assert_eq!(tree.spilled(), 0);
+    let mut upper = tree.watch();
+    upper.written = MOST;
+    upper.look();
+    assert_eq!(spilled(&upper), 0);
+    // It would go on for ever otherwise.
+    upper.watch();
 }
 
 /// Found in review: it was taken for one that cannot be read.
@@ -216,14 +196,12 @@ fn what_is_over_stays_over() {
 fn a_file_that_is_renamed_meanwhile_is_packed_under_its_new_name() {
     let tree = Tree::new();
     tree.write("a.new", &text(1 << 20));
-    let upper = tree.watch();
-    let mut look = Look::default();
-    let found = upper.candidates(&mut look, Duration::ZERO).unwrap();
+    let mut upper = tree.watch();
+    let found = upper.candidates().unwrap();
     fs::rename(tree.upper().join("a.new"), tree.upper().join("a")).unwrap();
-    assert!(upper.pack(&mut look, &tree.blocks, &found[0], &|| true).is_some());
-    assert!(look.files.is_empty());
-    tree.look(&upper);
-    upper.end();
+    assert!(upper.pack(&found[0]).is_some());
+    assert!(upper.files.is_empty());
+    upper.look();
     assert_eq!(tree.layer(), (1, true));
 }
 
@@ -236,19 +214,19 @@ fn a_file_of_many_names_is_packed_once() {
     for number in 0..300 {
         fs::hard_link(tree.upper().join("a"), tree.upper().join(format!("b{number}"))).unwrap();
     }
-    let upper = tree.watch();
-    tree.look(&upper);
+    let mut upper = tree.watch();
+    upper.look();
     assert_eq!(tree.blocks.count(), 0);
-    assert_eq!(upper.look.lock().unwrap().files.len(), 1);
+    assert_eq!(upper.files.len(), 1);
     // What is gone is forgotten.
     fs::remove_dir_all(tree.upper()).unwrap();
     fs::create_dir(tree.upper()).unwrap();
     tree.write("c", &text(70_000));
-    let upper = tree.watch();
-    tree.look(&upper);
+    let mut upper = tree.watch();
+    upper.look();
     fs::remove_file(tree.upper().join("c")).unwrap();
-    tree.look(&upper);
-    assert!(upper.look.lock().unwrap().files.is_empty());
+    upper.look();
+    assert!(upper.files.is_empty());
 }
 
 /// Opening one may do something.
