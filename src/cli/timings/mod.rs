@@ -4,6 +4,7 @@
 //! Whether the file can be written is looked at before anything is done; nothing lies beside it meanwhile, which a COPY
 //! would see. docs/timings.md has the fields.
 
+mod bytes;
 mod json;
 mod page;
 

@@ -12,7 +12,7 @@ use std::fmt::{Display, Write};
 use std::time::Duration;
 
 /// Bars of a chart; of more than so many the longest are drawn.
-const MAX_BARS: usize = 10_000;
+pub(super) const MAX_BARS: usize = 10_000;
 
 pub(super) fn render(document: &Document) -> String {
     let recorded = &document.recorded;
@@ -22,7 +22,8 @@ pub(super) fn render(document: &Document) -> String {
     page.legend();
     page.step_chart();
     page.thread_chart();
-    page.bytes();
+    page.byte_chart();
+    page.byte_table();
     page.phases();
     page.step_table();
     page.out.push_str("</body>\n</html>\n");
@@ -38,13 +39,13 @@ pub(super) fn commands(recorded: &Recorded) -> Cpu {
     })
 }
 
-struct Page<'a> {
+pub(super) struct Page<'a> {
     out: String,
-    recorded: &'a Recorded,
+    pub(super) recorded: &'a Recorded,
 }
 
 impl<'a> Page<'a> {
-    fn put(&mut self, text: impl Display) {
+    pub(super) fn put(&mut self, text: impl Display) {
         let _infallible = write!(self.out, "{text}");
     }
 
@@ -148,7 +149,7 @@ impl<'a> Page<'a> {
         at.into_iter().map(|at| &self.recorded.spans[at]).collect()
     }
 
-    fn axis(&mut self) {
+    pub(super) fn axis(&mut self) {
         let whole = self.recorded.wall;
         self.put("<div class=\"row axis\"><span></span><div>");
         for tick in ticks(whole) {
@@ -173,7 +174,7 @@ impl<'a> Page<'a> {
         self.put("</div></div>\n");
     }
 
-    fn title(&self, span: &SpanTime) -> String {
+    pub(super) fn title(&self, span: &SpanTime) -> String {
         let mut title = format!("{} {}", span.phase.as_str(), time(length(span)));
         let step = span.step.and_then(|at| Some(name(at, self.recorded.steps.get(at)?)));
         title.extend(step.map(|step| format!(", {step}")));
@@ -181,38 +182,6 @@ impl<'a> Page<'a> {
         title.extend(span.bytes_out.map(|n| format!(", out {}", bytes(n))));
         title.extend(span.what.as_ref().map(|what| format!(", {what}")));
         title
-    }
-
-    /// What was packed, unpacked, sent and fetched.
-    fn bytes(&mut self) {
-        let recorded = self.recorded;
-        let moved = |span: &&SpanTime| span.bytes_in.is_some() || span.bytes_out.is_some();
-        let mut spans: Vec<&SpanTime> = recorded.spans.iter().filter(moved).collect();
-        spans.sort_by_key(|span| std::cmp::Reverse(largest(span)));
-        spans.truncate(MAX_BARS);
-        let Some(most) = spans.first().map(|span| largest(span).max(1)) else { return };
-        self.put("<h2>Bytes</h2>\n<table class=\"numbers\">\n<tr><th>what</th><th>step</th><th>in</th><th>out</th><th>time</th><th>a second</th><th></th></tr>\n");
-        for span in spans {
-            let step = span.step.map_or_else(String::new, |at| (at + 1).to_string());
-            let shown = |n: Option<u64>| n.map_or_else(String::new, bytes);
-            let what = span.what.as_deref().unwrap_or_default();
-            let rate = rate(largest(span), length(span));
-            let phase = span.phase.as_str();
-            let mut bars = String::new();
-            for n in [span.bytes_in, span.bytes_out].into_iter().flatten() {
-                let width = share(n, most);
-                let _infallible =
-                    write!(bars, "<i class=\"{phase}\" style=\"width:{width}%\"></i>");
-            }
-            self.put(format_args!(
-                "<tr><td title=\"{}\">{phase}</td><td>{step}</td><td>{}</td><td>{}</td><td>{}</td><td>{rate}</td><td class=\"bars\">{bars}</td></tr>\n",
-                escaped(what),
-                shown(span.bytes_in),
-                shown(span.bytes_out),
-                time(length(span)),
-            ));
-        }
-        self.put("</table>\n");
     }
 
     fn phases(&mut self) {
@@ -256,12 +225,8 @@ impl<'a> Page<'a> {
     }
 }
 
-fn length(span: &SpanTime) -> Duration {
+pub(super) fn length(span: &SpanTime) -> Duration {
     span.end.saturating_sub(span.begin)
-}
-
-fn largest(span: &SpanTime) -> u64 {
-    span.bytes_in.unwrap_or_default().max(span.bytes_out.unwrap_or_default())
 }
 
 /// `3 [linux/s390x build 2/7] RUN make`.
@@ -271,7 +236,7 @@ fn name(at: usize, step: &StepTime) -> String {
 }
 
 /// For text and for attributes.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in visible(text).chars() {
         match c {
@@ -287,16 +252,12 @@ fn escaped(text: &str) -> String {
 }
 
 /// Hundred times a part of a whole, with three places, in whole numbers: the page does not depend on floating points.
-fn percent(part: Duration, whole: Duration) -> String {
+pub(super) fn percent(part: Duration, whole: Duration) -> String {
     let share = part.as_micros() * 100_000 / whole.as_micros().max(1);
     format!("{}.{:03}", share / 1000, share % 1000)
 }
 
-fn share(part: u64, whole: u64) -> u64 {
-    (u128::from(part) * 100 / u128::from(whole)) as u64
-}
-
-fn time(time: Duration) -> String {
+pub(super) fn time(time: Duration) -> String {
     let micros = time.as_micros();
     match micros {
         0..10_000 => format!("{}.{} ms", micros / 1000, micros % 1000 / 100),
@@ -309,18 +270,11 @@ fn processor(user: Duration, system: Duration) -> String {
     format!("{} and {} in the kernel", time(user), time(system))
 }
 
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
     match units.iter().find(|(_, size)| count >= *size) {
         Some((unit, size)) => format!("{}.{} {unit}", count / size, count % size * 10 / size),
         None => format!("{count} B"),
-    }
-}
-
-fn rate(count: u64, time: Duration) -> String {
-    match u128::from(count).saturating_mul(1_000_000).checked_div(time.as_micros()) {
-        Some(rate) => bytes(u64::try_from(rate).unwrap_or(u64::MAX)) + "/s",
-        None => String::new(),
     }
 }
 
