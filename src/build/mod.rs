@@ -385,6 +385,9 @@ fn run_stages(builder: &Builder<'_>, worker: &Worker, pushing: Option<&Pushing>)
         for _ in 0..exports.followers() {
             scope.spawn(|| exports.follow(builder));
         }
+        if exports.is_streamed() {
+            scope.spawn(|| exports.stream(builder));
+        }
         if let Some(pushing) = pushing {
             pushing.stop_with(&worker.cancel);
             for target in &builder.plan.targets {

@@ -75,6 +75,7 @@ mod runs;
 mod sandbox;
 mod secrets;
 mod sharing_basics;
+mod sharing_killed;
 mod sharing_kinds;
 mod sharing_lies;
 mod sharing_mounts;

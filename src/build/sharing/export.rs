@@ -1,8 +1,8 @@
 //! Writing what a build knows of its steps to shared caches.
 //!
 //! Every step that a build took or made is noted ([`Exports::note`]). Layers go to registries while later steps still
-//! run, as a head start whose failures are forgotten; [`super::write`] does the rest at the end, so that nobody sees a
-//! part of a cache.
+//! run, and from time to time what is done by now is written ([`super::stream`]), as head starts whose failures are forgotten;
+//! [`super::write`] does the rest at the end.
 
 use super::import::{Offer, blob};
 use super::{CacheTo, Mode, ToPlace, in_one_line, local};
@@ -35,6 +35,8 @@ pub(in crate::build) struct Exports {
     notes: Mutex<Notes>,
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// No stage is at work any more.
+    pub(super) closed: Condvar,
 }
 
 /// Clients for registries; none where no cache needs one.
@@ -96,10 +98,10 @@ impl Noted {
 
 /// Layers that wait for a head start.
 #[derive(Debug, Default)]
-struct Queue {
+pub(super) struct Queue {
     layers: VecDeque<(Digest, Arc<Pending>, usize)>,
     /// Stages that may still make some.
-    open: usize,
+    pub(super) open: usize,
 }
 
 /// Says that a stage is at work, until it is dropped.
@@ -132,6 +134,7 @@ impl Exports {
             notes: Mutex::default(),
             queue: Mutex::default(),
             changed: Condvar::new(),
+            closed: Condvar::new(),
         };
         let remote = |cache: &CacheTo| matches!(cache.place, ToPlace::Registry(_));
         if request.shared.to.iter().any(remote) {
@@ -214,7 +217,7 @@ impl Exports {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -266,6 +269,11 @@ impl Exports {
     pub(in crate::build) fn open(&self) -> Open<'_> {
         self.queue().open += 1;
         Open(self)
+    }
+
+    /// Whether anything is to be written while the build goes on.
+    pub(in crate::build) fn is_streamed(&self) -> bool {
+        !self.caches.is_empty()
     }
 
     /// How many threads should [`Exports::follow`].
@@ -322,6 +330,7 @@ impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.queue().open -= 1;
         self.0.changed.notify_all();
+        self.0.closed.notify_all();
     }
 }
 

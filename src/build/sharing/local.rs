@@ -35,8 +35,13 @@ fn refuse_others(layout: &Layout, tag: &str, found: &[Descriptor]) -> Result<()>
     Ok(())
 }
 
-/// Puts the artifact under a name, its blobs out of the store.
-pub(super) fn write(store: &Layout, to: &Layout, tag: &str, artifact: &Artifact) -> Result<()> {
+/// Puts the artifact under a name, its blobs out of the store; `durable` waits for the disk.
+pub(super) fn write(
+    store: &Layout,
+    (to, tag): (&Layout, &str),
+    artifact: &Artifact,
+    durable: bool,
+) -> Result<()> {
     for blob in &artifact.layers {
         if !to.has(blob) {
             copy_blob(store, to, blob)?;
@@ -47,7 +52,9 @@ pub(super) fn write(store: &Layout, to: &Layout, tag: &str, artifact: &Artifact)
         to.put_blob(bytes)?;
     }
     to.put_blob(&artifact.manifest)?;
-    to.sync()?;
+    if durable {
+        to.sync()?;
+    }
     let mut index = to.lock_index()?;
     let earlier = of_name(index.entries()?, tag);
     // Another program may have given the name away meanwhile.

@@ -17,6 +17,7 @@ mod need;
 mod pack;
 mod record;
 mod source;
+mod stream;
 mod taken;
 mod unpack;
 mod write;

@@ -126,7 +126,7 @@ impl Exports {
 
     /// Brings an artifact to its place, and what there is to say of that; `None` where it has to be made anew, since the
     /// registry misses blobs that it said it has.
-    fn put(
+    pub(super) fn put(
         &self,
         cache: &CacheTo,
         (store, emitter): (&Store, &Emitter),
@@ -135,7 +135,7 @@ impl Exports {
     ) -> Result<Option<String>> {
         let reference = match &cache.place {
             ToPlace::Local { dir, tag } => {
-                local::write(store.images(), &Layout::create(dir)?, tag, artifact)?;
+                local::write(store.images(), (&Layout::create(dir)?, tag), artifact, true)?;
                 return Ok(Some(String::new()));
             }
             ToPlace::Registry(reference) => reference,
@@ -226,7 +226,7 @@ impl Exports {
     }
 
     /// Whether the place of a cache has a blob.
-    fn has(&self, cache: &CacheTo, blob: &Descriptor) -> Result<bool> {
+    pub(super) fn has(&self, cache: &CacheTo, blob: &Descriptor) -> Result<bool> {
         match &cache.place {
             ToPlace::Registry(reference) => Ok(self.registry(cache)?.has_blob(blob, reference)?),
             ToPlace::Local { dir, .. } => Ok(Layout::open(dir).is_ok_and(|it| it.has(blob))),
@@ -337,7 +337,7 @@ impl Exports {
     }
 
     /// What the cache says now.
-    fn earlier(&self, cache: &CacheTo) -> Option<Document> {
+    pub(super) fn earlier(&self, cache: &CacheTo) -> Option<Document> {
         let place = match &cache.place {
             ToPlace::Registry(reference) => FromPlace::Registry(reference.clone()),
             ToPlace::Local { dir, tag } => {
