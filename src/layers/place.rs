@@ -11,7 +11,7 @@ use crate::sys::{SysError, SysResult, root};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Most directories behind links that are kept open.
 const MAX_OPEN: usize = 256;
@@ -22,27 +22,42 @@ const MAX_LINKS: usize = 40;
 /// An open directory and a name in it.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) dir: Rc<OwnedFd>,
+    pub(super) dir: Arc<OwnedFd>,
     pub(super) name: Vec<u8>,
     /// New files in the directory inherit an ACL.
     pub(super) default_acl: bool,
     /// A link leads to the directory.
     pub(super) behind_link: bool,
+    /// Of the directory, where something is to be made in it.
+    pub(super) inode: Inode,
 }
 
 impl Place {
     /// An open directory, as a name in itself.
     pub(super) fn itself(dir: OwnedFd) -> Self {
-        let (dir, name) = (Rc::new(dir), b".".to_vec());
-        Self { dir, name, default_acl: false, behind_link: false }
+        let (dir, name) = (Arc::new(dir), b".".to_vec());
+        Self { dir, name, default_acl: false, behind_link: false, inode: (0, 0) }
     }
 }
 
 struct Parent {
     path: ImagePath,
-    dir: Rc<OwnedFd>,
+    dir: Arc<OwnedFd>,
     default_acl: bool,
     behind_link: bool,
+    inode: Inode,
+}
+
+impl Parent {
+    fn place(&self, name: &[u8]) -> Place {
+        Place {
+            dir: Arc::clone(&self.dir),
+            name: name.to_vec(),
+            default_acl: self.default_acl,
+            behind_link: self.behind_link,
+            inode: self.inode,
+        }
+    }
 }
 
 /// Finds and makes parents.
@@ -63,7 +78,7 @@ pub(super) struct Places<'a> {
 }
 
 /// Device and number.
-type Inode = (u64, u64);
+pub(super) type Inode = (u64, u64);
 
 /// The time that a directory had.
 struct Touched {
@@ -90,15 +105,23 @@ impl<'a> Places<'a> {
         root::open_dir(self.root, path)
     }
 
-    /// Place of a path; its parents are there afterwards.
-    pub(super) fn of(&mut self, path: &[u8]) -> Result<Place> {
+    /// Place of a path; its parents are there afterwards. `settle` waits until all is there that was handed out: a file
+    /// that is still missing may be in the way of a parent.
+    pub(super) fn of(
+        &mut self,
+        path: &[u8],
+        settle: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Place> {
         let (parent, name) = split(path);
         if let Some(last) = self.last.as_ref().filter(|last| last.path == parent) {
-            let dir = Rc::clone(&last.dir);
-            let (default_acl, behind_link) = (last.default_acl, last.behind_link);
-            return Ok(Place { dir, name: name.to_vec(), default_acl, behind_link });
+            return Ok(last.place(name));
         }
-        let dir = match self.open(parent) {
+        let mut opened = self.open(parent);
+        if opened.as_ref().is_err_and(|error| error.errno == Errno::NOENT) {
+            settle()?;
+            opened = self.open(parent);
+        }
+        let dir = match opened {
             Ok(dir) => dir,
             Err(error) if error.errno == Errno::NOENT && !self.apart => {
                 self.make_dirs(parent, MAX_LINKS)?;
@@ -110,10 +133,10 @@ impl<'a> Places<'a> {
         let default_acl = fs::get_xattr(&dir, b".", b"system.posix_acl_default")
             .map_err(|error| fails(path, error))?
             .is_some();
-        let dir = Rc::new(dir);
-        let path = parent.to_vec();
-        self.last = Some(Parent { path, dir: Rc::clone(&dir), default_acl, behind_link });
-        Ok(Place { dir, name: name.to_vec(), default_acl, behind_link })
+        let stat = fs::fstat(&dir).map_err(|error| fails(path, error))?;
+        let (dir, path, inode) = (Arc::new(dir), parent.to_vec(), (stat.dev, stat.ino));
+        let last = Parent { path, dir, default_acl, behind_link, inode };
+        Ok(self.last.insert(last).place(name))
     }
 
     /// The root itself, as a name in itself.
@@ -126,8 +149,7 @@ impl<'a> Places<'a> {
     pub(super) fn existing(&mut self, path: &[u8]) -> Result<Option<Place>> {
         let (parent, name) = split(path);
         let Some(dir) = self.directory(parent)? else { return Ok(None) };
-        let (default_acl, behind_link) = (false, false);
-        Ok(Some(Place { dir: Rc::new(dir), name: name.to_vec(), default_acl, behind_link }))
+        Ok(Some(Place { name: name.to_vec(), ..Place::itself(dir) }))
     }
 
     /// A directory, when there is one.

@@ -10,6 +10,7 @@ use std::hash::BuildHasher;
 
 impl Apply<'_> {
     pub(super) fn remove(&mut self, path: &[u8], place: &Place) -> Result<()> {
+        self.crew.settle()?;
         self.places.forget();
         self.late.remove(path);
         // What replaces it may lead elsewhere later; what was reached through a link in it stays where it is.

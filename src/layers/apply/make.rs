@@ -1,6 +1,7 @@
 //! Making the thing itself that an entry is for.
 
 use super::apart::uncover;
+use super::crew::NewFile;
 use super::{Apply, Devices, is_in_dev};
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
 use crate::layers::beneath::shown;
@@ -20,7 +21,7 @@ pub(super) const BUFFER: usize = 64 << 10;
 pub(super) enum Made {
     /// A thing that still needs its metadata.
     Yes { fresh: bool },
-    /// Nothing, or a hard link, whose metadata belongs to its target.
+    /// Nothing, or what somebody else makes, or a hard link, whose metadata belongs to its target.
     No,
 }
 
@@ -36,6 +37,8 @@ impl Apply<'_> {
         let (dir, name) = (place.dir.as_fd(), &place.name[..]);
         let mut old = fs::lstat_opt(dir, name).map_err(|e| fails(path, e))?;
         if entry.kind == EntryKind::Directory && old.as_ref().is_some_and(Stat::is_dir) {
+            // What it gives to new files is not for those that came before it.
+            self.crew.settle()?;
             return Ok(Made::Yes { fresh: false });
         }
         let mut closed = None;
@@ -57,7 +60,13 @@ impl Apply<'_> {
                     whiteout::make_opaque(dir, name, flavour).map_err(|e| fails(path, e))?;
                 }
             }
-            EntryKind::File { .. } => self.file(path, place, body)?,
+            EntryKind::File { size } if self.crew.takes(*size) => {
+                self.hand_over(path, entry, place, body)?;
+                return Ok(Made::No);
+            }
+            EntryKind::File { .. } => {
+                self.stats.bytes += make_file(path, place, body, &mut self.buffer)?;
+            }
             EntryKind::Symlink { target } => {
                 fs::symlink(target, dir, name).map_err(|e| fails(path, e))?;
             }
@@ -101,12 +110,20 @@ impl Apply<'_> {
         Ok(Made::Yes { fresh: true })
     }
 
-    fn file(&mut self, path: &[u8], place: &Place, body: &mut dyn Read) -> Result<()> {
-        let file = fs::create_new(&place.dir, &place.name, 0o600).map_err(|e| fails(path, e))?;
-        let bytes = copy_body(body, file, &mut self.buffer)
+    /// Lets somebody else make a file and all that belongs to it.
+    fn hand_over(
+        &mut self,
+        path: &[u8],
+        entry: &Entry,
+        place: &Place,
+        from: &mut dyn Read,
+    ) -> Result<()> {
+        let mut body = Vec::new();
+        from.read_to_end(&mut body)
             .or_error(ErrorKind::Environment, || format!("cannot unpack {}", shown(path)))?;
-        self.stats.bytes += bytes;
-        Ok(())
+        self.stats.bytes += body.len() as u64;
+        let (path, place, entry) = (path.to_vec(), place.clone(), entry.clone());
+        self.crew.give(NewFile { path, place, entry, body }, &mut self.buffer)
     }
 
     fn hard_link(
@@ -120,6 +137,7 @@ impl Apply<'_> {
             Error::integrity(format!("archive entry {} is damaged", shown(path)))
                 .cause(format!("it links to {}, which is not there", shown(target)))
         };
+        self.crew.settle()?;
         let from = self.places.existing(target)?.ok_or_else(missing)?;
         let stat = fs::lstat_opt(&from.dir, &from.name).map_err(|e| fails(path, e))?;
         let stat = stat.ok_or_else(missing)?;
@@ -140,6 +158,18 @@ impl Apply<'_> {
         fs::link(&from.dir, &from.name, &place.dir, &place.name).map_err(|e| fails(path, e))?;
         Ok(Made::No)
     }
+}
+
+/// Makes a file that only its owner may read, through a buffer; how many bytes it has.
+pub(super) fn make_file(
+    path: &[u8],
+    place: &Place,
+    body: &mut dyn Read,
+    buffer: &mut [u8],
+) -> Result<u64> {
+    let file = fs::create_new(&place.dir, &place.name, 0o600).map_err(|e| fails(path, e))?;
+    copy_body(body, file, buffer)
+        .or_error(ErrorKind::Environment, || format!("cannot unpack {}", shown(path)))
 }
 
 /// Copies a body; long runs of zeros become holes, so that a file of nothing needs no disk.

@@ -1,6 +1,6 @@
 //! What an entry says beside its content: owner, permissions, extended attributes, time.
 
-use super::{AppliedStats, Apply, Devices, Late};
+use super::{AppliedStats, Apply, Devices, Late, Owners};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::beneath::shown;
 use crate::layers::place::{Place, fails};
@@ -20,30 +20,14 @@ impl Apply<'_> {
         fresh: bool,
     ) -> Result<()> {
         let (dir, name) = (place.dir.as_fd(), &place.name[..]);
-        let owner = self.options.owner.then_some((entry.uid, entry.gid));
-        if let Some((uid, gid)) = self.options.override_owner.or(owner) {
-            fs::lchown(dir, name, uid, gid)
-                .map_err(|error| owner_error(path, (uid, gid), error))?;
-        }
-        let device =
-            matches!(entry.kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. });
-        let placeholder = device && self.options.devices == Devices::Placeholder;
-        let directory = entry.kind == EntryKind::Directory;
-        let link = matches!(entry.kind, EntryKind::Symlink { .. });
-        if !link && !placeholder {
-            // A directory stays usable for its content until the end.
-            let mode = entry.mode | if directory { 0o700 } else { 0 };
-            fs::chmod(dir, name, mode).map_err(|e| fails(path, e))?;
-        }
-        attributes(path, entry, place, fresh, placeholder)?;
-        if directory {
+        describe(path, entry, place, (Owners::of(self.options), fresh))?;
+        if entry.kind == EntryKind::Directory {
             let opened = place.behind_link.then(|| fs::open_dir(dir, name).ok()).flatten();
             let dir = opened.and_then(|opened| self.places.keep_open(&opened));
             let late = Late { mode: entry.mode, mtime: entry.mtime, dir };
             self.late.insert(path.to_vec(), late);
-            return Ok(());
         }
-        fs::set_mtime(dir, name, entry.mtime).map_err(|e| fails(path, e))
+        Ok(())
     }
 
     /// Modes and times of directories, deepest first: setting one changes no other.
@@ -72,6 +56,34 @@ impl Apply<'_> {
         }
         fs::set_mtime(&place.dir, &place.name, late.mtime).map_err(|e| fails(path, e))
     }
+}
+
+/// The same without what a directory gets at the end: its time and, should that take rights away, its permissions.
+pub(super) fn describe(
+    path: &[u8],
+    entry: &Entry,
+    place: &Place,
+    (owners, fresh): (Owners, bool),
+) -> Result<()> {
+    let (dir, name) = (place.dir.as_fd(), &place.name[..]);
+    let owner = owners.owner.then_some((entry.uid, entry.gid));
+    if let Some((uid, gid)) = owners.override_owner.or(owner) {
+        fs::lchown(dir, name, uid, gid).map_err(|error| owner_error(path, (uid, gid), error))?;
+    }
+    let device = matches!(entry.kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. });
+    let placeholder = device && owners.devices == Devices::Placeholder;
+    let directory = entry.kind == EntryKind::Directory;
+    let link = matches!(entry.kind, EntryKind::Symlink { .. });
+    if !link && !placeholder {
+        // A directory stays usable for its content until the end.
+        let mode = entry.mode | if directory { 0o700 } else { 0 };
+        fs::chmod(dir, name, mode).map_err(|e| fails(path, e))?;
+    }
+    attributes(path, entry, place, fresh, placeholder)?;
+    if directory {
+        return Ok(());
+    }
+    fs::set_mtime(dir, name, entry.mtime).map_err(|e| fails(path, e))
 }
 
 /// Extended attributes, exactly those of the entry. A placeholder keeps its own.

@@ -8,6 +8,7 @@
 //! image-spec layer.md#applying-changesets; where it is silent: what containerd does.
 
 mod apart;
+pub(in crate::layers) mod crew;
 mod deletions;
 mod make;
 mod metadata;
@@ -20,6 +21,7 @@ use super::tar_read::{TarEntry, for_each};
 use super::whiteout::{self, Whiteout, XattrFlavour};
 use super::{EntryKind, ImagePath};
 use crate::error::{Error, Result};
+use crew::Crew;
 use make::Made;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::RandomState;
@@ -123,11 +125,15 @@ pub fn apply_below(
         late: BTreeMap::new(),
         stats: AppliedStats::default(),
         buffer: vec![0; make::BUFFER],
+        crew: Crew::new(options),
     };
-    for_each(tar, &options.limits, |entry, body| match prefix {
+    let done = for_each(tar, &options.limits, |entry, body| match prefix {
         b"" => job.entry(entry, body),
         prefix => job.entry(&moved(entry, prefix), body),
-    })?;
+    });
+    // What was handed out came before what failed.
+    job.crew.settle()?;
+    done?;
     job.finish()
 }
 
@@ -143,6 +149,22 @@ struct Apply<'a> {
     stats: AppliedStats,
     /// What files are copied through.
     buffer: Vec<u8>,
+    crew: Crew,
+}
+
+/// Whose the entries become, and what device nodes are.
+#[derive(Clone, Copy, Debug)]
+struct Owners {
+    owner: bool,
+    override_owner: Option<(u32, u32)>,
+    devices: Devices,
+}
+
+impl Owners {
+    fn of(options: &ApplyOptions) -> Self {
+        let ApplyOptions { owner, override_owner, devices, .. } = *options;
+        Self { owner, override_owner, devices }
+    }
 }
 
 /// What a directory still gets.
@@ -176,6 +198,7 @@ impl Apply<'_> {
                     .cause(whiteout::RESERVED_NAMES));
             }
             self.stats.whiteouts += u64::from(*mark != Whiteout::Reserved);
+            self.crew.settle()?;
             return match self.options.apart {
                 Some(flavour) => self.mark(&entry.path, mark, flavour),
                 None => self.whiteout(&entry.path, mark),
@@ -186,7 +209,10 @@ impl Apply<'_> {
         if entry.path.is_empty() {
             return self.root_entry(entry);
         }
-        let place = self.places.of(&entry.path)?;
+        let place = self.places.of(&entry.path, &mut || self.crew.settle())?;
+        if self.crew.has(&place) {
+            self.crew.settle()?;
+        }
         let made = self.make(&entry.path, &entry.entry, &place, body)?;
         if let Made::Yes { fresh } = made {
             self.finish_entry(&entry.path, &entry.entry, &place, fresh)?;
@@ -202,6 +228,7 @@ impl Apply<'_> {
             return Err(Error::integrity("the archive replaces the root by something else"));
         }
         self.stats.root = true;
+        self.crew.settle()?;
         let place = self.places.root()?;
         self.finish_entry(b"", &entry.entry, &place, false)
     }

@@ -4,6 +4,7 @@ mod apart;
 mod apply;
 mod cage;
 mod compress;
+mod crew;
 mod damaged;
 mod diff;
 mod districts;
