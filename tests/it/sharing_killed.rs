@@ -6,6 +6,7 @@ use crate::support::shelf::MINUTE;
 use crate::support::{World, peer, program};
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
@@ -91,10 +92,53 @@ fn a_killed_build_leaves_its_steps_in_a_registry() {
     let world = World::new().with_base();
     let registry = Registry::start(&world);
     let cache = format!("{}/app:cache", registry.address);
+    let there = format!("docker://{cache}");
+    let digest = || world.run(["image", "digest", &there]).ok();
+    // One that was not killed: only then may the tag be set again.
+    world.file("Dockerfile", dockerfile("zero", "true"));
+    let args = ["build", "-q", "--root", "zero", "--network", "none", "--cache-to", &cache];
+    import(&world, "zero").run(args.iter().chain(&[world.context().to_str().unwrap()])).ok();
+    let before = digest();
     let marker = Marker::new();
     let build = start(&world, "one", ("one", &cache), &marker);
-    let there = format!("docker://{cache}");
-    wait_for(|| world.run(["image", "digest", &there]).code == 0);
+    wait_for(|| digest() != before);
     kill(build, &marker);
-    assert_eq!(elsewhere(&world, "two", ("one", &cache)), 1);
+    for first in ["zero", "one"] {
+        assert_eq!(elsewhere(&world, &format!("again-{first}"), (first, &cache)), 1);
+    }
+}
+
+/// What this build cannot read it does not replace before its end, and what a COPY may read does not change meanwhile.
+#[test]
+fn a_cache_is_not_written_early_where_that_could_do_harm() {
+    let world = World::new().with_base();
+    let outside = world.path("cache").display().to_string();
+    let inside = world.context().join("cache").display().to_string();
+    let key = world.path("key");
+    fs::write(&key, "a key of more than thirty-two bytes, for this").unwrap();
+    world.file("Dockerfile", dockerfile("zero", "true"));
+    for dir in [&outside, &inside] {
+        let to = format!("type=local,dest={dir}");
+        let args = ["build", "-q", "--root", "zero", "--cache-to", &to];
+        import(&world, "zero").run(args.iter().chain(&[world.context().to_str().unwrap()])).ok();
+    }
+    let index = |dir: &str| fs::read(Path::new(dir).join("index.json")).unwrap();
+    let before = (index(&outside), index(&inside));
+    let allowed = world.path("allowed").display().to_string();
+    let marker = Marker::new();
+    // With a key that it was not signed with, a cache cannot be read.
+    let signed = format!("{outside},key={}", key.display());
+    let to = [&signed, &inside, &allowed].map(|dest| format!("type=local,dest={dest}"));
+    let mut command = import(&world, "one").command(program());
+    world.file("Dockerfile", dockerfile("one", &format!("sleep {marker}")));
+    command.args(["build", "-q", "--root", "one", "--network", "none"]);
+    for to in &to {
+        command.args(["--cache-to", to]);
+    }
+    let build = command.arg(world.context()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    // It is written in the order of the flags.
+    let names = || names(&fs::read(Path::new(&allowed).join("index.json")).unwrap_or_default());
+    wait_for(|| names() == 1);
+    kill(build.unwrap(), &marker);
+    assert!(before == (index(&outside), index(&inside)));
 }

@@ -13,7 +13,7 @@ use crate::build::stack::Stack;
 use crate::build::stage::Builder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::sandbox::Cancel;
-use crate::net::{NetConfig, Patience, Registry};
+use crate::net::{GivenUp, NetConfig, Patience, Registry};
 use crate::oci::layout::Layout;
 use crate::oci::{DiffId, Digest, blobs, media};
 use crate::plan::step::{BuildPlan, CacheSharing, StageBase};
@@ -187,6 +187,17 @@ impl Exports {
         let cancel = Arc::clone(&self.cancel);
         registry.stop_uploads_when(move || cancel.get().is_some_and(|it| it.signal().is_some()));
         Ok(registry)
+    }
+
+    /// A client that says nothing and waits for nobody: others do not hear of what it finds.
+    pub(super) fn patient_for_once(&self) -> Result<Registry> {
+        let known = self.clients().usual.clone();
+        let known = known.ok_or_else(|| Error::internal("no client for caches"))?;
+        let net = NetConfig { given_up: GivenUp::default(), ..self.net.clone() };
+        let mut registry = Registry::new(&NetConfig { patience: Patience::short(), ..net })?;
+        let cancel = Arc::clone(&self.cancel);
+        registry.stop_uploads_when(move || cancel.get().is_some_and(|it| it.signal().is_some()));
+        Ok(registry.with_homes_of(&known))
     }
 
     fn clients(&self) -> MutexGuard<'_, Clients> {

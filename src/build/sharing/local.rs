@@ -9,9 +9,10 @@ use super::artifact::{self, Artifact};
 use super::export::is_image;
 use super::source::copy_blob;
 use crate::error::{Error, Result};
+use crate::oci::Digest;
 use crate::oci::blobs::reachable;
 use crate::oci::layout::{IndexEntry, Layout, LockedIndex};
-use crate::oci::spec::{Descriptor, digest_of};
+use crate::oci::spec::{Descriptor, descriptor, digest_of};
 use std::collections::HashSet;
 
 /// Fails where the name is that of something else.
@@ -35,12 +36,26 @@ fn refuse_others(layout: &Layout, tag: &str, found: &[Descriptor]) -> Result<()>
     Ok(())
 }
 
-/// Puts the artifact under a name, its blobs out of the store; `durable` waits for the disk.
+/// What waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durable {
+    /// All that is on its way there.
+    All,
+    /// The blobs of the artifact: commands may have much on its way, for which nobody is to wait.
+    Blobs,
+}
+
+/// Whether something has the name.
+pub(super) fn has_name(layout: &Layout, tag: &str) -> Result<bool> {
+    Ok(!of_name(layout.entries()?, tag).is_empty())
+}
+
+/// Puts the artifact under a name, its blobs out of the store.
 pub(super) fn write(
     store: &Layout,
     (to, tag): (&Layout, &str),
     artifact: &Artifact,
-    durable: bool,
+    durable: Durable,
 ) -> Result<()> {
     for blob in &artifact.layers {
         if !to.has(blob) {
@@ -52,8 +67,15 @@ pub(super) fn write(
         to.put_blob(bytes)?;
     }
     to.put_blob(&artifact.manifest)?;
-    if durable {
-        to.sync()?;
+    match durable {
+        Durable::All => drop(to.sync()?),
+        Durable::Blobs => {
+            let config = descriptor(artifact::CONFIG.into(), &Digest::of(&artifact.config), 0);
+            let all = artifact.layers.iter().chain([&config]);
+            for blob in all.chain([&artifact.descriptor()]) {
+                to.sync_blob(&digest_of(blob)?)?;
+            }
+        }
     }
     let mut index = to.lock_index()?;
     let earlier = of_name(index.entries()?, tag);

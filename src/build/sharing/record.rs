@@ -105,16 +105,20 @@ impl Document {
         self.steps.len() + self.selections.len() + chunks
     }
 
-    /// Adds what another one says of steps that this one does not know, as far as there is room.
+    /// Adds what another one says of steps that this one does not know, and of layers of the same steps that this one does
+    /// not have, as far as there is room.
     pub(super) fn and_older(self, older: Self) -> Self {
         let room = MAX_RECORDS.saturating_sub(self.records()) / 2;
         let mounts = self.mounts.clone();
         let (mut steps, mut selections) = (self.steps, self.selections);
-        let known = |steps: &[StepEntry], key: &Digest| {
-            steps.binary_search_by(|entry| entry.key.cmp(key)).is_ok()
-        };
-        let more = older.steps.into_iter().filter(|entry| !known(&steps, &entry.key));
-        let more: Vec<StepEntry> = more.take(room).collect();
+        let mut more = Vec::new();
+        for entry in older.steps {
+            match steps.binary_search_by(|own| own.key.cmp(&entry.key)) {
+                Ok(at) => steps[at].add_older(entry),
+                Err(_) if more.len() < room => more.push(entry),
+                Err(_) => {}
+            }
+        }
         steps.extend(more);
         selections.extend(older.selections.into_iter().take(room));
         // The sort is stable, so that of two the own one stays.
@@ -183,6 +187,32 @@ impl StepEntry {
     /// What its layer of a variant stands on.
     pub(super) fn stands_on(&self, variant: &str) -> Option<&ChainId> {
         self.stands_on.iter().find(|(known, _)| known == variant).map(|(_, below)| below)
+    }
+
+    /// Adds what an older entry of the same step says of variants of which this one has no layer, unless its layers stand
+    /// on others.
+    fn add_older(&mut self, older: Self) {
+        for (variant, below) in &older.stands_on {
+            match self.stands_on(variant) {
+                Some(own) if own != below => continue,
+                Some(_) => {}
+                None => self.stands_on.push((variant.clone(), below.clone())),
+            }
+            if self.layers.iter().any(|own| own.variant == *variant) {
+                continue;
+            }
+            let is_it = |entry: &&LayerEntry| entry.variant == *variant;
+            if let Some(layer) = older.layers.iter().find(is_it) {
+                self.diff_ids.retain(|(own, _)| own != variant);
+                self.layers.push(layer.clone());
+            } else if self.diff_id(variant).is_none() {
+                let told = older.diff_ids.iter().filter(|(known, _)| known == variant).cloned();
+                self.diff_ids.extend(told);
+            }
+        }
+        self.stands_on.sort();
+        self.layers.sort_by(|a, b| a.variant.cmp(&b.variant));
+        self.diff_ids.sort();
     }
 
     /// Leaves out layers that are not there; how many these were. What they unpack to stays known.
@@ -282,6 +312,34 @@ mod tests {
             |error| error.to_string(),
             |document| format!("{} steps", document.steps.len()),
         )
+    }
+
+    /// Found in review: a step without a layer took the place of an older entry that had one.
+    #[test]
+    fn layers_of_an_older_entry_stay_where_there_is_no_own_one() {
+        let below = |number: u64| ChainId(digest(number));
+        let step = |layers: &[(&str, u64)], told: &[(&str, u64)], on: &[(&str, u64)]| StepEntry {
+            layers: layers
+                .iter()
+                .map(|(name, at)| LayerEntry { variant: (*name).to_owned(), layer: layer(*at) })
+                .collect(),
+            diff_ids: told.iter().map(|(name, at)| super::tests::told(name, *at)).collect(),
+            stands_on: on.iter().map(|(name, at)| ((*name).to_owned(), below(*at))).collect(),
+            ..entry(0, &[])
+        };
+        let merged = |own: StepEntry, older: StepEntry| {
+            let older = Document::new(vec![older], Vec::new());
+            let merged = Document::new(vec![own], Vec::new()).and_older(older);
+            assert_eq!(Document::parse(&merged.to_bytes().unwrap()).unwrap(), merged);
+            merged.steps[0].clone()
+        };
+        let older = step(&[("a", 1), ("b", 2)], &[("c", 3)], &[("a", 9), ("b", 9), ("c", 9)]);
+        // Nothing of its own but what the layer unpacks to.
+        assert_eq!(merged(step(&[], &[("a", 2)], &[("a", 9)]), older.clone()), older);
+        // A layer of its own, and one that stands on something else.
+        let own = step(&[("a", 5)], &[("b", 6)], &[("a", 9), ("b", 8)]);
+        let expected = step(&[("a", 5)], &[("b", 6), ("c", 3)], &[("a", 9), ("b", 8), ("c", 9)]);
+        assert_eq!(merged(own, older), expected);
     }
 
     proptest! {

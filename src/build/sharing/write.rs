@@ -126,7 +126,7 @@ impl Exports {
 
     /// Brings an artifact to its place, and what there is to say of that; `None` where it has to be made anew, since the
     /// registry misses blobs that it said it has.
-    pub(super) fn put(
+    fn put(
         &self,
         cache: &CacheTo,
         (store, emitter): (&Store, &Emitter),
@@ -135,7 +135,12 @@ impl Exports {
     ) -> Result<Option<String>> {
         let reference = match &cache.place {
             ToPlace::Local { dir, tag } => {
-                local::write(store.images(), (&Layout::create(dir)?, tag), artifact, true)?;
+                local::write(
+                    store.images(),
+                    (&Layout::create(dir)?, tag),
+                    artifact,
+                    local::Durable::All,
+                )?;
                 return Ok(Some(String::new()));
             }
             ToPlace::Registry(reference) => reference,
@@ -226,7 +231,7 @@ impl Exports {
     }
 
     /// Whether the place of a cache has a blob.
-    pub(super) fn has(&self, cache: &CacheTo, blob: &Descriptor) -> Result<bool> {
+    fn has(&self, cache: &CacheTo, blob: &Descriptor) -> Result<bool> {
         match &cache.place {
             ToPlace::Registry(reference) => Ok(self.registry(cache)?.has_blob(blob, reference)?),
             ToPlace::Local { dir, .. } => Ok(Layout::open(dir).is_ok_and(|it| it.has(blob))),
@@ -337,7 +342,7 @@ impl Exports {
     }
 
     /// What the cache says now.
-    pub(super) fn earlier(&self, cache: &CacheTo) -> Option<Document> {
+    fn earlier(&self, cache: &CacheTo) -> Option<Document> {
         let place = match &cache.place {
             ToPlace::Registry(reference) => FromPlace::Registry(reference.clone()),
             ToPlace::Local { dir, tag } => {
@@ -367,6 +372,17 @@ fn push(
     let here = |blob: &&Descriptor| store.images().has(blob);
     let layers: Vec<Descriptor> = artifact.layers.iter().filter(here).cloned().collect();
     let sent = registry.push_blobs(store.images(), &layers, target, emitter)?;
+    push_documents(registry, target, (store, emitter), artifact)?;
+    Ok(sent)
+}
+
+/// Sends what an artifact has beside layers and its manifest.
+pub(super) fn push_documents(
+    registry: &Registry,
+    target: &Reference,
+    (store, emitter): (&Store, &Emitter),
+    artifact: &Artifact,
+) -> Result<()> {
     let dir = tempfile::Builder::new()
         .prefix("cache-")
         .tempdir_in(store.sub("tmp"))
@@ -378,7 +394,7 @@ fn push(
         let empty = small.put_document("application/octet-stream", bytes)?;
         registry.push_blob(&small, &empty, target, emitter)?;
     }
-    Ok(sent)
+    Ok(())
 }
 
 /// The cache mount of this name that a RUN of the plan has, carried out or not.

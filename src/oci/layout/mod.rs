@@ -252,6 +252,12 @@ impl Layout {
         Ok(BlobWriter { file, hash: Some(Sha256::new()), size: 0, dir, written })
     }
 
+    /// Makes one blob durable.
+    pub fn sync_blob(&self, digest: &Digest) -> Result<()> {
+        let synced = File::open(self.blob_path(digest)).and_then(|file| file.sync_data());
+        synced.or_error(ErrorKind::Environment, || format!("cannot make blob {digest} durable"))
+    }
+
     /// Removes a blob; fine when it is not here.
     pub fn remove_blob(&self, digest: &Digest) -> Result<()> {
         match fs::remove_file(self.blob_path(digest)) {
