@@ -7,12 +7,11 @@ use std::fmt::Write;
 use std::time::Duration;
 
 impl<'a> Page<'a> {
-    /// A row for each kind of work; a bar is as high as its bytes a second, and as wide as its time: its area is its bytes.
+    /// A row for each kind of work; a bar is as high as its bytes a second, on the scale of its row.
     pub(super) fn byte_chart(&mut self) {
         let mut rows: BTreeMap<Phase, Vec<&SpanTime>> = BTreeMap::new();
         let mut spans = self.moving();
         spans.sort_by_key(|span| span.begin);
-        let fastest = spans.iter().map(|span| speed(span)).max().unwrap_or_default().max(1);
         for span in spans {
             rows.entry(span.phase).or_default().push(span);
         }
@@ -23,7 +22,8 @@ impl<'a> Page<'a> {
         self.axis();
         for (phase, spans) in rows {
             let (phase, all) = (phase.as_str(), spans.iter().map(|span| largest(span)).sum());
-            let name = format!("{phase} {}", bytes(all));
+            let fastest = spans.iter().map(|span| speed(span)).max().unwrap_or_default().max(1);
+            let name = format!("{phase} {}, up to {}/s", bytes(all), bytes(fastest));
             self.put(format_args!("<div class=\"row\"><span title=\"{name}\">{name}</span><div>"));
             for span in spans {
                 let whole = self.recorded.wall;
