@@ -1,9 +1,9 @@
-//! Has what running commands have written packed ([`crate::layers::beforehand`]), each by a process that runs only when
-//! nobody else of the machine wants to.
+//! Has what running commands have written packed ([`crate::layers::beforehand`]), each by a process that gets next to
+//! nothing of the machine's time as long as others want it.
 //!
 //! A thread of such a low priority would not do: where the kernel shares processors among sessions first, a command is in
 //! another one than the build. The spawner makes the process, and kills it as soon as the command has ended. What it packed
-//! is in files without names; the build waits for nothing.
+//! is in files without names; the build waits for neither.
 
 use crate::executor::spawner::{Errands, read_order};
 use crate::layers::beforehand::{Manner, Upper};
@@ -134,7 +134,7 @@ impl Shared {
     /// Begins with the first command and ends when there are none.
     fn work(&self) {
         loop {
-            let waited = self.ended.wait_timeout(self.lock(), BETWEEN);
+            let waited = self.ended.wait_timeout_while(self.lock(), BETWEEN, |state| !state.ended);
             let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.commands.retain(|command| command.strong_count() > 0);
             if state.ended || state.commands.is_empty() {

@@ -19,19 +19,18 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Has this process run only when nobody else of the machine wants to; false where that is refused. It needs a parent that
-/// no session of a terminal cares for, and gets a session of its own: where the kernel shares processors among sessions
+/// Has this process get next to nothing of the machine's time as long as others want it, and be the first to go when memory
+/// runs out; false where that is refused. It gets a session of its own: where the kernel shares processors among sessions
 /// first, what is nice counts within one only.
 pub fn step_aside() -> bool {
     let _leads_one_already = rustix::process::setsid();
     let lowest = rustix::process::nice(19).is_ok();
+    let _best_effort = std::fs::write("/proc/self/oom_score_adj", "1000");
     let mut written = std::fs::write(AUTOGROUP, "19");
-    for _ in 0..10 {
-        // One change at a time is let through, for all users of the machine.
-        if !matches!(&written, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(100));
+    // One in a tenth of a second is let through, of all ordinary users of the machine: others must not try in step.
+    let wait = Duration::from_millis(100 + u64::from(std::process::id() % 64));
+    while written.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+        std::thread::sleep(wait);
         written = std::fs::write(AUTOGROUP, "19");
     }
     let is_kept = written.is_err_and(|error| error.kind() != ErrorKind::NotFound);

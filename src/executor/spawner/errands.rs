@@ -5,15 +5,17 @@ use crate::sys::{SysResult, process};
 use rustix::net as rnet;
 use serde::Serialize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What such a process does: the order, as [`super::read_order`] reads it, and descriptors. It may be killed at any moment.
 pub type Errand = fn(&OwnedFd, Vec<OwnedFd>);
 
-/// In the new process.
-pub(super) fn carry_out(errand: Errand, order: &OwnedFd, fds: Vec<OwnedFd>) -> ! {
-    // Killed with the spawner, however that ends.
-    if process::die_with_parent().is_ok() {
-        errand(order, fds);
+/// In the new process, whose parent has this number.
+pub(super) fn carry_out(errand: Errand, parent: i32, order: &OwnedFd, fds: Vec<OwnedFd>) -> ! {
+    // Killed with the spawner, however and whenever that ends.
+    if process::die_with_parent().is_ok() && process::parent_id() == parent {
+        // Nothing of the spawner's is to be unwound here.
+        let _panicked = catch_unwind(AssertUnwindSafe(|| errand(order, fds)));
     }
     process::exit_now(0)
 }

@@ -1,4 +1,4 @@
-//! What the spawner knows of a RUN, or of a program, that goes on.
+//! What the spawner knows of a RUN, a program or an errand that goes on.
 
 use super::loopback::Loopback;
 use crate::sys::process;
@@ -16,9 +16,17 @@ pub(super) struct Running {
     pub(super) report: Option<std::io::PipeWriter>,
     /// Its network, when another RUN may have that after it.
     pub(super) loopback: Option<Loopback>,
+    /// Nobody waits for its end.
+    pub(super) is_errand: bool,
 }
 
 impl Running {
+    /// One of which nothing is left when its process is gone.
+    pub(super) fn new(pid: i32, pidfd: OwnedFd, channel: OwnedFd) -> Self {
+        let (channel, alone) = (Some(channel), true);
+        Self { pid, pidfd, channel, alone, report: None, loopback: None, is_errand: false }
+    }
+
     /// Passes on signals that the builder asked for; a closed channel means: kill.
     pub(super) fn take_signals(&mut self) {
         let Some(channel) = &self.channel else { return };

@@ -50,8 +50,11 @@ impl Server {
         for running in &self.running {
             process::kill(running.pid, libc::SIGKILL);
         }
+        // One that gets next to no time takes some until it is gone.
+        let errands = self.running.iter().filter(|running| running.is_errand);
+        let errands: Vec<i32> = errands.map(|running| running.pid).collect();
         // Orphans come to us; go on until none is left.
-        strays::end(&[]);
+        strays::end(&errands);
         self.wills.iter().for_each(carry_out);
     }
 
@@ -132,7 +135,7 @@ impl Server {
         if fds.len() <= init::OWN_FDS {
             return None;
         }
-        let channel = Some(fds.remove(1));
+        let channel = fds.remove(1);
         let spec: RunSpec = read_memory(&fds[0])?;
         if !spec.insecure {
             // Compiled here it is there for all later ones.
@@ -141,7 +144,7 @@ impl Server {
         let wanted = Wanted::after(&spec, &fds[init::OWN_FDS..]);
         let alone = spec.kind == Kind::Namespaces;
         if let Some((pid, pidfd, loopback)) = self.readiness.hand_over(&spec, &fds) {
-            self.running.push(Running { pid, pidfd, channel, alone, report: None, loopback });
+            self.running.push(Running { alone, loopback, ..Running::new(pid, pidfd, channel) });
             return wanted;
         }
         let pooled = spare::takes_pooled_network(&spec);
@@ -154,7 +157,7 @@ impl Server {
             }
             Ok(Cloned::Parent { pid, pidfd }) => {
                 let loopback = idle.or_else(|| if pooled { Loopback::of(pid) } else { None });
-                self.running.push(Running { pid, pidfd, channel, alone, report: None, loopback });
+                self.running.push(Running { alone, loopback, ..Running::new(pid, pidfd, channel) });
             }
             Err(error) => {
                 let said = Report::SetUp {
@@ -231,9 +234,9 @@ impl Server {
                 process::exit_now(127)
             }
             Ok(Cloned::Parent { pid, pidfd }) => {
-                let (channel, report) = (Some(channel), Some(report));
-                let alone = false;
-                self.running.push(Running { pid, pidfd, channel, alone, report, loopback: None });
+                let report = Some(report);
+                let program = Running::new(pid, pidfd, channel);
+                self.running.push(Running { alone: false, report, ..program });
             }
             Err(error) => tell(&mut report, &Outcome::NotStarted(error.to_string())),
         }
@@ -245,22 +248,16 @@ impl Server {
             return;
         }
         let (order, channel) = (fds.remove(0), fds.remove(0));
+        let own = std::process::id() as i32;
         match fork::clone_into(CloneFlags::empty()) {
             Ok(Cloned::Child) => {
-                drop(channel);
                 self.forget();
-                errands::carry_out(self.errand, &order, fds)
+                // Its own copy of the request socket is closed with this.
+                self.requests = channel;
+                errands::carry_out(self.errand, own, &order, fds)
             }
             Ok(Cloned::Parent { pid, pidfd }) => {
-                let (channel, alone) = (Some(channel), true);
-                self.running.push(Running {
-                    pid,
-                    pidfd,
-                    channel,
-                    alone,
-                    report: None,
-                    loopback: None,
-                });
+                self.running.push(Running { is_errand: true, ..Running::new(pid, pidfd, channel) });
             }
             Err(_) => {}
         }

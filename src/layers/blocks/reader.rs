@@ -109,7 +109,11 @@ fn read(blocks: &Blocks, name: &[u8]) -> Option<()> {
 }
 
 /// Places of blocks that begin there, where the next one would, and whether all records are what was written.
-fn places(source: &Arc<Source>, mut at: u64, bytes: &[u8]) -> (Vec<(Hash, Place)>, u64, bool) {
+pub(super) fn places(
+    source: &Arc<Source>,
+    mut at: u64,
+    bytes: &[u8],
+) -> (Vec<(Hash, Place)>, u64, bool) {
     let mut found = Vec::new();
     for bytes in bytes.as_chunks::<RECORD>().0 {
         let Some(record) = Record::read(bytes) else { return (found, at, false) };

@@ -2,6 +2,7 @@
 //! nothing is left of them, however both end.
 
 use super::index::{RECORD, Record};
+use super::reader::places;
 use super::table::{Place, Source};
 use super::{Blocks, Packed};
 use crate::sys::{Named, SysResult, fs};
@@ -101,12 +102,9 @@ impl Loan {
         let mut bytes = vec![0; length - length % RECORD];
         room.records.read_exact_at(&mut bytes, 0).ok()?;
         let source = Source::open(room.data);
-        let mut at = 0;
-        for bytes in bytes.as_chunks::<RECORD>().0 {
-            let Some(record) = Record::read(bytes) else { break };
-            blocks.table().add(record.content, Place::new(&source, at, &record));
-            at += u64::from(record.length);
-        }
+        let (found, at, _) = places(&source, 0, &bytes);
+        // What is in a layer stays longer.
+        blocks.table().learn(found, false);
         (at > 0).then_some(Self(source))
     }
 }
