@@ -251,6 +251,9 @@ fn write(
         written
     })?;
     span.gave(layer.size);
+    if let Some(journal) = &journal {
+        span.knew(journal.known());
+    }
     span.about(&layer.digest);
     care::room::check(store, emitter)?;
     blob.blob.commit(&layer.digest)?;

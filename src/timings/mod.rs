@@ -204,6 +204,8 @@ pub struct SpanTime {
     pub bytes_in: Option<u64>,
     /// Bytes that came out.
     pub bytes_out: Option<u64>,
+    /// Blocks of a layer that were packed before.
+    pub blocks_known: Option<u64>,
     /// What it was about, for example the digest of a blob.
     pub what: Option<String>,
 }
@@ -275,7 +277,15 @@ impl Timings {
     pub fn span(&self, phase: Phase) -> Span<'_> {
         let recorder = self.0.as_deref();
         let begun = recorder.map(Recorder::now);
-        Span { recorder, phase, begin: begun, bytes_in: None, bytes_out: None, what: None }
+        Span {
+            recorder,
+            phase,
+            begin: begun,
+            bytes_in: None,
+            bytes_out: None,
+            blocks_known: None,
+            what: None,
+        }
     }
 
     /// Something that only waited, since `from` until now.
@@ -339,6 +349,7 @@ pub struct Span<'a> {
     begin: Option<Duration>,
     bytes_in: Option<u64>,
     bytes_out: Option<u64>,
+    blocks_known: Option<u64>,
     what: Option<String>,
 }
 
@@ -351,6 +362,11 @@ impl Span<'_> {
     /// Bytes that came out.
     pub fn gave(&mut self, bytes: u64) {
         self.bytes_out = Some(bytes);
+    }
+
+    /// So many blocks of a layer were packed before.
+    pub fn knew(&mut self, blocks: u64) {
+        self.blocks_known = Some(blocks);
     }
 
     /// What it is about.

@@ -88,6 +88,7 @@ impl Recorder {
             end,
             bytes_in: span.bytes_in,
             bytes_out: span.bytes_out,
+            blocks_known: span.blocks_known,
             what: span.what.take(),
         };
         state.push(place, time);
@@ -102,6 +103,7 @@ impl Recorder {
             end: self.now(),
             bytes_in: None,
             bytes_out: None,
+            blocks_known: None,
             what: None,
         };
         let mut state = self.lock();

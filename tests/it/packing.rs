@@ -5,7 +5,9 @@ use crate::support::processes::{self, Marker};
 use crate::support::shelf::MINUTE;
 use crate::support::{World, program};
 use nativebuild::sys::process;
+use rustix::event::{Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -142,16 +144,23 @@ fn a_command_is_looked_at_by_somebody_who_goes_last() {
     }
     for world in World::each() {
         let world = world.with_base();
-        for is_killed in [false, true] {
+        // What a layer of the store has is not packed.
+        for (first, is_killed) in [(1, false), (2, true)] {
             let marker = Marker::new();
             world.file(
                 "Dockerfile",
-                format!("FROM base\nRUN seq 90000 > /a; sleep {marker} || true\n"),
+                format!("FROM base\nRUN seq {first} 900000 > /a; sleep {marker} || true\n"),
             );
             let mut command = world.command(program());
-            command.args(["build", "--no-cache", "--network", "none"]).arg(world.context());
+            let timings = world.path("timings.json");
+            command.args(["build", "--no-cache", "--network", "none"]);
+            command.arg("--timings").arg(&timings).arg(world.context());
             let mut build = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             let packer = wait_for_packer(&marker);
+            // Some blocks, each with its record.
+            wait_for("blocks", || {
+                (processes::open_bytes(packer, "/memfd:packed-blocks") >= 3 * 44).then_some(())
+            });
             let doomed = if is_killed {
                 vec![build.id() as i32]
             } else {
@@ -161,6 +170,13 @@ fn a_command_is_looked_at_by_somebody_who_goes_last() {
             kill_process(Pid::from_raw(doomed[0]).unwrap(), Signal::KILL).unwrap();
             assert_eq!(build.wait().unwrap().success(), !is_killed);
             assert!(processes::ends(packer));
+            if !is_killed {
+                // The process that wrote the layer knew what the other one had packed.
+                let told: Value = serde_json::from_slice(&fs::read(&timings).unwrap()).unwrap();
+                let spans = told["spans"].as_array().unwrap();
+                let known = spans.iter().filter_map(|span| span["blocks_known"].as_u64()).max();
+                assert!(known >= Some(3), "{known:?}");
+            }
             processes::wait_until_gone(&marker);
             let left = fs::read_dir(world.store().join("images/blobs/sha256")).unwrap();
             let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -175,16 +191,22 @@ fn is_sleep(pid: i32) -> bool {
 }
 
 fn wait_for_packer(marker: &Marker) -> i32 {
+    let is_last = |pid: &i32| {
+        let found = processes::niceness(*pid);
+        found.is_some_and(|(own, session)| own == 19 && session.is_none_or(|nice| nice == 19))
+    };
+    wait_for("somebody who looks", || processes::relatives(marker).into_iter().find(is_last))
+}
+
+fn wait_for<T>(what: &str, get: impl Fn() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
-        let is_last = |pid: &i32| {
-            let found = processes::niceness(*pid);
-            found.is_some_and(|(own, session)| own == 19 && session.is_none_or(|nice| nice == 19))
-        };
-        if let Some(packer) = processes::relatives(marker).into_iter().find(is_last) {
-            return packer;
+        if let Some(found) = get() {
+            return found;
         }
-        assert!(begun.elapsed() < MINUTE, "nobody looks at the command");
-        std::thread::yield_now();
+        assert!(begun.elapsed() < MINUTE, "{what} did not come");
+        // Whoever goes last gets nothing while somebody looks all the time.
+        let moment = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        poll(&mut [], Some(&moment)).unwrap();
     }
 }

@@ -58,6 +58,7 @@ fn span(span: &SpanTime) -> Value {
         "end": micros(span.end),
         "bytes_in": span.bytes_in,
         "bytes_out": span.bytes_out,
+        "blocks_known": span.blocks_known,
         "what": span.what,
     })
 }

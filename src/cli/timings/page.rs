@@ -180,6 +180,7 @@ impl<'a> Page<'a> {
         title.extend(step.map(|step| format!(", {step}")));
         title.extend(span.bytes_in.map(|n| format!(", in {}", bytes(n))));
         title.extend(span.bytes_out.map(|n| format!(", out {}", bytes(n))));
+        title.extend(span.blocks_known.filter(|n| *n > 0).map(|n| format!(", {n} blocks known")));
         title.extend(span.what.as_ref().map(|what| format!(", {what}")));
         title
     }

@@ -12,7 +12,17 @@ fn at(micros: u64) -> Duration {
 fn span(phase: Phase, step: Option<usize>, thread: u32, begin: u64, end: u64) -> SpanTime {
     let (begin, end) = (at(begin), at(end));
     let thread = Some(thread);
-    SpanTime { phase, step, thread, begin, end, bytes_in: None, bytes_out: None, what: None }
+    SpanTime {
+        phase,
+        step,
+        thread,
+        begin,
+        end,
+        bytes_in: None,
+        bytes_out: None,
+        blocks_known: None,
+        what: None,
+    }
 }
 
 fn step(id: u32, position: &str, text: &str, outcome: Outcome) -> StepTime {
@@ -40,6 +50,7 @@ fn document() -> Document {
     let layer = SpanTime {
         bytes_in: Some(10_240),
         bytes_out: Some(1_234),
+        blocks_known: Some(3),
         what: Some("sha256:<b>".to_owned()),
         ..span(Phase::Layer, Some(0), 2, 30_000, 42_000)
     };

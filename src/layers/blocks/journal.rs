@@ -18,6 +18,8 @@ pub struct Journal {
     /// The file that the blob grows in.
     data: String,
     begun: Option<Begun>,
+    /// Blocks that were known.
+    known: u64,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,7 @@ struct Live {
 
 impl Journal {
     pub(super) fn new(blocks: Arc<Blocks>, data: &str) -> Self {
-        Self { blocks, data: data.to_owned(), begun: None }
+        Self { blocks, data: data.to_owned(), begun: None, known: 0 }
     }
 
     /// The blob will have more than one block. What cannot be written is known to nobody, which does no harm.
@@ -56,6 +58,7 @@ impl Journal {
 
     /// A block was appended to the blob.
     pub fn note(&mut self, packed: &Packed) {
+        self.known += u64::from(packed.content.is_some() && !packed.is_new);
         let Some(begun) = &mut self.begun else { return };
         let length = packed.bytes.len() as u32;
         let content = packed.content.unwrap_or_default();
@@ -72,6 +75,11 @@ impl Journal {
             self.blocks.table().add(content, place);
         }
         begun.at += u64::from(length);
+    }
+
+    /// How many of its blocks so far were packed before.
+    pub fn known(&self) -> u64 {
+        self.known
     }
 
     /// The blob is in its place.

@@ -59,6 +59,16 @@ pub fn niceness(pid: i32) -> Option<(i32, Option<i32>)> {
     Some((own, session))
 }
 
+/// Bytes of a file that a process has open, by how its name begins; 0 when it has none.
+pub fn open_bytes(pid: i32, name: &str) -> u64 {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let is_it = |path: &std::path::PathBuf| {
+        fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with(name))
+    };
+    let mut found = entries.map(|entry| entry.path()).filter(is_it);
+    found.next().and_then(|path| fs::metadata(path).ok()).map_or(0, |found| found.len())
+}
+
 /// Processes that the same one started, or that started it and so on, as others did one with the marker.
 pub fn relatives(marker: &Marker) -> Vec<i32> {
     let above = |pid: &i32| Some(parent(*pid)).filter(|pid| *pid > 1);
