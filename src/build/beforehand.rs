@@ -23,6 +23,9 @@ const COMMAND: Duration = Duration::from_millis(250);
 /// A file that nobody touched for as long is taken for finished.
 const FILE: Duration = Duration::from_millis(200);
 
+/// A machine on which more want to run than twice as many as can is asked again after this.
+const BUSY: Duration = Duration::from_millis(100);
+
 /// Between two looks at how long commands have been running.
 const BETWEEN: Duration = Duration::from_millis(100);
 
@@ -204,5 +207,13 @@ pub(super) fn pack(order: &OwnedFd, fds: Vec<OwnedFd>) {
     let flavour = if order.userxattr { XattrFlavour::User } else { XattrFlavour::Trusted };
     let options = DiffOptions { flavour, placeholders: order.placeholders };
     let times = TimePolicy { epoch: order.epoch, started: order.started };
-    Upper::new(upper, Manner { options, times }, (blocks, spill), FILE).watch();
+    Upper::new(upper, Manner { options, times }, (blocks, spill), FILE).watch(wait_while_busy);
+}
+
+/// A share of one or two per cent each is still much where many build at once, and each would pack the same.
+fn wait_while_busy() {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    while process::running_threads().is_some_and(|running| running > 2 * processors) {
+        std::thread::sleep(BUSY);
+    }
 }

@@ -37,6 +37,12 @@ pub fn step_aside() -> bool {
     lowest && !is_kept
 }
 
+/// Threads of the machine that run or want to, this one too; `None` when nobody says.
+pub fn running_threads() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_ascii_whitespace().nth(3)?.split_once('/')?.0.parse().ok()
+}
+
 /// Where a session is told how nice it is.
 const AUTOGROUP: &str = "/proc/self/autogroup";
 

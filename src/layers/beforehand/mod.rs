@@ -53,6 +53,7 @@ pub struct Upper {
     /// By inode.
     files: HashMap<u64, Seen>,
     smalls: Smalls,
+    pause: fn(),
     written: u64,
     /// There is too much, or no room: never again.
     over: bool,
@@ -82,12 +83,15 @@ impl Upper {
         age: Duration,
     ) -> Self {
         let (files, smalls) = (HashMap::new(), Smalls::default());
-        Self { root, manner, blocks, spill, age, files, smalls, written: 0, over: false }
+        let pause = || {};
+        Self { root, manner, blocks, spill, age, files, smalls, pause, written: 0, over: false }
     }
 
-    /// Looks again and again, until there is too much.
-    pub fn watch(mut self) {
+    /// Looks again and again, until there is too much. `pause` is called before each look and each block, and may wait.
+    pub fn watch(mut self, pause: fn()) {
+        self.pause = pause;
         while !self.over {
+            (self.pause)();
             let took = self.look();
             std::thread::sleep(BETWEEN.max(took * LOOKS));
         }
@@ -190,6 +194,7 @@ impl Upper {
 
     /// `None` when there is too much, or no room.
     fn keep(&mut self, block: &[u8]) -> Option<()> {
+        (self.pause)();
         let packed = self.blocks.pack_quietly(block).ok()?;
         if !packed.is_new() {
             return Some(());

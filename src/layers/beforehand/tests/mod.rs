@@ -188,7 +188,7 @@ fn what_is_too_much_ends_it() {
     upper.look();
     assert_eq!(spilled(&upper), 0);
     // It would go on for ever otherwise.
-    upper.watch();
+    upper.watch(|| {});
 }
 
 /// Found in review: it was taken for one that cannot be read.
