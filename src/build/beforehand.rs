@@ -23,7 +23,7 @@ const COMMAND: Duration = Duration::from_millis(250);
 /// A file that nobody touched for as long is taken for finished.
 const FILE: Duration = Duration::from_millis(200);
 
-/// A machine on which more want to run than twice as many as can is asked again after this.
+/// A machine on which more want to run than can, this process not counted, is asked again after this.
 const BUSY: Duration = Duration::from_millis(100);
 
 /// Between two looks at how long commands have been running.
@@ -202,6 +202,7 @@ pub(super) fn pack(order: &OwnedFd, fds: Vec<OwnedFd>) {
         return;
     }
     let blocks = Blocks::of(indexes, blobs, order.level);
+    wait_while_busy();
     blocks.refresh();
     let Ok(spill) = Spill::new(&blocks, Room::of(data, records)) else { return };
     let flavour = if order.userxattr { XattrFlavour::User } else { XattrFlavour::Trusted };
@@ -213,7 +214,7 @@ pub(super) fn pack(order: &OwnedFd, fds: Vec<OwnedFd>) {
 /// A share of one or two per cent each is still much where many build at once, and each would pack the same.
 fn wait_while_busy() {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    while process::running_threads().is_some_and(|running| running > 2 * processors) {
+    while process::running_threads().is_some_and(|running| running > processors + 1) {
         std::thread::sleep(BUSY);
     }
 }
