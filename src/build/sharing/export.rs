@@ -183,21 +183,23 @@ impl Exports {
 
     /// A client whose uploads only a signal ends.
     fn client(&self, patience: Patience) -> Result<Registry> {
-        let mut registry = Registry::new(&NetConfig { patience, ..self.net.clone() })?;
+        self.client_of(&NetConfig { patience, ..self.net.clone() })
+    }
+
+    fn client_of(&self, net: &NetConfig) -> Result<Registry> {
+        let mut registry = Registry::new(net)?;
         let cancel = Arc::clone(&self.cancel);
         registry.stop_uploads_when(move || cancel.get().is_some_and(|it| it.signal().is_some()));
         Ok(registry)
     }
 
     /// A client that says nothing and waits for nobody: others do not hear of what it finds.
-    pub(super) fn patient_for_once(&self) -> Result<Registry> {
+    pub(super) fn silent_client(&self) -> Result<Registry> {
         let known = self.clients().usual.clone();
         let known = known.ok_or_else(|| Error::internal("no client for caches"))?;
-        let net = NetConfig { given_up: GivenUp::default(), ..self.net.clone() };
-        let mut registry = Registry::new(&NetConfig { patience: Patience::short(), ..net })?;
-        let cancel = Arc::clone(&self.cancel);
-        registry.stop_uploads_when(move || cancel.get().is_some_and(|it| it.signal().is_some()));
-        Ok(registry.with_homes_of(&known))
+        let (patience, given_up) = (Patience::short(), GivenUp::default());
+        let net = NetConfig { patience, given_up, ..self.net.clone() };
+        Ok(self.client_of(&net)?.with_homes_of(&known))
     }
 
     fn clients(&self) -> MutexGuard<'_, Clients> {

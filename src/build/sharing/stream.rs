@@ -43,7 +43,7 @@ impl Exports {
         let caches = self.caches.iter().filter(|cache| !may_be_copied(cache, builder.request));
         // What was there before is no reason to write.
         let mut caches: Vec<(&CacheTo, usize)> = caches.map(|cache| (cache, self.done())).collect();
-        let client = self.patient_for_once().ok();
+        let client = self.silent_client().ok();
         let mut due = Instant::now() + FIRST;
         while self.waits() {
             let done = self.done();

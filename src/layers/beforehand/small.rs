@@ -5,7 +5,7 @@
 
 use super::super::cuts::{Cuts, LARGE};
 use super::super::diff::{DiffOptions, diff_overlay};
-use super::super::tar_write::{ZEROS, write_stream};
+use super::super::tar_write::{write_stream, zeros};
 use super::super::times::{TimePolicy, is_past};
 use super::super::{Change, ChangeKind, beneath, blocks};
 use super::BETWEEN;
@@ -142,15 +142,6 @@ pub(super) fn settled(root: BorrowedFd<'_>, path: &[u8], buffer: &mut [u8], age:
     let Ok(mut file): Result<File, _> = beneath::open_regular(root, path) else { return false };
     let is_old = |stat: Stat| stat.size == buffer.len() as u64 && is_past(stat.ctime, age);
     fs::fstat(&file).is_ok_and(is_old) && file.read_exact(buffer).is_ok()
-}
-
-fn zeros(mut count: u64, out: &mut dyn Write) -> io::Result<()> {
-    while count > 0 {
-        let part = count.min(ZEROS.len() as u64);
-        out.write_all(&ZEROS[..part as usize])?;
-        count -= part;
-    }
-    Ok(())
 }
 
 /// Takes a tar apart.

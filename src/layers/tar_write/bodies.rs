@@ -93,7 +93,8 @@ fn data_range(file: &File, at: u64, size: u64) -> std::io::Result<(u64, u64)> {
     Ok((start, if end == start { size } else { end }))
 }
 
-fn zeros(mut count: u64, out: &mut dyn Write) -> std::io::Result<()> {
+/// So many zeros.
+pub(in crate::layers) fn zeros(mut count: u64, out: &mut dyn Write) -> std::io::Result<()> {
     while count > 0 {
         let part = count.min(ZEROS.len() as u64) as usize;
         out.write_all(&ZEROS[..part])?;

@@ -12,7 +12,7 @@ pub use super::times::TimePolicy;
 pub use bodies::file_body;
 pub use headers::Names;
 
-pub(super) use bodies::{ZEROS, body, copy, open_body, padding, whole_body};
+pub(super) use bodies::{ZEROS, body, copy, open_body, padding, whole_body, zeros};
 pub(super) use headers::{deletion, named_header};
 
 use super::beneath::shown;
