@@ -4,47 +4,31 @@
 //! ([`Imports::pass`]): the keys of what follows need no layer. Afterwards [`Imports::settle`] brings the layers that
 //! the image or the steps that are left need, all at once; where one cannot be had, its record is banned and the pass
 //! begins anew, so that in the end everything it went past is here. Layers that nobody needs never come.
-//! With a worker a step's layer is fetched when the step is reached.
+//! With a worker a step's layer is fetched when the step is reached. How they come is in [`super::bring`].
 
-use super::need;
 use super::record::{Document, MountEntry, StepEntry};
 use super::source::{Extent, Lost, Source};
-use super::unpack::{of_mount, unpack};
+use super::unpack::of_mount;
 use super::{CacheFrom, FromPlace, SharedCaches, in_one_line};
-use crate::build::cache::{self, StepRecord};
-use crate::build::care;
 use crate::build::jobs::Pending;
 use crate::build::request::BuildRequest;
 use crate::build::running::Shared;
-use crate::build::stage::Builder;
 use crate::build::state::Slot;
-use crate::build::store::Store;
-use crate::build::worker::Worker;
-use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::error::{Error, Result};
 use crate::layers::Layer;
-use crate::layers::compress::guarded;
-use crate::layers::tar_read::{Limits, for_each};
 use crate::net::{NetConfig, Patience, Registry};
-use crate::oci::decompress::{Detected, detect};
-use crate::oci::digest::HashingReader;
 use crate::oci::spec::{Descriptor, descriptor};
 use crate::oci::{ChainId, DiffId, Digest};
 use crate::progress::Emitter;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{BufRead, BufReader};
-use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Layers fetched at once.
-const DOWNLOADS: usize = 4;
 
 /// The caches of `--cache-from`.
 #[derive(Debug)]
 pub(in crate::build) struct Imports {
     caches: Vec<CacheFrom>,
     registry: Option<Arc<Registry>>,
-    emitter: Emitter,
+    pub(super) emitter: Emitter,
     state: Mutex<State>,
 }
 
@@ -73,15 +57,16 @@ struct Said {
 }
 
 #[derive(Clone, Debug)]
-struct Passed {
-    offer: Offer,
-    layer: Arc<Pending>,
+pub(super) struct Passed {
+    pub(super) offer: Offer,
+    pub(super) layer: Arc<Pending>,
 }
 
 /// What a cache has of a step.
 #[derive(Clone, Debug)]
 pub(in crate::build) struct Offer {
-    cache: usize,
+    /// Which one.
+    pub(super) cache: usize,
     /// Nanoseconds since 1970.
     pub(in crate::build) created: i64,
     pub(in crate::build) started: (i64, u32),
@@ -90,7 +75,7 @@ pub(in crate::build) struct Offer {
     /// What its layer unpacks to, whether or not the cache has it.
     pub(in crate::build) diff_id: Option<DiffId>,
     /// What its layer stands on: that on which it was looked for.
-    stands_on: ChainId,
+    pub(super) stands_on: ChainId,
 }
 
 impl Offer {
@@ -103,12 +88,6 @@ impl Offer {
     pub(in crate::build) fn shared(&self, slot: Slot) -> Shared {
         Shared { slot, created: self.created, started: self.started }
     }
-}
-
-/// One layer to be fetched.
-struct Wanted {
-    key: Digest,
-    passed: Passed,
 }
 
 impl Imports {
@@ -145,11 +124,11 @@ impl Imports {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn source(&self, cache: usize) -> Source<'_> {
+    pub(super) fn source(&self, cache: usize) -> Source<'_> {
         Source { from: &self.caches[cache], registry: self.registry.as_ref() }
     }
 
-    fn warn(&self, cache: usize, error: &Error) {
+    pub(super) fn warn(&self, cache: usize, error: &Error) {
         let place = &self.caches[cache].place;
         self.emitter.warn(format!("cannot use the cache `{place}`: {}", in_one_line(error)));
     }
@@ -295,131 +274,41 @@ impl Imports {
         Arc::clone(&state.passed.entry(which).or_insert_with(fresh).layer)
     }
 
-    /// Brings what is needed of the layers that were gone past; false when some cannot be had, so that the pass has to
-    /// begin anew. Called while there is one thread; there is one thread again when it returns.
-    pub(in crate::build) fn settle(&self, builder: &Builder<'_>, complete: bool) -> Result<bool> {
-        let (passed, selected) = {
-            let mut state = self.lock();
-            (std::mem::take(&mut state.passed), std::mem::take(&mut state.selected))
-        };
-        if passed.is_empty() && selected.is_empty() {
-            return Ok(true);
-        }
-        let needed = need::needed(builder, complete);
-        let (wanted, rest): (Vec<_>, Vec<_>) = passed
-            .into_iter()
-            .map(|((key, _), passed)| Wanted { key, passed })
-            .partition(|wanted| needed.iter().any(|it| Arc::ptr_eq(it, &wanted.passed.layer)));
-        let layers = wanted.iter().filter_map(|wanted| wanted.passed.offer.layer.as_ref());
-        let (count, bytes) = layers
-            .fold((0, 0), |(count, bytes), layer| (count + 1, u128::from(layer.size) + bytes));
-        if count > 0 {
-            self.emitter.note(format!("taking {count} layers, {bytes} bytes, from other machines"));
-        }
-        let came = self.bring_all(builder, &wanted);
-        if came.iter().any(Option::is_some) {
-            builder.store.images().sync()?;
-        }
-        let mut all = true;
-        for (wanted, layer) in wanted.iter().zip(came) {
-            let offer = &wanted.passed.offer;
-            if let Some(layer) = layer {
-                record(builder, &wanted.key, offer, &layer);
-                wanted.passed.layer.set(Ok(layer));
-            } else {
-                self.lock().banned.insert((offer.cache, wanted.key.clone()));
-                all = false;
-            }
-        }
-        if all {
-            for unneeded in rest {
-                let error = Error::integrity("the layer of a shared cache was not fetched");
-                unneeded.passed.layer.set(Err(error));
-            }
-            for (key, digest) in selected {
-                builder.cache.remember_selection(&key, &digest);
-            }
-        }
-        Ok(all)
+    /// What was gone past since the last time, and which selections were told.
+    pub(super) fn take_passed(&self) -> (Vec<(Digest, Passed)>, BTreeMap<Digest, Digest>) {
+        let mut state = self.lock();
+        let passed = std::mem::take(&mut state.passed).into_iter();
+        (
+            passed.map(|((key, _), passed)| (key, passed)).collect(),
+            std::mem::take(&mut state.selected),
+        )
     }
 
-    fn bring_all(&self, builder: &Builder<'_>, wanted: &[Wanted]) -> Vec<Option<Layer>> {
-        let came: Vec<Mutex<Option<Layer>>> = wanted.iter().map(|_| Mutex::default()).collect();
-        let next = AtomicUsize::new(0);
-        let work = || {
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                let Some(one) = wanted.get(at) else { return };
-                let layer = self.bring(builder.store, &one.key, &one.passed.offer);
-                *came[at].lock().unwrap_or_else(PoisonError::into_inner) = layer;
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..DOWNLOADS.min(wanted.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let layer = |one: Mutex<_>| one.into_inner().unwrap_or_else(PoisonError::into_inner);
-        came.into_iter().map(layer).collect()
-    }
-
-    /// Brings one layer into the store and verifies it; none when it cannot be had, which is said.
-    pub(in crate::build) fn bring(
-        &self,
-        store: &Store,
-        key: &Digest,
-        offer: &Offer,
-    ) -> Option<Layer> {
-        let layer = offer.layer.as_ref()?;
-        if self.lock().dead.contains(&offer.cache) {
-            return None;
-        }
-        let Err(Lost { error, extent }) = self.try_bring(store, offer.cache, layer) else {
-            return Some(layer.clone());
-        };
-        self.lock().banned.insert((offer.cache, key.clone()));
-        let first = self.bury(offer.cache, extent);
-        if first {
-            self.warn(offer.cache, &error);
-        }
-        None
-    }
-
-    /// Fills the empty directory of a cache mount; `None` when no cache has it, or the one that does is asked no more.
-    /// `Some(false)`: what it has is of no use, which is said, and the directory is not empty any more.
-    pub(in crate::build) fn fill(
-        &self,
-        (id, root): (&str, BorrowedFd<'_>),
-        worker: &Worker,
-        store: &Store,
-    ) -> Option<bool> {
+    /// The first cache that has the directory of a cache mount, unless it is asked no more.
+    pub(super) fn mount(&self, id: &str) -> Option<(usize, MountEntry)> {
         if self.caches.is_empty() {
             return None;
         }
-        let (cache, entry) = {
-            let mut state = self.lock();
-            let said = self.said(&mut state).iter().enumerate();
-            let mut found =
-                said.filter_map(|(cache, said)| Some((cache, of_mount(&said.mounts, id)?)));
-            let (cache, entry) = found.next()?;
-            let entry = entry.clone();
-            if state.dead.contains(&cache) {
-                return None;
-            }
-            (cache, entry)
-        };
-        let Err(Lost { error, extent }) = unpack(&entry, &self.source(cache), root, worker, store)
-        else {
-            return Some(true);
-        };
-        self.bury(cache, extent);
-        self.warn(cache, &error.wrap("a cache mount stays empty"));
-        Some(false)
+        let mut state = self.lock();
+        let said = self.said(&mut state).iter().enumerate();
+        let mut found = said.filter_map(|(cache, said)| Some((cache, of_mount(&said.mounts, id)?)));
+        let (cache, entry) = found.next()?;
+        let entry = entry.clone();
+        (!state.dead.contains(&cache)).then_some((cache, entry))
+    }
+
+    /// Has this step no more.
+    pub(super) fn ban(&self, offer: &Offer, key: &Digest) {
+        self.lock().banned.insert((offer.cache, key.clone()));
+    }
+
+    /// Whether a cache is asked no more.
+    pub(super) fn is_dead(&self, cache: usize) -> bool {
+        self.lock().dead.contains(&cache)
     }
 
     /// Asks no more for what a failure says will not come; false where that was known.
-    fn bury(&self, cache: usize, extent: Extent) -> bool {
+    pub(super) fn bury(&self, cache: usize, extent: Extent) -> bool {
         let mut state = self.lock();
         match (extent, self.registry_of(cache)) {
             (Extent::Blob, _) => true,
@@ -431,19 +320,6 @@ impl Imports {
             }
             _ => state.dead.insert(cache),
         }
-    }
-
-    fn try_bring(&self, store: &Store, cache: usize, layer: &Layer) -> Result<(), Lost> {
-        let blob = blob(layer);
-        let here = store.images().has(&blob);
-        // One that is here and damaged comes once more.
-        if here && check(store, layer).is_ok() {
-            return Ok(());
-        }
-        self.source(cache).bring(&blob, store.images())?;
-        care::room::check(store, &Emitter::silent())?;
-        // What is not what its record says stays, since another record may say the right thing of it.
-        Ok(check(store, layer)?)
     }
 }
 
@@ -457,50 +333,4 @@ impl Said {
 
 pub(super) fn blob(layer: &Layer) -> Descriptor {
     descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size)
-}
-
-/// Reads a blob to its end: it is what its digest says, and unpacks to what the diff id says, which is a tar.
-fn check(store: &Store, layer: &Layer) -> Result<()> {
-    let what = || format!("cannot read layer {}", layer.digest);
-    let mut file = BufReader::with_capacity(1 << 18, store.images().open_blob(&blob(layer))?);
-    let packing = detect(file.fill_buf().or_error(ErrorKind::Integrity, what)?);
-    let mut plain = HashingReader::new(guarded(file, Limits::default().ratio)?);
-    // What it is matters only when it is what it should be.
-    let entries = for_each(&mut plain, &Limits::default(), |_, _| Ok(()));
-    std::io::copy(&mut plain, &mut std::io::sink()).or_error(ErrorKind::Integrity, what)?;
-    let found = plain.finish();
-    let (digest, wanted) = (&layer.digest, &layer.diff_id);
-    if found == layer.diff_id.0 {
-        let kind = &layer.media_type;
-        // Whoever pulls the image believes the media type.
-        let as_said = match packing {
-            Detected::Gzip => kind.ends_with("+gzip"),
-            Detected::Zstd => kind.ends_with("+zstd"),
-            Detected::Plain | Detected::Bzip2 | Detected::Xz => !kind.contains('+'),
-        };
-        if !as_said {
-            return Err(Error::integrity(format!("layer {digest} is not packed as {kind}")));
-        }
-        return entries
-            .map_err(|error| error.wrap(format!("layer {digest} is no archive of files")));
-    }
-    Err(Error::integrity(format!(
-        "the content of layer {digest} has the wrong digest: expected {wanted}, found {found}"
-    )))
-}
-
-/// Lets the store know a step whose blob is durable.
-fn record(builder: &Builder<'_>, key: &Digest, offer: &Offer, layer: &Layer) {
-    let variant = || builder.variant.clone();
-    let stamp = cache::stamp(&builder.store.images().blob_path(&layer.digest));
-    let record = StepRecord {
-        version: 1,
-        created: offer.created,
-        started: offer.started,
-        snapshot: None,
-        layers: BTreeMap::from([(variant(), layer.clone())]),
-        stamps: stamp.map(|stamp| (variant(), stamp)).into_iter().collect(),
-        stands_on: BTreeMap::from([(variant(), offer.stands_on.clone())]),
-    };
-    builder.cache.put(key, record);
 }

@@ -6,6 +6,7 @@
 //! everything that is taken is verified, and what cannot be taken is a warning and a miss.
 
 mod artifact;
+mod bring;
 mod chunker;
 pub(super) mod export;
 pub(super) mod held;
