@@ -2,7 +2,7 @@
 
 use super::{Doing, Step};
 use crate::executor::isolation::Kind;
-use crate::executor::{Net, Report, RunSpec, supervisor};
+use crate::executor::{Report, RunSpec, supervisor};
 use crate::sys::process::{self, Ended};
 use crate::sys::seccomp::Supervise;
 use crate::sys::{Named, SysError, caps, fork, fs, landlock, limits, seccomp, usage};
@@ -11,7 +11,6 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// Starts the command as process 2 and waits for it, reaping everything else that ends.
 pub(super) fn command(
@@ -135,7 +134,7 @@ fn capabilities(spec: &RunSpec) -> caps::CapSet {
 
 fn load_filter(spec: &RunSpec, supervisor: Option<&OwnedFd>) -> Step {
     let doing = "loading the seccomp filter";
-    let program = filter(spec);
+    let program = super::filter(spec);
     let Some(socket) = supervisor else { return seccomp::install(&program).doing(doing) };
     let listener = seccomp::install_with_listener(&program).doing(doing)?;
     supervisor::hand_over(socket, &listener).doing("calling the supervisor")
@@ -173,27 +172,6 @@ fn limit(spec: &RunSpec) -> Step {
             .doing(format!("setting the limit `{}`", limit.name))?;
     }
     Ok(())
-}
-
-/// The filter of a RUN. Each kind is compiled once, by the spawner, before it makes the process of the first RUN that
-/// needs it; a spare that is older than that compiles its own.
-pub(in crate::executor) fn filter(spec: &RunSpec) -> seccomp::Program {
-    static COMPILED: Mutex<Vec<(seccomp::Options, seccomp::Program)>> = Mutex::new(Vec::new());
-    let options = seccomp::Options {
-        caps: if spec.insecure { caps::CapSet::all() } else { caps::DOCKER_DEFAULT },
-        permissive: spec.insecure,
-        drop_sync: !spec.keep_fsync,
-        supervise: spec.supervise,
-        signals: spec.guards_signals(),
-        no_network: spec.kind == Kind::Chroot && spec.network == Net::None,
-    };
-    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, program)) = compiled.iter().find(|(known, _)| *known == options) {
-        return program.clone();
-    }
-    let program = seccomp::compile(&options);
-    compiled.push((options, program.clone()));
-    program
 }
 
 fn start(spec: &RunSpec) -> Report {

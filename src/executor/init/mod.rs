@@ -5,6 +5,7 @@
 //! When process 1 ends the kernel kills whatever the command left behind.
 
 mod command;
+mod filter;
 mod mounts;
 mod prepared;
 
@@ -12,7 +13,7 @@ use super::isolation::Kind;
 use super::{Net, Report, RunSpec};
 use crate::sys::{Named, SysError, SysResult, mount, process};
 use command::command;
-pub(in crate::executor) use command::filter;
+pub(in crate::executor) use filter::filter;
 use mounts::Carrier;
 pub(super) use prepared::{Prepared, common, prepare};
 use rustix::fs::CWD;

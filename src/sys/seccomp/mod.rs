@@ -31,6 +31,7 @@ use emit::{Range, Section};
 use rustix::io::Errno;
 use std::fmt;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 pub use notify::{Subject, Supervise, subject};
 
@@ -67,9 +68,14 @@ impl Options {
 
 /// A compiled filter. Compile it once per build, load it once per RUN.
 #[derive(Clone)]
-pub struct Program(Vec<libc::sock_filter>);
+pub struct Program(Arc<[libc::sock_filter]>);
 
 impl Program {
+    /// True for one and its clones, whatever is in them.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Number of instructions; the kernel takes at most 4096.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -260,7 +266,7 @@ fn compile_for(host: &[&[Abi]], options: &Options) -> Program {
         ranges: ranges(abis, options, unknown),
     };
     let sections: Vec<Section> = host.iter().map(section).collect();
-    Program(emit::program(&sections))
+    Program(emit::program(&sections).into())
 }
 
 /// The verdict for every number, as sorted starts; the first start is 0.

@@ -251,7 +251,7 @@ fn a_refused_load_names_the_call() {
         error.call,
         format!("seccomp(SET_MODE_FILTER, 0x40000000, {} instructions)", program.len())
     );
-    let long = Program(vec![program.0[0]; 70_000]);
+    let long = Program(vec![program.0[0]; 70_000].into());
     assert_eq!(install(&long).unwrap_err().errno, Errno::INVAL);
 }
 
