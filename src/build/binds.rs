@@ -50,7 +50,7 @@ impl Builder<'_> {
                     let copy = || self.private_copy(from, source, mount.span, digest, worker);
                     // What can be written to, or is moved into the tree, is for this RUN alone; and where room is short.
                     let shared = mount.read_only && !by_hand && !step.insecure;
-                    let copy = if shared && self.store.limit().is_none() {
+                    let copy = if shared && self.store.room().limit.is_none() {
                         self.copies.get((from.clone(), source.clone(), digest.clone()), copy)?
                     } else {
                         Arc::new(copy()?)

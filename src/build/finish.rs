@@ -82,7 +82,7 @@ pub(super) fn finish(builder: &Builder<'_>) -> Result<BuildOutcome> {
         descriptor.set_annotations(noted(Place::IndexDescriptor));
         images.sort_by_key(Platform::of_descriptor);
     }
-    care::room::check(builder.store, builder.emitter)?;
+    care::room::check_all(builder.store, builder.emitter)?;
     let names: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
     for tag in &request.tags {
         builder.store.images().set_name(tag, &descriptor, Origin::Built)?;

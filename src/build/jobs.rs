@@ -192,7 +192,7 @@ impl Jobs {
                 })
             })
             .collect();
-        let beforehand = blocks.filter(|_| store.limit().is_none()).zip(errands);
+        let beforehand = blocks.filter(|_| store.room().limit.is_none()).zip(errands);
         let beforehand = beforehand.and_then(|(blocks, errands)| Beforehand::new(&blocks, errands));
         Self { beforehand, queue: Some(queue), threads }
     }

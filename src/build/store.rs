@@ -4,6 +4,7 @@
 //! miss; a newer version of the directory is refused.
 
 use super::care::Lease;
+use super::care::room::Room;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::oci::layout::Layout;
 use crate::sys::{SysResultExt, fs};
@@ -20,7 +21,7 @@ pub struct Store {
     dir: OwnedFd,
     images: Layout,
     lease: Lease,
-    limit: Option<u64>,
+    room: Room,
 }
 
 impl Store {
@@ -40,7 +41,7 @@ impl Store {
             Ok((dir, lease, images))
         };
         let (dir, lease, images) = made().map_err(|error| error.hint(hint))?;
-        Ok(Self { path: path.to_owned(), dir, images, lease, limit: None })
+        Ok(Self { path: path.to_owned(), dir, images, lease, room: Room::default() })
     }
 
     /// Whether there is a store.
@@ -50,12 +51,12 @@ impl Store {
 
     /// The same store, in which a build keeps to a limit in bytes.
     pub fn limited(self, limit: Option<u64>) -> Self {
-        Self { limit, ..self }
+        Self { room: Room::limited(limit), ..self }
     }
 
-    /// The limit in bytes that a build keeps to.
-    pub fn limit(&self) -> Option<u64> {
-        self.limit
+    /// The limit that a build keeps to, and what is known of the room that is left.
+    pub fn room(&self) -> &Room {
+        &self.room
     }
 
     /// Says that this process uses the store.

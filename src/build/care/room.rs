@@ -1,18 +1,81 @@
 //! The limit of a store: a build that would exceed it first removes what nobody uses, and then fails.
 //!
-//! What is being written counts. It is looked at before the build, after each image that was pulled, after each step and
-//! for each layer before it gets its name; so a store is larger than its limit at most while some of them are written.
+//! What is being written counts. It is looked at before the build, after each image that was pulled, after each step, for
+//! each layer before it gets its name, and before the image does. A look at the whole store takes the longer the more is in
+//! it, and a build of many steps would do little else: while the file system has not grown by what was left, the last look
+//! counts for twenty times as long as it took. The last one of a build is always at all of it.
 
 use super::prune::{self, Policy};
 use super::usage;
 use crate::build::store::Store;
 use crate::error::{Error, Result};
 use crate::progress::Emitter;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
-/// Fails when the store has no room for what is in it.
+/// So many times as long as a look at the whole store took, it counts.
+const RESTS: u32 = 20;
+
+/// A store's limit, and what the last look at all of it found.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// Bytes.
+    pub limit: Option<u64>,
+    last: Mutex<Option<Look>>,
+}
+
+/// A look at the whole store.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// Bytes to the limit.
+    left: u64,
+    /// Bytes that were taken in the whole file system, before.
+    taken: u64,
+    /// Until when it counts.
+    until: Instant,
+}
+
+impl Look {
+    /// Whether the store has room whatever was written to it since.
+    fn still_counts(self, taken: u64, now: Instant) -> bool {
+        now < self.until && taken.saturating_sub(self.taken) < self.left
+    }
+}
+
+impl Room {
+    /// A store that keeps to a limit in bytes.
+    pub fn limited(limit: Option<u64>) -> Self {
+        Self { limit, last: Mutex::default() }
+    }
+
+    fn last(&self) -> Option<Look> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, look: Look) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(look);
+    }
+}
+
+/// Fails when the store has no room for what is in it, as far as the last look at all of it tells.
 pub fn check(store: &Store, emitter: &Emitter) -> Result<()> {
-    let Some(limit) = store.limit() else { return Ok(()) };
-    if whole(store)? <= limit {
+    let known = store.room().limit.and(store.room().last()).zip(taken(store));
+    if known.is_some_and(|(last, taken)| last.still_counts(taken, Instant::now())) {
+        return Ok(());
+    }
+    check_all(store, emitter)
+}
+
+/// The same by a look at all of it.
+pub fn check_all(store: &Store, emitter: &Emitter) -> Result<()> {
+    let Some(limit) = store.room().limit else { return Ok(()) };
+    let (began, taken) = (Instant::now(), taken(store));
+    let whole = whole(store)?;
+    if let (Some(left), Some(taken)) = (limit.checked_sub(whole), taken) {
+        let until = Instant::now() + began.elapsed() * RESTS;
+        store.room().note(Look { left, taken, until });
+    }
+    if whole <= limit {
         return Ok(());
     }
     let policy = Policy { keep: Some(limit), own: true, ..Policy::default() };
@@ -34,7 +97,7 @@ pub fn check(store: &Store, emitter: &Emitter) -> Result<()> {
 
 /// Brings a store under its limit after a build that failed, whose own things nobody needs.
 pub fn settle(store: &Store) {
-    if let Some(limit) = store.limit()
+    if let Some(limit) = store.room().limit
         && whole(store).is_ok_and(|whole| whole > limit)
     {
         let policy = Policy { keep: Some(limit), ..Policy::default() };
@@ -45,4 +108,46 @@ pub fn settle(store: &Store) {
 
 fn whole(store: &Store) -> Result<u64> {
     Ok(usage::objects(store)?.iter().map(|object| object.size).sum())
+}
+
+/// Bytes that are taken in the file system of a store; others write there too.
+fn taken(store: &Store) -> Option<u64> {
+    let found = rustix::fs::fstatvfs(store.dir()).ok()?;
+    Some(found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::time::Duration;
+
+    #[test]
+    fn a_look_counts_for_a_while_and_until_as_much_was_written_as_was_left() {
+        let now = Instant::now();
+        let look = Look { left: 100, taken: 1000, until: now + Duration::from_secs(1) };
+        assert!(look.still_counts(1000, now));
+        assert!(look.still_counts(1099, now));
+        // Somebody else removed something.
+        assert!(look.still_counts(0, now));
+        assert!(!look.still_counts(1100, now));
+        assert!(!look.still_counts(1000, now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_is_written_after_a_look_counts() {
+        const LIMIT: u64 = 8 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap().limited(Some(LIMIT));
+        check(&store, &Emitter::silent()).unwrap();
+        // However long the look took.
+        let last = store.room().last().unwrap();
+        store.room().note(Look { until: last.until + Duration::from_hours(1), ..last });
+        let blob = store.images().blob_path(&crate::oci::Digest::of(b"some"));
+        let file = fs::File::create(&blob).unwrap();
+        std::io::copy(&mut std::io::Read::take(std::io::repeat(7), LIMIT + 1), &mut &file).unwrap();
+        file.sync_all().unwrap();
+        let error = check(&store, &Emitter::silent()).unwrap_err();
+        assert!(error.message().ends_with("would be larger than its limit"), "{error:?}");
+    }
 }
