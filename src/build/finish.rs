@@ -8,7 +8,8 @@ use super::request::{BuildOutcome, BuildRequest, OutputKind};
 use super::sharing;
 use super::stage::{self, Builder};
 use crate::error::{Error, Result};
-use crate::oci::layout::Origin;
+use crate::oci::layout::{Layout, Origin};
+use crate::oci::spec::{Descriptor, digest_of};
 use crate::oci::{Platform, merge};
 use crate::plan::step::BuildPlan;
 use crate::progress::Event;
@@ -84,6 +85,10 @@ pub(super) fn finish(builder: &Builder<'_>) -> Result<BuildOutcome> {
     }
     care::room::check_all(builder.store, builder.emitter)?;
     let names: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
+    if request.tags.is_empty() {
+        // Whoever is told the digest has it; a name does that by itself.
+        make_durable(builder.store.images(), &made, &descriptor)?;
+    }
     for tag in &request.tags {
         builder.store.images().set_name(tag, &descriptor, Origin::Built)?;
     }
@@ -94,6 +99,14 @@ pub(super) fn finish(builder: &Builder<'_>) -> Result<BuildOutcome> {
         _ => None,
     };
     Ok(BuildOutcome { descriptor, images, config_digest, names, pushed: Vec::new() })
+}
+
+/// Configs, manifests and index; the layers are durable already.
+fn make_durable(images: &Layout, made: &[Assembled], whole: &Descriptor) -> Result<()> {
+    for image in made {
+        images.sync_written(&[&image.config_digest, &digest_of(&image.descriptor)?])?;
+    }
+    images.sync_written(&[&digest_of(whole)?])
 }
 
 /// Config and manifest of one target.

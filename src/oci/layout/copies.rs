@@ -139,7 +139,7 @@ impl Written {
         self.digests().is_empty()
     }
 
-    fn has(&self, digest: &Digest) -> bool {
+    pub(super) fn has(&self, digest: &Digest) -> bool {
         self.digests().contains(digest)
     }
 

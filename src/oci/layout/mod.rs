@@ -254,8 +254,14 @@ impl Layout {
 
     /// Makes one blob durable.
     pub fn sync_blob(&self, digest: &Digest) -> Result<()> {
-        let synced = File::open(self.blob_path(digest)).and_then(|file| file.sync_data());
+        let synced = File::open(self.blob_path(digest)).and_then(|file| sync_data(&file));
         synced.or_error(ErrorKind::Environment, || format!("cannot make blob {digest} durable"))
+    }
+
+    /// The same for those of `digests` that this layout wrote.
+    pub fn sync_written(&self, digests: &[&Digest]) -> Result<()> {
+        let mut written = digests.iter().filter(|digest| self.written.has(digest));
+        written.try_for_each(|digest| self.sync_blob(digest))
     }
 
     /// Removes a blob; fine when it is not here.
@@ -349,6 +355,12 @@ impl Layout {
         let renamed = file.persist(self.root.join(name)).map_err(|error| error.error);
         renamed.map(drop).or_error(ErrorKind::Environment, fail)
     }
+}
+
+/// Makes a file durable, where that can be done.
+fn sync_data(file: &File) -> io::Result<()> {
+    rustix::fs::fdatasync(file)
+        .or_else(|error| if is_loss(error) { Err(io::Error::from(error)) } else { Ok(()) })
 }
 
 /// Whether a failed sync lost something. A file system that cannot sync (or a seccomp filter that forbids it) is no reason
@@ -447,9 +459,8 @@ impl BlobWriter {
     /// The same for a blob that a record names at once: its bytes are on the disk before it has its name, so that no loss
     /// of power makes an empty file of it.
     pub fn commit_durably(self) -> Result<Digest> {
-        let synced = rustix::fs::fdatasync(self.as_file())
-            .or_else(|error| if is_loss(error) { Err(io::Error::from(error)) } else { Ok(()) });
-        synced.or_error(ErrorKind::Environment, || "cannot make a blob durable".to_owned())?;
+        sync_data(self.as_file())
+            .or_error(ErrorKind::Environment, || "cannot make a blob durable".to_owned())?;
         Ok(self.commit_hashed()?.0)
     }
 

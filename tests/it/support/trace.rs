@@ -1,4 +1,5 @@
-//! The sockets that a build opens, by strace: who opened which, in which network namespace.
+//! What a build asks of the kernel, by strace: all calls; or the sockets that it opens, who opened which, in which network
+//! namespace.
 
 use super::{Said, World, peer, program};
 use std::collections::BTreeSet;
@@ -15,26 +16,36 @@ pub struct Sockets {
 
 /// Runs the program under strace; none without strace.
 pub fn run(world: &World, args: &[&str]) -> Option<(Said, Sockets)> {
+    let (said, calls) = traced(world, "execve,socket,clone,clone3,fork,vfork,unshare,setns", args)?;
+    Some((said, read(&calls)))
+}
+
+/// The same with all system calls of all processes, as strace writes them, in the order in which they returned.
+pub fn all(world: &World, args: &[&str]) -> Option<(Said, Vec<String>)> {
+    let (said, calls) = traced(world, "all", args)?;
+    Some((said, calls.into_iter().map(|(_, call)| call).collect()))
+}
+
+fn traced(world: &World, which: &str, args: &[&str]) -> Option<(Said, Vec<(u32, String)>)> {
     if !peer("strace") {
         return None;
     }
     let log = world.path("strace.log");
     let mut command = world.command("strace");
     command.args(["-f", "-qq", "-s", "64", "-e", "signal=none", "-o"]).arg(&log);
-    command.args(["-e", "trace=execve,socket,clone,clone3,fork,vfork,unshare,setns"]);
+    command.args(["-e", &format!("trace={which}")]);
     let said = Said::of(command.arg(program()).args(args).output().unwrap());
     let text = fs::read_to_string(log).unwrap();
-    Some((said, read(&text)))
+    Some((said, calls(&text)))
 }
 
-fn read(text: &str) -> Sockets {
-    let calls = calls(text);
+fn read(calls: &[(u32, String)]) -> Sockets {
     // A process may be seen before the call that made it returns, so its origin is found first.
     let mut outside = BTreeSet::from([calls[0].0]);
     let mut found = Sockets::default();
     loop {
         let known = outside.len();
-        for (pid, call) in &calls {
+        for (pid, call) in calls {
             let child =
                 call.rsplit("= ").next().and_then(|ret| ret.split(' ').next()?.parse().ok());
             if let Some(child) = child.filter(|child: &u32| *child > 0)
@@ -49,7 +60,7 @@ fn read(text: &str) -> Sockets {
             break;
         }
     }
-    for (pid, call) in &calls {
+    for (pid, call) in calls {
         let is_outside = outside.contains(pid);
         if let Some(rest) = call.strip_prefix("socket(")
             && is_outside
