@@ -3,9 +3,10 @@
 use crate::remote::repositories;
 use crate::support::http::{Page, Web};
 use crate::support::leaks::leaks;
-use crate::support::{Said, World, peer, program};
-use std::fs;
+use crate::support::{Said, Who, World, peer, program};
+use std::fs::{self, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 /// Builds with something on standard input.
@@ -120,6 +121,41 @@ fn a_hostile_context_stays_inside() {
     let said = with_stdin(&world, &tar.into_inner().unwrap(), &["-"]);
     assert_ne!(said.code, 0);
     assert!(!outside.exists() && !said.stderr.contains("root:"), "{}", said.stderr);
+}
+
+/// Only what is copied is looked into.
+#[test]
+fn what_lies_beside_may_be_unreadable() {
+    for world in World::each() {
+        let world = world.with_base();
+        world.file("a", "a").file("secret", "x").file("closed/x", "x");
+        let close = |name: &str, mode| {
+            fs::set_permissions(world.context().join(name), Permissions::from_mode(mode)).unwrap();
+        };
+        close("secret", 0);
+        close("closed", 0);
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            world.context().join("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        let beside = "FROM base\nCOPY a b* /\nADD [a] /c\n\
+            RUN --mount=type=bind,source=a,target=/m cat /a /m\n";
+        world.build(beside, &["-t", "app"]).ok();
+        world.validate("app");
+        if world.who() == Who::User {
+            for name in ["secret", "closed"] {
+                let dockerfile = format!("FROM base\nCOPY {name} /x\n");
+                let said = world.build(&dockerfile, &[]).failed(1);
+                assert!(said.contains("Dockerfile:2:"), "{said}");
+                assert!(said.contains(name) && said.contains("ermission denied"), "{said}");
+            }
+        }
+        close("closed", 0o755);
+    }
 }
 
 #[test]

@@ -137,6 +137,23 @@ fn what_a_later_step_needs_comes_and_nothing_else() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_written_is_an_error_unless_it_is_to_be_ignored() {
+    for world in worlds() {
+        world.file("a", "a").file("Dockerfile", DOCKERFILE).file("file", "");
+        let place = format!("type=local,dest={}", world.context().join("file/cache").display());
+        let said = fresh(&world, "one", &["--cache-to", &place]).failed(3);
+        assert!(said.contains("file/cache") && said.contains("ot a directory"), "{said}");
+        let ignored = format!("{place},ignore-error=true");
+        let said = fresh(&world, "one", &["--cache-to", &ignored]);
+        let warnings: Vec<&str> =
+            said.stderr.lines().filter(|line| line.contains("warning:")).collect();
+        assert_eq!(warnings.len(), 1, "{said:?}");
+        assert!(warnings[0].contains("file/cache"), "{said:?}");
+        said.ok();
+    }
+}
+
+#[test]
 fn a_build_that_failed_leaves_the_steps_that_it_finished() {
     for world in worlds() {
         let cache = world.path("cache");

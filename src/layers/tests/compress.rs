@@ -59,6 +59,61 @@ fn bytes_depend_on_nothing_but_the_input() {
     }
 }
 
+/// Takes nothing until so much was given to the layer, and notes how far that ever got ahead of what came here.
+struct Reluctant<'a> {
+    given: &'a AtomicUsize,
+    furthest: &'a AtomicUsize,
+    taken: usize,
+}
+
+/// As much as some blocks that wait; not as much as [`BOUND`].
+const ENOUGH: usize = 4 << 20;
+const BOUND: usize = 16 << 20;
+
+impl Write for Reluctant<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        while self.taken == 0 && self.given.load(Ordering::SeqCst) < ENOUGH {
+            std::thread::yield_now();
+        }
+        let ahead = self.given.load(Ordering::SeqCst).saturating_sub(self.taken);
+        self.furthest.fetch_max(ahead, Ordering::SeqCst);
+        self.taken += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whoever gives waits for a slow disk: a layer of any size takes the memory of some blocks.
+#[test]
+fn whoever_reads_files_does_not_get_far_ahead_of_who_writes_the_blob() {
+    let mut noise = vec![0; 64 << 10];
+    let mut state = 7_u64;
+    for byte in &mut noise {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        *byte = (state >> 56) as u8;
+    }
+    for (compression, size) in
+        [(Compression::None, 256 << 20), (Compression::Gzip { level: 1 }, 48 << 20)]
+    {
+        let (given, furthest) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let out = Reluctant { given: &given, furthest: &furthest, taken: 0 };
+        let workers = Workers::new(1);
+        compress_layer(compression, &workers, out, |out| {
+            for _ in 0..size / noise.len() {
+                out.write_all(&noise).unwrap();
+                given.fetch_add(noise.len(), Ordering::SeqCst);
+            }
+            Ok(())
+        })
+        .unwrap();
+        let furthest = furthest.into_inner();
+        assert!((ENOUGH..BOUND).contains(&furthest), "{compression:?}: {furthest} bytes ahead");
+    }
+}
+
 #[test]
 fn one_pool_serves_several_layers_at_once() {
     let input = sample();
