@@ -8,6 +8,7 @@ use super::store::Store;
 use crate::executor::sandbox::Cancel;
 use crate::oci::spec::descriptor;
 use crate::sys::writeback::{self, PART};
+use crate::timings::Phase;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -37,13 +38,21 @@ pub(super) fn follow(builder: &Builder<'_>, target: usize, near: &Path, cancel: 
                 if cancel.is_cancelled() {
                     return;
                 }
+                let mut span = builder.emitter.span(Phase::Output);
+                span.gave(layer.size);
+                span.about(&layer.digest);
                 let blob = descriptor(layer.media_type.as_str().into(), &layer.digest, layer.size);
+                let mut is_copied = false;
                 let copied = |file: &File| {
+                    is_copied = true;
                     if is_synced {
                         begin(file, layer.size, cancel);
                     }
                 };
                 builder.store.images().copy_early(&blob, near, copied);
+                if !is_copied {
+                    span.forget();
+                }
             }
             seen += slots.len();
             if complete {

@@ -68,11 +68,15 @@ pub enum Phase {
     Upload,
     /// A blob comes from a registry.
     Download,
+    /// A shared cache is asked, or something is taken out of one.
+    CacheFrom,
+    /// A shared cache is written.
+    CacheTo,
 }
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Phase; 23] = [
+    pub const ALL: [Phase; 25] = [
         Self::Context,
         Self::Plan,
         Self::Enter,
@@ -96,6 +100,8 @@ impl Phase {
         Self::Push,
         Self::Upload,
         Self::Download,
+        Self::CacheFrom,
+        Self::CacheTo,
     ];
 
     /// Its name in documents.
@@ -124,6 +130,8 @@ impl Phase {
             Self::Push => "push",
             Self::Upload => "upload",
             Self::Download => "download",
+            Self::CacheFrom => "cache-from",
+            Self::CacheTo => "cache-to",
         }
     }
 }

@@ -204,6 +204,59 @@ fn bytes_on_the_wire_are_those_of_the_blobs() {
     assert_eq!(sent, wanted);
 }
 
+#[test]
+fn shared_caches_and_early_copies_have_their_time_too() {
+    let world = World::new().with_base();
+    // Large enough to be copied before the end, and not to be packed to nothing.
+    let dockerfile = "FROM base\nRUN head -c 3000000 /dev/urandom > /f\nRUN cp /f /g; cp /f /h\n";
+    let cache = world.path("cache");
+    let (to, from) = (
+        format!("type=local,dest={}", cache.display()),
+        format!("type=local,src={}", cache.display()),
+    );
+    let spans = |timings: &Value, phase: &str| -> Vec<Value> {
+        let mut all = list(timings, "spans").iter();
+        all.by_ref().filter(|span| span["phase"] == phase).cloned().collect()
+    };
+    let out = format!("type=oci,tar=false,dest={}", world.path("out/image").display());
+    let args = ["-t", "app", "-o", &out, "--cache-to", &to, "--timings", "out/to.json"];
+    world.build(dockerfile, &args).ok();
+    let timings = read(&world, "out/to.json");
+    assert_within(&timings);
+    let [written] = &spans(&timings, "cache-to")[..] else { panic!("{timings}") };
+    assert_eq!(written["what"], format!("{}:latest", cache.display()));
+    let layers: BTreeSet<(String, u64)> = list(&manifest(&world, "app"), "layers")
+        .iter()
+        .map(|layer| (layer["digest"].as_str().unwrap().to_owned(), number(layer, "size")))
+        .collect();
+    let early: Vec<Value> =
+        spans(&timings, "output").into_iter().filter(|span| !span["what"].is_null()).collect();
+    assert!(!early.is_empty(), "{timings}");
+    for span in &early {
+        let blob = (span["what"].as_str().unwrap().to_owned(), number(span, "bytes_out"));
+        assert!(layers.contains(&blob), "{span}");
+    }
+
+    let tar = world.path("base.tar");
+    world.run(["image", "import", "--root", "other", "base", tar.to_str().unwrap()]).ok();
+    let args =
+        ["--root", "other", "-t", "app", "--cache-from", &from, "--timings", "out/from.json"];
+    let said = world.build(dockerfile, &args);
+    assert_eq!(said.cached(), 2, "{said:?}");
+    said.ok();
+    let timings = read(&world, "out/from.json");
+    assert_within(&timings);
+    let taken: BTreeSet<(String, u64)> = spans(&timings, "cache-from")
+        .iter()
+        .filter(|span| !span["bytes_in"].is_null())
+        .map(|span| (span["what"].as_str().unwrap().to_owned(), number(span, "bytes_in")))
+        .collect();
+    assert_eq!(taken.len(), 2, "{timings}");
+    assert!(taken.is_subset(&layers), "{taken:?} {layers:?}");
+    let asked = spans(&timings, "cache-from").iter().filter(|it| it["bytes_in"].is_null()).count();
+    assert_eq!(asked, 1);
+}
+
 /// Each platform of a package is a build of its own.
 #[test]
 fn packages_say_it_as_well() {

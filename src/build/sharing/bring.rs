@@ -17,6 +17,7 @@ use crate::oci::Digest;
 use crate::oci::decompress::{Detected, detect};
 use crate::oci::digest::HashingReader;
 use crate::progress::Emitter;
+use crate::timings::Phase;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::os::fd::BorrowedFd;
@@ -110,6 +111,9 @@ impl Imports {
         if self.is_dead(offer.cache) {
             return None;
         }
+        let mut span = self.emitter.span(Phase::CacheFrom);
+        span.took(layer.size);
+        span.about(&layer.digest);
         let Err(Lost { error, extent }) = self.try_bring(store, offer.cache, layer) else {
             return Some(layer.clone());
         };
@@ -130,6 +134,8 @@ impl Imports {
         store: &Store,
     ) -> Option<bool> {
         let (cache, entry) = self.mount(id)?;
+        let mut span = self.emitter.span(Phase::CacheFrom);
+        span.about(&id);
         let Err(Lost { error, extent }) = unpack(&entry, &self.source(cache), root, worker, store)
         else {
             return Some(true);

@@ -20,6 +20,7 @@ use crate::net::{NetConfig, Patience, Registry};
 use crate::oci::spec::{Descriptor, descriptor};
 use crate::oci::{ChainId, DiffId, Digest};
 use crate::progress::Emitter;
+use crate::timings::Phase;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -154,6 +155,8 @@ impl Imports {
     }
 
     fn ask(&self, cache: usize, failed: &mut dyn FnMut(&Lost)) -> Option<Said> {
+        let mut span = self.emitter.span(Phase::CacheFrom);
+        span.about(&self.caches[cache].place);
         match self.source(cache).records() {
             Ok((document, lost)) => {
                 if lost > 0 {

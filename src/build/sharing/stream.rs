@@ -21,6 +21,7 @@ use crate::oci::spec::Descriptor;
 use crate::oci::{Digest, Reference, media};
 use crate::progress::Emitter;
 use crate::sys::fs;
+use crate::timings::Phase;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -83,6 +84,8 @@ impl Exports {
         builder: &Builder<'_>,
         client: Option<&Registry>,
     ) -> Result<bool> {
+        let mut span = builder.emitter.span(Phase::CacheTo);
+        span.about(&cache.place);
         match (&cache.place, client) {
             (ToPlace::Local { dir, tag }, _) => self.write_here(cache, (dir, tag), builder),
             (ToPlace::Registry(reference), Some(client)) => {

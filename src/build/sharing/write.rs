@@ -24,6 +24,7 @@ use crate::oci::spec::{Descriptor, descriptor};
 use crate::oci::{Digest, Reference, media};
 use crate::plan::step::{BuildPlan, RunMountKind, StepKind};
 use crate::progress::Emitter;
+use crate::timings::Phase;
 use std::collections::BTreeMap;
 
 /// The plan, the variant of its layers, the caches that were read, and what RUNs were done with.
@@ -70,6 +71,8 @@ impl Exports {
         (store, emitter): (&Store, &Emitter),
         failed: bool,
     ) -> Result<()> {
+        let mut span = emitter.span(Phase::CacheTo);
+        span.about(&cache.place);
         let (plan, _, _, worker) = inputs;
         let mut held = self.held(cache, (plan, worker), store)?;
         let _alone = self.alone(cache, emitter)?;
