@@ -119,7 +119,7 @@ impl Coming {
     ) -> Result<()> {
         let fetched = registry.fetch(&self.documents, store.images(), emitter, heard);
         // Before it has a name: what has none can go again.
-        let room = || care::room::check(store, emitter).map_err(Unpulled::Here);
+        let room = || care::room::check_all(store, emitter).map_err(Unpulled::Here);
         let stored = fetched.map_err(Unpulled::from).and_then(|_| room());
         stored.map_err(|failure| self.errand.explain(store, failure))?;
         *self.state() = State::Here;

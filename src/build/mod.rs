@@ -133,7 +133,7 @@ fn build_with(
     emitter: &Emitter,
 ) -> Result<BuildOutcome> {
     let dockerfile = dockerfile::parse(&request.dockerfile)?;
-    care::room::check(store, emitter)?;
+    care::room::check_all(store, emitter)?;
     let engine = load::find_engine(request)?;
     let planning = emitter.span(Phase::Plan);
     let planned = check::plan_all(&dockerfile, request, store, emitter)?;

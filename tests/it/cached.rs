@@ -1,6 +1,7 @@
 //! What a build asks of the kernel, by strace: one that finds everything in the cache next to nothing.
 
-use crate::support::{Who, World, trace};
+use crate::support::{Who, World, have, trace};
+use std::path::Path;
 
 /// A context whose files nobody changed just now: what is younger than two seconds is read each time. Every Debian has it.
 const OLD: &str = "/usr/share/common-licenses";
@@ -42,6 +43,9 @@ const COSTLY: [&str; 18] = [
 
 #[test]
 fn a_cached_build_makes_no_process_and_reads_no_file_that_it_copies() {
+    if !have(OLD, Path::new(OLD).is_dir()) {
+        return;
+    }
     for world in World::each() {
         let world = world.with_base();
         world.file(

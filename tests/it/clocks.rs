@@ -76,9 +76,9 @@ fn what_was_built_before_is_still_cached_and_whole() {
     }
 }
 
-/// A file with a time in the future may be written again and have the same time.
+/// A file with a time in the future is written again, as large as before, and has the same time.
 #[test]
-fn a_file_from_the_future_is_read_each_time() {
+fn a_file_from_the_future_is_copied_as_it_is() {
     let world = World::new().with_base();
     let dockerfile = "FROM base\nCOPY file /\n";
     let build = |content: &str| {

@@ -2,8 +2,8 @@
 //!
 //! What is being written counts. It is looked at before the build, after each image that was pulled, after each step, for
 //! each layer before it gets its name, and before the image does. A look at the whole store takes the longer the more is in
-//! it, and a build of many steps would do little else: while the file system has not grown by what was left, the last look
-//! counts for twenty times as long as it took. The last one of a build is always at all of it.
+//! it, and a build of many steps would do little else: while the file system has not grown by what was left, nor become
+//! smaller, the last look counts for twenty times as long as it took. Whatever gets a name is looked at with all the rest.
 
 use super::prune::{self, Policy};
 use super::usage;
@@ -36,9 +36,10 @@ struct Look {
 }
 
 impl Look {
-    /// Whether the store has room whatever was written to it since.
+    /// Whether the store has room whatever was written to it since. Where somebody removed something, that is not known.
     fn still_counts(self, taken: u64, now: Instant) -> bool {
-        now < self.until && taken.saturating_sub(self.taken) < self.left
+        let grown = taken.checked_sub(self.taken);
+        now < self.until && grown.is_some_and(|grown| grown < self.left)
     }
 }
 
@@ -110,9 +111,9 @@ fn whole(store: &Store) -> Result<u64> {
     Ok(usage::objects(store)?.iter().map(|object| object.size).sum())
 }
 
-/// Bytes that are taken in the file system of a store; others write there too.
+/// Bytes that are taken in the file system of a store, where it counts them; others write there too.
 fn taken(store: &Store) -> Option<u64> {
-    let found = rustix::fs::fstatvfs(store.dir()).ok()?;
+    let found = rustix::fs::fstatvfs(store.dir()).ok().filter(|found| found.f_blocks > 0)?;
     Some(found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize))
 }
 
@@ -128,26 +129,31 @@ mod tests {
         let look = Look { left: 100, taken: 1000, until: now + Duration::from_secs(1) };
         assert!(look.still_counts(1000, now));
         assert!(look.still_counts(1099, now));
-        // Somebody else removed something.
-        assert!(look.still_counts(0, now));
+        // Somebody removed something.
+        assert!(!look.still_counts(999, now));
         assert!(!look.still_counts(1100, now));
         assert!(!look.still_counts(1000, now + Duration::from_secs(1)));
     }
 
     #[test]
     fn what_is_written_after_a_look_counts() {
-        const LIMIT: u64 = 8 << 20;
+        const LIMIT: u64 = 1 << 20;
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap().limited(Some(LIMIT));
         check(&store, &Emitter::silent()).unwrap();
-        // However long the look took.
-        let last = store.room().last().unwrap();
-        store.room().note(Look { until: last.until + Duration::from_hours(1), ..last });
         let blob = store.images().blob_path(&crate::oci::Digest::of(b"some"));
-        let file = fs::File::create(&blob).unwrap();
-        std::io::copy(&mut std::io::Read::take(std::io::repeat(7), LIMIT + 1), &mut &file).unwrap();
-        file.sync_all().unwrap();
-        let error = check(&store, &Emitter::silent()).unwrap_err();
-        assert!(error.message().ends_with("would be larger than its limit"), "{error:?}");
+        fs::write(blob, vec![7; LIMIT as usize + 1]).unwrap();
+        // However long the look took, and whatever others write and remove here.
+        let until = Instant::now() + Duration::from_hours(1);
+        store.room().note(Look { left: u64::MAX, taken: 0, until });
+        check(&store, &Emitter::silent()).unwrap();
+        let fails = |checked: Result<()>| {
+            let error = checked.unwrap_err();
+            assert!(error.message().ends_with("would be larger than its limit"), "{error:?}");
+        };
+        store.room().note(Look { left: 0, taken: 0, until });
+        fails(check(&store, &Emitter::silent()));
+        store.room().note(Look { left: u64::MAX, taken: 0, until });
+        fails(check_all(&store, &Emitter::silent()));
     }
 }

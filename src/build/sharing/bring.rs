@@ -112,9 +112,9 @@ impl Imports {
             return None;
         }
         let mut span = self.emitter.span(Phase::CacheFrom);
-        span.took(layer.size);
         span.about(&layer.digest);
         let Err(Lost { error, extent }) = self.try_bring(store, offer.cache, layer) else {
+            span.took(layer.size);
             return Some(layer.clone());
         };
         self.ban(offer, key);

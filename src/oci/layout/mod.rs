@@ -359,8 +359,10 @@ impl Layout {
 
 /// Makes a file durable, where that can be done.
 fn sync_data(file: &File) -> io::Result<()> {
-    rustix::fs::fdatasync(file)
-        .or_else(|error| if is_loss(error) { Err(io::Error::from(error)) } else { Ok(()) })
+    match rustix::io::retry_on_intr(|| rustix::fs::fdatasync(file)) {
+        Err(Errno::INVAL | Errno::ROFS | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
+        synced => Ok(synced?),
+    }
 }
 
 /// Whether a failed sync lost something. A file system that cannot sync (or a seccomp filter that forbids it) is no reason
