@@ -1,5 +1,5 @@
 """bench/instructions: instructions of the hot paths, counted by callgrind, and system calls, counted by strace."""
-import argparse, json, os, re, shutil, subprocess, sys
+import argparse, json, os, re, shutil, subprocess, sys, time
 
 from . import figures
 from .builders import Ours
@@ -8,6 +8,8 @@ from .places import PROJECT, Places, add_arguments, version_of
 from .tables import instructions as instructions_table
 from .workloads import Workload
 
+# Seconds after which the digest of a file that nobody touched is remembered, and one more.
+SETTLED = 3
 PIECES = ("nothing", "data", "tar", "gzip", "hash", "parse", "expansion")
 CACHED = """FROM nb-base:busybox
 COPY tree /tree
@@ -79,8 +81,9 @@ class Counter:
         with open(os.path.join(context, "Dockerfile"), "w", encoding="utf-8") as file:
             file.write(CACHED)
         run(self.places.helper, "tree", context + "/tree")
-        # Older than the time within which a file might still change unseen.
+        # Older than the time within which a file might still change unseen, which the time of its last change tells too.
         run("find", context, "-exec", "touch", "-h", "-d", "@1700000000", "{}", "+")
+        time.sleep(SETTLED)
         workload = Workload("instructions", "")
         ours.make_cold(workload)
         words = ours.command(workload, context, False)
