@@ -10,16 +10,20 @@ mod early;
 pub mod index;
 mod lock;
 mod partial;
+mod syncing;
 mod transfer;
+mod writer;
 
 pub use doubts::BlobReader;
 pub use index::{IndexEntry, LockedIndex, NamedImage, Origin, listed};
 pub use lock::{FileLock, LockKind};
 pub use transfer::Check;
+pub use writer::BlobWriter;
 
 use copies::Written;
 use doubts::Doubts;
 use early::Early;
+use syncing::Syncing;
 
 use super::{
     blobs::{Blobs, missing},
@@ -29,14 +33,12 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// Prefix of unfinished blobs; what a killed program leaves behind may be removed by anyone.
@@ -54,15 +56,6 @@ pub struct Layout {
     early: Early,
     doubts: Doubts,
     sync: Arc<Syncing>,
-}
-
-/// What syncing takes, for all clones of a layout.
-#[derive(Debug)]
-struct Syncing {
-    /// Open all the time: a sync tells of what could not be written since then.
-    dir: Option<File>,
-    /// The kernel tells only once.
-    failed: AtomicBool,
 }
 
 impl Layout {
@@ -86,8 +79,7 @@ impl Layout {
     }
 
     fn at(root: PathBuf) -> Self {
-        let sync =
-            Arc::new(Syncing { dir: File::open(&root).ok(), failed: AtomicBool::new(false) });
+        let sync = Arc::new(Syncing::of(&root));
         Self {
             root,
             gate: None,
@@ -231,69 +223,12 @@ impl Layout {
         Ok(spec::descriptor(media_type.into(), &digest, bytes.len() as u64))
     }
 
-    /// A new blob whose digest is known when it is finished.
-    pub fn blob_writer(&self) -> Result<BlobWriter> {
-        let dir = self.blob_dir();
-        let make = || {
-            tempfile::Builder::new()
-                .prefix(UNFINISHED)
-                .permissions(fs::Permissions::from_mode(0o644))
-                .tempfile_in(&dir)
-        };
-        let file = make()
-            .or_else(|error| match error.kind() {
-                io::ErrorKind::NotFound => fs::create_dir_all(&dir).and_then(|()| make()),
-                _ => Err(error),
-            })
-            .or_error(ErrorKind::Environment, || {
-                format!("cannot write into the image layout `{}`", self.root.display())
-            })?;
-        let written = self.written.clone();
-        Ok(BlobWriter { file, hash: Some(Sha256::new()), size: 0, dir, written })
-    }
-
-    /// Makes one blob durable.
-    pub fn sync_blob(&self, digest: &Digest) -> Result<()> {
-        let synced = File::open(self.blob_path(digest)).and_then(|file| sync_data(&file));
-        synced.or_error(ErrorKind::Environment, || format!("cannot make blob {digest} durable"))
-    }
-
-    /// The same for those of `digests` that this layout wrote.
-    pub fn sync_written(&self, digests: &[&Digest]) -> Result<()> {
-        let mut written = digests.iter().filter(|digest| self.written.has(digest));
-        written.try_for_each(|digest| self.sync_blob(digest))
-    }
-
     /// Removes a blob; fine when it is not here.
     pub fn remove_blob(&self, digest: &Digest) -> Result<()> {
         match fs::remove_file(self.blob_path(digest)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error)
                 .or_error(ErrorKind::Environment, || format!("cannot remove blob {digest}")),
             _ => Ok(()),
-        }
-    }
-
-    /// Makes all that was written durable, in one go; false where that is refused. Fails too when it failed before.
-    pub fn sync(&self) -> Result<bool> {
-        let failed = || format!("cannot make `{}` durable", self.root.display());
-        if self.sync.failed.load(Ordering::Relaxed) {
-            return Err(Error::environment(failed())
-                .cause("an earlier attempt failed, and what is written since may be damaged")
-                .hint("see what is wrong with the disk, or whether it is full, and build again"));
-        }
-        let synced = match &self.sync.dir {
-            Some(dir) => rustix::fs::syncfs(dir),
-            None => match File::open(&self.root) {
-                Ok(dir) => rustix::fs::syncfs(dir),
-                Err(_) => return Ok(false),
-            },
-        };
-        match synced {
-            Err(error) if is_loss(error) => {
-                self.sync.failed.store(true, Ordering::Relaxed);
-                Err(io::Error::from(error)).or_error(ErrorKind::Environment, failed)
-            }
-            synced => Ok(synced.is_ok()),
         }
     }
 
@@ -357,20 +292,6 @@ impl Layout {
     }
 }
 
-/// Makes a file durable, where that can be done.
-fn sync_data(file: &File) -> io::Result<()> {
-    match rustix::io::retry_on_intr(|| rustix::fs::fdatasync(file)) {
-        Err(Errno::INVAL | Errno::ROFS | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
-        synced => Ok(synced?),
-    }
-}
-
-/// Whether a failed sync lost something. A file system that cannot sync (or a seccomp filter that forbids it) is no reason
-/// to fail a build.
-fn is_loss(error: Errno) -> bool {
-    matches!(error, Errno::NOSPC | Errno::IO | Errno::DQUOT)
-}
-
 /// Notes that a blob is used; false when it is not there. Its time of modification says whether it was written to, and
 /// stays.
 fn use_stamp(path: &Path) -> bool {
@@ -398,95 +319,6 @@ impl Blobs for Layout {
 
     fn size(&self, digest: &Digest) -> Result<Option<u64>> {
         Ok(self.blob_size(digest))
-    }
-}
-
-/// An unfinished blob; dropped without a commit, it is gone.
-#[derive(Debug)]
-pub struct BlobWriter {
-    file: tempfile::NamedTempFile,
-    hash: Option<Sha256>,
-    size: u64,
-    dir: PathBuf,
-    written: Written,
-}
-
-impl BlobWriter {
-    /// Does not hash: the caller does, and gives the digest to [`BlobWriter::commit`].
-    pub fn trusted(mut self) -> Self {
-        self.hash = None;
-        self
-    }
-
-    /// The file in which it grows.
-    pub fn as_file(&self) -> &File {
-        self.file.as_file()
-    }
-
-    /// Name of that file among the blobs, until it has that of its digest.
-    pub fn name(&self) -> String {
-        let name = self.file.path().file_name();
-        name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
-
-    /// Bytes written so far.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Puts the blob into place under the digest that it must have; checked unless [`BlobWriter::trusted`].
-    pub fn commit(mut self, digest: &Digest) -> Result<()> {
-        if let Some(hash) = self.hash.take() {
-            let found = Digest::from_hash(&hash.finalize());
-            if found != *digest {
-                return Err(Error::integrity(format!(
-                    "blob has the wrong content: expected {digest}, found {found}"
-                )));
-            }
-        }
-        self.place(digest)
-    }
-
-    /// Puts the blob into place under the digest that it has; gives digest and size.
-    pub fn commit_hashed(mut self) -> Result<(Digest, u64)> {
-        let hash = self
-            .hash
-            .take()
-            .ok_or_else(|| Error::internal("a blob writer that does not hash has no digest"))?;
-        let (digest, size) = (Digest::from_hash(&hash.finalize()), self.size);
-        self.place(&digest)?;
-        Ok((digest, size))
-    }
-
-    /// The same for a blob that a record names at once: its bytes are on the disk before it has its name, so that no loss
-    /// of power makes an empty file of it.
-    pub fn commit_durably(self) -> Result<Digest> {
-        sync_data(self.as_file())
-            .or_error(ErrorKind::Environment, || "cannot make a blob durable".to_owned())?;
-        Ok(self.commit_hashed()?.0)
-    }
-
-    /// Renames over a blob that is there already: it may be damaged.
-    fn place(self, digest: &Digest) -> Result<()> {
-        let renamed = self.file.persist(self.dir.join(digest.hex())).map_err(|error| error.error);
-        renamed.or_error(ErrorKind::Environment, || format!("cannot store blob {digest}"))?;
-        self.written.note(digest);
-        Ok(())
-    }
-}
-
-impl Write for BlobWriter {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(buf)?;
-        if let Some(hash) = &mut self.hash {
-            hash.update(&buf[..count]);
-        }
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 

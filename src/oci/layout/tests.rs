@@ -4,6 +4,7 @@ use super::*;
 use crate::oci::{media, reference::Reference};
 use std::cell::Cell;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
 
 fn layout() -> (tempfile::TempDir, Layout) {
     let dir = tempfile::tempdir().unwrap();
