@@ -1,9 +1,10 @@
 //! The limit of a store: a build that would exceed it first removes what nobody uses, and then fails.
 //!
 //! What is being written counts. It is looked at before the build, after each image that was pulled, after each step, for
-//! each layer before it is put into its place, and before the image gets a name. A look at the whole store takes the longer the more is in
-//! it, and a build of many steps would do little else: while the file system has not grown by what was left, nor become
-//! smaller, the last look counts for twenty times as long as it took. Before an image gets a name all of it is looked at.
+//! each layer before it is put into its place, and before the image gets a name. A look at the whole store takes the
+//! longer the more is in it, and a build of many steps would do little else: while the file system has not grown by what
+//! was left, nor become smaller, the last look counts for twenty times as long as it took. Before an image gets a name all
+//! of it is looked at.
 
 use super::prune::{self, Policy};
 use super::usage;
