@@ -61,8 +61,10 @@ impl Room {
 
 /// Fails when the store has no room for what is in it, as far as the last look at all of it tells.
 pub fn check(store: &Store, emitter: &Emitter) -> Result<()> {
-    let known = store.room().limit.and(store.room().last()).zip(taken(store));
-    if known.is_some_and(|(last, taken)| last.still_counts(taken, Instant::now())) {
+    // Without a limit nobody has looked, and nothing is asked.
+    if let Some(last) = store.room().last()
+        && taken(store).is_some_and(|taken| last.still_counts(taken, Instant::now()))
+    {
         return Ok(());
     }
     check_all(store, emitter)
