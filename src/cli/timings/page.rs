@@ -209,7 +209,7 @@ impl<'a> Page<'a> {
         }
         self.put("<h2>Steps in numbers</h2>\n<table class=\"numbers\">\n<tr><th>step</th><th>line</th><th>result</th><th>time</th><th>processor time</th><th>phases</th></tr>\n");
         for (at, step) in recorded.steps.iter().enumerate() {
-            let own = sums.range((at, Phase::Context)..=(at, Phase::CacheTo));
+            let own = sums.range((at, Phase::Context)..(at + 1, Phase::Context));
             let own: Vec<String> =
                 own.map(|((_, phase), sum)| format!("{} {}", phase.as_str(), time(*sum))).collect();
             let result = step.outcome.map_or("unfinished", Outcome::as_str);
