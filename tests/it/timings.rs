@@ -51,6 +51,22 @@ fn phases(value: &Value, position: &str) -> BTreeSet<String> {
     own.map(|span| span["phase"].as_str().unwrap().to_owned()).collect()
 }
 
+/// The spans of a phase.
+fn spans<'v>(value: &'v Value, phase: &str) -> Vec<&'v Value> {
+    list(value, "spans").iter().filter(|span| span["phase"] == phase).collect()
+}
+
+/// A blob by its digest and its size.
+fn blob(value: &Value, digest: &str, size: &str) -> (String, u64) {
+    (value[digest].as_str().unwrap().to_owned(), number(value, size))
+}
+
+/// The layers of `app`.
+fn layers(world: &World) -> BTreeSet<(String, u64)> {
+    let manifest = manifest(world, "app");
+    list(&manifest, "layers").iter().map(|layer| blob(layer, "digest", "size")).collect()
+}
+
 /// Begins before it ends, and ends before the whole does.
 fn assert_within(value: &Value) {
     let wall = number(value, "wall");
@@ -90,15 +106,9 @@ fn a_build_says_where_its_time_went() {
             .collect();
         assert_eq!(own, set(&["context", "plan", "enter", "wait-layers", "sync", "manifest"]));
 
-        let sizes: BTreeSet<(String, u64)> = list(&manifest(&world, "app"), "layers")
-            .iter()
-            .map(|layer| (layer["digest"].as_str().unwrap().to_owned(), number(layer, "size")))
-            .collect();
-        let written: BTreeSet<(String, u64)> = list(&cold, "spans")
-            .iter()
-            .filter(|span| span["phase"] == "layer")
-            .map(|span| (span["what"].as_str().unwrap().to_owned(), number(span, "bytes_out")))
-            .collect();
+        let sizes = layers(&world);
+        let written: BTreeSet<(String, u64)> =
+            spans(&cold, "layer").iter().map(|span| blob(span, "what", "bytes_out")).collect();
         assert_eq!(written.len(), 5);
         // Those of the base and of the other stage are not the image's, or not new.
         assert_eq!(sizes.intersection(&written).count(), 3, "{sizes:?} {written:?}");
@@ -192,24 +202,13 @@ fn bytes_on_the_wire_are_those_of_the_blobs() {
     let mut wanted: Vec<(String, u64)> = list(&manifest, "layers")
         .iter()
         .chain([&manifest["config"]])
-        .map(|blob| (blob["digest"].as_str().unwrap().to_owned(), number(blob, "size")))
+        .map(|one| blob(one, "digest", "size"))
         .collect();
-    let mut sent: Vec<(String, u64)> = list(&timings, "spans")
-        .iter()
-        .filter(|span| span["phase"] == "upload")
-        .map(|span| (span["what"].as_str().unwrap().to_owned(), number(span, "bytes_out")))
-        .collect();
+    let mut sent: Vec<(String, u64)> =
+        spans(&timings, "upload").iter().map(|span| blob(span, "what", "bytes_out")).collect();
     wanted.sort();
     sent.sort();
     assert_eq!(sent, wanted);
-}
-
-/// Digests and sizes of the layers of `app`.
-fn layers(world: &World) -> BTreeSet<(String, u64)> {
-    list(&manifest(world, "app"), "layers")
-        .iter()
-        .map(|layer| (layer["digest"].as_str().unwrap().to_owned(), number(layer, "size")))
-        .collect()
 }
 
 #[test]
@@ -218,14 +217,8 @@ fn shared_caches_and_early_copies_have_their_time_too() {
     // Large enough to be copied before the end, and not to be packed to nothing.
     let dockerfile = "FROM base\nRUN head -c 3000000 /dev/urandom > /f\nRUN cp /f /g; cp /f /h\n";
     let cache = world.path("cache");
-    let (to, from) = (
-        format!("type=local,dest={}", cache.display()),
-        format!("type=local,src={}", cache.display()),
-    );
-    let spans = |timings: &Value, phase: &str| -> Vec<Value> {
-        let mut all = list(timings, "spans").iter();
-        all.by_ref().filter(|span| span["phase"] == phase).cloned().collect()
-    };
+    let to = format!("type=local,dest={}", cache.display());
+    let from = format!("type=local,src={}", cache.display());
     let out = format!("type=oci,tar=false,dest={}", world.path("out/image").display());
     let args = ["-t", "app", "-o", &out, "--cache-to", &to, "--timings", "out/to.json"];
     // Layers are copied early where there is time before the end.
@@ -236,16 +229,13 @@ fn shared_caches_and_early_copies_have_their_time_too() {
         assert_within(&timings);
         let written = spans(&timings, "cache-to");
         assert!(!written.is_empty(), "{timings}");
-        for span in &written {
+        for span in written {
             assert_eq!(span["what"], format!("{}:latest", cache.display()));
         }
         let layers = layers(&world);
-        let early = spans(&timings, "output");
-        let early: Vec<&Value> = early.iter().filter(|span| !span["what"].is_null()).collect();
-        for span in &early {
-            let blob = (span["what"].as_str().unwrap().to_owned(), number(span, "bytes_out"));
-            assert!(layers.contains(&blob), "{span}");
-        }
+        let early = spans(&timings, "output").into_iter().filter(|span| !span["what"].is_null());
+        let early: BTreeSet<_> = early.map(|span| blob(span, "what", "bytes_out")).collect();
+        assert!(early.is_subset(&layers), "{early:?} {layers:?}");
         !early.is_empty()
     };
     assert!((0..50).any(|_| copied_early()));
@@ -259,15 +249,12 @@ fn shared_caches_and_early_copies_have_their_time_too() {
     said.ok();
     let timings = read(&world, "out/from.json");
     assert_within(&timings);
-    let taken: BTreeSet<(String, u64)> = spans(&timings, "cache-from")
-        .iter()
-        .filter(|span| !span["bytes_in"].is_null())
-        .map(|span| (span["what"].as_str().unwrap().to_owned(), number(span, "bytes_in")))
-        .collect();
+    let (asked, taken): (Vec<_>, Vec<_>) =
+        spans(&timings, "cache-from").into_iter().partition(|span| span["bytes_in"].is_null());
+    let taken: BTreeSet<_> = taken.into_iter().map(|span| blob(span, "what", "bytes_in")).collect();
     assert_eq!(taken.len(), 2, "{timings}");
     assert!(taken.is_subset(&layers(&world)), "{taken:?}");
-    let asked = spans(&timings, "cache-from").iter().filter(|it| it["bytes_in"].is_null()).count();
-    assert_eq!(asked, 1);
+    assert_eq!(asked.len(), 1, "{timings}");
 }
 
 /// Each platform of a package is a build of its own.
