@@ -1,6 +1,7 @@
 //! Care of the store: what takes space, what goes and when, beside running builds, and the limit (docs/store.md).
 
 use crate::support::registry::Registry;
+use crate::support::times::set_times;
 use crate::support::{Said, World, peer, program};
 use serde_json::Value;
 use std::fs::{self, File};
@@ -36,10 +37,7 @@ fn age(world: &World, hours: u64) {
             if entry.file_type().unwrap().is_dir() {
                 waiting.push(entry.path());
             }
-            let times = fs::FileTimes::new().set_accessed(time).set_modified(time);
-            if let Ok(file) = File::open(entry.path()) {
-                file.set_times(times).unwrap();
-            }
+            set_times(&entry.path(), time);
         }
     }
 }

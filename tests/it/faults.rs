@@ -8,9 +8,9 @@ use crate::support::processes::{self, Marker};
 use crate::support::{Said, World, peer, program};
 use nativebuild::oci::Digest;
 use rustix::process::Signal;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -345,20 +345,21 @@ const DAMAGES: [(&str, Damage); 12] = [
     }),
     ("descriptions of snapshots are garbage", |world| {
         each_file(world, "snapshots", |path| {
-            if path.join("meta.json").exists() {
-                fs::write(path.join("meta.json"), "\0\0\0").unwrap();
+            if fs::remove_file(path.join("meta")).is_ok() {
+                symlink("garbage", path.join("meta")).unwrap();
             }
         });
     }),
     ("snapshots are of another boot and not synced, and their files are gone", |world| {
         each_file(world, "snapshots", |path| {
-            let meta = path.join("meta.json");
-            let Ok(text) = fs::read_to_string(&meta) else { return };
+            let meta = path.join("meta");
+            let Ok(text) = fs::read_link(&meta) else { return };
+            let text = text.to_str().unwrap();
             // Garbage of the damage before stays where it is.
-            let Ok(mut value) = serde_json::from_str::<serde_json::Value>(&text) else { return };
-            value["boot"] = "x".into();
-            value["synced"] = false.into();
-            fs::write(meta, value.to_string()).unwrap();
+            let Some(boot) = text.split(':').nth(2) else { return };
+            fs::remove_file(&meta).unwrap();
+            symlink(text.replace(boot, "ffffffffffff"), meta).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
             let emptied = Command::new("find")
                 .arg(path.join("fs"))
                 .args(["-mindepth", "1", "-delete"])

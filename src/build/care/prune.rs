@@ -10,7 +10,7 @@ use crate::build::cache::StepRecord;
 use crate::build::store::Store;
 use crate::error::{ErrorKind, Result, ResultExt};
 use crate::layers::blocks::LIVE;
-use crate::layers::snapshot::random_id;
+use crate::layers::snapshot::{described, random_id};
 use crate::oci::layout::Layout;
 use crate::oci::spec::digest_of;
 use crate::oci::{Digest, blobs};
@@ -261,7 +261,7 @@ impl Mover<'_> {
         let seen = fs::symlink_metadata(path).ok()?;
         Some(match object.kind {
             Kind::Blob => usage::last_use(&seen),
-            Kind::Snapshot => usage::modified(&fs::metadata(path.join("meta.json")).ok()?),
+            Kind::Snapshot => usage::used(&described(path)?),
             Kind::Mount => {
                 let stamp = self.store.sub("locks").join(format!("mount-{}", object.name()));
                 let stamp = fs::metadata(stamp).map(|stamp| usage::modified(&stamp));
@@ -283,11 +283,11 @@ fn forget_lost(store: &Store, pruned: &Pruned) {
         }
     };
     if pruned.removed.contains_key(&Kind::Snapshot) {
-        let snapshots = store.sub("snapshots");
-        each(snapshots.join("chains"), &|id| {
-            let id = String::from_utf8_lossy(id);
-            !snapshots.join(id.trim()).join("meta.json").exists()
-        });
+        for entry in fs::read_dir(store.sub("snapshots/chains")).into_iter().flatten().flatten() {
+            if described(&entry.path()).is_none() {
+                let _best_effort = fs::remove_file(entry.path());
+            }
+        }
     }
     if pruned.removed.contains_key(&Kind::Blob) {
         for index in fs::read_dir(store.sub("cache/blocks")).into_iter().flatten().flatten() {

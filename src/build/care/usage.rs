@@ -7,12 +7,12 @@
 use crate::build::store::Store;
 use crate::error::{ErrorKind, Result, ResultExt};
 use crate::layers::blocks::LIVE;
+use crate::layers::snapshot::{Described, described};
 use crate::oci::layout::UNFINISHED;
-use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// Seconds and nanoseconds since 1970.
@@ -70,11 +70,6 @@ impl Object {
     pub fn name(&self) -> String {
         self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
-}
-
-#[derive(Deserialize)]
-struct Meta {
-    parent: Option<String>,
 }
 
 /// Everything in a store.
@@ -182,15 +177,22 @@ impl Lister<'_> {
             let path = Path::new("snapshots").join(&name);
             let own = self.store.join(&path);
             // Without its description a snapshot is not finished.
-            let described = fs::metadata(own.join("meta.json")).ok();
-            let meta = fs::read(own.join("meta.json")).unwrap_or_default();
-            let parent = serde_json::from_slice::<Meta>(&meta).ok().and_then(|meta| meta.parent);
-            let (kind, size) = match described {
-                Some(_) => (Kind::Snapshot, snapshot_size(&own)),
-                None => (Kind::Leftover, tree_size(&own)),
-            };
-            let used = modified(described.as_ref().unwrap_or(&seen));
-            self.found.push(Object { kind, path, size, used, parent });
+            self.found.push(match described(&own) {
+                Some(described) => Object {
+                    kind: Kind::Snapshot,
+                    path,
+                    size: snapshot_size(&own),
+                    used: used(&described),
+                    parent: described.parent,
+                },
+                None => Object {
+                    kind: Kind::Leftover,
+                    path,
+                    size: tree_size(&own),
+                    used: modified(&seen),
+                    parent: None,
+                },
+            });
         }
         Ok(())
     }
@@ -199,13 +201,13 @@ impl Lister<'_> {
 /// The size of a finished snapshot, which is measured once.
 fn snapshot_size(own: &Path) -> u64 {
     let note = own.join("size");
-    let known = fs::read_to_string(&note).ok().and_then(|text| text.trim().parse().ok());
+    let known = fs::read_link(&note).ok().and_then(|text| text.to_str()?.parse().ok());
     known.unwrap_or_else(|| {
         let mut whole = true;
         let size = measure(&own.join("fs"), &mut whole);
         if whole {
-            // It is measured again when it cannot be noted.
-            let _best_effort = fs::write(note, format!("{size}\n"));
+            // A link, which needs no block. It is measured again when it cannot be noted.
+            let _best_effort = symlink(size.to_string(), note);
         }
         size
     })
@@ -276,6 +278,11 @@ pub(super) fn last_use(seen: &Metadata) -> Time {
 
 pub(super) fn modified(seen: &Metadata) -> Time {
     (seen.mtime(), seen.mtime_nsec())
+}
+
+/// When a snapshot was used last.
+pub(super) fn used(snapshot: &Described) -> Time {
+    (snapshot.used.0, snapshot.used.1.into())
 }
 
 #[cfg(test)]

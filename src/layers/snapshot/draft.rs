@@ -2,9 +2,7 @@
 
 use super::stack::{Lower, overlay_made};
 use super::whole::{self, Whole};
-use super::{
-    Form, Meta, Snapshot, Snapshots, environment, inherit_root, records, reopen, write_meta,
-};
+use super::{Form, Meta, Snapshot, Snapshots, environment, inherit_root, records, reopen};
 use crate::error::{ErrorKind, Result, ResultExt};
 use crate::layers::Changes;
 use crate::layers::diff::{DiffOptions, diff_overlay, diff_scan};
@@ -172,11 +170,9 @@ impl Draft<'_> {
     /// Makes it a snapshot.
     pub fn commit(mut self) -> Result<Arc<Snapshot>> {
         let meta = Meta {
-            version: 1,
             parent: self.parent.as_ref().map(|parent| parent.id.clone()),
             flavour: self.snapshots.flavour.clone(),
             boot: self.snapshots.boot.clone(),
-            synced: false,
             placeholders: self.placeholders.load(Ordering::Relaxed),
         };
         let own = environment(
@@ -184,7 +180,7 @@ impl Draft<'_> {
             "finish a snapshot",
         )?;
         records::keep(&own)?;
-        write_meta(&own, &meta)?;
+        meta.write(&own)?;
         self.kept = true;
         let unsynced = &self.snapshots.unsynced;
         unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(self.id.clone());

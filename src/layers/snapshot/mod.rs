@@ -1,6 +1,6 @@
 //! Snapshots: the difference of each layer as a directory, stacked by overlayfs.
 //!
-//! `snapshots/<random id>/{fs,work,meta.json,owners}`; `fs` is an overlay upper directory, never written after [`Draft::commit`].
+//! `snapshots/<random id>/{fs,work,meta,owners}`; `fs` is an overlay upper directory, never written after [`Draft::commit`].
 //! A chain id is an alias (`snapshots/chains/<flavour>-<hex>`) that is added when the layer's digest is known; the
 //! first writer wins. What is made lies in a [`district`] first. A snapshot that was not synced counts only in the boot in which it was made: its upper was mounted
 //! `volatile`. Whatever is missing or odd here is unpacked again from blobs; nothing in this room is precious.
@@ -20,7 +20,8 @@ use crate::layers::scan::Tree;
 use crate::layers::whiteout::XattrFlavour;
 use crate::sys::sweeper::Sweeper;
 use crate::sys::{SysResult, SysResultExt, fs, owners, probe};
-use described::{Meta, write_meta};
+pub use described::{Described, described};
+use described::{Meta, short_boot};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
@@ -111,7 +112,7 @@ impl Snapshots {
                 Form::Whole { .. } => format!("{flavour}-whole"),
             },
             form,
-            boot: probe::boot_id(),
+            boot: short_boot(&probe::boot_id()),
             district: OnceLock::new(),
             united: UNITED,
             unsynced: Mutex::default(),

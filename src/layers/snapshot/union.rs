@@ -1,6 +1,6 @@
 //! Long stacks, kept short: every so many snapshots are united into one directory of hard links.
 //!
-//! It lies beside the tree of the topmost of them, as `union-<how many>/{fs,meta.json,owners}`, is found there by later
+//! It lies beside the tree of the topmost of them, as `union-<how many>/{fs,meta,owners}`, is found there by later
 //! builds, and goes with that snapshot. Which ones are united depends on their depth alone, so builds that share a stack
 //! share its unions. Each file is linked once for each of [`LEVELS`].
 //!
@@ -10,10 +10,10 @@
 //! leaves it for later.
 
 use super::stack::{Lower, LowerKind};
-use super::{Meta, Snapshot, Snapshots, environment, random_id, records, write_meta};
+use super::{Meta, Snapshot, Snapshots, environment, random_id, records};
 use crate::error::Result;
 use crate::layers::unite::unite;
-use crate::sys::{fs, root};
+use crate::sys::fs;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -102,9 +102,8 @@ impl Snapshots {
     /// The union that is there.
     fn known_union(&self, top: &Arc<Snapshot>, span: usize) -> Option<Union> {
         let own = fs::open_dir(&self.dir, &path(top, span)).ok()?;
-        let text = root::read_small(&own, b"meta.json", 4096).ok()??;
-        let meta: Meta = serde_json::from_slice(&text).ok()?;
-        if !self.is_usable(&meta) {
+        let mode = fs::fstat(&own).ok()?.mode;
+        if !self.is_usable(&Meta::read(&own)?, mode) {
             return None;
         }
         records::learn(&own);
@@ -155,15 +154,13 @@ impl Snapshots {
             .and_then(|()| fs::rename(&self.dir, name.as_bytes(), &self.dir, place));
         environment(moved, "keep a union")?;
         let meta = Meta {
-            version: 1,
             parent: None,
             flavour: self.flavour.clone(),
             boot: self.boot.clone(),
-            synced: false,
             placeholders: false,
         };
         // Last: with it the union counts.
-        write_meta(&own, &meta)?;
+        meta.write(&own)?;
         let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
         unsynced.push(String::from_utf8_lossy(place).into_owned());
         Ok(())

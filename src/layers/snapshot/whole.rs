@@ -4,6 +4,7 @@
 //! is unpacked again from blobs should anybody ask. Whoever else needs it has it copied first. The lock is `flock` on
 //! the tree's own directory: shared by all who look at it, in this process or another, exclusive while a step works.
 
+use super::described::META;
 use super::{Draft, Snapshot, Snapshots, environment};
 use crate::error::Result;
 use crate::layers::copy_tree::copy_tree;
@@ -65,7 +66,7 @@ impl Snapshots {
             return Ok(None);
         }
         if !keep && lock(&parent.fs, true) {
-            if !parent.is_there(self) {
+            if !self.is_described(&parent.id) {
                 // Another process had it for a moment, between our two locks.
                 state.gone = true;
                 return Ok(None);
@@ -75,7 +76,7 @@ impl Snapshots {
             return self.adopt(parent, before).map(Some);
         }
         // The failed attempt gave up our own lock.
-        if !lock(&parent.fs, false) || !parent.is_there(self) {
+        if !lock(&parent.fs, false) || !self.is_described(&parent.id) {
             state.gone = true;
             return Ok(None);
         }
@@ -93,7 +94,7 @@ impl Snapshots {
         let moved = (|| {
             let old = fs::open_dir(&self.dir, parent.id.as_bytes())?;
             // From now on nobody finds it.
-            fs::unlink(&old, b"meta.json")?;
+            fs::unlink(&old, META)?;
             let new = fs::open_dir(&self.dir, draft.id.as_bytes())?;
             fs::rmdir(&new, b"fs")?;
             fs::rename(&old, b"fs", &new, b"fs")?;
@@ -108,14 +109,6 @@ impl Snapshots {
         draft.placeholders = parent.placeholders.into();
         draft.fs = tree;
         Ok(draft)
-    }
-}
-
-impl Snapshot {
-    /// Whether it still has its place in the store.
-    fn is_there(&self, snapshots: &Snapshots) -> bool {
-        let path = [self.id.as_bytes(), b"/meta.json"].concat();
-        matches!(fs::lstat_opt(&snapshots.dir, &path), Ok(Some(_)))
     }
 }
 

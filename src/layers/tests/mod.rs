@@ -6,6 +6,7 @@ mod cage;
 mod compress;
 mod crew;
 mod damaged;
+mod described;
 mod diff;
 mod districts;
 mod flat;

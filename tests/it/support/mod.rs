@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod registry;
 pub mod rungs;
 pub mod shelf;
+pub mod times;
 pub mod tokens;
 pub mod trace;
 
