@@ -115,7 +115,8 @@ class Ours(Builder):
                 *self.platform(workload), *["--no-cache"] * cold, context]
 
     def sizes(self):
-        return {**super().sizes(), "unique": unique_bytes(self.output)}
+        unique, contents = unique_bytes(os.path.join(self.state, "images"))
+        return {**super().sizes(), "unique": unique, "contents": contents}
 
 
 class OursWithOwnHandler(Ours):

@@ -191,13 +191,13 @@ def bytes_on_disk(top):
 
 
 def unique_bytes(layout):
-    """What nbbench.unique says about an output."""
+    """What nbbench.unique says about a layout: bytes of layers, and of contents."""
     words = [sys.executable, "-m", "nbbench.unique", layout]
     above = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     done = subprocess.run(words, cwd=above, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise Failed("cannot read the layers of `%s`" % layout)
-    return int(done.stdout)
+    return [int(word) for word in done.stdout.split()]
 
 
 def bytes_written(path):

@@ -26,7 +26,8 @@ The target of a row is about the better of dockerd and buildah as root; podman a
 DISK = """\
 After a cold build: the whole store with the base image, and the output.
 nativebuild keeps a layer as the blob that is written and pushed, and, where a step looked at its files, as these too; dockerd and buildah make the blob anew each time.
-`unique` is the sum of both for all layers, each blob and each content of a file once, in blocks of 4 KiB; the store may take 1.1 times as much.
+`unique` is the sum of both for the layers of all stages, each blob, and each file and directory of a layer, once, in blocks of 4 KiB; the store may take 1.1 times as much.
+In `contents` files of equal content count once, whichever layers have them: less than what a store of layers can have on a file system that shares no data between files.
 Layers that no step looked into are not unpacked, so there it takes less.
 """
 

@@ -74,13 +74,13 @@ def costs(summaries):
 def sizes(summaries):
     names = [name for name in SHOWN if any("output" in row for summary in summaries
                                            for builder, row in summary.rows.get("cold", {}).items() if builder == name)]
-    rows = [["workload"] + ["%s store MiB" % name for name in names] + ["%s output MiB" % name for name in names] + ["unique MiB", "allowed", ""]]
+    rows = [["workload"] + ["%s store MiB" % name for name in names] + ["%s output MiB" % name for name in names] + ["unique MiB", "allowed", "", "contents MiB"]]
     for summary in summaries:
         cold = summary.rows.get("cold", {})
         ours = cold.get(OURS, {})
         allowed = ours["unique"] * MOST_ON_DISK if "unique" in ours else None
         rows.append([summary.workload.name] + [mib(cold.get(name, {}).get(kind)) for kind in ("store", "output") for name in names] +
-                    [mib(ours.get("unique")), mib(allowed), verdict(ours["store"] <= allowed) if allowed else ""])
+                    [mib(ours.get("unique")), mib(allowed), verdict(ours["store"] <= allowed) if allowed else "", mib(ours.get("contents"))])
     return table(rows)
 
 

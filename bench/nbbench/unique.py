@@ -1,22 +1,38 @@
-"""python3 -m nbbench.unique LAYOUT: what a store has that keeps the layers of an image both as blobs and unpacked, in bytes.
+"""python3 -m nbbench.unique LAYOUT: what a store has to hold that keeps the layers of a layout both as blobs and unpacked.
 
-Each blob and each content of a file counts once, in blocks of 4 KiB. A process of its own: what it needs in memory would be seen
-in the builders that are started afterwards.
+Two numbers, of bytes in blocks of 4 KiB: each blob, and each file and directory of each layer, once; and the same where
+files of equal content count once, whichever layers have them. A process of its own: what it needs in memory would be seen in
+the builders that are started afterwards.
 """
 import hashlib, os, sys, tarfile
 
+BLOCK = 4096
+
 
 def unique_bytes(layout):
-    total, files, blobs = 0, {}, os.path.join(layout, "blobs/sha256")
+    blobs = os.path.join(layout, "blobs/sha256")
+    packed, unpacked, directories, contents = 0, 0, 0, {}
     for name in os.listdir(blobs):
         path = os.path.join(blobs, name)
-        total += in_blocks(os.path.getsize(path))
+        packed += in_blocks(os.path.getsize(path))
         if tarfile.is_tarfile(path):
-            with tarfile.open(path) as layer:
-                for member in layer:
-                    if member.isreg():
-                        files[content_of(layer.extractfile(member))] = in_blocks(member.size)
-    return total + sum(files.values())
+            files, parents = files_of(path)
+            unpacked += sum(size for size, _ in files)
+            directories += parents * BLOCK
+            contents.update((digest, size) for size, digest in files)
+    return packed + directories + unpacked, packed + directories + sum(contents.values())
+
+
+def files_of(path):
+    """Size and digest of each regular file of a layer, a hard link is none, and how many directories it has with its root."""
+    files, directories = [], {"."}
+    with tarfile.open(path) as layer:
+        for member in layer:
+            if member.isdir():
+                directories.add(os.path.normpath(member.name))
+            elif member.isreg():
+                files.append((in_blocks(member.size), content_of(layer.extractfile(member))))
+    return files, len(directories)
 
 
 def content_of(file):
@@ -27,8 +43,8 @@ def content_of(file):
 
 
 def in_blocks(size):
-    return (size + 4095) // 4096 * 4096
+    return (size + BLOCK - 1) // BLOCK * BLOCK
 
 
 if __name__ == "__main__":
-    print(unique_bytes(sys.argv[1]))
+    print(*unique_bytes(sys.argv[1]))
