@@ -115,8 +115,8 @@ class Ours(Builder):
                 *self.platform(workload), *["--no-cache"] * cold, context]
 
     def sizes(self):
-        unique, contents = unique_bytes(os.path.join(self.state, "images"))
-        return {**super().sizes(), "unique": unique, "contents": contents}
+        layers, contents = unique_bytes(os.path.join(self.state, "images"))
+        return {**super().sizes(), "layers": layers, "contents": contents}
 
 
 class OursWithOwnHandler(Ours):

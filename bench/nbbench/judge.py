@@ -70,7 +70,7 @@ def summed_up(records):
            "memory": max(record["memory"] for record in records), "main": max(record["main"] for record in records), "runs": len(records),
            "at": min(record.get("at", 0) for record in records)}
     for record in records:
-        for name in ("store", "output", "unique", "contents"):
+        for name in ("store", "output", "layers", "contents"):
             if name in record:
                 row[name] = record[name]
     return row

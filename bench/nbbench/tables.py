@@ -2,7 +2,7 @@
 from .builders import OURS, OWN
 from .judge import ALL_PROCESSES, RIVALS, builds_of, crowd_bound, digests_of, one_digest, verdict
 
-# Times what an image's blobs and the files in them take once.
+# Times what the layers of a store take once, packed and unpacked.
 MOST_ON_DISK = 1.1
 SHOWN = (OURS, "dockerd", "buildah", "podman", "buildah rootless")
 
@@ -78,9 +78,9 @@ def sizes(summaries):
     for summary in summaries:
         cold = summary.rows.get("cold", {})
         ours = cold.get(OURS, {})
-        allowed = ours["unique"] * MOST_ON_DISK if "unique" in ours else None
+        allowed = ours["layers"] * MOST_ON_DISK if "layers" in ours else None
         rows.append([summary.workload.name] + [mib(cold.get(name, {}).get(kind)) for kind in ("store", "output") for name in names] +
-                    [mib(ours.get("unique")), mib(allowed), verdict(ours["store"] <= allowed) if allowed else "", mib(ours.get("contents"))])
+                    [mib(ours.get("layers")), mib(allowed), verdict(ours["store"] <= allowed) if allowed else "", mib(ours.get("contents"))])
     return table(rows)
 
 

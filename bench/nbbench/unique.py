@@ -1,26 +1,38 @@
 """python3 -m nbbench.unique LAYOUT: what a store has to hold that keeps the layers of a layout both as blobs and unpacked.
 
 Two numbers, of bytes in blocks of 4 KiB: each blob, and each file and directory of each layer, once; and the same where
-files of equal content count once, whichever layers have them. A process of its own: what it needs in memory would be seen in
-the builders that are started afterwards.
+files of equal content count once, whichever layers have them. A layer that is there twice, packed in two ways, counts once. A process
+of its own: what it needs in memory would be seen in the builders that are started afterwards.
 """
-import hashlib, os, sys, tarfile
+import gzip, hashlib, os, sys, tarfile
 
 BLOCK = 4096
 
 
 def unique_bytes(layout):
     blobs = os.path.join(layout, "blobs/sha256")
-    packed, unpacked, directories, contents = 0, 0, 0, {}
-    for name in os.listdir(blobs):
+    packed, unpacked, contents, known = 0, 0, {}, set()
+    for name in sorted(os.listdir(blobs)):
         path = os.path.join(blobs, name)
-        packed += in_blocks(os.path.getsize(path))
+        if name.startswith("."):
+            continue
         if tarfile.is_tarfile(path):
-            files, parents = files_of(path)
+            if (diff_id := diff_id_of(path)) in known:
+                continue
+            known.add(diff_id)
+            files, directories = files_of(path)
+            packed += directories * BLOCK
             unpacked += sum(size for size, _ in files)
-            directories += parents * BLOCK
             contents.update((digest, size) for size, digest in files)
-    return packed + directories + unpacked, packed + directories + sum(contents.values())
+        packed += in_blocks(os.path.getsize(path))
+    return packed + unpacked, packed + sum(contents.values())
+
+
+def diff_id_of(path):
+    with open(path, "rb") as blob:
+        is_packed = blob.read(2) == b"\x1f\x8b"
+    with (gzip.open if is_packed else open)(path, "rb") as layer:
+        return content_of(layer)
 
 
 def files_of(path):

@@ -100,3 +100,32 @@ fn an_image_without_a_name_is_durable_before_its_digest_is_printed() {
     let between = of(&calls[last..told], &["fdatasync"]).len();
     assert!(between >= 2, "{:#?}", &calls[last..told]);
 }
+
+/// A tree that counts after a loss of power is changed by the next step only when the disk knows that it is no longer
+/// what its description says.
+#[test]
+fn a_synced_tree_is_forgotten_on_the_disk_before_a_step_changes_it() {
+    let Some(world) = World::root().map(World::with_base) else { return };
+    let context = world.context();
+    let args = ["build", "--snapshots", "whole", context.to_str().unwrap()];
+    let build = |dockerfile: &str| {
+        world.file("Dockerfile", dockerfile);
+        trace::all(&world, &args)
+    };
+    let Some((first, calls)) = build("FROM base\nRUN echo 1 > /one\n") else { return };
+    first.ok();
+    // What was made just now is not marked, and nothing waits for the disk when it is taken over.
+    assert_eq!(of(&calls, &["fsync"]), [""; 0]);
+    let (second, calls) =
+        build("FROM base\nRUN echo 1 > /one\nRUN echo 2 > /two\nRUN true\n").unwrap();
+    assert_eq!((second.cached(), second.done()), (1, 2), "{second:?}");
+    second.ok();
+    let is_meta = |call: &&String| call.starts_with("unlinkat(") && call.contains("\"meta\"");
+    let metas: Vec<&String> = calls.iter().filter(is_meta).collect();
+    assert_eq!(metas.len(), 2, "{metas:?}");
+    let at = calls.iter().position(|call| is_meta(&call)).unwrap();
+    let tree = |call: &String| call.starts_with("renameat") && call.contains("\"fs\"");
+    let then = calls.iter().position(tree).unwrap();
+    assert_eq!(of(&calls[at..then], &["fsync"]).len(), 1, "{:#?}", &calls[at..then]);
+    assert_eq!(of(&calls, &["fsync"]).len(), 1);
+}

@@ -5,6 +5,7 @@ use crate::support::times::set_times;
 use crate::support::{Said, World, peer, program};
 use serde_json::Value;
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -258,6 +259,67 @@ fn a_build_keeps_to_the_limit_or_says_why_not() {
         world.validate("two");
         world.build(&make("three"), &[]).ok();
     }
+}
+
+/// A link beside each tree has its size; one that says nothing is replaced.
+#[test]
+fn trees_are_measured_once() {
+    let world = World::new().with_base();
+    world.build("FROM base\nRUN head -c 200000 /dev/zero > /f\n", &[]).ok();
+    let size = || du(&world)["store"]["snapshots"]["size"].as_u64().unwrap();
+    let notes = || {
+        let snapshots = fs::read_dir(world.store().join("snapshots")).unwrap();
+        let notes = snapshots.map(|entry| entry.unwrap().path().join("size"));
+        notes.filter(|note| note.is_symlink()).collect::<Vec<_>>()
+    };
+    let text =
+        |note: &PathBuf| fs::read_link(note).unwrap().into_os_string().into_string().unwrap();
+    let whole = size();
+    let noted: Vec<(PathBuf, String)> =
+        notes().into_iter().map(|note| (note.clone(), text(&note))).collect();
+    assert_eq!(noted.len(), 2);
+    assert_eq!(noted.iter().map(|(_, size)| size.parse::<u64>().unwrap()).sum::<u64>(), whole);
+    assert!(noted.iter().any(|(_, size)| size == "200000"), "{noted:?}");
+    for (note, _) in &noted {
+        fs::remove_file(note).unwrap();
+        symlink("many", note).unwrap();
+    }
+    assert_eq!(size(), whole);
+    for (note, size) in &noted {
+        assert_eq!(text(note), *size);
+        fs::remove_file(note).unwrap();
+        symlink("7", note).unwrap();
+    }
+    assert_eq!(size(), 14);
+}
+
+/// Descriptions of snapshots and names of stacks were files once.
+#[test]
+fn snapshots_of_an_older_store_are_left_over() {
+    let world = World::new().with_base();
+    let build = || world.build("FROM base\nRUN echo x > /x\n", &["-t", "app"]);
+    let digest = build().ok();
+    let snapshots = world.store().join("snapshots");
+    let list = || fs::read_dir(&snapshots).unwrap().map(|entry| entry.unwrap().path());
+    let described: Vec<PathBuf> =
+        list().map(|path| path.join("meta")).filter(|meta| meta.is_symlink()).collect();
+    assert_eq!(described.len(), 2);
+    for meta in &described {
+        fs::remove_file(meta).unwrap();
+        fs::write(meta.with_extension("json"), "{\"version\":1,\"parent\":null}").unwrap();
+    }
+    let alias = fs::read_dir(snapshots.join("chains")).unwrap().next().unwrap().unwrap().path();
+    let id = fs::read_link(&alias).unwrap();
+    fs::remove_file(&alias).unwrap();
+    fs::write(&alias, id.file_name().unwrap().as_encoded_bytes()).unwrap();
+    // They are old enough to be nobody's.
+    age(&world, 50);
+    world.run(["prune"]).ok();
+    assert_eq!(fs::read_dir(snapshots.join("chains")).unwrap().count(), 0);
+    assert!(described.iter().all(|meta| !meta.parent().unwrap().exists()));
+    let again = build();
+    assert_eq!((again.cached(), again.ok()), (1, digest));
+    world.validate("app");
 }
 
 #[test]

@@ -282,7 +282,8 @@ fn forget_lost(store: &Store, pruned: &Pruned) {
             }
         }
     };
-    if pruned.removed.contains_key(&Kind::Snapshot) {
+    // Snapshots without a description are left over.
+    if [Kind::Snapshot, Kind::Leftover].iter().any(|kind| pruned.removed.contains_key(kind)) {
         for entry in fs::read_dir(store.sub("snapshots/chains")).into_iter().flatten().flatten() {
             if described(&entry.path()).is_none() {
                 let _best_effort = fs::remove_file(entry.path());

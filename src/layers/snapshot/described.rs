@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::oci::ChainId;
 use crate::sys::fs;
 use rustix::fs::{AtFlags, Mode};
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -18,13 +19,13 @@ pub(super) const META: &[u8] = b"meta";
 const VERSION: &str = "1";
 /// Last part of some.
 const DEVICES: &str = "dev";
-/// Letters of a boot's id that are kept: more would not fit into an inode of ext4 (59 letters).
+/// Letters of a boot's id that are kept: a whole one would not fit into an inode of ext4 (59 letters).
 const BOOT: usize = 12;
 /// Says of the directory of a snapshot that it was synced; none is made with it.
 const STICKY: u32 = 0o1000;
 
 /// A description: what the link says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Meta {
     pub(super) parent: Option<String>,
     pub(super) flavour: String,
@@ -73,6 +74,11 @@ impl Meta {
     }
 }
 
+/// Whether what is in this directory survives a reboot.
+pub(super) fn is_synced(own: &fs::Stat) -> bool {
+    own.mode & STICKY != 0
+}
+
 /// What is kept of the id of a boot.
 pub(super) fn short_boot(id: &str) -> String {
     id.chars().filter(char::is_ascii_alphanumeric).take(BOOT).collect()
@@ -95,20 +101,17 @@ pub fn described(own: &Path) -> Option<Described> {
     Some(Described { parent: Meta::read(&own).and_then(|meta| meta.parent), used })
 }
 
-/// Most snapshots on top of each other: more are a circle.
-const DEEPEST: usize = 20_000;
-
 /// From `chains` to the snapshots.
 const UP: &str = "../";
 
 impl Snapshots {
     /// The snapshot of this id, when it and all its parents are whole and usable here.
     pub fn find(&self, id: &str) -> Option<Arc<Snapshot>> {
-        let mut metas = Vec::new();
+        let (mut metas, mut ids) = (Vec::new(), HashSet::new());
         let mut next = Some(id.to_owned());
         while let Some(id) = next {
-            if id.is_empty() || !id.bytes().all(|b| b.is_ascii_hexdigit()) || metas.len() > DEEPEST
-            {
+            let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if !is_id || !ids.insert(id.clone()) {
                 return None;
             }
             let own = fs::open_dir(&self.dir, id.as_bytes()).ok()?;
@@ -116,7 +119,7 @@ impl Snapshots {
             fs::touch(&own, META).ok()?;
             let there = fs::lstat_opt(&self.dir, id.as_bytes()).ok()??;
             let meta = Meta::read(&own)?;
-            if !self.is_usable(&meta, there.mode) {
+            if !self.is_usable(&meta, &there) {
                 return None;
             }
             records::learn(&own);
@@ -138,9 +141,9 @@ impl Snapshots {
         found
     }
 
-    /// Whether what has this description can be used here; `mode` is that of its directory.
-    pub(super) fn is_usable(&self, meta: &Meta, mode: u32) -> bool {
-        meta.flavour == self.flavour && (mode & STICKY != 0 || meta.boot == self.boot)
+    /// Whether what has this description and this directory can be used here.
+    pub(super) fn is_usable(&self, meta: &Meta, own: &fs::Stat) -> bool {
+        meta.flavour == self.flavour && (is_synced(own) || meta.boot == self.boot)
     }
 
     /// Whether a snapshot still has its place in the store.

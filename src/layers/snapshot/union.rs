@@ -102,8 +102,7 @@ impl Snapshots {
     /// The union that is there.
     fn known_union(&self, top: &Arc<Snapshot>, span: usize) -> Option<Union> {
         let own = fs::open_dir(&self.dir, &path(top, span)).ok()?;
-        let mode = fs::fstat(&own).ok()?.mode;
-        if !self.is_usable(&Meta::read(&own)?, mode) {
+        if !self.is_usable(&Meta::read(&own)?, &fs::fstat(&own).ok()?) {
             return None;
         }
         records::learn(&own);

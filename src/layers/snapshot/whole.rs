@@ -4,7 +4,7 @@
 //! is unpacked again from blobs should anybody ask. Whoever else needs it has it copied first. The lock is `flock` on
 //! the tree's own directory: shared by all who look at it, in this process or another, exclusive while a step works.
 
-use super::described::META;
+use super::described::{META, is_synced};
 use super::{Draft, Snapshot, Snapshots, environment};
 use crate::error::Result;
 use crate::layers::copy_tree::copy_tree;
@@ -93,8 +93,12 @@ impl Snapshots {
         let mut draft = self.empty_draft(None)?;
         let moved = (|| {
             let old = fs::open_dir(&self.dir, parent.id.as_bytes())?;
-            // From now on nobody finds it.
+            // From now on nobody finds it; a loss of power brings no description back that would count after it, above what the
+            // step wrote into the tree.
             fs::unlink(&old, META)?;
+            if is_synced(&fs::fstat(&old)?) {
+                fs::fsync(&old)?;
+            }
             let new = fs::open_dir(&self.dir, draft.id.as_bytes())?;
             fs::rmdir(&new, b"fs")?;
             fs::rename(&old, b"fs", &new, b"fs")?;

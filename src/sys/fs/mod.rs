@@ -150,14 +150,13 @@ pub fn open_read(dir: impl AsFd, name: &[u8]) -> SysResult<File> {
         .named(|| format!("openat({}, O_RDONLY)", show(name)))
 }
 
-/// Opens a regular file to write into it, without following.
-pub fn open_write(dir: impl AsFd, name: &[u8]) -> SysResult<File> {
-    let dir = dir.as_fd();
-    let flags =
-        OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    rfs::openat(dir, name, flags, Mode::empty())
-        .map(File::from)
-        .named(|| format!("openat({}, O_WRONLY)", show(name)))
+/// `fsync`, where the file system has one for this kind of file.
+pub fn fsync(fd: impl AsFd) -> SysResult<()> {
+    let fd = fd.as_fd();
+    match rustix::io::retry_on_intr(|| rfs::fsync(fd)) {
+        Err(Errno::INVAL) => Ok(()),
+        done => done.named(|| format!("fsync({})", fd.as_raw_fd())),
+    }
 }
 
 /// Opens a directory for reading entries and as a base for `*at` calls, without following.
