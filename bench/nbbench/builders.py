@@ -115,7 +115,7 @@ class Ours(Builder):
                 *self.platform(workload), *["--no-cache"] * cold, context]
 
     def sizes(self):
-        layers, contents = unique_bytes(os.path.join(self.state, "images"))
+        layers, contents = unique_bytes(self.state)
         return {**super().sizes(), "layers": layers, "contents": contents}
 
 

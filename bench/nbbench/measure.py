@@ -190,13 +190,13 @@ def bytes_on_disk(top):
     return total
 
 
-def unique_bytes(layout):
-    """What nbbench.unique says about a layout: bytes of layers, and of contents."""
-    words = [sys.executable, "-m", "nbbench.unique", layout]
+def unique_bytes(store):
+    """What nbbench.unique says about a store: bytes of layers, and of contents."""
+    words = [sys.executable, "-m", "nbbench.unique", store]
     above = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     done = subprocess.run(words, cwd=above, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise Failed("cannot read the layers of `%s`" % layout)
+        raise Failed("cannot read the layers of `%s`" % store)
     return [int(word) for word in done.stdout.split()]
 
 

@@ -14,7 +14,7 @@ use super::store::Store;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::executor::sandbox::Cancel;
 use crate::layers::Layer;
-use crate::net::{NetConfig, News, Registry};
+use crate::net::{NetConfig, News, Patience, Registry};
 use crate::oci::blobs::Blobs;
 use crate::oci::layout::Layout;
 use crate::oci::spec::Descriptor;
@@ -35,6 +35,8 @@ const IMAGES: usize = 4;
 pub(super) struct Downloads {
     /// One client for all: what it learns while the build is planned is of use later, and it fetches no blob twice.
     registry: Option<Registry>,
+    /// And one that waits for nobody.
+    asking: Option<Registry>,
     images: Vec<Coming>,
     waiting: Vec<Waiting>,
     failed: AtomicBool,
@@ -54,6 +56,15 @@ impl Downloads {
             self.registry = Some(Registry::new(net)?);
         }
         Ok(self.registry.as_ref().expect("it was just made"))
+    }
+
+    /// A client for what a build can do without: who does not answer holds it up once, and not for long.
+    pub(super) fn asking(&mut self, net: &NetConfig) -> Result<&Registry> {
+        if self.asking.is_none() {
+            let net = NetConfig { patience: Patience::short(), ..net.clone() };
+            self.asking = Some(Registry::new(&net)?);
+        }
+        Ok(self.asking.as_ref().expect("it was just made"))
     }
 
     /// One more that has to come.

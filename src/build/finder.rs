@@ -7,6 +7,7 @@ use super::coming::{Asked, Coming, Errand, Reason, Unpulled, in_use, not_found};
 use super::downloads::Downloads;
 use super::images::{BaseImage, open};
 use super::request::{BuildRequest, ImageSource, PullPolicy};
+use super::sharing::in_one_line;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::net::{Documents, Trouble, Wanted};
@@ -153,7 +154,11 @@ impl<'a> Finder<'a> {
         if !ask {
             return Ok((stored.descriptor, pulled));
         }
-        let head = self.downloads.registry(&self.request.net)?.head(reference);
+        let registry = match policy {
+            PullPolicy::Check => self.downloads.asking(&self.request.net)?,
+            _ => self.downloads.registry(&self.request.net)?,
+        };
+        let head = registry.head(reference);
         match head {
             Ok(Some(digest)) if digest == digest_of(&stored.descriptor)? => {
                 Ok((stored.descriptor, true))
@@ -167,7 +172,7 @@ impl<'a> Finder<'a> {
                 self.emitter.warn(format!(
                     "cannot ask for a newer `{}` ({}); the stored one is used",
                     base.reference,
-                    error.error().message()
+                    in_one_line(error.error())
                 ));
                 Ok((stored.descriptor, true))
             }

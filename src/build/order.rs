@@ -73,10 +73,25 @@ impl Limit {
 
     /// Waits for a place; of those who wait, the one with the longest way gets it.
     pub(super) fn take(&self, way: u64) -> Permit<'_> {
+        self.wait_for(self.lock(), way)
+    }
+
+    /// Gives a place back for one under which to go on: to whoever waits with a longer way, or has waited longer with as
+    /// long a one. Given back first, and taken later, it would go to whoever waits, however short the way.
+    pub(super) fn exchange(&self, permit: Permit<'_>, way: u64) -> Permit<'_> {
+        std::mem::forget(permit);
         let mut state = self.lock();
+        state.free += 1;
+        self.wait_for(state, way)
+    }
+
+    fn wait_for<'a>(&'a self, mut state: MutexGuard<'a, Waiting>, way: u64) -> Permit<'a> {
         let own = (way, std::cmp::Reverse(state.tickets));
         state.tickets += 1;
         state.queue.push(own);
+        if state.free > 0 && state.queue.iter().max() != Some(&own) {
+            self.changed.notify_all();
+        }
         while state.free == 0 || state.queue.iter().max() != Some(&own) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -153,6 +168,28 @@ mod tests {
             drop(first);
         });
         assert_eq!(order.into_inner().unwrap(), [(9, 4), (7, 2), (3, 0), (3, 3), (1, 1)]);
+    }
+
+    #[test]
+    fn whoever_goes_on_is_in_line_with_those_who_wait() {
+        let limit = Limit::new(1);
+        let order = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            let mut place = limit.take(0);
+            scope.spawn(|| {
+                let _place = limit.take(5);
+                order.lock().unwrap().push(5);
+            });
+            while limit.lock().queue.is_empty() {
+                std::thread::yield_now();
+            }
+            for way in [7, 6, 5, 4] {
+                place = limit.exchange(place, way);
+                order.lock().unwrap().push(way + 10);
+            }
+        });
+        assert_eq!(order.into_inner().unwrap(), [17, 16, 5, 15, 14]);
+        assert_eq!(limit.lock().free, 1);
     }
 
     #[test]

@@ -66,8 +66,9 @@ pub(super) struct Doing<'a> {
 }
 
 impl Running {
-    /// Waits while another does the step. The caller must hold no place under the limit of steps.
-    pub(super) fn claim(&self, key: &Digest, stack: &Stack) -> Claim<'_> {
+    /// Waits while another does the step. Before that the caller must give up its place under the limit of steps, in
+    /// `waits`: the other one may need it.
+    pub(super) fn claim(&self, key: &Digest, stack: &Stack, waits: &mut dyn FnMut()) -> Claim<'_> {
         let mut steps = self.lock();
         loop {
             let same = steps.entry(key.clone()).or_default();
@@ -75,6 +76,7 @@ impl Running {
                 Some(Outcome::Done(shared)) => return Claim::Done(shared.clone()),
                 Some(Outcome::Failed) => return Claim::Failed,
                 Some(Outcome::Open) => {
+                    waits();
                     steps = self.changed.wait(steps).unwrap_or_else(PoisonError::into_inner);
                 }
                 None => {
@@ -146,7 +148,7 @@ mod tests {
         std::thread::scope(|scope| {
             for number in 0..8 {
                 let (running, key, done) = (&running, &key, Arc::clone(&done));
-                scope.spawn(move || match running.claim(key, &on(&["a"])) {
+                scope.spawn(move || match running.claim(key, &on(&["a"]), &mut || ()) {
                     Claim::Mine(doing) => {
                         done.fetch_add(1, Ordering::SeqCst);
                         doing.done(shared(number));
@@ -156,19 +158,22 @@ mod tests {
             }
         });
         assert_eq!(done.load(Ordering::SeqCst), 1);
-        assert!(matches!(running.claim(&Digest::of(b"other"), &on(&["a"])), Claim::Mine(_)));
+        assert!(matches!(
+            running.claim(&Digest::of(b"other"), &on(&["a"]), &mut || ()),
+            Claim::Mine(_)
+        ));
     }
 
     #[test]
     fn a_step_on_other_layers_is_another_one() {
         let (running, key) = (Running::default(), Digest::of(b"key"));
         for (created, layers) in [(1, ["a", "b"]), (2, ["a", "c"])] {
-            let Claim::Mine(doing) = running.claim(&key, &on(&layers)) else {
+            let Claim::Mine(doing) = running.claim(&key, &on(&layers), &mut || ()) else {
                 unreachable!("nobody has it")
             };
             doing.done(shared(created));
         }
-        let created = |layers| match running.claim(&key, &on(layers)) {
+        let created = |layers| match running.claim(&key, &on(layers), &mut || ()) {
             Claim::Done(shared) => shared.created,
             Claim::Mine(_) | Claim::Failed => 0,
         };
@@ -180,7 +185,7 @@ mod tests {
     #[test]
     fn a_step_that_failed_is_not_done_again() {
         let (running, key) = (Running::default(), Digest::of(b"key"));
-        let claim = || running.claim(&key, &Stack::default());
+        let claim = || running.claim(&key, &Stack::default(), &mut || ());
         let Claim::Mine(first) = claim() else { unreachable!("nobody has it") };
         std::thread::scope(|scope| {
             let next = scope.spawn(|| matches!(claim(), Claim::Failed));

@@ -37,7 +37,7 @@ use crate::layers::diff;
 use crate::layers::snapshot::Draft;
 use crate::layers::times::TimePolicy;
 use crate::oci::Digest;
-use crate::plan::step::{BaseRef, BuildPlan, StageBase, StagePlan, Step, StepKind};
+use crate::plan::step::{BaseRef, BuildPlan, RunMountKind, StageBase, StagePlan, Step, StepKind};
 use crate::progress::{Emitter, Event, StepId};
 use crate::timings::Phase;
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,6 +91,8 @@ pub(super) struct Tools<'a> {
 impl Builder<'_> {
     /// Goes on with a stage as far as possible; true when it is complete.
     pub(super) fn advance(&self, stage: usize, tools: Option<Tools<'_>>) -> Result<bool> {
+        // From a step to the one after it, where nothing comes between.
+        let mut place = None;
         let plan = &self.plan.stages[stage];
         // Waiting for the stage below belongs to the first step.
         let waiting = self.emitter.timings().at_step(stage, 1);
@@ -112,11 +114,12 @@ impl Builder<'_> {
                 continue;
             }
             position += 1;
+            place = place.filter(|_| self.goes_straight_on(step));
             let _at = self.emitter.timings().at_step(stage, position);
             let name =
                 StepName { stage, plan, platform: self.shown_platform(stage), position, of: shown };
             let went_on = self
-                .step(&mut state, step, &name, tools)
+                .step(&mut state, step, &name, tools, &mut place)
                 .map_err(|error| self.placed(error, step, stage))?;
             if !went_on {
                 self.states.set(stage, state, false);
@@ -157,25 +160,44 @@ impl Builder<'_> {
         self.states.wait(stage).ok_or_else(stopped)
     }
 
-    fn claim(&self, key: &Digest, stack: &Stack) -> Claim<'_> {
+    fn claim(&self, key: &Digest, stack: &Stack, place: &mut Option<Permit<'_>>) -> Claim<'_> {
         let _span = self.emitter.span(Phase::WaitSame);
-        self.running.claim(key, stack)
+        self.running.claim(key, stack, &mut || *place = None)
     }
 
-    /// A place among the steps that work, for the next step of a stage.
+    /// Whether a stage may keep its place until it knows that it needs one for this step: what comes between is short and
+    /// waits for nobody.
+    fn goes_straight_on(&self, step: &Step) -> bool {
+        let takes_files = |kind: &RunMountKind| {
+            matches!(kind, RunMountKind::Bind { .. } | RunMountKind::Cache { from: Some(_), .. })
+        };
+        let is_short = match &step.kind {
+            StepKind::Run(run) => !run.mounts.iter().any(|mount| takes_files(&mount.kind)),
+            StepKind::Config | StepKind::Workdir(_) => true,
+            StepKind::Copy(_) => false,
+        };
+        is_short && self.imports.is_empty()
+    }
+
+    /// A place among the steps that work, for the next step of a stage; `place` is the one that it still has.
     fn take_place(
         &self,
         state: &StageState,
         stage: usize,
-        prepared: &Prepared,
+        (prepared, mut place): (&Prepared, Option<Permit<'_>>),
         worker: &Worker,
     ) -> Result<Permit<'_>> {
-        if !prepared.is_independent() {
+        if !prepared.is_independent() && self.is_base_coming(state, stage)? {
             // Before: with a place it would keep out those whose base is here.
+            place = None;
             self.await_base(state, stage, worker)?;
         }
         let span = self.emitter.span(Phase::WaitPlace);
-        let permit = self.limit.take(self.ways[stage][state.next]);
+        let way = self.ways[stage][state.next];
+        let permit = match place {
+            Some(place) => self.limit.exchange(place, way),
+            None => self.limit.take(way),
+        };
         drop(span);
         // The wait, and that for the stage that does the same, may have been long.
         worker.cancel.check()?;
@@ -198,12 +220,13 @@ impl Builder<'_> {
     }
 
     /// One step; false when it needs a worker and there is none.
-    fn step(
-        &self,
+    fn step<'b>(
+        &'b self,
         state: &mut StageState,
         step: &Step,
         name: &StepName<'_>,
         tools: Option<Tools<'_>>,
+        place: &mut Option<Permit<'b>>,
     ) -> Result<bool> {
         let looking = self.emitter.span(Phase::LookUp);
         let Some(prepared) = self.prepare(state, step, name.plan, tools.map(|t| t.worker))? else {
@@ -238,7 +261,7 @@ impl Builder<'_> {
         };
         drop(looking);
         let stack = state.stack(alone);
-        let doing = match self.claim(&own, &stack) {
+        let doing = match self.claim(&own, &stack, place) {
             Claim::Mine(doing) => doing,
             Claim::Failed => return Err(stopped()),
             Claim::Done(shared) => return Ok(took(state, shared, None)),
@@ -248,6 +271,9 @@ impl Builder<'_> {
             return Ok(took(state, shared, None));
         }
         let blame = self.blame(step, name.stage);
+        if fitting.is_some() {
+            *place = None;
+        }
         if let Some(record) = fitting
             && let Some(layer) = self.rewrite(record, (&own, &stack), blame, tools)?
         {
@@ -255,21 +281,27 @@ impl Builder<'_> {
             doing.done(shared.clone());
             return Ok(took(state, shared, None));
         }
-        self.perform(state, (step, name), (prepared, &stack), (doing, known.as_ref()), tools)
+        self.perform(
+            state,
+            (step, name),
+            (prepared, &stack),
+            (doing, known.as_ref()),
+            (tools, place),
+        )
     }
 
     /// Carries a step out; its layer is written in the background.
-    fn perform(
-        &self,
+    fn perform<'b>(
+        &'b self,
         state: &mut StageState,
         (step, name): (&Step, &StepName<'_>),
         (prepared, stack): (Prepared, &Stack),
         (doing, known): (Doing<'_>, Option<&Remembered>),
-        tools: Tools<'_>,
+        (tools, place): (Tools<'_>, &mut Option<Permit<'b>>),
     ) -> Result<bool> {
         let (key, own) = (prepared.key.clone(), prepared.record.clone());
         let alone = prepared.is_independent();
-        let _permit = self.take_place(state, name.stage, &prepared, tools.worker)?;
+        let permit = self.take_place(state, name.stage, (&prepared, place.take()), tools.worker)?;
         let id = self.announce(step, name);
         self.tell_why(id, (name.stage, state.next), (known, stack));
         let began = Instant::now();
@@ -289,6 +321,7 @@ impl Builder<'_> {
                 self.note_step(name.stage, (&own, stack), &shared, None);
                 append(state, step, (key, own), shared.slot, created);
                 self.emitter.emit(Event::StepDone { id, took: began.elapsed() });
+                *place = Some(permit);
                 Ok(true)
             }
             Err(error) => {

@@ -228,23 +228,31 @@ impl<R: Read> Read for Until<'_, R> {
 }
 
 impl Builder<'_> {
-    /// Unpacks the layers of the image below a stage as they come, while some are on their way.
+    /// The layers of the image below a stage.
+    fn base_slots<'s>(&self, state: &'s StageState, stage: usize) -> Result<&'s [Slot]> {
+        let of_image = self.image_below(stage)?.map_or(0, |image| image.layers.len());
+        Ok(state.slots.get(..of_image).unwrap_or_default())
+    }
+
+    /// Whether some of them are on their way.
+    pub(super) fn is_base_coming(&self, state: &StageState, stage: usize) -> Result<bool> {
+        Ok(self.base_slots(state, stage)?.iter().any(|slot| slot.layer.is_open()))
+    }
+
+    /// Unpacks them as they come.
     pub(super) fn await_base(
         &self,
         state: &StageState,
         stage: usize,
         worker: &Worker,
     ) -> Result<()> {
-        let of_image = self.image_below(stage)?.map_or(0, |image| image.layers.len());
-        let slots = state.slots.get(..of_image).unwrap_or_default();
-        if slots.iter().any(|slot| slot.layer.is_open()) {
-            let _span = self.emitter.span(Phase::WaitBase);
-            if worker.snapshots.are_whole() {
-                // Each stage would unpack a tree of its own, and the step another one.
-                return wait_for_all(slots);
-            }
-            materialise(self.store, &state.on(slots.to_vec()), worker)?;
+        let slots = self.base_slots(state, stage)?;
+        let _span = self.emitter.span(Phase::WaitBase);
+        if worker.snapshots.are_whole() {
+            // Each stage would unpack a tree of its own, and the step another one.
+            return wait_for_all(slots);
         }
+        materialise(self.store, &state.on(slots.to_vec()), worker)?;
         Ok(())
     }
 

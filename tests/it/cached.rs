@@ -82,6 +82,26 @@ fn a_cached_build_makes_no_process_and_reads_no_file_that_it_copies() {
     }
 }
 
+/// What is written while steps run is not waited for, and large files are copied by the kernel.
+#[test]
+fn a_step_is_mounted_volatile_and_its_files_are_copied_in_the_kernel() {
+    let Some(world) = World::root().map(World::with_base) else { return };
+    world.file("large", vec![7; 300_000]);
+    world.file("Dockerfile", "FROM base\nCOPY large /\nRUN cp /large /copy\n");
+    let context = world.context();
+    let Some((said, calls)) = trace::all(&world, &["build", context.to_str().unwrap()]) else {
+        return;
+    };
+    said.ok();
+    let options = of(&calls, &["fsconfig"]);
+    let count = |what: &str| options.iter().filter(|call| call.contains(what)).count();
+    // One for each of the two steps that have a tree; the others are only looked at.
+    assert_eq!(count("\"volatile\""), count("\"upperdir"), "{options:#?}");
+    assert!(count("\"volatile\"") > 0);
+    let copied = of(&calls, &["copy_file_range"]);
+    assert!(copied.iter().any(|call| call.ends_with("= 300000")), "{copied:#?}");
+}
+
 /// A name syncs what it is given to; whoever asks for none is told a digest all the same.
 #[test]
 fn an_image_without_a_name_is_durable_before_its_digest_is_printed() {

@@ -1,5 +1,6 @@
 //! `--cache-to` and `--cache-from`: a machine that has nothing is as warm as the one that built before.
 
+use crate::support::faults::{Fault, Faults};
 use crate::support::registry::Registry;
 use crate::support::{Said, World, peer, program};
 use nativebuild::oci::layout::Layout;
@@ -8,6 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const DOCKERFILE: &str = "FROM base AS tools\nRUN echo tool > /tool\nRUN echo 1 > /more\n\
@@ -151,6 +153,63 @@ fn a_directory_that_cannot_be_written_is_an_error_unless_it_is_to_be_ignored() {
         assert!(warnings[0].contains("file/cache"), "{said:?}");
         said.ok();
     }
+}
+
+/// All is well with a registry until a manifest is put: from then on every request meets a fault.
+fn dying(registry: &Registry, fault: Fault) -> Faults {
+    let is_down = AtomicBool::new(false);
+    Faults::before(&registry.address, move |asked| {
+        if asked.method == "PUT" && asked.path.contains("/manifests/") {
+            is_down.store(true, Ordering::SeqCst);
+        }
+        is_down.load(Ordering::SeqCst).then(|| fault.clone())
+    })
+}
+
+#[test]
+fn a_registry_that_dies_at_the_end_is_an_error_unless_it_is_to_be_ignored() {
+    if !peer("docker-registry") {
+        return;
+    }
+    let world = World::new().with_base();
+    let registry = Registry::start(&world);
+    world.file("a", "a").file("Dockerfile", "FROM base\nCOPY a /a\nCOPY a /b\n");
+    let epoch = "--source-date-epoch=1700000000";
+    let digest = fresh(&world, "one", &[epoch]).ok();
+    for (store, fault, what, why) in [
+        ("two", Fault::Status(500, None), "has a problem of its own", "status 500"),
+        // In whatever words the system says it.
+        ("three", Fault::Reset, "cannot be reached", ""),
+    ] {
+        let proxy = dying(&registry, fault);
+        let host = proxy.host();
+        let to = format!("type=registry,ref={host}/app:cache,ignore-error=true");
+        let said = fresh(&world, store, &[epoch, "--cache-to", &to]);
+        let warnings: Vec<&str> =
+            said.stderr.lines().filter(|line| line.starts_with("warning")).collect();
+        assert_eq!(warnings.len(), 1, "{said:?}");
+        let warning = format!(
+            "warning: cannot write the cache `{host}/app:cache`: registry `{host}` {what}: \
+             PUT http://{host}/v2/app/manifests/cache: {why}"
+        );
+        assert!(warnings[0].starts_with(&warning), "{said:?}");
+        assert_eq!(said.ok(), digest);
+    }
+    // Nothing that is worth waiting for: that would be tried for most of a minute.
+    let proxy = dying(&registry, Fault::Status(507, None));
+    let host = proxy.host();
+    let to = format!("type=registry,ref={host}/app:cache");
+    let said = fresh(&world, "four", &[epoch, "--cache-to", &to]).failed(3);
+    let refused = format!(
+        "error: cannot write the cache `{host}/app:cache`\n \
+         cause: registry `{host}` has no space left for this repository\n \
+         cause: PUT http://{host}/v2/app/manifests/cache: status 507\n\
+         help: remove images from the repository, or ask for more space\n"
+    );
+    assert!(said.ends_with(&refused), "{said}");
+    // The name comes last.
+    let there = format!("docker://{}/app:cache", registry.address);
+    assert_ne!(world.run(["image", "digest", &there]).code, 0);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! What a build that is killed leaves in a shared cache.
 
+use crate::support::faults::{Dice, Faults};
 use crate::support::processes::{self, Marker};
 use crate::support::registry::Registry;
 use crate::support::shelf::MINUTE;
 use crate::support::{World, peer, program};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -141,4 +143,65 @@ fn a_cache_is_not_written_early_where_that_could_do_harm() {
     wait_for(|| names() == 1);
     kill(build.unwrap(), &marker);
     assert!(before == (index(&outside), index(&inside)));
+}
+
+/// Blobs that the storage of a registry has for a repository, by the hex digits of their digests.
+fn blobs_of(storage: &Path, repository: &str) -> BTreeSet<String> {
+    let all = storage.join("docker/registry/v2/repositories");
+    let links = fs::read_dir(all.join(repository).join("_layers/sha256"));
+    let names = links.into_iter().flatten().map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.into_string().unwrap()).collect()
+}
+
+/// In the middle of a blob this registry lets nobody go on: what was on the way begins anew, once.
+#[test]
+fn blobs_that_a_killed_build_sent_whole_are_not_sent_again() {
+    if !peer("docker-registry") {
+        return;
+    }
+    let world = World::new().with_base();
+    let registry = Registry::start(&world);
+    let there = || blobs_of(&world.path("registry"), "killed");
+    let proxy = Faults::before(&registry.address, |_| None);
+    let cache = format!("{}/killed:cache", proxy.host());
+    let mut dockerfile = "FROM base\n".to_owned();
+    for (name, size) in [("small", 1 << 20), ("large", 6 << 20), ("other", 6 << 20)] {
+        world.file(name, Dice::new(name).bytes(size));
+        dockerfile += &format!("COPY {name} /\n");
+    }
+    world.file("Dockerfile", dockerfile);
+    let context = world.context();
+    let epoch = "--source-date-epoch=1700000000";
+    // Two are sent at a time: when so much came, one was there.
+    let hit = proxy.trap(8 << 20);
+    let mut command = import(&world, "one").command(program());
+    command.args(["build", "-q", epoch, "--root", "one", "--cache-to", &cache]).arg(&context);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    hit.recv_timeout(MINUTE).expect("layers are sent");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let whole = there();
+    assert!(!whole.is_empty());
+    proxy.release();
+    proxy.take();
+    let build = |store: &str, flag: &str| {
+        let fixed = ["build", "--progress", "plain", epoch, "--root", store];
+        let context = context.to_str().unwrap();
+        import(&world, store).run(fixed.iter().chain(&[flag, &cache, context]))
+    };
+    let digest = build("one", "--cache-to").ok();
+    let mut lines = proxy.take().lines;
+    lines.retain(|line| line.starts_with("PUT ") && line.contains("/blobs/"));
+    let all = there();
+    assert!(all.is_superset(&whole), "{whole:?} {all:?}");
+    // Three layers and the records.
+    assert_eq!(all.len(), 4, "{all:?}");
+    for name in &all {
+        let count = lines.iter().filter(|line| line.contains(name)).count();
+        // What the first one had sent by its end may have become whole since.
+        assert!(count <= usize::from(!whole.contains(name)), "{name}: {lines:?}");
+    }
+    let said = build("two", "--cache-from");
+    assert_eq!(said.cached(), 3, "{said:?}");
+    assert_eq!(said.ok(), digest);
 }

@@ -1,11 +1,11 @@
 //! Shared caches in images, of several platforms, with kaniko's flags, and where registries are not what they should be.
 
-use crate::support::faults::{Dice, Fault, Faults};
+use crate::support::faults::{Fault, Faults};
 use crate::support::registry::Registry;
 use crate::support::{Said, World, peer, program};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const DOCKERFILE: &str = "FROM base AS tools\nRUN echo tool > /tool\n\
     FROM base\nCOPY a /a\nCOPY --from=tools /tool /copied\nRUN cat /copied > /t\n";
@@ -201,43 +201,6 @@ fn layers_are_uploaded_while_later_steps_of_the_stage_run() {
     fresh(&world, "one", &["--push", "-t", &image, "--cache-to", &cache]).ok();
     let sent = proxy.take().sent;
     assert!(sent < 7 << 20, "{sent}");
-}
-
-#[test]
-fn what_a_killed_build_sent_is_not_sent_again() {
-    let Some(world) = ready() else { return };
-    let registry = Registry::start(&world);
-    let proxy = Faults::before(&registry.address, |_| None);
-    let sizes = [1 << 20, 6 << 20, 6 << 20];
-    let mut dockerfile = "FROM base\n".to_owned();
-    for (at, size) in sizes.iter().enumerate() {
-        world.file(&format!("f{at}"), Dice::new(&format!("f{at}")).bytes(*size));
-        dockerfile += &format!("COPY f{at} /\n");
-    }
-    world.file("Dockerfile", &dockerfile);
-    let cache = format!("{}/killed:cache", proxy.host());
-    let args = ["--source-date-epoch=1700000000", "--cache-to", &cache];
-    // The base image is there.
-    let context = world.context();
-    world
-        .run(["image", "import", "--root", "one", "base", world.path("base.tar").to_str().unwrap()])
-        .ok();
-    let hit = proxy.trap(8 << 20);
-    let mut build = world.command(program());
-    build.args(["build", "-q", "--root", "one"]).args(args).arg(&context);
-    let mut child = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    hit.recv().unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    proxy.release();
-    let before = proxy.take().sent;
-    let digest = fresh(&world, "one", &args).ok();
-    let after = proxy.take().sent;
-    let all: usize = sizes.iter().sum();
-    assert!(after < all as u64, "{before} and {after} of {all}");
-    let said = fresh(&world, "two", &[args[0], "--cache-from", &cache]);
-    assert!(!ran(&said), "{said:?}");
-    assert_eq!(said.ok(), digest);
 }
 
 #[test]

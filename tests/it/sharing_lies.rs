@@ -8,9 +8,15 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 const DOCKERFILE: &str = "FROM base\nRUN echo 1 > /one\nRUN echo 2 > /two\n";
+/// A step of one stage, a COPY out of that, and a step on it: so the records have a selection.
+const STAGES: &str = "FROM base AS tools\nRUN echo tool > /tool\n\
+    FROM base\nCOPY --from=tools /tool /copied\nRUN cat /copied > /t\n";
 const EPOCH: &str = "--source-date-epoch=1700000000";
+/// Where the config of an image has an inline cache.
+const MEMBER: &str = "nativebuild.cache.v1";
 
 /// A cache in a directory, open to be changed.
+#[derive(Clone)]
 struct Cache {
     dir: PathBuf,
     manifest: Value,
@@ -52,6 +58,15 @@ impl Cache {
         index["manifests"][0]["digest"] = digest.into();
         index["manifests"][0]["size"] = size.into();
         fs::write(path, index.to_string()).unwrap();
+    }
+
+    /// The records of an artifact, or of an image with an inline cache.
+    fn records(&mut self) -> &mut Value {
+        if self.config.get(MEMBER).is_some() {
+            &mut self.config[MEMBER]["records"]
+        } else {
+            &mut self.config
+        }
     }
 
     fn layer(&mut self, step: usize) -> &mut Value {
@@ -277,6 +292,238 @@ fn every_lie_costs_a_miss_and_never_the_image() {
         let again = build(&world, &store, &[]);
         assert_eq!(again.stderr.matches("CACHED").count(), 2, "{name}: {again:?}");
         assert_eq!(again.ok(), digest, "{name}");
+    }
+}
+
+/// What is wrong and how it comes about; then a word of the warning and how many of three steps are
+/// still taken: of a cache that has the layers of all stages, and of an inline one.
+type RecordLie = (&'static str, fn(&mut Value), [(&'static str, usize); 2]);
+
+/// The steps of [`STAGES`], in the order of [`places`].
+const COPY: usize = 0;
+const RUN: usize = 1;
+const TOOLS: usize = 2;
+
+const NOTHING: &str = "nothing";
+const BAD_JSON: [(&str, usize); 2] = [("not valid JSON of its kind", 0); 2];
+const WRONG_LAYER: &str = "has the wrong digest";
+const NO_BLOB: &str = "1 of its layers are not among its blobs";
+
+const RECORD_LIES: &[RecordLie] = &[
+    (NOTHING, |_| {}, [("", 3); 2]),
+    // What is copied is looked at in the tree, and the COPY is found by that. An inline cache has
+    // no layer for the tree, so the step is carried out.
+    ("another content", |records| records["selections"][0][1] = unknown(), [("", 3), ("", 2)]),
+    (
+        "the content of something unknown",
+        |records| records["selections"][0][0] = unknown(),
+        [("", 3), ("", 2)],
+    ),
+    ("half a selection", |records| records["selections"][0] = json!([unknown()]), BAD_JSON),
+    ("a selection of no digest", |records| records["selections"][0][1] = json!("x"), BAD_JSON),
+    (
+        "two contents",
+        |records| {
+            let mut other = records["selections"][0].clone();
+            other[1] = unknown();
+            records["selections"].as_array_mut().unwrap().push(other);
+        },
+        [("comes twice", 0); 2],
+    ),
+    (
+        "other layers below",
+        |records| step(records, RUN)["stands_on"][0][1] = unknown(),
+        [("", 2); 2],
+    ),
+    ("no layers below", |records| step(records, RUN)["stands_on"] = json!([]), [("", 2); 2]),
+    (
+        "too few layers below",
+        |records| {
+            let below = step(records, COPY)["stands_on"].clone();
+            step(records, RUN)["stands_on"] = below;
+        },
+        [("", 2); 2],
+    ),
+    (
+        "very many variants, and not this one",
+        |records| {
+            let others = (0..30_000).map(|at| json!([format!("{at:05}"), unknown()]));
+            step(records, RUN)["stands_on"] = others.collect();
+        },
+        [("", 2); 2],
+    ),
+    (
+        "two stacks below",
+        |records| {
+            let below = &mut step(records, RUN)["stands_on"];
+            let mut other = below[0].clone();
+            other[1] = unknown();
+            below.as_array_mut().unwrap().push(other);
+        },
+        [("comes twice", 0); 2],
+    ),
+    (
+        "half of what is below",
+        |records| step(records, RUN)["stands_on"][0] = json!(["x"]),
+        BAD_JSON,
+    ),
+    // The COPY is carried out, and needs the other stage. It leaves what it left when the cache was
+    // written, so the step on it is taken.
+    (
+        "other layers below the COPY",
+        |records| step(records, COPY)["stands_on"][0][1] = unknown(),
+        [("", 2), ("", 1)],
+    ),
+    (
+        "another diff id of the COPY",
+        |records| step(records, COPY)["layers"][0]["layer"]["diff_id"] = unknown(),
+        [(WRONG_LAYER, 2), (WRONG_LAYER, 1)],
+    ),
+    // The layer above is what it should be, and not believed for what is below it.
+    (
+        "another diff id of the COPY, also in what stands on it",
+        |records| {
+            let [copy, run, _] = places(records);
+            let on = chain(below(records, copy), unknown().as_str().unwrap());
+            records["steps"][run]["stands_on"][0][1] = json!(on);
+            records["steps"][copy]["layers"][0]["layer"]["diff_id"] = unknown();
+        },
+        [(WRONG_LAYER, 1), (WRONG_LAYER, 0)],
+    ),
+    (
+        "another size of the COPY",
+        |records| step(records, COPY)["layers"][0]["layer"]["size"] = json!(7),
+        [(NO_BLOB, 2), (NO_BLOB, 1)],
+    ),
+    // An inline cache has no layer that could be compared with it.
+    (
+        "another diff id of the other stage",
+        |records| {
+            let tools = step(records, TOOLS);
+            if tools.get("diff_ids").is_some() {
+                tools["diff_ids"][0][1] = unknown();
+            } else {
+                tools["layers"][0]["layer"]["diff_id"] = unknown();
+            }
+        },
+        [(WRONG_LAYER, 2), ("", 2)],
+    ),
+];
+
+/// A digest of nothing that anybody has.
+fn unknown() -> Value {
+    json!(format!("sha256:{}", "0".repeat(64)))
+}
+
+/// What the layer of a step stands on.
+fn below(records: &Value, at: usize) -> &str {
+    records["steps"][at]["stands_on"][0][1].as_str().unwrap()
+}
+
+/// What a step stands on that stands on this layer.
+fn chain(below: &str, diff_id: &str) -> String {
+    Digest::of(format!("{below} {diff_id}").as_bytes()).to_string()
+}
+
+/// Where the COPY, the step on its layer and that of the other stage are among the steps.
+fn places(records: &Value) -> [usize; 3] {
+    let on = |at: usize| {
+        let diff_id = records["steps"][at]["layers"][0]["layer"]["diff_id"].as_str()?;
+        Some(chain(below(records, at), diff_id))
+    };
+    let mut pairs = (0..3).flat_map(|copy| (0..3).map(move |run| (copy, run)));
+    let found = pairs.find(|(copy, run)| on(*copy).as_deref() == Some(below(records, *run)));
+    let (copy, run) = found.unwrap();
+    [copy, run, 3 - copy - run]
+}
+
+fn step(records: &mut Value, which: usize) -> &mut Value {
+    let at = places(records)[which];
+    &mut records["steps"][at]
+}
+
+/// A build of [`STAGES`] in a fresh store with a cache that lies, and one more without it.
+fn check(
+    world: &World,
+    digest: &str,
+    (store, dir): (&str, &Path),
+    (name, warning, taken): (&str, &str, usize),
+) {
+    let from = format!("type=local,src={}", dir.display());
+    let said = build(world, store, &["--cache-from", &from]);
+    let warnings: Vec<&str> =
+        said.stderr.lines().filter(|line| line.starts_with("warning")).collect();
+    assert_eq!(warnings.len(), usize::from(!warning.is_empty()), "{name}: {said:?}");
+    let about = format!("warning: cannot use the cache `{}:latest`: ", dir.display());
+    let is_it = |line: &&str| line.starts_with(&about) && line.contains(warning);
+    assert!(warnings.iter().all(is_it), "{name}: {said:?}");
+    assert_eq!((said.cached(), said.done()), (taken, 3 - taken), "{name}: {said:?}");
+    // There was something to be looked at or to be done.
+    assert_eq!(said.stderr.contains("isolation: "), name != NOTHING, "{name}: {said:?}");
+    assert_eq!(said.ok(), digest, "{name}");
+    let again = build(world, store, &[]);
+    assert!(!again.stderr.contains("warning"), "{name}: {again:?}");
+    assert_eq!(again.ok(), digest, "{name}");
+}
+
+/// All lies about the records of one cache.
+fn lie(world: &World, digest: &str, cache: &Cache, which: usize) {
+    for (number, (name, lie, expected)) in RECORD_LIES.iter().enumerate() {
+        let mut changed = cache.clone();
+        lie(changed.records());
+        changed.store();
+        let (warning, taken) = expected[which];
+        let store = format!("store-{number}");
+        check(world, digest, (&store, &cache.dir), (name, warning, taken));
+    }
+}
+
+#[test]
+fn records_that_lie_cost_a_miss_and_never_the_image() {
+    let world = World::new().with_base();
+    world.file("Dockerfile", STAGES);
+    let digest = build(&world, "first", &[]).ok();
+    let dir = world.path("cache");
+    let to = format!("type=local,dest={},mode=max", dir.display());
+    build(&world, "first", &["--cache-to", &to]).ok();
+    lie(&world, &digest, &Cache::open(&dir), 0);
+}
+
+/// A word of the warning, and how the config of the image is changed.
+type ConfigLie = (&'static str, fn(&mut Value));
+
+const CONFIG_LIES: &[ConfigLie] = &[
+    ("an image without an inline cache", |config| {
+        config.as_object_mut().unwrap().remove(MEMBER);
+    }),
+    ("its inline cache is none of nativebuild", |config| config[MEMBER] = json!("x")),
+    ("its inline cache is none of nativebuild", |config| config[MEMBER] = json!({})),
+    ("its inline cache is none of nativebuild", |config| {
+        config[MEMBER]["hmac-sha256"] = json!(5);
+    }),
+    ("not valid JSON of its kind", |config| config[MEMBER]["records"] = json!("x")),
+    ("this program knows version 1", |config| {
+        config[MEMBER]["records"]["version"] = json!(2);
+    }),
+];
+
+#[test]
+fn an_inline_cache_that_lies_costs_a_miss_and_never_the_image() {
+    let world = World::new().with_base();
+    world.file("Dockerfile", STAGES);
+    let digest = build(&world, "first", &[]).ok();
+    let dir = world.path("image");
+    let output = format!("type=oci,tar=false,dest={}", dir.display());
+    let inline = ["-t", "app", "--cache-to", "type=inline", "-o", &output];
+    build(&world, "first", &inline).ok();
+    let cache = Cache::open(&dir);
+    lie(&world, &digest, &cache, 1);
+    for (number, (warning, lie)) in CONFIG_LIES.iter().enumerate() {
+        let mut changed = cache.clone();
+        lie(&mut changed.config);
+        changed.store();
+        let store = format!("config-{number}");
+        check(&world, &digest, (&store, &dir), (warning, warning, 0));
     }
 }
 

@@ -100,10 +100,15 @@ fn one_changed_file_sends_few_chunks() {
     build(&world, "one", &fill, &["--cache-to", &to]).ok();
     let first = proxy.take().sent;
     assert!(first > 40 << 20, "{first}");
-    let change = "FROM base\nRUN --mount=type=cache,id=deps,target=/c echo changed > /c/f20\n";
+    let change = "FROM base\nRUN --mount=type=cache,id=deps,target=/c \
+        echo changed | dd of=/c/f20 conv=notrunc 2>/dev/null\n";
     build(&world, "one", change, &["--cache-to", &to]).ok();
     let second = proxy.take().sent;
-    assert!(second * 2 < first, "{second} of {first}");
+    // There is another time in the header of one member, and other bytes right behind it. They
+    // lie in one chunk, or in two where one ends among them, and none has more than 4 MiB. Where
+    // a chunk ends depends on where it begins and on the last 64 bytes: all others stay. The rest
+    // is for the records and the layer of the step.
+    assert!(second < (8 << 20) + (64 << 10), "{second} of {first}");
     let name = format!("{}/cache:1", proxy.host());
     let (_, wanted) = seen(&world, "one", &[]);
     assert_eq!(seen(&world, "two", &["--cache-from", &name]).1, wanted);

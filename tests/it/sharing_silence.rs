@@ -1,6 +1,8 @@
-//! Shared caches in a registry that accepts connections and never says a word.
+//! Shared caches in a registry that accepts connections and never says a word, and base images that came from one.
 
-use crate::support::{Said, World};
+use crate::offline::publish;
+use crate::support::registry::Registry;
+use crate::support::{Said, World, peer};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +19,11 @@ fn build(world: &World, store: &str, args: &[&str]) -> Said {
 
 /// The address of one who listens and holds every connection, and how many there were.
 fn silent() -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    silent_at("127.0.0.1:0")
+}
+
+fn silent_at(address: &str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(address).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let count = Arc::<AtomicUsize>::default();
     let seen = Arc::clone(&count);
@@ -56,6 +62,36 @@ fn a_registry_that_never_answers_costs_a_miss_and_a_warning() {
         ]
     );
     assert!(!said.stderr.contains("CACHED"), "{said:?}");
+    assert_eq!(said.ok(), digest);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+/// Two base images cost one wait, and are those that are stored.
+#[test]
+fn whether_there_is_a_newer_base_is_not_waited_for_long() {
+    if !["skopeo", "docker-registry"].into_iter().all(peer) {
+        return;
+    }
+    let world = World::new().with_base();
+    let registry = Registry::start(&world);
+    let [one, two] = ["one:1", "two:1"].map(|name| publish(&world, &registry, name));
+    let dockerfile =
+        format!("FROM {one} AS one\nRUN echo 1 > /a\nFROM {two}\nCOPY --from=one /a /\n");
+    let digest = world.build(&dockerfile, &[]).ok();
+    let host = registry.address.clone();
+    drop(registry);
+    let (_, connections) = silent_at(&host);
+    let said = world.build(&dockerfile, &[]);
+    let warning = |name: &str| {
+        format!(
+            "warning: cannot ask for a newer `{name}` (cannot look up `{name}`: registry `{host}` \
+             cannot be reached: GET http://{host}/v2/: no answer in time); the stored one is used"
+        )
+    };
+    let warnings: Vec<&str> =
+        said.stderr.lines().filter(|line| line.starts_with("warning")).collect();
+    assert_eq!(warnings, [warning(&one), warning(&two)]);
+    assert_eq!((said.cached(), said.done()), (2, 0), "{said:?}");
     assert_eq!(said.ok(), digest);
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }

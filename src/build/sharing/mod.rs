@@ -170,7 +170,7 @@ impl fmt::Display for FromPlace {
 }
 
 /// An error as the end of a warning.
-fn in_one_line(error: &Error) -> String {
+pub(in crate::build) fn in_one_line(error: &Error) -> String {
     let causes = error.causes().iter().map(String::as_str);
     std::iter::once(error.message()).chain(causes).collect::<Vec<_>>().join(": ")
 }
