@@ -6,6 +6,7 @@
 //! have links, and they are followed inside the rootfs ([`resolve`]). Knows neither Dockerfiles nor layers: archives are
 //! unpacked by the caller's [`Unpack`]. Spec: dockerfile §1.7 (5-16).
 
+mod data;
 mod destination;
 mod mode;
 mod node;

@@ -1,11 +1,10 @@
-//! Copying one node that is no directory: data, links, special files, and the metadata of any node.
+//! Copying one node that is no directory: links, special files, and the metadata of any node.
 //!
 //! Order matters: the owner first (changing it takes setuid bits and capabilities away), the time last. Spec: dockerfile §1.7 (9-12).
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::{SeekFrom, ftruncate, seek};
 use rustix::io::Errno;
 
 use crate::context::xattr::{self, Xattrs};
@@ -13,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::executor::copy::Copier;
 use crate::executor::copy::destination::Place;
 use crate::sys::fs::{self, Kind, Stat};
-use crate::sys::{Named, SysResult, SysResultExt, root};
+use crate::sys::{SysResultExt, root};
 
 /// A node to copy.
 pub(super) struct Source<'a> {
@@ -139,59 +138,6 @@ impl Copier<'_> {
         }
     }
 
-    /// Copies a regular file's data. Gives the `stat` that goes with that data.
-    fn put_file(&self, source: &Source<'_>, place: &Place<'_>) -> Result<Stat> {
-        let tree = self.request.tree;
-        let unreadable = |error: &_| tree.unreadable(source.path, error);
-        let from = fs::open_read(source.dir, source.name).map_err(|error| unreadable(&error))?;
-        let before = fs::fstat(&from).map_err(|error| unreadable(&error))?;
-        if before.kind != Kind::File {
-            return Err(self.changed(source, "it is no regular file any more"));
-        }
-        let failed = || format!("cannot copy `{}` to `{}`", show(source.path), place.shown());
-        let to = fs::create_new(place.dir, place.name, 0o600)
-            .or_error(ErrorKind::Environment, failed)?;
-        let mut at = 0;
-        while let Some((start, end)) =
-            data_range(&from, &before, at).map_err(|error| unreadable(&error))?
-        {
-            if start != at {
-                seek_to(&from, start)
-                    .and_then(|()| seek_to(&to, start))
-                    .or_error(ErrorKind::Environment, failed)?;
-            }
-            let copied =
-                fs::copy_data(&from, &to, end - start).or_error(ErrorKind::Environment, failed)?;
-            if copied < end - start {
-                break;
-            }
-            at = end;
-        }
-        if at < before.size {
-            // It ends with a hole.
-            ftruncate(&to, before.size)
-                .named(|| format!("ftruncate({})", before.size))
-                .or_error(ErrorKind::Environment, failed)?;
-        }
-        let after = fs::fstat(&from).map_err(|error| unreadable(&error))?;
-        if after.size != before.size {
-            let sizes = format!("it had {} bytes and now has {}", before.size, after.size);
-            return Err(self.changed(source, &sizes));
-        }
-        if after.mtime != before.mtime {
-            return Err(self.changed(source, "somebody wrote to it"));
-        }
-        Ok(before)
-    }
-
-    fn changed(&self, source: &Source<'_>, how: &str) -> Error {
-        let tree = self.request.tree;
-        let (path, label) = (show(source.path), tree.label());
-        Error::new(tree.blame(), format!("`{path}` in {label} changed while it was copied"))
-            .cause(how)
-            .hint("build again when nothing writes to it, or leave it out with .dockerignore")
-    }
-
     /// Makes a device node, or the empty file that stands for one.
     fn put_device(&self, stat: &Stat, place: &Place<'_>, attributes: &mut Xattrs) -> Result<()> {
         let failed = || format!("cannot make the device node `{}`", place.shown());
@@ -291,26 +237,6 @@ pub(super) fn set_owner(place: &Place<'_>, (uid, gid): (u32, u32)) -> Result<()>
     })
 }
 
-/// The next range of `file` from `at` on that holds data; all of it unless the file has holes.
-fn data_range(file: impl AsFd, stat: &Stat, at: u64) -> SysResult<Option<(u64, u64)>> {
-    let is_sparse = stat.blocks.saturating_mul(512) < stat.size;
-    if at >= stat.size || !is_sparse {
-        return Ok(Some((at, stat.size)).filter(|_| at < stat.size));
-    }
-    let start = match seek(&file, SeekFrom::Data(at)) {
-        Ok(start) => start,
-        Err(Errno::NXIO) => return Ok(None),
-        // A file system that knows no holes.
-        Err(_) => return Ok(Some((at, stat.size))),
-    };
-    let end = seek(&file, SeekFrom::Hole(start)).named(|| "lseek(SEEK_HOLE)".to_owned())?;
-    Ok(Some((start, end.min(stat.size))).filter(|(start, end)| start < end))
-}
-
-fn seek_to(file: impl AsFd, at: u64) -> SysResult<()> {
-    seek(file, SeekFrom::Start(at)).map(|_| ()).named(|| format!("lseek({at})"))
-}
-
-fn show(path: &[u8]) -> String {
+pub(super) fn show(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
