@@ -67,10 +67,11 @@ impl Builder<'_> {
                     prepared.files.ok_or_else(|| Error::internal("a copy was not looked up"))?;
                 // Once: an overlay that was written to is not mounted a second time.
                 let root = open_draft(draft)?;
-                copy_in(root.as_fd(), step, &files, worker)?;
+                let root = (root.as_fd(), draft.upper());
+                copy_in(root, step, &files, worker)?;
                 self.check_copied(step, &files)?;
                 prepared.remotes.iter().try_for_each(|(source, remote)| {
-                    self.copy_fetched(root.as_fd(), step, (source, remote), worker)
+                    self.copy_fetched(root, step, (source, remote), worker)
                 })?;
                 Ok(None)
             }
@@ -99,7 +100,7 @@ impl Builder<'_> {
     /// Copies what was fetched, after what lies in the context.
     fn copy_fetched(
         &self,
-        root: BorrowedFd<'_>,
+        root: (BorrowedFd<'_>, BorrowedFd<'_>),
         step: &CopyStep,
         (source, remote): (&RemoteSource, &Remote),
         worker: &Worker,
@@ -163,7 +164,13 @@ fn make_workdir(draft: &Draft<'_>, step: &WorkdirStep) -> Result<()> {
     user::make_workdir(root.as_fd(), &step.path, owner)
 }
 
-fn copy_in(root: BorrowedFd<'_>, step: &CopyStep, files: &Files, worker: &Worker) -> Result<()> {
+/// Into a tree with its upper directory.
+fn copy_in(
+    (root, upper): (BorrowedFd<'_>, BorrowedFd<'_>),
+    step: &CopyStep,
+    files: &Files,
+    worker: &Worker,
+) -> Result<()> {
     let chown = match &step.chown {
         Some(spec) => Some(user::resolve_chown(root, spec)?),
         None => None,
@@ -180,6 +187,7 @@ fn copy_in(root: BorrowedFd<'_>, step: &CopyStep, files: &Files, worker: &Worker
         unpack: step.unpack.then_some(&unpack),
         destination: &step.destination,
         cwd: &step.cwd,
+        upper: Some(upper),
         ..plain_copy(&files.tree, &files.selected, root, worker)
     })
 }
@@ -204,6 +212,7 @@ pub(super) fn plain_copy<'a>(
         selected,
         heredocs: &[],
         rootfs,
+        upper: None,
         destination: "/",
         cwd: "/",
         chown: None,

@@ -1,7 +1,11 @@
 //! Copying the data of a regular file, holes as holes.
+//!
+//! The kernel shares or copies data only between files of one file system, or of two overlays. So a large file that
+//! comes from elsewhere is made in the overlay, and filled where it really is.
 
 use rustix::fs::{SeekFrom, ftruncate, seek};
 use rustix::io::Errno;
+use std::fs::File;
 use std::os::fd::AsFd;
 
 use super::node::{Source, show};
@@ -9,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::executor::copy::Copier;
 use crate::executor::copy::destination::Place;
 use crate::sys::fs::{self, Kind, Stat};
-use crate::sys::{Named, SysResult, SysResultExt};
+use crate::sys::{Named, SysResult, SysResultExt, root};
 
 impl Copier<'_> {
     /// Copies a regular file's data. Gives the `stat` that goes with that data.
@@ -22,8 +26,9 @@ impl Copier<'_> {
             return Err(self.changed(source, "it is no regular file any more"));
         }
         let failed = || format!("cannot copy `{}` to `{}`", show(source.path), place.shown());
-        let to = fs::create_new(place.dir, place.name, 0o600)
+        let made = fs::create_new(place.dir, place.name, 0o600)
             .or_error(ErrorKind::Environment, failed)?;
+        let to = self.in_upper(&from, &before, place).unwrap_or(made);
         let mut at = 0;
         while let Some((start, end)) =
             data_range(&from, &before, at).map_err(|error| unreadable(&error))?
@@ -55,6 +60,19 @@ impl Copier<'_> {
             return Err(self.changed(source, "somebody wrote to it"));
         }
         Ok(before)
+    }
+
+    /// The file that was just made at a place, past the overlay, where that is of use.
+    fn in_upper(&self, from: &File, before: &Stat, place: &Place<'_>) -> Option<File> {
+        let upper = self.request.upper?;
+        if before.size <= fs::SMALL_COPY || fs::is_on_overlay(from) {
+            return None;
+        }
+        let (parent, name) = root::split_last(place.path);
+        let dir = root::open_dir_without_links(upper, parent).ok()?;
+        let file = fs::open_write(&dir, name?).ok()?;
+        let stat = fs::fstat(&file).ok()?;
+        (stat.kind == Kind::File && stat.size == 0 && stat.nlink == 1).then_some(file)
     }
 
     fn changed(&self, source: &Source<'_>, how: &str) -> Error {

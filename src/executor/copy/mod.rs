@@ -37,6 +37,8 @@ pub struct CopyRequest<'a> {
     pub heredocs: &'a [(String, String)],
     /// Where they go.
     pub rootfs: BorrowedFd<'a>,
+    /// Where the rootfs is an overlay, its upper directory: what is made in the rootfs is really there.
+    pub upper: Option<BorrowedFd<'a>>,
     /// Destination as expanded.
     pub destination: &'a str,
     /// Working directory, which a relative destination starts at.

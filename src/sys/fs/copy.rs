@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 /// bytes copied, which is less when the source ended early.
 pub fn copy_data(from: &File, to: &File, length: u64) -> SysResult<u64> {
     let mut done = 0_u64;
-    if length <= SMALL {
+    if length <= SMALL_COPY {
         // Two calls, where the kernel's ways take as many and often refuse first (another file system).
         return copy_by_buffer(from, to, length);
     }
@@ -30,7 +30,7 @@ pub fn copy_data(from: &File, to: &File, length: u64) -> SysResult<u64> {
 }
 
 /// Files up to this size are copied through a buffer.
-const SMALL: u64 = 128 * 1024;
+pub const SMALL_COPY: u64 = 128 * 1024;
 
 fn copy_by_buffer(mut from: &File, mut to: &File, length: u64) -> SysResult<u64> {
     let mut buffer = vec![0_u8; length.clamp(1, 1 << 20) as usize];

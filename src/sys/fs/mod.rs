@@ -7,7 +7,7 @@ mod remove;
 pub(super) mod xattrat;
 mod xattrs;
 
-pub use copy::copy_data;
+pub use copy::{SMALL_COPY, copy_data};
 pub use names::{Names, list, list_opened};
 pub use remove::remove_tree;
 pub use xattrs::{get_xattr, list_xattrs, remove_xattr, set_xattr, xattr_names};
@@ -157,6 +157,23 @@ pub fn fsync(fd: impl AsFd) -> SysResult<()> {
         Err(Errno::INVAL) => Ok(()),
         done => done.named(|| format!("fsync({})", fd.as_raw_fd())),
     }
+}
+
+/// Opens a regular file to write into it, without following.
+pub fn open_write(dir: impl AsFd, name: &[u8]) -> SysResult<File> {
+    let dir = dir.as_fd();
+    let flags =
+        OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rfs::openat(dir, name, flags, Mode::empty())
+        .map(File::from)
+        .named(|| format!("openat({}, O_WRONLY)", show(name)))
+}
+
+/// Whether an open file is one of an overlay.
+pub fn is_on_overlay(fd: impl AsFd) -> bool {
+    /// `OVERLAYFS_SUPER_MAGIC`.
+    const OVERLAY: i64 = 0x794c_7630;
+    rfs::fstatfs(fd).is_ok_and(|found| found.f_type == OVERLAY)
 }
 
 /// Opens a directory for reading entries and as a base for `*at` calls, without following.

@@ -122,6 +122,7 @@ impl Bench {
             selected: &selected,
             heredocs: &heredocs,
             rootfs: rootfs.as_fd(),
+            upper: None,
             destination,
             cwd: if flags.cwd.is_empty() { "/" } else { flags.cwd },
             chown: if is_root() { flags.chown } else { Some(me) },
