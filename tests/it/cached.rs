@@ -82,6 +82,33 @@ fn a_cached_build_makes_no_process_and_reads_no_file_that_it_copies() {
     }
 }
 
+/// A COPY that did not change is made again, since what is below it did: its files are read for the copy, and the copies
+/// for the layer.
+#[test]
+fn a_copy_of_unchanged_files_reads_them_once() {
+    if !have(OLD, Path::new(OLD).is_dir()) {
+        return;
+    }
+    let Some(world) = World::root().map(World::with_base) else { return };
+    let file = world.context().join("Dockerfile");
+    let args = ["build", "--progress", "plain", "-f", file.to_str().unwrap(), OLD];
+    let build = |number: u32| {
+        let text = format!(
+            "FROM base\nRUN echo {number} > /n\nCOPY GPL-3 /\nRUN test -s /GPL-3 && echo > /f\n"
+        );
+        world.file("Dockerfile", text);
+        trace::all(&world, &args)
+    };
+    let Some((first, _)) = build(1) else { return };
+    first.ok();
+    let (second, calls) = build(2).unwrap();
+    assert_eq!((second.cached(), second.done()), (0, 3), "{second:?}");
+    second.ok();
+    let read = readings(&calls, "GPL-3");
+    let read: Vec<&&str> = read.iter().filter(|call| call.contains("O_RDONLY")).collect();
+    assert_eq!(read.len(), 2, "{read:#?}");
+}
+
 /// What is written while steps run is not waited for, and large files are copied by the kernel.
 #[test]
 fn a_step_is_mounted_volatile_and_its_files_are_copied_in_the_kernel() {
