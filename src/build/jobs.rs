@@ -8,6 +8,7 @@ use super::care;
 use super::naming::Blame;
 use super::planned::Planned;
 use super::store::Store;
+use super::unread::Unread;
 use crate::error::{Error, Result};
 use crate::executor::sandbox::Cancel;
 use crate::executor::spawner::Errands;
@@ -117,11 +118,21 @@ pub(super) struct Job {
 pub(super) enum Content {
     /// In the upper directory of a snapshot; in none when nothing changed.
     Tree(Arc<Changes>, Option<Arc<Snapshot>>),
+    /// The same, and what changed is still to be read.
+    Unread(Arc<Unread>),
     /// Where they come from.
     Planned(Arc<Planned>),
 }
 
 impl Content {
+    /// With what changed.
+    fn read(&self, times: &TimePolicy, emitter: &Emitter) -> Result<Self> {
+        let Self::Unread(unread) = self else { return Ok(self.clone()) };
+        let _diff = emitter.span(Phase::Diff);
+        let changes = Arc::new(unread.changes(times)?);
+        Ok(Self::Tree(changes, Some(Arc::clone(&unread.snapshot))))
+    }
+
     /// Writes the tar.
     fn write(&self, store: &Store, times: &TimePolicy, out: &mut dyn Write) -> Result<()> {
         match self {
@@ -134,6 +145,7 @@ impl Content {
                 let root = snapshot.as_ref().map_or(store.dir(), |snapshot| snapshot.upper());
                 write_fresh_layer(changes, root.as_fd(), times, out)
             }
+            Self::Unread(_) => Err(Error::internal("what changed was not read")),
             Self::Planned(planned) => planned.write(times, out),
         }
     }
@@ -240,13 +252,14 @@ fn write(
     (compression, workers, blocks): (Compression, &Workers, Option<&Arc<Blocks>>),
     emitter: &Emitter,
 ) -> Result<Layer> {
+    let content = job.content.read(&job.times, emitter)?;
     let mut span = emitter.span(Phase::Layer);
     let blob = Eager { blob: store.images().blob_writer()?.trusted(), begun: 0 };
     let mut journal = blocks.map(|blocks| blocks.journal(&blob.blob.name()));
     let target = (blob, journal.as_mut());
     let (blob, layer) = compress_layer_noting(compression, workers, target, |out| {
         let mut out = Counting { out, bytes: 0 };
-        let written = job.content.write(store, &job.times, &mut out);
+        let written = content.write(store, &job.times, &mut out);
         span.took(out.bytes);
         written
     })?;

@@ -56,13 +56,14 @@ impl Done {
     pub(super) fn own(&self) -> Option<&Arc<Snapshot>> {
         match &self.content {
             Content::Tree(_, own) => own.as_ref(),
+            Content::Unread(unread) => Some(&unread.snapshot),
             Content::Planned(_) => None,
         }
     }
 
     pub(super) fn planned(&self) -> Option<Arc<Planned>> {
         match &self.content {
-            Content::Tree(..) => None,
+            Content::Tree(..) | Content::Unread(_) => None,
             Content::Planned(planned) => Some(Arc::clone(planned)),
         }
     }

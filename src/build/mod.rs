@@ -64,6 +64,7 @@ mod stubs;
 mod tick;
 pub mod tree;
 mod unpacking;
+mod unread;
 mod wanted;
 mod work;
 pub mod worker;

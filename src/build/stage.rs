@@ -28,6 +28,7 @@ use super::state::{Slot, StageState, States};
 use super::store::Store;
 use super::tick;
 use super::tree;
+use super::unread::Unread;
 use super::worker::Worker;
 use crate::context::FileDigestCache;
 use crate::error::{Error, ErrorKind, Result};
@@ -386,6 +387,12 @@ impl Builder<'_> {
         }
         let ending = ending?;
         drop(working);
+        if step.as_run().is_some() && Unread::is_worth_it(&draft, tools) {
+            care::room::check(self.store, self.emitter)?;
+            let unread = Unread::of(draft, tools)?;
+            let tree = Some(Arc::clone(&unread.snapshot));
+            return Ok(Done { tree, content: Content::Unread(Arc::new(unread)), ending, watched });
+        }
         let _diff = self.emitter.span(Phase::Diff);
         let changes = draft.changes(tools.diff_options().placeholders, &times)?;
         care::room::check(self.store, self.emitter)?;

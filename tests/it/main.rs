@@ -90,6 +90,7 @@ mod timings;
 mod transport;
 mod transports;
 mod unpacking;
+mod unread;
 mod verbs_archive;
 mod verbs_diff;
 mod verbs_export;

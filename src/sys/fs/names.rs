@@ -2,7 +2,8 @@
 
 use crate::sys::{Named, SysResult};
 use rustix::fs::{self as rfs, Mode, OFlags};
-use std::os::fd::{AsFd, AsRawFd};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Names in a directory, sorted by bytes, without `.` and `..`.
 pub fn list(dir: impl AsFd) -> SysResult<Vec<Vec<u8>>> {
@@ -61,4 +62,57 @@ pub fn list_opened(dir: impl AsFd) -> SysResult<Names> {
     // One may come twice while others change the directory.
     ranges.dedup_by(|a, b| bytes[a.0..a.1] == bytes[b.0..b.1]);
     Ok(names)
+}
+
+/// Directories that [`count_below`] has open at once; of more the rest is not looked into.
+const OPEN: usize = 256;
+
+/// How many names there are below a directory, links not followed, other mounts included; it stops at `most`. What cannot
+/// be read counts as empty.
+pub fn count_below(dir: impl AsFd, most: usize) -> usize {
+    let opened = |dir: BorrowedFd<'_>, name: &CStr| {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        rfs::openat(dir, name, flags, Mode::empty()).ok()
+    };
+    let mut waiting: Vec<OwnedFd> = opened(dir.as_fd(), c".").into_iter().collect();
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut count = 0;
+    while let Some(dir) = waiting.pop() {
+        let mut entries = rfs::RawDir::new(&dir, buffer.spare_capacity_mut());
+        while let Some(Ok(entry)) = entries.next() {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            count += 1;
+            if count >= most {
+                return count;
+            }
+            if entry.file_type() == rfs::FileType::Directory && waiting.len() < OPEN {
+                waiting.extend(opened(dir.as_fd(), name));
+            }
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn names_below_are_counted_until_there_are_enough() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = crate::sys::fs::open_dir_path(dir.path()).unwrap();
+        assert_eq!(count_below(&opened, 10), 0);
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        for name in ["a/1", "a/b/2", "3"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        symlink("a", dir.path().join("link")).unwrap();
+        for _twice in 0..2 {
+            assert_eq!([1, 5, 6, 7, 100].map(|most| count_below(&opened, most)), [1, 5, 6, 6, 6]);
+        }
+    }
 }
