@@ -20,14 +20,16 @@ pub(super) struct Remembered {
 }
 
 impl Builder<'_> {
-    /// The record of the next step of a stage.
+    /// The record of the next step of a stage. `found` is called when there is one, before it is waited for what is below.
     pub(super) fn remembered(
         &self,
         key: &Digest,
         state: &mut StageState,
         (independent, waits): (bool, bool),
+        found: &mut dyn FnMut(),
     ) -> Option<Remembered> {
         let record = self.cache.get(key)?;
+        found();
         let known = record.stands_on.get(&self.variant);
         let is_here = known.is_some() && state.stands_on(independent, waits).as_ref() == known;
         let fits = is_here || state.bears(&record, independent);
@@ -36,7 +38,7 @@ impl Builder<'_> {
 
     /// Whether the next step of a stage, which depends on what is below it, need not be carried out.
     pub(super) fn is_known(&self, key: &Digest, state: &mut StageState, waits: bool) -> bool {
-        self.remembered(key, state, (false, waits)).is_some_and(|known| known.fits)
+        self.remembered(key, state, (false, waits), &mut || ()).is_some_and(|known| known.fits)
             || self.offer(key, &mut || state.stands_on(false, waits)).is_some()
     }
 }

@@ -240,7 +240,9 @@ impl Builder<'_> {
         let took = |state: &mut StageState, shared, offer| {
             self.took(state, (step, name), (&key, &own), shared, offer)
         };
-        let known = if looks { self.remembered(&own, state, (alone, waits)) } else { None };
+        let mut found = || *place = None;
+        let known =
+            if looks { self.remembered(&own, state, (alone, waits), &mut found) } else { None };
         if let Some(known) = &known
             && let Some(layer) = self.usable(&own, known)
         {
@@ -272,9 +274,6 @@ impl Builder<'_> {
             return Ok(took(state, shared, None));
         }
         let blame = self.blame(step, name.stage);
-        if fitting.is_some() {
-            *place = None;
-        }
         if let Some(record) = fitting
             && let Some(layer) = self.rewrite(record, (&own, &stack), blame, tools)?
         {
@@ -387,7 +386,7 @@ impl Builder<'_> {
         }
         let ending = ending?;
         drop(working);
-        if step.as_run().is_some() && Unread::is_worth_it(&draft, tools) {
+        if step.as_run().is_some() && Unread::is_worth_it(&draft, &times, tools)? {
             care::room::check(self.store, self.emitter)?;
             let unread = Unread::of(draft, tools)?;
             let tree = Some(Arc::clone(&unread.snapshot));

@@ -2,14 +2,14 @@
 //!
 //! Little is read at once ([`Builder::advance`]): it takes less than what would have to be waited for otherwise
 //! ([`super::tick`]), and a step that changed nothing leaves no snapshot. Of thousands of files the reading is left to the
-//! thread that writes the layer. Where files stand for device nodes it is not, since the next step has to know whether
-//! there are any.
+//! thread that writes the layer, once one of them is seen to differ. Where files stand for device nodes it is not, since the
+//! next step has to know whether there are any. An error of it comes as late as one of writing the layer.
 
 use super::stage::Tools;
 use super::tick;
 use crate::error::{ErrorKind, Result};
 use crate::layers::Changes;
-use crate::layers::diff::{DiffOptions, diff_overlay};
+use crate::layers::diff::{DiffOptions, diff_overlay, differs};
 use crate::layers::snapshot::{Draft, Snapshot};
 use crate::layers::times::TimePolicy;
 use crate::sys::{SysResultExt, fs};
@@ -31,10 +31,16 @@ pub(super) struct Unread {
 
 impl Unread {
     /// Whether what a command left in a draft is to be read later.
-    pub(super) fn is_worth_it(draft: &Draft<'_>, tools: Tools<'_>) -> bool {
-        !tools.worker.snapshots.are_whole()
-            && !tools.diff_options().placeholders
+    pub(super) fn is_worth_it(
+        draft: &Draft<'_>,
+        times: &TimePolicy,
+        tools: Tools<'_>,
+    ) -> Result<bool> {
+        let options = tools.diff_options();
+        Ok(!tools.worker.snapshots.are_whole()
+            && !options.placeholders
             && fs::count_below(draft.upper(), MANY) >= MANY
+            && differs(draft.upper(), draft.below()?, &options, times)?)
     }
 
     /// Makes a draft a snapshot. What the next step changes has later times than all that is in it.

@@ -45,26 +45,29 @@ pub fn diff_overlay(
     options: &DiffOptions,
     times: &TimePolicy,
 ) -> Result<Changes> {
-    let walk = Walk { upper, lower, options, times };
     let mut gathered = Gathered::default();
-    let root = Descend { lower: lower.is_some(), opaque: false };
-    let mut levels = vec![walk.level(ImagePath::new(), root)?];
-    while let (depth, Some(level)) = (levels.len(), levels.last_mut()) {
-        let Some((name, listed)) = level.next() else {
-            levels.pop();
-            continue;
-        };
-        let Some(item) = walk.item(level, &name, listed)? else { continue };
-        let next = item.descend.map(|descend| (item.found.path.clone(), descend));
-        gathered.push(item.found);
-        if let Some((path, descend)) = next {
-            if depth > HELD {
-                level.open = None;
-            }
-            levels.push(walk.level(path, descend)?);
-        }
-    }
+    let walk = Walk { upper, lower, options, times };
+    walk.each(&mut |found| {
+        gathered.push(found);
+        true
+    })?;
     Ok(gathered.settle())
+}
+
+/// Whether `upper` shows anything else than `lower`; what is the same is looked at until something differs.
+pub fn differs(
+    upper: BorrowedFd<'_>,
+    lower: BorrowedFd<'_>,
+    options: &DiffOptions,
+    times: &TimePolicy,
+) -> Result<bool> {
+    let mut differs = false;
+    let walk = Walk { upper, lower: Some(lower), options, times };
+    walk.each(&mut |found| {
+        differs = found.changed;
+        !differs
+    })?;
+    Ok(differs)
 }
 
 struct Walk<'a> {
@@ -121,6 +124,30 @@ impl Level {
 }
 
 impl Walk<'_> {
+    /// Visits everything in path order, as long as `visit` wants more.
+    fn each(&self, visit: &mut dyn FnMut(Found) -> bool) -> Result<()> {
+        let root = Descend { lower: self.lower.is_some(), opaque: false };
+        let mut levels = vec![self.level(ImagePath::new(), root)?];
+        while let (depth, Some(level)) = (levels.len(), levels.last_mut()) {
+            let Some((name, listed)) = level.next() else {
+                levels.pop();
+                continue;
+            };
+            let Some(item) = self.item(level, &name, listed)? else { continue };
+            let next = item.descend.map(|descend| (item.found.path.clone(), descend));
+            if !visit(item.found) {
+                return Ok(());
+            }
+            if let Some((path, descend)) = next {
+                if depth > HELD {
+                    level.open = None;
+                }
+                levels.push(self.level(path, descend)?);
+            }
+        }
+        Ok(())
+    }
+
     fn level(&self, path: ImagePath, how: Descend) -> Result<Level> {
         let open = self.open(&path, &how)?;
         let names = fs::list_opened(&open.upper)

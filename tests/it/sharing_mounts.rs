@@ -106,9 +106,9 @@ fn one_changed_file_sends_few_chunks() {
     let second = proxy.take().sent;
     // There is another time in the header of one member, and other bytes right behind it. They
     // lie in one chunk, or in two where one ends among them, and none has more than 4 MiB. Where
-    // a chunk ends depends on where it begins and on the last 64 bytes: all others stay. The rest
-    // is for the records and the layer of the step.
-    assert!(second < (8 << 20) + (64 << 10), "{second} of {first}");
+    // a chunk ends depends on where it begins and on the last 64 bytes: all others stay, but for
+    // one more where such an end moves. The rest is for the records and the layer of the step.
+    assert!(second < (12 << 20) + (64 << 10), "{second} of {first}");
     let name = format!("{}/cache:1", proxy.host());
     let (_, wanted) = seen(&world, "one", &[]);
     assert_eq!(seen(&world, "two", &["--cache-from", &name]).1, wanted);
