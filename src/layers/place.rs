@@ -10,7 +10,7 @@ use crate::sys::fs::{self, Kind};
 use crate::sys::{SysError, SysResult, root};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Most directories behind links that are kept open.
@@ -185,7 +185,8 @@ impl<'a> Places<'a> {
             let stat = fs::fstat(&dir).map_err(|error| fails(&path, error))?;
             // A path may lead to something else by now.
             if (stat.dev, stat.ino) == inode {
-                fs::set_mtime(&dir, b".", touched.mtime).map_err(|error| fails(&path, error))?;
+                unless_removed(&dir, fs::set_mtime(&dir, b".", touched.mtime))
+                    .map_err(|error| fails(&path, error))?;
             }
         }
         Ok(())
@@ -288,6 +289,11 @@ impl<'a> Places<'a> {
         }
         Ok(())
     }
+}
+
+/// What became of a call on a directory that was kept open; it may be gone.
+pub(super) fn unless_removed(dir: impl AsFd, done: SysResult<()>) -> SysResult<()> {
+    if done.is_err() && fs::is_removed(dir) { Ok(()) } else { done }
 }
 
 /// A failed call on behalf of an entry: whose fault it is follows from what the kernel said.

@@ -3,7 +3,7 @@
 use super::{AppliedStats, Apply, Devices, Late, Owners};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::beneath::shown;
-use crate::layers::place::{Place, fails};
+use crate::layers::place::{Place, fails, unless_removed};
 use crate::layers::whiteout;
 use crate::layers::{Entry, EntryKind};
 use crate::sys::fs::{self, Stat};
@@ -51,10 +51,11 @@ impl Apply<'_> {
         // A later whiteout or entry may have taken it away.
         let Some(stat) = stat.filter(Stat::is_dir) else { return Ok(()) };
         self.places.forget_time((stat.dev, stat.ino));
-        if stat.mode != late.mode {
-            fs::chmod(&place.dir, &place.name, late.mode).map_err(|e| fails(path, e))?;
-        }
-        fs::set_mtime(&place.dir, &place.name, late.mtime).map_err(|e| fails(path, e))
+        let Place { dir, name, .. } = &place;
+        let same = stat.mode == late.mode;
+        let mode = if same { Ok(()) } else { fs::chmod(dir, name, late.mode) };
+        let done = mode.and_then(|()| fs::set_mtime(dir, name, late.mtime));
+        unless_removed(dir, done).map_err(|e| fails(path, e))
     }
 }
 

@@ -200,6 +200,38 @@ fn applies(layers: &[Vec<Put>]) -> Option<Vec<Vec<u8>>> {
     applied.then_some(tars)
 }
 
+/// Through an overlay what was removed cannot be touched any more; on its own file system it can.
+#[test]
+fn root_a_directory_behind_a_link_may_go_in_the_layer_that_touched_it() {
+    if !have_root("root_a_directory_behind_a_link_may_go_in_the_layer_that_touched_it") {
+        return;
+    }
+    // The layer looks for something to delete in it, or says what it is like, or makes a file in it; then it goes, and its parent with it.
+    let touched: [fn() -> Raw; 4] = [
+        || raw().file("k/q/.wh..wh..opq", ""),
+        || raw().file("k/q/.wh.nothing", ""),
+        || raw().dir("k/q"),
+        || raw().file("k/q/new", "").file("k/q/.wh.new", ""),
+    ];
+    let removed: [(fn(Raw) -> Raw, &[&str]); 3] = [
+        (|tar| tar.file(".wh.a", ""), &["k"]),
+        (|tar| tar.file("a", ""), &["a", "k"]),
+        (|tar| tar.file("a/.wh.q", ""), &["a", "k"]),
+    ];
+    for touch in touched {
+        for (remove, names) in removed {
+            let store = Store::new();
+            let snapshots = store.snapshots(3);
+            let below = raw().dir("a").dir("a/q").link("k", "a").end();
+            let lower = onto(&snapshots, &None, &below);
+            let shown = seen(&snapshots, &onto(&snapshots, &lower, &remove(touch()).end()));
+            let shown = lines(&shown.to_vec());
+            let shown = shown.iter().map(|line| line.split(' ').nth(2).unwrap());
+            assert_eq!(shown.collect::<Vec<_>>(), names);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, max_global_rejects: 1 << 16, ..ProptestConfig::default() })]
 

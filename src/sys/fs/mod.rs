@@ -8,7 +8,7 @@ pub(super) mod xattrat;
 mod xattrs;
 
 pub use copy::{SMALL_COPY, copy_data};
-pub use names::{Names, count_below, list, list_opened};
+pub use names::{Names, count_below, is_removed, list, list_opened};
 pub use remove::remove_tree;
 pub use xattrs::{get_xattr, list_xattrs, remove_xattr, set_xattr, xattr_names};
 

@@ -2,6 +2,7 @@
 
 use crate::sys::{Named, SysResult};
 use rustix::fs::{self as rfs, Mode, OFlags};
+use rustix::io::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -64,6 +65,12 @@ pub fn list_opened(dir: impl AsFd) -> SysResult<Names> {
     Ok(names)
 }
 
+/// True when an open directory has no name any more. Then nothing can be made in it, and through an overlay, which
+/// would have to copy it first, nothing about it can be changed either (EIO).
+pub fn is_removed(dir: impl AsFd) -> bool {
+    list(dir).is_err_and(|error| error.errno == Errno::NOENT)
+}
+
 /// Directories that [`count_below`] has open at once; of more the rest is not looked into.
 const OPEN: usize = 256;
 
@@ -100,6 +107,21 @@ pub fn count_below(dir: impl AsFd, most: usize) -> usize {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_directory_without_a_name_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::create_dir_all(&path).unwrap();
+        let opened = crate::sys::fs::open_dir_path(&path).unwrap();
+        assert!(!is_removed(&opened));
+        std::fs::rename(&path, dir.path().join("b")).unwrap();
+        assert!(!is_removed(&opened));
+        std::fs::remove_dir(dir.path().join("b")).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(is_removed(&opened));
+        assert!(!is_removed(crate::sys::fs::open_dir_path(&path).unwrap()));
+    }
 
     #[test]
     fn names_below_are_counted_until_there_are_enough() {
