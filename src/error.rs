@@ -216,6 +216,12 @@ impl Error {
         &self.0.causes
     }
 
+    /// The message and the causes, as the end of a warning.
+    pub fn in_one_line(&self) -> String {
+        let causes = self.0.causes.iter().map(String::as_str);
+        std::iter::once(self.message()).chain(causes).collect::<Vec<_>>().join(": ")
+    }
+
     /// Hints.
     pub fn hints(&self) -> &[String] {
         &self.0.hints

@@ -7,7 +7,6 @@ use super::coming::{Asked, Coming, Errand, Reason, Unpulled, in_use, not_found};
 use super::downloads::Downloads;
 use super::images::{BaseImage, open};
 use super::request::{BuildRequest, ImageSource, PullPolicy};
-use super::sharing::in_one_line;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::net::{Documents, Trouble, Wanted};
@@ -172,7 +171,7 @@ impl<'a> Finder<'a> {
                 self.emitter.warn(format!(
                     "cannot ask for a newer `{}` ({}); the stored one is used",
                     base.reference,
-                    in_one_line(error.error())
+                    error.error().in_one_line()
                 ));
                 Ok((stored.descriptor, true))
             }

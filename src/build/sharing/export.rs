@@ -5,7 +5,7 @@
 //! [`super::write`] does the rest at the end.
 
 use super::import::{Offer, blob};
-use super::{CacheTo, Mode, ToPlace, in_one_line, local};
+use super::{CacheTo, Mode, ToPlace, local};
 use crate::build::jobs::Pending;
 use crate::build::push::Pushing;
 use crate::build::request::BuildRequest;
@@ -383,5 +383,5 @@ pub(super) fn wrap(cache: &CacheTo, error: Error) -> Error {
 }
 
 pub(super) fn warn(emitter: &Emitter, cache: &CacheTo, error: &Error) {
-    emitter.warn(format!("cannot write the cache `{}`: {}", cache.place, in_one_line(error)));
+    emitter.warn(format!("cannot write the cache `{}`: {}", cache.place, error.in_one_line()));
 }

@@ -9,7 +9,7 @@
 use super::record::{Document, MountEntry, StepEntry};
 use super::source::{Extent, Lost, Source};
 use super::unpack::of_mount;
-use super::{CacheFrom, FromPlace, SharedCaches, in_one_line};
+use super::{CacheFrom, FromPlace, SharedCaches};
 use crate::build::jobs::Pending;
 use crate::build::request::BuildRequest;
 use crate::build::running::Shared;
@@ -131,7 +131,7 @@ impl Imports {
 
     pub(super) fn warn(&self, cache: usize, error: &Error) {
         let place = &self.caches[cache].place;
-        self.emitter.warn(format!("cannot use the cache `{place}`: {}", in_one_line(error)));
+        self.emitter.warn(format!("cannot use the cache `{place}`: {}", error.in_one_line()));
     }
 
     /// What the caches say; they are asked once.

@@ -26,7 +26,6 @@ mod write;
 pub use inline::Inline;
 pub use key::CacheKey;
 
-use crate::error::Error;
 use crate::oci::{Digest, Reference};
 use std::fmt;
 use std::path::PathBuf;
@@ -167,10 +166,4 @@ impl fmt::Display for FromPlace {
             }
         }
     }
-}
-
-/// An error as the end of a warning.
-pub(in crate::build) fn in_one_line(error: &Error) -> String {
-    let causes = error.causes().iter().map(String::as_str);
-    std::iter::once(error.message()).chain(causes).collect::<Vec<_>>().join(": ")
 }

@@ -10,7 +10,7 @@ use super::import::{Imports, Offer, blob};
 use super::pack::{self, Place};
 use super::record::{Document, LayerEntry, MountEntry, StepEntry};
 use super::source::Source;
-use super::{CacheFrom, CacheTo, FromPlace, Mounts, Pick, ToPlace, in_one_line, local};
+use super::{CacheFrom, CacheTo, FromPlace, Mounts, Pick, ToPlace, local};
 use crate::build::caches::CacheMounts;
 use crate::build::keys;
 use crate::build::store::Store;
@@ -361,7 +361,7 @@ impl Exports {
 
 /// Says that the directory of a cache mount stays here.
 fn warn_of_mount(emitter: &Emitter, cache: &CacheTo, id: &str, error: &Error) {
-    let (place, why) = (&cache.place, in_one_line(error));
+    let (place, why) = (&cache.place, error.in_one_line());
     emitter.warn(format!("the cache `{place}` does not get the cache mount `{id}`: {why}"));
 }
 
