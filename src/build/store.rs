@@ -5,6 +5,8 @@
 
 use super::care::Lease;
 use super::care::room::Room;
+use super::hidden;
+use crate::context::FileTree;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::oci::layout::Layout;
 use crate::sys::{SysResultExt, fs};
@@ -72,6 +74,14 @@ impl Store {
     /// Its directory.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+
+    /// The tree of the directory `dir` without the store, should it lie there: what it has of one build would be copied in
+    /// the next, and in the very build that writes it.
+    pub fn hide(&self, tree: FileTree, dir: &Path) -> Result<FileTree> {
+        let what = || format!("cannot use the store {}", self.path.display());
+        let path = std::fs::canonicalize(&self.path).or_error(ErrorKind::Environment, what)?;
+        hidden::without(tree, dir, &path, "the store is no part of a build context")
     }
 
     /// The images.

@@ -26,6 +26,8 @@ struct Rule {
     line: usize,
     /// `!` in front.
     negated: bool,
+    /// Of a rule that nobody wrote: why there is one.
+    why: Option<&'static str>,
 }
 
 /// What the rules say about a path.
@@ -78,12 +80,13 @@ impl IgnoreRules {
         let compiled = Pattern::ignore(pattern)
             .map_err(|reason| bad_pattern(ErrorKind::Dockerfile, pattern, &reason.to_string()))?;
         let text = shown(pattern);
-        let rule = Rule { pattern: compiled, text, line: 1, negated: false };
+        let rule = Rule { pattern: compiled, text, line: 1, negated: false, why: None };
         Ok(Self { name: String::new(), rules: vec![rule] })
     }
 
-    /// The same rules and one path (relative, clean) that is out whatever they say: its decision has the line 0.
-    pub fn hiding(mut self, path: &[u8]) -> Result<Self> {
+    /// The same rules and one path (relative, clean) that is out whatever they say: its decision has the line 0. `why`
+    /// is for those who ask for it.
+    pub fn hiding(mut self, path: &[u8], why: &'static str) -> Result<Self> {
         let mut exact = Vec::with_capacity(path.len());
         for byte in path {
             if b"\\*?[".contains(byte) {
@@ -93,7 +96,13 @@ impl IgnoreRules {
         }
         let pattern = Pattern::ignore(&exact)
             .map_err(|reason| bad_pattern(ErrorKind::Context, path, &reason.to_string()))?;
-        self.rules.push(Rule { pattern, text: shown(path), line: 0, negated: false });
+        self.rules.push(Rule {
+            pattern,
+            text: shown(path),
+            line: 0,
+            negated: false,
+            why: Some(why),
+        });
         if self.name.is_empty() {
             ".dockerignore".clone_into(&mut self.name);
         }
@@ -152,6 +161,16 @@ impl IgnoreRules {
         self.rules.iter().any(|rule| rule.pattern.may_match_below(dir))
     }
 
+    /// Why a path is out whatever the rules say ([`Self::hiding`]); `None` for one that is not.
+    pub fn hidden_for(&self, path: &[u8]) -> Option<&'static str> {
+        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+        let mut above = ends.chain([path.len()]).map(|end| &path[..end]);
+        above.find_map(|path| {
+            let hides = |rule: &&Rule| rule.why.is_some() && rule.pattern.matches(path);
+            self.rules.iter().find(hides)?.why
+        })
+    }
+
     /// `.dockerignore:3 (`*.conf`)`, for messages.
     pub fn cite(&self, line: usize) -> String {
         format!("{}:{line} (`{}`)", self.name, self.pattern_of(line))
@@ -187,7 +206,7 @@ impl Rule {
             _ => &cleaned,
         };
         let pattern = Pattern::ignore(relative).map_err(|bad: BadPattern| bad.to_string())?;
-        Ok(Self { pattern, text: shown(written), line, negated })
+        Ok(Self { pattern, text: shown(written), line, negated, why: None })
     }
 }
 
@@ -225,12 +244,19 @@ mod tests {
 
     #[test]
     fn a_path_may_be_out_whatever_the_rules_say() {
-        let hidden = rules("!*\n").hiding(b"a[1]*.lock").unwrap();
+        let hidden = rules("!*\n").hiding(b"a[1]*.lock", "it is a lock").unwrap();
         let decide = |path: &[u8]| hidden.decide(path);
         assert_eq!(decide(b"a[1]*.lock"), Decision { included: false, by: Some(0) });
         assert!(decide(b"a1x.lock").included);
         assert!(decide(b"d/a[1]*.lock").included);
-        assert!(!IgnoreRules::default().hiding(b"x").unwrap().decide(b"x").included);
+        let hidden = hidden.hiding(b"d/x", "it is x").unwrap();
+        let why = [&b"a[1]*.lock"[..], b"a[1]*.lock/b", b"d/x", b"d/x/y", b"d", b"d/xy", b""];
+        let why = why.map(|path| hidden.hidden_for(path));
+        let (lock, x) = (Some("it is a lock"), Some("it is x"));
+        assert_eq!(why, [lock, lock, x, x, None, None, None]);
+        let hidden = IgnoreRules::default().hiding(b"x", "").unwrap();
+        assert!(!hidden.decide(b"x").included);
+        assert_eq!(rules("x\n").hidden_for(b"x"), None);
     }
 
     #[test]

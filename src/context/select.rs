@@ -283,8 +283,8 @@ impl<'a> Source<'a> {
             .chain([&found.path])
             .find_map(|path| rules.decide(path).by.map(|line| (path, line)))?;
         let named = show(hidden);
-        if line == 0 {
-            return Some(error.cause("the lock file of a build is no part of its context"));
+        if let Some(why) = rules.hidden_for(hidden) {
+            return Some(error.cause(why));
         }
         let mut error = error.cause(format!("excluded by {}", rules.cite(line)));
         if *hidden != path {

@@ -62,9 +62,9 @@ impl FileTree {
         Self { root, ignore, is_context: true, label: "the build context".to_owned() }
     }
 
-    /// The same tree without one path, which is relative and clean.
-    pub fn hiding(self, path: &[u8]) -> Result<Self> {
-        let rules = self.ignore.map(Arc::unwrap_or_clone).unwrap_or_default().hiding(path)?;
+    /// The same tree without one path, which is relative and clean; `why` is for those who ask for it.
+    pub fn hiding(self, path: &[u8], why: &'static str) -> Result<Self> {
+        let rules = self.ignore.map(Arc::unwrap_or_clone).unwrap_or_default().hiding(path, why)?;
         Ok(Self { ignore: Some(Arc::new(rules)), ..self })
     }
 

@@ -1,9 +1,10 @@
 //! The build context of a package: its directory, with the extra sources laid over it (linuxkit.md §4.4).
 //!
-//! Everything on disk belongs to it: files that git ignores, `.git`, and what a `.dockerignore` names. A package without
+//! Everything on disk but the store belongs to it: files that git ignores, `.git`, and what a `.dockerignore` names. A package without
 //! extra sources is its own context; one with them is copied to a directory of the store for the time of the build.
 
 use crate::build::care::TempTree;
+use crate::build::store::Store;
 use crate::context::FileTree;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::sys::{SysResultExt, fs as sys};
@@ -27,18 +28,22 @@ impl Context {
     }
 }
 
-/// Opens the context of a package. `extra` are absolute sources with their places in the context; `tmp` is where a copy may go.
-pub fn open(package: &Path, extra: &[(PathBuf, String)], tmp: &Path) -> Result<Context> {
+/// Opens the context of a package. `extra` are absolute sources with their places in the context; a copy goes into the
+/// store.
+pub fn open(package: &Path, extra: &[(PathBuf, String)], store: &Store) -> Result<Context> {
     let what = || format!("cannot open the package {}", package.display());
     if extra.is_empty() {
         let dir = sys::open_dir_path(package).or_error(ErrorKind::Context, what)?;
-        return Ok(Context { tree: FileTree::context(dir, None), copy: None });
+        let tree = store.hide(FileTree::context(dir, None), package)?;
+        return Ok(Context { tree, copy: None });
     }
-    let copy = TempTree::new(tmp, "package-")?;
-    lay(package, copy.path())?;
+    let copy = TempTree::new(&store.sub("tmp"), "package-")?;
+    let of_store = sys::fstat(store.dir()).or_error(ErrorKind::Environment, what)?;
+    let without = (of_store.dev, of_store.ino);
+    lay(package, copy.path(), without)?;
     for (source, place) in extra {
         let target = place_in(copy.path(), place)?;
-        lay(source, &target)?;
+        lay(source, &target, without)?;
     }
     let dir = sys::open_dir_path(copy.path()).or_error(ErrorKind::Environment, what)?;
     Ok(Context { tree: FileTree::context(dir, None), copy: Some(copy) })
@@ -74,11 +79,15 @@ fn directory(path: &Path) -> Result<()> {
     fs::create_dir(path).or_error(ErrorKind::Environment, || shown(path))
 }
 
-/// Copies a file, link or directory onto a place; what is there already is replaced, directories are merged.
-fn lay(from: &Path, to: &Path) -> Result<()> {
+/// Copies a file, link or directory onto a place; what is there already is replaced, directories are merged. One directory,
+/// by its device and number, is left out: the store, which holds the very copy.
+fn lay(from: &Path, to: &Path, without: (u64, u64)) -> Result<()> {
     let lost = || format!("cannot read {}", from.display());
     let found = fs::symlink_metadata(from).or_error(ErrorKind::Context, lost)?;
     let kind = found.file_type();
+    if (found.dev(), found.ino()) == without {
+        return Ok(());
+    }
     if kind.is_dir() {
         directory(to)?;
         let mut names: Vec<_> = fs::read_dir(from)
@@ -86,7 +95,7 @@ fn lay(from: &Path, to: &Path) -> Result<()> {
             .or_error(ErrorKind::Context, lost)?;
         names.sort_by_key(fs::DirEntry::file_name);
         for entry in names {
-            lay(&entry.path(), &to.join(entry.file_name()))?;
+            lay(&entry.path(), &to.join(entry.file_name()), without)?;
         }
         return finish(&found, to);
     }
@@ -161,7 +170,7 @@ mod tests {
     fn extra_sources_lie_over_the_package() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        for name in ["pkg/src/shared", "pkg/deep", "shared/sub", "tmp"] {
+        for name in ["pkg/src/shared", "pkg/deep", "shared/sub"] {
             fs::create_dir_all(at(name)).unwrap();
         }
         fs::write(at("pkg/.dockerignore"), "*").unwrap();
@@ -176,7 +185,8 @@ mod tests {
             (at("shared/sub/x"), "../../link/../out".to_owned()),
             (at("shared/sub"), "link/in".to_owned()),
         ];
-        let context = open(&at("pkg"), &extra, &at("tmp")).unwrap();
+        let store = Store::open(&at("pkg/store")).unwrap();
+        let context = open(&at("pkg"), &extra, &store).unwrap();
         let copy = context.copy().unwrap();
         assert_eq!(
             tree(copy),
@@ -206,15 +216,16 @@ mod tests {
     fn a_copy_is_in_use_however_old_its_package_is() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        for name in ["pkg/src", "shared", "tmp"] {
+        for name in ["pkg/src", "shared"] {
             fs::create_dir_all(at(name)).unwrap();
         }
         let old = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         fs::File::open(at("pkg")).unwrap().set_modified(old).unwrap();
         let extra = [(at("shared"), "/src/shared".to_owned())];
-        let context = open(&at("pkg"), &extra, &at("tmp")).unwrap();
+        let store = Store::open(&at("store")).unwrap();
+        let context = open(&at("pkg"), &extra, &store).unwrap();
         let time = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
-        let stamp = fs::read_dir(at("tmp")).unwrap().next().unwrap().unwrap().path();
+        let stamp = fs::read_dir(store.sub("tmp")).unwrap().next().unwrap().unwrap().path();
         assert_eq!((time(context.copy().unwrap()), time(&stamp) == old), (old, false));
     }
 }

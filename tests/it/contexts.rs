@@ -271,6 +271,53 @@ fn a_named_context_replaces_images_and_stages() {
     }
 }
 
+/// Whoever keeps the store in the project, as CI systems want it of what they cache, had it copied into itself until names
+/// were too long. Found by building so.
+#[test]
+fn the_store_is_no_part_of_a_context_that_it_lies_in() {
+    for world in World::each() {
+        let world = world.with_base();
+        let project = world.path("");
+        // All else of a world is left out; what is said of the store does not matter.
+        fs::write(project.join(".dockerignore"), "*\n!project\n!store\n!store/**\n").unwrap();
+        fs::create_dir(project.join("project")).unwrap();
+        fs::write(project.join("project/f"), "f\n").unwrap();
+        let dockerfile = project.join("project/Dockerfile");
+        let text = "FROM base\nCOPY . /c/\nCOPY --from=all project store* /n/\n\
+                    RUN --mount=type=bind,target=/m ls /m >/c/mounted\n";
+        fs::write(&dockerfile, text).unwrap();
+        world.give();
+        let (file, project) = (dockerfile.to_str().unwrap(), project.to_str().unwrap());
+        let named = format!("all={project}");
+        let build = || {
+            let args = ["build", "--progress=plain", "-t", "app", "--build-context", &named];
+            world.run([&args[..], &["-f", file, project]].concat())
+        };
+        assert_eq!(build().done(), 3);
+        world.validate("app");
+        let mut listing = world.listing("app");
+        listing.retain(|line| line.starts_with("c/") || line.starts_with("n/"));
+        let of_text = |name: &str| format!("{name} file 644 0:0 {}", text.len());
+        assert_eq!(
+            listing,
+            [
+                "c/mounted file 644 0:0 8",
+                "c/project dir 755 0:0 0",
+                &of_text("c/project/Dockerfile"),
+                "c/project/f file 644 0:0 2",
+                &of_text("n/Dockerfile"),
+                "n/f file 644 0:0 2",
+            ]
+        );
+        assert_eq!(build().done(), 0);
+        fs::write(&dockerfile, "FROM scratch\nCOPY store/version /\n").unwrap();
+        let said = build().failed(1);
+        let wanted = "error: COPY failed: `store/version` is not in the build context\n  --> ";
+        assert!(said.contains(wanted), "{said}");
+        assert!(said.contains("\n cause: the store is no part of a build context\n"), "{said}");
+    }
+}
+
 /// The manual had it, and the command line refused every word but `context` and `git`; found by reading.
 #[test]
 fn the_epoch_may_be_that_of_a_named_context_or_of_a_stage() {

@@ -6,6 +6,7 @@
 pub mod file;
 
 use super::carry::Carried;
+use super::hidden;
 use crate::context::FileTree;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::oci::git_url::GitUrl;
@@ -16,7 +17,6 @@ use file::{Key, Kind, LockFile, Pin};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -231,19 +231,9 @@ impl Locks {
     }
 }
 
-/// The tree of a context directory without the lock file, if that lies in it: neither a COPY nor a key sees it.
+/// The tree of a context directory without the lock file, if that lies in it.
 pub fn hide(tree: FileTree, context: &Path, lock: &Path) -> Result<FileTree> {
-    let dir = |path: &Path| std::fs::canonicalize(path).ok();
-    if lock.symlink_metadata().is_err() {
-        return Ok(tree);
-    }
-    // `parent` of a bare name is the empty path.
-    let above = lock.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (Some(context), Some(above)) = (dir(context), dir(above)) else { return Ok(tree) };
-    match above.join(FILE_NAME).strip_prefix(&context) {
-        Ok(path) => tree.hiding(path.as_os_str().as_bytes()),
-        Err(_) => Ok(tree),
-    }
+    hidden::without(tree, context, lock, "the lock file of a build is no part of its context")
 }
 
 /// Address and reference; what else an address says decides nothing about the commit.

@@ -146,6 +146,7 @@ impl Opener<'_> {
             let (dockerfile, path) = dockerfile_of_directory(args)?;
             let tree =
                 open_context(&args.context, path.as_deref(), args.real.ignorefile.as_deref())?;
+            let tree = self.without_store(tree, &args.context)?;
             let tree = match locks::path(args) {
                 Some(lock) => lock::hide(tree, &args.context, &lock)?,
                 None => tree,
@@ -206,7 +207,12 @@ impl Opener<'_> {
         if let Some((scheme, _)) = value.split_once("://") {
             return Err(Error::usage(format!("contexts by `{scheme}://` are not known here")));
         }
-        open_context(Path::new(value), None, None).map(ContextSource::Files)
+        let tree = open_context(Path::new(value), None, None)?;
+        self.without_store(tree, Path::new(value)).map(ContextSource::Files)
+    }
+
+    fn without_store(&self, tree: FileTree, dir: &Path) -> Result<FileTree> {
+        self.store.map_or(Ok(tree.clone()), |store| store.hide(tree, dir))
     }
 
     /// Brings an image of a layout into the store, under no name; gives a reference that stands for it in this build.
