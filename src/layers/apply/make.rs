@@ -133,11 +133,28 @@ impl Apply<'_> {
         place: &Place,
         old: Option<Stat>,
     ) -> Result<Made> {
-        let missing = || {
-            Error::integrity(format!("archive entry {} is damaged", shown(path)))
-                .cause(format!("it links to {}, which is not there", shown(target)))
-        };
         self.crew.settle()?;
+        let (mut from, stat) = self.link_target(path, target)?;
+        if let Some(old) = old {
+            if (old.dev, old.ino) == (stat.dev, stat.ino) {
+                // Removing the old name could remove the target.
+                return Ok(Made::No);
+            }
+            self.remove(path, place)?;
+            // It may have been on the way to the target, as a directory or as a link.
+            from = self.link_target(path, target)?.0;
+        }
+        fs::link(&from.dir, &from.name, &place.dir, &place.name).map_err(|e| fails(path, e))?;
+        Ok(Made::No)
+    }
+
+    /// Where a hard link leads, and what is there.
+    fn link_target(&mut self, path: &[u8], target: &[u8]) -> Result<(Place, Stat)> {
+        let bad = |what: &str| {
+            Error::integrity(format!("archive entry {} is damaged", shown(path)))
+                .cause(format!("it links to {}, {what}", shown(target)))
+        };
+        let missing = || bad("which is not there");
         let from = self.places.existing(target)?.ok_or_else(missing)?;
         let stat = fs::lstat_opt(&from.dir, &from.name).map_err(|e| fails(path, e))?;
         let stat = stat.ok_or_else(missing)?;
@@ -145,18 +162,9 @@ impl Apply<'_> {
             return Err(missing());
         }
         if stat.is_dir() {
-            return Err(Error::integrity(format!("archive entry {} is damaged", shown(path)))
-                .cause(format!("it links to {}, a directory", shown(target))));
+            return Err(bad("a directory"));
         }
-        if let Some(old) = old {
-            if (old.dev, old.ino) == (stat.dev, stat.ino) {
-                // Removing the old name could remove the target.
-                return Ok(Made::No);
-            }
-            self.remove(path, place)?;
-        }
-        fs::link(&from.dir, &from.name, &place.dir, &place.name).map_err(|e| fails(path, e))?;
-        Ok(Made::No)
+        Ok((from, stat))
     }
 }
 

@@ -156,6 +156,20 @@ fn bodies_of_zeros_need_no_disk_and_come_back() {
     assert_eq!(error.message(), "the bytes of `a` were not kept");
 }
 
+/// Found by a random test: the tree in a directory had it, since the way to the target was found before.
+#[test]
+fn a_hard_link_in_the_place_of_what_led_to_its_target_is_refused() {
+    let through_link = Raw::default().link("a/b", "c").file("a/b/b", "");
+    let through_dir = Raw::default().file("a/b/b", "");
+    for raw in [through_link, through_dir] {
+        let layers = [raw.add(b'1', "a/b", "a/b/b", b"").end()];
+        for error in [flat(&layers).unwrap_err(), unpacked(&layers).unwrap_err()] {
+            let error = format!("{error:?}");
+            assert!(error.contains("it links to `a/b/b`, which is not there"), "{error}");
+        }
+    }
+}
+
 #[test]
 fn what_no_directory_could_hold_is_refused() {
     for (raw, why) in [
