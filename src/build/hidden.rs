@@ -4,26 +4,42 @@ use crate::context::FileTree;
 use crate::error::Result;
 use std::fs::canonicalize;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
-/// The tree of the directory `dir` without what is at `path`, should that lie in it: no copy, mount or key sees it. A link at
-/// `path` itself is not followed. `why` is for those who ask for it.
+/// The tree of the directory `dir` without what is or will be at `path`, should that lie in it: no copy, mount or key sees
+/// it. A link at `path` itself is not followed. `why` is for those who ask for it.
 pub(super) fn without(
     tree: FileTree,
     dir: &Path,
     path: &Path,
     why: &'static str,
 ) -> Result<FileTree> {
-    let (Some(name), true) = (path.file_name(), path.symlink_metadata().is_ok()) else {
-        return Ok(tree);
-    };
+    let Some(name) = path.file_name() else { return Ok(tree) };
     // `parent` of a bare name is the empty path.
     let above = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (Ok(dir), Ok(above)) = (canonicalize(dir), canonicalize(above)) else { return Ok(tree) };
+    let (Some(dir), Some(above)) = (real(dir), real(above)) else { return Ok(tree) };
     match above.join(name).strip_prefix(&dir) {
         Ok(inside) => tree.hiding(inside.as_os_str().as_bytes(), why),
         Err(_) => Ok(tree),
     }
+}
+
+/// [`without`] for the directory that a path leads to.
+pub fn without_dir(tree: FileTree, dir: &Path, path: &Path, why: &'static str) -> Result<FileTree> {
+    match real(path) {
+        Some(path) => without(tree, dir, &path, why),
+        None => Ok(tree),
+    }
+}
+
+/// Where a path leads, of which the end may be missing yet.
+fn real(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    path.ancestors().find_map(|there| {
+        let rest = path.strip_prefix(there).ok()?;
+        let goes_up = rest.components().any(|part| part == Component::ParentDir);
+        if goes_up { None } else { Some(canonicalize(there).ok()?.join(rest)) }
+    })
 }
 
 #[cfg(test)]
@@ -54,8 +70,23 @@ mod tests {
         assert_eq!(hidden(&at("link/b")), ["a/b"]);
         assert_eq!(hidden(&at("context/a/../a")), ["a", "a/b"]);
         assert_eq!(hidden(&at("context/out")), ["out"]);
-        for nothing in ["context", "beside", "context/gone", "context/out/..", "/"] {
+        for nothing in ["context", "beside", "context/out/..", "context/gone/../a", "/"] {
             assert_eq!(hidden(&at(nothing)), Vec::<String>::new(), "{nothing}");
         }
+        // A directory is where a link leads.
+        let leads_in = |path: &str| {
+            let tree = FileTree::context(fs::open_dir_path(&at("context")).unwrap(), None);
+            let tree = without_dir(tree, &at("context"), &at(path), "why").unwrap();
+            tree.ignore().is_some()
+        };
+        assert_eq!(
+            ["link", "link/c/d", "context/out", "beside"].map(leads_in),
+            [true, true, false, false]
+        );
+        // What is made later is hidden already.
+        std::fs::remove_dir(at("context/a/b")).unwrap();
+        assert_eq!(hidden(&at("link/b")), ["a/b"]);
+        std::fs::remove_dir(at("context/a")).unwrap();
+        assert_eq!(hidden(&at("context/a/b")), ["a/b"]);
     }
 }

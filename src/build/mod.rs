@@ -26,7 +26,7 @@ mod finder;
 mod finish;
 mod furnish;
 mod heal;
-mod hidden;
+pub mod hidden;
 pub mod images;
 mod jobs;
 mod keys;

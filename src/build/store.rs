@@ -79,9 +79,7 @@ impl Store {
     /// The tree of the directory `dir` without the store, should it lie there: what it has of one build would be copied in
     /// the next, and in the very build that writes it.
     pub fn hide(&self, tree: FileTree, dir: &Path) -> Result<FileTree> {
-        let what = || format!("cannot use the store {}", self.path.display());
-        let path = std::fs::canonicalize(&self.path).or_error(ErrorKind::Environment, what)?;
-        hidden::without(tree, dir, &path, "the store is no part of a build context")
+        hidden::without_dir(tree, dir, &self.path, "the store is no part of a build context")
     }
 
     /// The images.

@@ -10,7 +10,7 @@ use super::progress::{Form, Printer};
 use super::report::Style;
 use super::timings::TimingsFile;
 use super::trust::Asked;
-use super::{caching, contexts, locks, print_data, private, values};
+use super::{contexts, locks, print_data, private, values};
 use crate::build::lock::{LockMode, Locks};
 use crate::build::request::{
     BuildOutcome, BuildRequest, Explain, OutputKind, OutputSpec, PullPolicy,
@@ -150,8 +150,6 @@ fn request(
         insecure,
     } = output::all(&args.outputs, &further, &values::build_compression(args))?;
     values::one_stdout(&outputs)?;
-    let caching =
-        caching::parse((&args.real.cache_to, &args.real.cache_from), &build_args, environment)?;
     let platforms: Vec<String> =
         args.platform.iter().cloned().chain(args.real.platform()).collect();
     let mut request = BuildRequest {
@@ -167,7 +165,7 @@ fn request(
         engine: output::engine(&outputs, environment)?,
         outputs,
         no_cache: args.no_cache,
-        shared: caching.shared,
+        shared: opened.caching.shared,
         no_cache_stages: Vec::new(),
         explain: explain(args),
         run: RunSettings::default(),
@@ -210,7 +208,7 @@ fn request(
         let registries = request.tags.iter().map(|name| name.registry.clone());
         request.net.insecure.extend(registries);
     }
-    request.net.insecure.extend(caching.insecure);
+    request.net.insecure.extend(opened.caching.insecure);
     args.real.apply(&mut request)?;
     request.run.keep_fsync = args.keep_fsync;
     Ok(request)

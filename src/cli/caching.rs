@@ -12,6 +12,7 @@ use crate::build::sharing::{
 };
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::oci::{Digest, Reference};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The key of all caches that name none.
@@ -98,6 +99,20 @@ pub(super) fn parse(
 }
 
 impl Caching {
+    /// Those that are directories.
+    pub(super) fn directories(&self) -> Vec<PathBuf> {
+        let written = self.shared.to.iter().filter_map(|cache| match &cache.place {
+            ToPlace::Local { dir, .. } => Some(dir.clone()),
+            ToPlace::Registry(_) => None,
+        });
+        let read = self.shared.from.iter().filter_map(|cache| match &cache.place {
+            FromPlace::Local { dir, .. } => Some(dir.clone()),
+            FromPlace::Registry(_) => None,
+        });
+        let all: BTreeSet<PathBuf> = written.chain(read).collect();
+        all.into_iter().collect()
+    }
+
     fn note_insecure(&mut self, said: &Said) -> Result<()> {
         if let (true, Some(reference)) = (said.insecure, &said.reference) {
             self.insecure.push(values::image_name(reference)?.registry);

@@ -80,6 +80,39 @@ fn a_fresh_store_takes_every_step_from_a_directory() {
     }
 }
 
+/// The only place that some CI systems keep is the directory of the project. What was in it of the build before was copied,
+/// so that nothing was ever cached and the cache grew by itself each time. Found by doing what docs/cache.md says.
+#[test]
+fn a_cache_in_the_context_is_no_part_of_it() {
+    for world in worlds() {
+        let text = "FROM base\nCOPY . /c\nRUN --mount=type=bind,target=/m ls /c /m > /seen\n";
+        world.file("a", "a").file("Dockerfile", text).file(".dockerignore", "!deep\n");
+        world.file("deep/kept", "");
+        let cache = world.context().join("deep/cache");
+        let to = format!("type=local,dest={},mode=max", cache.display());
+        let from = format!("type=local,src={}", cache.display());
+        let build =
+            |store| fresh(&world, store, &["-t", "app", "--cache-to", &to, "--cache-from", &from]);
+        let first = build("one");
+        assert_eq!(first.done(), 2, "{first:?}");
+        let digest = first.ok();
+        let blobs = || fs::read_dir(cache.join("blobs/sha256")).unwrap().count();
+        let before = blobs();
+        for store in ["two", "three", "one"] {
+            let said = build(store);
+            assert_eq!(said.done(), 0, "{said:?}");
+            assert_eq!((said.ok(), blobs()), (digest.clone(), before));
+        }
+        world.run(["image", "validate", "--root", "one", "app"]).ok();
+        world.file("Dockerfile", "FROM scratch\nCOPY deep/cache/index.json /\n");
+        let said = fresh(&world, "one", &["--cache-from", &from]).failed(1);
+        assert!(
+            said.contains("\n cause: a cache of the build is no part of its context\n"),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn a_fresh_store_takes_every_step_from_a_registry() {
     if !peer("docker-registry") {

@@ -110,39 +110,41 @@ fn a_killed_build_leaves_its_steps_in_a_registry() {
     }
 }
 
-/// What this build cannot read it does not replace before its end, and what a COPY may read does not change meanwhile.
+/// What this build cannot read it does not replace before its end, and what a COPY may read does not change meanwhile: that
+/// is the directory of the context itself, since one in it is hidden.
 #[test]
 fn a_cache_is_not_written_early_where_that_could_do_harm() {
     let world = World::new().with_base();
     let outside = world.path("cache").display().to_string();
-    let inside = world.context().join("cache").display().to_string();
+    let itself = world.path("itself").display().to_string();
     let key = world.path("key");
     fs::write(&key, "a key of more than thirty-two bytes, for this").unwrap();
     world.file("Dockerfile", dockerfile("zero", "true"));
-    for dir in [&outside, &inside] {
+    for dir in [&outside, &itself] {
         let to = format!("type=local,dest={dir}");
         let args = ["build", "-q", "--root", "zero", "--cache-to", &to];
         import(&world, "zero").run(args.iter().chain(&[world.context().to_str().unwrap()])).ok();
     }
     let index = |dir: &str| fs::read(Path::new(dir).join("index.json")).unwrap();
-    let before = (index(&outside), index(&inside));
-    let allowed = world.path("allowed").display().to_string();
+    let before = (index(&outside), index(&itself));
+    let allowed = format!("{itself}/allowed");
     let marker = Marker::new();
     // With a key that it was not signed with, a cache cannot be read.
     let signed = format!("{outside},key={}", key.display());
-    let to = [&signed, &inside, &allowed].map(|dest| format!("type=local,dest={dest}"));
+    let to = [&signed, &itself, &allowed].map(|dest| format!("type=local,dest={dest}"));
     let mut command = import(&world, "one").command(program());
     world.file("Dockerfile", dockerfile("one", &format!("sleep {marker}")));
     command.args(["build", "-q", "--root", "one", "--network", "none"]);
     for to in &to {
         command.args(["--cache-to", to]);
     }
-    let build = command.arg(world.context()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    command.arg("-f").arg(world.context().join("Dockerfile")).arg(&itself);
+    let build = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     // It is written in the order of the flags.
     let names = || names(&fs::read(Path::new(&allowed).join("index.json")).unwrap_or_default());
     wait_for(|| names() == 1);
     kill(build.unwrap(), &marker);
-    assert!(before == (index(&outside), index(&inside)));
+    assert!(before == (index(&outside), index(&itself)));
 }
 
 /// Blobs that the storage of a registry has for a repository, by the hex digits of their digests.

@@ -3,7 +3,7 @@
 //!
 //! All of it is a head start: what fails is forgotten, since the end does it again and tells. So nothing is written where it
 //! could do harm: over what cannot be read, under a tag that a registry does not have yet (it may not allow to set it
-//! twice), or into a directory that a COPY may read.
+//! twice), or into a directory that is a context.
 
 use super::artifact::{self, Artifact, Found};
 use super::export::{Exports, Queue, wants};
@@ -22,8 +22,6 @@ use crate::oci::{Digest, Reference, media};
 use crate::progress::Emitter;
 use crate::sys::fs;
 use crate::timings::Phase;
-use std::collections::HashSet;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -190,7 +188,8 @@ fn merged(own: Document, earlier: Option<Document>, cache: &CacheTo) -> Result<A
     Artifact::new(&document, cache.key.as_ref())
 }
 
-/// Whether a cache is in a directory out of which a COPY may read, which is not to change meanwhile.
+/// Whether a cache is the very directory out of which a COPY may read, which is not to change meanwhile. One that lies in it
+/// is hidden.
 fn may_be_copied(cache: &CacheTo, request: &BuildRequest) -> bool {
     let ToPlace::Local { dir, .. } = &cache.place else { return false };
     let files = request.contexts.values().filter_map(|context| match context {
@@ -198,19 +197,8 @@ fn may_be_copied(cache: &CacheTo, request: &BuildRequest) -> bool {
         ContextSource::Image(_) => None,
     });
     let inode = |stat: fs::Stat| (stat.dev, stat.ino);
-    let roots: HashSet<(u64, u64)> = files
-        .chain([&request.context])
-        .filter_map(|files| fs::fstat(files.root()).ok().map(inode))
-        .collect();
-    // Upwards to the root of all, which is its own parent. What cannot be looked at may be anywhere.
-    let above = |dir: &OwnedFd| Some((fs::open_dir(dir, b"..").ok()?, fs::fstat(dir).ok()?));
-    let Ok(mut at) = fs::open_dir_path(dir) else { return true };
-    let mut last = None;
-    while let Some((parent, here)) = above(&at).map(|(parent, stat)| (parent, inode(stat))) {
-        if roots.contains(&here) || last == Some(here) {
-            return roots.contains(&here);
-        }
-        (at, last) = (parent, Some(here));
-    }
-    true
+    let mut roots = files.chain([&request.context]).map(|files| fs::fstat(files.root()).map(inode));
+    // What cannot be looked at may be anywhere.
+    let Ok(own) = fs::open_dir_path(dir).and_then(fs::fstat).map(inode) else { return true };
+    roots.any(|root| root.is_ok_and(|root| root == own))
 }

@@ -11,11 +11,13 @@ pub(super) use dockerfile::path_of_dockerfile;
 
 use super::args::BuildArgs;
 use super::build::open_context;
+use super::caching::Caching;
 use super::environment::Environment;
 use super::network::without_logins;
-use super::{locks, private, values};
+use super::{caching, locks, private, values};
 use crate::boolean;
 use crate::build::care::TempTree;
+use crate::build::hidden;
 use crate::build::lock::{self, Locks};
 use crate::build::request::{ContextSource, ImageSource, Secret};
 use crate::build::store::Store;
@@ -49,6 +51,8 @@ pub(super) struct Opened {
     pub(super) times: BTreeMap<String, i64>,
     /// Read once, since logins for contexts are among them.
     pub(super) secrets: Vec<Secret>,
+    /// The caches that it shares: what lies in a context is no part of that.
+    pub(super) caching: Caching,
     /// The lock file beside the Dockerfile.
     pub(super) locks: Arc<Locks>,
     /// What was fetched and unpacked; goes away with the value.
@@ -64,12 +68,16 @@ pub(super) fn open(
     locks: &Arc<Locks>,
     emitter: &Emitter,
 ) -> Result<Opened> {
+    let build_args = values::pairs(&args.build_args, |name| environment.text(name));
+    let caching =
+        caching::parse((&args.real.cache_to, &args.real.cache_from), &build_args, environment)?;
     let mut opener = Opener {
+        caches: caching.directories(),
         locks: Arc::clone(locks),
         emitter,
         net: without_logins(&args.tls, environment)?,
         secrets: private::secrets(&args.secrets, environment)?,
-        keep_git_dir: keep_git_dir(args, environment)?,
+        keep_git_dir: keep_git_dir(&build_args)?,
         store,
         tmp: store.map_or_else(|| environment.tmp(), |store| store.sub("tmp")),
         fetched: Vec::new(),
@@ -93,15 +101,15 @@ pub(super) fn open(
         images,
         times,
         secrets,
+        caching,
         locks: Arc::clone(locks),
         fetched,
     })
 }
 
 /// The build argument that keeps `.git` of the main context.
-fn keep_git_dir(args: &BuildArgs, environment: &Environment) -> Result<bool> {
-    let given = values::pairs(&args.build_args, |name| environment.text(name));
-    match given.iter().rev().find(|(name, _)| name == KEEP_GIT_DIR) {
+fn keep_git_dir(build_args: &[(String, String)]) -> Result<bool> {
+    match build_args.iter().rev().find(|(name, _)| name == KEEP_GIT_DIR) {
         None => Ok(false),
         Some((_, value)) => boolean::parse(value).ok_or_else(|| {
             Error::usage(format!("`{KEEP_GIT_DIR}={value}` is neither true nor false"))
@@ -114,6 +122,8 @@ struct Opener<'a> {
     secrets: Vec<Secret>,
     keep_git_dir: bool,
     locks: Arc<Locks>,
+    /// Directories of shared caches.
+    caches: Vec<PathBuf>,
     emitter: &'a Emitter,
     store: Option<&'a Store>,
     tmp: PathBuf,
@@ -146,7 +156,7 @@ impl Opener<'_> {
             let (dockerfile, path) = dockerfile_of_directory(args)?;
             let tree =
                 open_context(&args.context, path.as_deref(), args.real.ignorefile.as_deref())?;
-            let tree = self.without_store(tree, &args.context)?;
+            let tree = self.without_own(tree, &args.context)?;
             let tree = match locks::path(args) {
                 Some(lock) => lock::hide(tree, &args.context, &lock)?,
                 None => tree,
@@ -208,11 +218,16 @@ impl Opener<'_> {
             return Err(Error::usage(format!("contexts by `{scheme}://` are not known here")));
         }
         let tree = open_context(Path::new(value), None, None)?;
-        self.without_store(tree, Path::new(value)).map(ContextSource::Files)
+        self.without_own(tree, Path::new(value)).map(ContextSource::Files)
     }
 
-    fn without_store(&self, tree: FileTree, dir: &Path) -> Result<FileTree> {
-        self.store.map_or(Ok(tree.clone()), |store| store.hide(tree, dir))
+    /// What a build keeps for the next one is no part of it, wherever it lies.
+    fn without_own(&self, mut tree: FileTree, dir: &Path) -> Result<FileTree> {
+        if let Some(store) = self.store {
+            tree = store.hide(tree, dir)?;
+        }
+        let why = "a cache of the build is no part of its context";
+        self.caches.iter().try_fold(tree, |tree, cache| hidden::without_dir(tree, dir, cache, why))
     }
 
     /// Brings an image of a layout into the store, under no name; gives a reference that stands for it in this build.
