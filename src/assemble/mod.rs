@@ -141,6 +141,7 @@ impl<'a> Assembly<'a> {
         let mut filler = Filler {
             spec,
             dir: request.dir,
+            store: request.store.path(),
             tmp: &tmp,
             tree: Tree::new(Arc::clone(&base.view)),
             closures: Closures::default(),

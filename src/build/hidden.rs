@@ -17,19 +17,29 @@ pub(super) fn without(
     let Some(name) = path.file_name() else { return Ok(tree) };
     // `parent` of a bare name is the empty path.
     let above = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (Some(dir), Some(above)) = (real(dir), real(above)) else { return Ok(tree) };
-    match above.join(name).strip_prefix(&dir) {
-        Ok(inside) => tree.hiding(inside.as_os_str().as_bytes(), why),
-        Err(_) => Ok(tree),
-    }
+    hide(tree, dir, real(above).map(|above| above.join(name)), why)
 }
 
 /// [`without`] for the directory that a path leads to.
 pub fn without_dir(tree: FileTree, dir: &Path, path: &Path, why: &'static str) -> Result<FileTree> {
-    match real(path) {
-        Some(path) => without(tree, dir, &path, why),
+    hide(tree, dir, real(path), why)
+}
+
+fn hide(tree: FileTree, dir: &Path, path: Option<PathBuf>, why: &'static str) -> Result<FileTree> {
+    match path.and_then(|path| below(dir, &path)) {
+        Some(inside) => tree.hiding(&inside, why),
         None => Ok(tree),
     }
+}
+
+/// Where the directory that a path leads to lies in the directory `dir`, if it does so.
+pub fn inside(dir: &Path, path: &Path) -> Option<Vec<u8>> {
+    below(dir, &real(path)?)
+}
+
+fn below(dir: &Path, path: &Path) -> Option<Vec<u8>> {
+    let inside = path.strip_prefix(real(dir)?).ok()?.as_os_str().as_bytes();
+    Some(inside.to_vec()).filter(|inside| !inside.is_empty())
 }
 
 /// Where a path leads, of which the end may be missing yet.

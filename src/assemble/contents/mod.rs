@@ -27,6 +27,8 @@ pub(super) struct Filler<'a> {
     pub(super) spec: &'a Spec,
     /// Against which the spec's paths are.
     pub(super) dir: &'a Path,
+    /// Which is in no directory.
+    pub(super) store: &'a Path,
     /// For bytes that come out of an archive.
     pub(super) tmp: &'a Path,
     pub(super) tree: Tree,

@@ -50,6 +50,25 @@ fn source(world: &World) {
 }
 
 #[test]
+fn the_store_is_in_no_directory() {
+    for world in World::each() {
+        world.file("src/a", "a").file("src/deep/b", "b");
+        fs::create_dir(at(&world, "links")).unwrap();
+        symlink("../src/deep", at(&world, "links/deep")).unwrap();
+        world.give();
+        let spec = format!(
+            "{HEAD}contents:\n- dir: src\n- {{dir: links, to: /again, sourceSymlinks: expand}}\n"
+        );
+        let wanted = app(&world, &spec).digest;
+        let store = at(&world, "src/deep/store");
+        for _twice in 0..2 {
+            let said = assemble(&world, &spec, &["--root", store.to_str().unwrap()]).ok();
+            assert_eq!(said, format!("app:latest@{wanted}\n"), "{:?}", world.who());
+        }
+    }
+}
+
+#[test]
 fn a_directory_is_copied_with_links_as_they_are() {
     for world in World::each() {
         source(&world);
