@@ -239,6 +239,8 @@ fn is_ignored(source: &str, rules: &IgnoreRules) -> bool {
     !path.is_empty()
         && !rules.decide(path.as_bytes()).included
         && !rules.may_take_back_below(path.as_bytes())
+        // No pattern of the user's.
+        && rules.hidden_for(path.as_bytes()).is_none()
 }
 
 #[cfg(test)]

@@ -1,34 +1,30 @@
 //! What lies in a directory that is a build context, and is no part of it.
 
 use crate::context::FileTree;
-use crate::error::Result;
+use crate::sys::mounts;
 use std::fs::canonicalize;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 /// The tree of the directory `dir` without what is or will be at `path`, should that lie in it: no copy, mount or key sees
 /// it. A link at `path` itself is not followed. `why` is for those who ask for it.
-pub(super) fn without(
-    tree: FileTree,
-    dir: &Path,
-    path: &Path,
-    why: &'static str,
-) -> Result<FileTree> {
-    let Some(name) = path.file_name() else { return Ok(tree) };
+pub(super) fn without(tree: FileTree, dir: &Path, path: &Path, why: &'static str) -> FileTree {
+    let Some(name) = path.file_name() else { return tree };
     // `parent` of a bare name is the empty path.
     let above = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     hide(tree, dir, real(above).map(|above| above.join(name)), why)
 }
 
 /// [`without`] for the directory that a path leads to.
-pub fn without_dir(tree: FileTree, dir: &Path, path: &Path, why: &'static str) -> Result<FileTree> {
+pub fn without_dir(tree: FileTree, dir: &Path, path: &Path, why: &'static str) -> FileTree {
     hide(tree, dir, real(path), why)
 }
 
-fn hide(tree: FileTree, dir: &Path, path: Option<PathBuf>, why: &'static str) -> Result<FileTree> {
+fn hide(tree: FileTree, dir: &Path, path: Option<PathBuf>, why: &'static str) -> FileTree {
     match path.and_then(|path| below(dir, &path)) {
         Some(inside) => tree.hiding(&inside, why),
-        None => Ok(tree),
+        None => tree,
     }
 }
 
@@ -38,17 +34,45 @@ pub fn inside(dir: &Path, path: &Path) -> Option<Vec<u8>> {
 }
 
 fn below(dir: &Path, path: &Path) -> Option<Vec<u8>> {
-    let inside = path.strip_prefix(real(dir)?).ok()?.as_os_str().as_bytes();
-    Some(inside.to_vec()).filter(|inside| !inside.is_empty())
+    let dir = real(dir)?;
+    let inside = match path.strip_prefix(&dir) {
+        Ok(inside) => inside.to_owned(),
+        Err(_) => through_mounts(&dir, path)?,
+    };
+    Some(inside.into_os_string().into_vec()).filter(|inside| !inside.is_empty())
 }
 
-/// Where a path leads, of which the end may be missing yet.
+/// [`below`] for what is mounted at a second path: containers get the project at one and what is kept in it at another.
+fn through_mounts(dir: &Path, path: &Path) -> Option<PathBuf> {
+    let inode = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let (there, found) = path.ancestors().find_map(|there| Some((there, inode(there)?)))?;
+    // Within one mount a directory has one path.
+    if mounts::id(dir)? == mounts::id(there)? || inode(dir)?.0 != found.0 {
+        return None;
+    }
+    let known = std::fs::read("/proc/self/mountinfo").ok()?;
+    let source = |path| mounts::source(&known, path);
+    let ((device, top), (other, path_there)) = (source(dir)?, source(there)?);
+    let inside = path_there.strip_prefix(top).ok().filter(|_| device == other)?;
+    // Something else may be mounted in this place of the directory.
+    let is_it = inode(&dir.join(inside)) == Some(found);
+    // Component by component: a path joined to an empty one ends in a slash.
+    is_it
+        .then_some(inside.components().chain(path.strip_prefix(there).ok()?.components()).collect())
+}
+
+/// Where a path leads, of which the end may be missing yet: what is missing is made as it is written.
 fn real(path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
     path.ancestors().find_map(|there| {
-        let rest = path.strip_prefix(there).ok()?;
-        let goes_up = rest.components().any(|part| part == Component::ParentDir);
-        if goes_up { None } else { Some(canonicalize(there).ok()?.join(rest)) }
+        let mut real = canonicalize(there).ok()?;
+        for part in path.strip_prefix(there).ok()?.components() {
+            match part {
+                Component::ParentDir => drop(real.pop()),
+                part => real.push(part),
+            }
+        }
+        Some(real)
     })
 }
 
@@ -69,7 +93,7 @@ mod tests {
         symlink(at("beside"), at("context/out")).unwrap();
         let hidden = |path: &Path| {
             let tree = FileTree::context(fs::open_dir_path(&at("context")).unwrap(), None);
-            let tree = without(tree, &at("context"), path, "why").unwrap();
+            let tree = without(tree, &at("context"), path, "why");
             let names = ["a", "a/b", "out", "beside"].map(str::to_owned).into_iter();
             let seen = |name: &String| {
                 tree.ignore().is_none_or(|rules| rules.decide(name.as_bytes()).included)
@@ -80,13 +104,14 @@ mod tests {
         assert_eq!(hidden(&at("link/b")), ["a/b"]);
         assert_eq!(hidden(&at("context/a/../a")), ["a", "a/b"]);
         assert_eq!(hidden(&at("context/out")), ["out"]);
-        for nothing in ["context", "beside", "context/out/..", "context/gone/../a", "/"] {
+        assert_eq!(hidden(&at("gone/../gone/x/../../context/a")), ["a", "a/b"]);
+        for nothing in ["context", "beside", "context/out/..", "context/gone/..", "/"] {
             assert_eq!(hidden(&at(nothing)), Vec::<String>::new(), "{nothing}");
         }
         // A directory is where a link leads.
         let leads_in = |path: &str| {
             let tree = FileTree::context(fs::open_dir_path(&at("context")).unwrap(), None);
-            let tree = without_dir(tree, &at("context"), &at(path), "why").unwrap();
+            let tree = without_dir(tree, &at("context"), &at(path), "why");
             tree.ignore().is_some()
         };
         assert_eq!(

@@ -78,7 +78,7 @@ impl Store {
 
     /// The tree of the directory `dir` without the store, should it lie there: what it has of one build would be copied in
     /// the next, and in the very build that writes it.
-    pub fn hide(&self, tree: FileTree, dir: &Path) -> Result<FileTree> {
+    pub fn hide(&self, tree: FileTree, dir: &Path) -> FileTree {
         hidden::without_dir(tree, dir, &self.path, "the store is no part of a build context")
     }
 

@@ -16,6 +16,8 @@ use crate::source::SourceFile;
 pub struct IgnoreRules {
     name: String,
     rules: Vec<Rule>,
+    /// Paths that are out whatever the rules say, and why.
+    hidden: Vec<(Vec<u8>, &'static str)>,
 }
 
 #[derive(Clone, Debug)]
@@ -26,8 +28,6 @@ struct Rule {
     line: usize,
     /// `!` in front.
     negated: bool,
-    /// Of a rule that nobody wrote: why there is one.
-    why: Option<&'static str>,
 }
 
 /// What the rules say about a path.
@@ -61,7 +61,7 @@ impl IgnoreRules {
             })?;
             rules.push(rule);
         }
-        Ok(Self { name: source.name().to_owned(), rules })
+        Ok(Self { name: source.name().to_owned(), rules, ..Self::default() })
     }
 
     /// The values of `--exclude`. Errors carry no place; `flag` names the flag.
@@ -72,7 +72,7 @@ impl IgnoreRules {
                 .map_err(|reason| bad_pattern(ErrorKind::Dockerfile, value.as_bytes(), &reason))?;
             rules.push(rule);
         }
-        Ok(Self { name: flag.to_owned(), rules })
+        Ok(Self { name: flag.to_owned(), rules, ..Self::default() })
     }
 
     /// One pattern in which `!` has no meaning (`--parents` sources).
@@ -80,33 +80,24 @@ impl IgnoreRules {
         let compiled = Pattern::ignore(pattern)
             .map_err(|reason| bad_pattern(ErrorKind::Dockerfile, pattern, &reason.to_string()))?;
         let text = shown(pattern);
-        let rule = Rule { pattern: compiled, text, line: 1, negated: false, why: None };
-        Ok(Self { name: String::new(), rules: vec![rule] })
+        let rule = Rule { pattern: compiled, text, line: 1, negated: false };
+        Ok(Self { rules: vec![rule], ..Self::default() })
     }
 
-    /// The same rules and one path (relative, clean) that is out whatever they say: its decision has the line 0. `why`
-    /// is for those who ask for it.
-    pub fn hiding(mut self, path: &[u8], why: &'static str) -> Result<Self> {
-        let mut exact = Vec::with_capacity(path.len());
-        for byte in path {
-            if b"\\*?[".contains(byte) {
-                exact.push(b'\\');
-            }
-            exact.push(*byte);
-        }
-        let pattern = Pattern::ignore(&exact)
-            .map_err(|reason| bad_pattern(ErrorKind::Context, path, &reason.to_string()))?;
-        self.rules.push(Rule {
-            pattern,
-            text: shown(path),
-            line: 0,
-            negated: false,
-            why: Some(why),
-        });
+    /// The same rules and one path (relative, clean) that is out with all below it, whatever they say: its decision has the
+    /// line 0, and nobody looks into it. `why` is for those who ask for it.
+    pub fn hiding(mut self, path: &[u8], why: &'static str) -> Self {
+        self.hidden.push((path.to_vec(), why));
         if self.name.is_empty() {
             ".dockerignore".clone_into(&mut self.name);
         }
-        Ok(self)
+        self
+    }
+
+    /// Why a path is out whatever the rules say ([`Self::hiding`]); `None` for one that is not.
+    pub fn hidden_for(&self, path: &[u8]) -> Option<&'static str> {
+        let hides = |(hidden, _): &&(Vec<u8>, _)| is_at_or_below(path, hidden);
+        self.hidden.iter().find(hides).map(|(_, why)| *why)
     }
 
     /// Whether `path` (relative, clean) is in.
@@ -134,7 +125,7 @@ impl IgnoreRules {
                 decision = Decision { included: rule.negated, by: Some(rule.line) };
             }
         }
-        (Matched(state), decision)
+        (Matched(state), self.unless_hidden(path, decision))
     }
 
     /// The decision of [`Self::enter`] alone, for what has no children.
@@ -148,27 +139,25 @@ impl IgnoreRules {
                 decision = Decision { included: rule.negated, by: Some(rule.line) };
             }
         }
-        decision
+        self.unless_hidden(path, decision)
+    }
+
+    fn unless_hidden(&self, path: &[u8], decision: Decision) -> Decision {
+        match self.hidden_for(path) {
+            Some(_) => Decision { included: false, by: Some(0) },
+            None => decision,
+        }
     }
 
     /// False only when certainly no `!` pattern takes back anything below the directory `dir`.
     pub fn may_take_back_below(&self, dir: &[u8]) -> bool {
         self.rules.iter().any(|rule| rule.negated && rule.pattern.may_match_below(dir))
+            && self.hidden_for(dir).is_none()
     }
 
     /// False only when certainly no pattern matches anything below the directory `dir`.
     pub fn may_match_below(&self, dir: &[u8]) -> bool {
         self.rules.iter().any(|rule| rule.pattern.may_match_below(dir))
-    }
-
-    /// Why a path is out whatever the rules say ([`Self::hiding`]); `None` for one that is not.
-    pub fn hidden_for(&self, path: &[u8]) -> Option<&'static str> {
-        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
-        let mut above = ends.chain([path.len()]).map(|end| &path[..end]);
-        above.find_map(|path| {
-            let hides = |rule: &&Rule| rule.why.is_some() && rule.pattern.matches(path);
-            self.rules.iter().find(hides)?.why
-        })
     }
 
     /// `.dockerignore:3 (`*.conf`)`, for messages.
@@ -188,7 +177,7 @@ impl IgnoreRules {
 
     /// True without any pattern.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && self.hidden.is_empty()
     }
 }
 
@@ -206,8 +195,12 @@ impl Rule {
             _ => &cleaned,
         };
         let pattern = Pattern::ignore(relative).map_err(|bad: BadPattern| bad.to_string())?;
-        Ok(Self { pattern, text: shown(written), line, negated, why: None })
+        Ok(Self { pattern, text: shown(written), line, negated })
     }
+}
+
+fn is_at_or_below(path: &[u8], above: &[u8]) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
 }
 
 fn bad_pattern(kind: ErrorKind, text: &[u8], reason: &str) -> Error {
@@ -244,18 +237,25 @@ mod tests {
 
     #[test]
     fn a_path_may_be_out_whatever_the_rules_say() {
-        let hidden = rules("!*\n").hiding(b"a[1]*.lock", "it is a lock").unwrap();
+        let hidden = rules("!*\n").hiding(b"a[1]*.lock", "it is a lock");
         let decide = |path: &[u8]| hidden.decide(path);
         assert_eq!(decide(b"a[1]*.lock"), Decision { included: false, by: Some(0) });
         assert!(decide(b"a1x.lock").included);
         assert!(decide(b"d/a[1]*.lock").included);
-        let hidden = hidden.hiding(b"d/x", "it is x").unwrap();
+        let hidden = hidden.hiding(b"d/x", "it is x");
         let why = [&b"a[1]*.lock"[..], b"a[1]*.lock/b", b"d/x", b"d/x/y", b"d", b"d/xy", b""];
         let why = why.map(|path| hidden.hidden_for(path));
         let (lock, x) = (Some("it is a lock"), Some("it is x"));
         assert_eq!(why, [lock, lock, x, x, None, None, None]);
-        let hidden = IgnoreRules::default().hiding(b"x", "").unwrap();
-        assert!(!hidden.decide(b"x").included);
+        let hidden = rules("*\n!**/*.go\n").hiding(b"d/x", "");
+        let decide = |path: &[u8]| hidden.decide(path).included;
+        assert!(!decide(b"d/x/a.go") && !decide(b"d/x") && decide(b"d/y/a.go"));
+        assert_eq!(
+            [&b"d/x"[..], b"d/x/y", b"d"].map(|dir| hidden.may_take_back_below(dir)),
+            [false, false, true]
+        );
+        let hidden = IgnoreRules::default().hiding(b"x/y", "");
+        assert!(!hidden.is_empty() && !hidden.decide(b"x/y").included);
         assert_eq!(rules("x\n").hidden_for(b"x"), None);
     }
 

@@ -224,7 +224,8 @@ impl<'a> Source<'a> {
                 continue;
             };
             let full = join(dir, &name);
-            if (is_last && self.tree.is_visible(&full, &stat)?) || (!is_last && stat.is_dir()) {
+            let may_hold = || stat.is_dir() && !self.tree.hides(&full);
+            if (is_last && self.tree.is_visible(&full, &stat)?) || (!is_last && may_hold()) {
                 next.push((full, join(matched, &name)));
             }
         }

@@ -63,9 +63,9 @@ impl FileTree {
     }
 
     /// The same tree without one path, which is relative and clean; `why` is for those who ask for it.
-    pub fn hiding(self, path: &[u8], why: &'static str) -> Result<Self> {
-        let rules = self.ignore.map(Arc::unwrap_or_clone).unwrap_or_default().hiding(path, why)?;
-        Ok(Self { ignore: Some(Arc::new(rules)), ..self })
+    pub fn hiding(self, path: &[u8], why: &'static str) -> Self {
+        let rules = self.ignore.map(Arc::unwrap_or_clone).unwrap_or_default().hiding(path, why);
+        Self { ignore: Some(Arc::new(rules)), ..self }
     }
 
     /// The rootfs of a stage or image.
@@ -138,6 +138,11 @@ impl FileTree {
             },
             _ => shown,
         }
+    }
+
+    /// Whether a path is one that nobody looks into ([`Self::hiding`]).
+    pub(super) fn hides(&self, path: &[u8]) -> bool {
+        self.ignore.as_deref().is_some_and(|rules| rules.hidden_for(path).is_some())
     }
 
     /// Whether a copy sees this node: it is not filtered out, or something below it is not.

@@ -8,7 +8,7 @@
 //! Where isolation cannot be hidden: overlayfs breaks a hard link of the layers below when one of its names changes,
 //! a plain file system does not.
 
-pub use super::scan::{Tree, diff_scan, read_tree, read_tree_noting, record_again, record_tree};
+pub use super::scan::{Tree, diff_scan, read_tree, read_tree_without, record_again, record_tree};
 pub use super::whiteout::XattrFlavour;
 
 use super::beneath::{self, join, shown};

@@ -116,17 +116,19 @@ fn vanished(gathered: &mut Gathered, old: &Recorded, options: DiffOptions) {
 
 /// A whole tree, each path present.
 pub fn read_tree(root: BorrowedFd<'_>, options: &DiffOptions) -> Result<Changes> {
-    read_tree_noting(root, options, &mut Vec::new())
+    read_tree_without(root, options, b"", &mut Vec::new())
 }
 
-/// The same; paths of what no layer can hold (sockets, overlayfs's mark of a deletion) are added to `left_out`.
-pub fn read_tree_noting(
+/// The same without the path `without` and all below it, which nobody looks at; nothing is left out for an empty one. Paths
+/// of what no layer can hold (sockets, overlayfs's mark of a deletion) are added to `left_out`.
+pub fn read_tree_without(
     root: BorrowedFd<'_>,
     options: &DiffOptions,
+    without: &[u8],
     left_out: &mut Vec<ImagePath>,
 ) -> Result<Changes> {
     let mut gathered = Gathered::default();
-    walk(root, &mut |seen| {
+    walk_without(root, without, &mut |seen| {
         let node = seen.node()?;
         match node.entry(options.placeholders) {
             Some(entry) => gathered.push(item(seen.path, &node, Some(entry))),
@@ -222,6 +224,14 @@ fn open(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
 
 /// Visits every path below the root in path order, without recursion and with few directories open.
 fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Seen<'_>) -> Result<()>) -> Result<()> {
+    walk_without(root, b"", visit)
+}
+
+fn walk_without(
+    root: BorrowedFd<'_>,
+    without: &[u8],
+    visit: &mut dyn FnMut(Seen<'_>) -> Result<()>,
+) -> Result<()> {
     let mut levels = vec![Level::read(root, ImagePath::new())?];
     while let (depth, Some(level)) = (levels.len(), levels.last_mut()) {
         if level.at == level.names.len() {
@@ -236,6 +246,9 @@ fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Seen<'_>) -> Result<()>) -> 
         let name = level.names.get(level.at);
         level.at += 1;
         let path = join(&level.path, name)?;
+        if path == without {
+            continue;
+        }
         let stat = fs::lstat(&dir, name)
             .or_error(ErrorKind::Environment, || format!("cannot read {}", shown(&path)))?;
         let descend = stat.is_dir().then(|| path.clone());

@@ -12,6 +12,7 @@ pub mod landlock;
 pub mod limits;
 pub mod memory;
 pub mod mount;
+pub mod mounts;
 pub mod netlink;
 pub mod notify;
 pub mod owners;

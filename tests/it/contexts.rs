@@ -279,11 +279,14 @@ fn the_store_is_no_part_of_a_context_that_it_lies_in() {
         let world = world.with_base();
         let project = world.path("");
         // All else of a world is left out; what is said of the store does not matter.
-        fs::write(project.join(".dockerignore"), "*\n!project\n!store\n!store/**\n").unwrap();
+        let patterns = "*\n!project\n!store\n!store/**\n!**/*.go\n";
+        fs::write(project.join(".dockerignore"), patterns).unwrap();
         fs::create_dir(project.join("project")).unwrap();
         fs::write(project.join("project/f"), "f\n").unwrap();
         let dockerfile = project.join("project/Dockerfile");
-        let text = "FROM base\nCOPY . /c/\nCOPY --from=all project store* /n/\n\
+        // There is a directory in the store that an ordinary user cannot read.
+        let text = "FROM base\nRUN mkdir /q && chown 33:33 /q && chmod 700 /q\nCOPY . /c/\n\
+                    COPY --from=all project store* */*/*/*/*.go /n/\n\
                     RUN --mount=type=bind,target=/m ls /m >/c/mounted\n";
         fs::write(&dockerfile, text).unwrap();
         world.give();
@@ -293,7 +296,7 @@ fn the_store_is_no_part_of_a_context_that_it_lies_in() {
             let args = ["build", "--progress=plain", "-t", "app", "--build-context", &named];
             world.run([&args[..], &["-f", file, project]].concat())
         };
-        assert_eq!(build().done(), 3);
+        assert_eq!(build().done(), 4);
         world.validate("app");
         let mut listing = world.listing("app");
         listing.retain(|line| line.starts_with("c/") || line.starts_with("n/"));
@@ -310,12 +313,38 @@ fn the_store_is_no_part_of_a_context_that_it_lies_in() {
             ]
         );
         assert_eq!(build().done(), 0);
+        fs::write(world.path("project/f"), "g\n").unwrap();
+        assert_eq!(build().done(), 3);
         fs::write(&dockerfile, "FROM scratch\nCOPY store/version /\n").unwrap();
         let said = build().failed(1);
+        assert!(!said.contains("CopyIgnoredFile"), "{said}");
         let wanted = "error: COPY failed: `store/version` is not in the build context\n  --> ";
         assert!(said.contains(wanted), "{said}");
         assert!(said.contains("\n cause: the store is no part of a build context\n"), "{said}");
     }
+}
+
+/// As containers have it: the project at one place, and what is kept in it at another.
+#[test]
+fn a_store_in_the_context_is_known_by_its_mount() {
+    let Some(world) = World::root() else { return };
+    let world = world.with_base();
+    for name in ["project/kept", "src", "kept"] {
+        fs::create_dir_all(world.path(name)).unwrap();
+    }
+    fs::write(world.path("project/f"), "f\n").unwrap();
+    let text = "FROM base\nCOPY . /c/\nRUN test -e /c/f && ! test -e /c/kept/store\n";
+    fs::write(world.path("project/Dockerfile"), text).unwrap();
+    let script = "mount --bind project src && mount --bind project/kept kept && \
+                  \"$0\" image import base base.tar && \"$0\" build -q src && \
+                  exec \"$0\" build --progress=plain src";
+    let mut command = world.command("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(program());
+    command.env("NATIVEBUILD_ROOT", world.path("kept/store")).current_dir(world.path(""));
+    let said = Said::of(command.output().unwrap());
+    assert_eq!(said.done(), 0, "{said:?}");
+    said.ok();
+    assert!(world.path("project/kept/store/version").exists());
 }
 
 /// The manual had it, and the command line refused every word but `context` and `git`; found by reading.

@@ -5,7 +5,7 @@ use crate::assemble::spec::DirContent;
 use crate::assemble::tree::{Origin, join};
 use crate::build::hidden;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layers::diff::{DiffOptions, XattrFlavour, read_tree, read_tree_noting};
+use crate::layers::diff::{DiffOptions, XattrFlavour, read_tree, read_tree_without};
 use crate::layers::{Change, ChangeKind, EntryKind, path_order};
 use crate::sys::SysResultExt;
 use crate::sys::fs;
@@ -29,8 +29,10 @@ impl Filler<'_> {
         let root = open_dir(&path).map_err(|error| error.at(&spec.source, item.path.span))?;
         let root = Arc::new(root);
         let mut left_out = Vec::new();
-        let changes = read_tree_noting(root.as_fd(), &READ, &mut left_out)
-            .map(|changes| self.without_store(changes.to_vec(), &path))
+        // What is kept of the images that were made of a directory is no part of it.
+        let store = hidden::inside(&path, self.store).unwrap_or_default();
+        let changes = read_tree_without(root.as_fd(), &READ, &store, &mut left_out)
+            .map(|changes| changes.to_vec())
             .map_err(|error| error.wrap(format!("cannot read `{}`", item.path.value.display())))?;
         for path in left_out {
             self.warnings.push(format!(
@@ -57,17 +59,6 @@ impl Filler<'_> {
         Ok(())
     }
 
-    /// What is kept of the images that were made of a directory is no part of it.
-    fn without_store(&self, mut changes: Vec<Change>, dir: &Path) -> Vec<Change> {
-        if let Some(store) = hidden::inside(dir, self.store) {
-            let is_of_store = |path: &[u8]| {
-                path.strip_prefix(&store[..]).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
-            };
-            changes.retain(|change| !is_of_store(&change.path));
-        }
-        changes
-    }
-
     /// The files of a directory that a link of the source leads to. `above` are the directories in which it stands.
     fn expanded(
         &mut self,
@@ -83,10 +74,12 @@ impl Filler<'_> {
         }
         let above = [above, &[own]].concat();
         let root = Arc::new(open_dir(path)?);
+        let store = hidden::inside(path, self.store).unwrap_or_default();
+        let changes = read_tree_without(root.as_fd(), &READ, &store, &mut Vec::new())?;
         let mut files = Files {
             root: &root,
             below: b"",
-            changes: self.without_store(read_tree(root.as_fd(), &READ)?.to_vec(), path),
+            changes: changes.to_vec(),
             origin,
             owners: item.owners,
             xattrs: item.xattrs,

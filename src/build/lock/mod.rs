@@ -232,9 +232,9 @@ impl Locks {
 }
 
 /// The tree of a context directory without the lock file, if that lies in it.
-pub fn hide(tree: FileTree, context: &Path, lock: &Path) -> Result<FileTree> {
+pub fn hide(tree: FileTree, context: &Path, lock: &Path) -> FileTree {
     if lock.symlink_metadata().is_err() {
-        return Ok(tree);
+        return tree;
     }
     hidden::without(tree, context, lock, "the lock file of a build is no part of its context")
 }

@@ -73,6 +73,7 @@ pub(super) fn open(
         caching::parse((&args.real.cache_to, &args.real.cache_from), &build_args, environment)?;
     let mut opener = Opener {
         caches: caching.directories(),
+        lock: locks::path(args),
         locks: Arc::clone(locks),
         emitter,
         net: without_logins(&args.tls, environment)?,
@@ -124,6 +125,8 @@ struct Opener<'a> {
     locks: Arc<Locks>,
     /// Directories of shared caches.
     caches: Vec<PathBuf>,
+    /// The lock file, where there is a place for one.
+    lock: Option<PathBuf>,
     emitter: &'a Emitter,
     store: Option<&'a Store>,
     tmp: PathBuf,
@@ -156,12 +159,7 @@ impl Opener<'_> {
             let (dockerfile, path) = dockerfile_of_directory(args)?;
             let tree =
                 open_context(&args.context, path.as_deref(), args.real.ignorefile.as_deref())?;
-            let tree = self.without_own(tree, &args.context)?;
-            let tree = match locks::path(args) {
-                Some(lock) => lock::hide(tree, &args.context, &lock)?,
-                None => tree,
-            };
-            return Ok((dockerfile, tree));
+            return Ok((dockerfile, self.without_own(tree, &args.context)));
         };
         match (arrived, &args.file) {
             (Arrived::Tree(tree), _) if from_stdin => Ok((dockerfile_of_stdin()?, tree)),
@@ -218,16 +216,19 @@ impl Opener<'_> {
             return Err(Error::usage(format!("contexts by `{scheme}://` are not known here")));
         }
         let tree = open_context(Path::new(value), None, None)?;
-        self.without_own(tree, Path::new(value)).map(ContextSource::Files)
+        Ok(ContextSource::Files(self.without_own(tree, Path::new(value))))
     }
 
     /// What a build keeps for the next one is no part of it, wherever it lies.
-    fn without_own(&self, mut tree: FileTree, dir: &Path) -> Result<FileTree> {
+    fn without_own(&self, mut tree: FileTree, dir: &Path) -> FileTree {
         if let Some(store) = self.store {
-            tree = store.hide(tree, dir)?;
+            tree = store.hide(tree, dir);
+        }
+        if let Some(lock) = &self.lock {
+            tree = lock::hide(tree, dir, lock);
         }
         let why = "a cache of the build is no part of its context";
-        self.caches.iter().try_fold(tree, |tree, cache| hidden::without_dir(tree, dir, cache, why))
+        self.caches.iter().fold(tree, |tree, cache| hidden::without_dir(tree, dir, cache, why))
     }
 
     /// Brings an image of a layout into the store, under no name; gives a reference that stands for it in this build.

@@ -67,7 +67,7 @@ impl Builder<'_> {
             .filter(|(name, _)| !name.eq_ignore_ascii_case("all_proxy") || declared.contains(name));
         build_args.splice(0..0, proxies.cloned());
         let tree = context::open(&package.dir, &package.extra_sources(), &self.store)?;
-        let files = lock::hide(tree.tree.clone(), &package.dir, &super::lock_path(package))?;
+        let files = lock::hide(tree.tree.clone(), &package.dir, &super::lock_path(package));
         let network = options.network.unwrap_or(package.yml.network);
         let step_cache = options.step_cache.unwrap_or(!package.yml.disable_cache);
         let request = BuildRequest {
