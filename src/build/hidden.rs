@@ -28,6 +28,12 @@ fn hide(tree: FileTree, dir: &Path, path: Option<PathBuf>, why: &'static str) ->
     }
 }
 
+/// Whether two paths lead to one directory.
+pub(super) fn is_same(dir: &Path, path: &Path) -> bool {
+    let inode = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    inode(dir).is_some_and(|dir| Some(dir) == inode(path))
+}
+
 /// Where the directory that a path leads to lies in the directory `dir`, if it does so.
 pub fn inside(dir: &Path, path: &Path) -> Option<Vec<u8>> {
     below(dir, &real(path)?)

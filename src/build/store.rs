@@ -78,8 +78,13 @@ impl Store {
 
     /// The tree of the directory `dir` without the store, should it lie there: what it has of one build would be copied in
     /// the next, and in the very build that writes it.
-    pub fn hide(&self, tree: FileTree, dir: &Path) -> FileTree {
-        hidden::without_dir(tree, dir, &self.path, "the store is no part of a build context")
+    pub fn hide(&self, tree: FileTree, dir: &Path) -> Result<FileTree> {
+        if hidden::is_same(dir, &self.path) {
+            let what = format!("the build context {} is the store itself", dir.display());
+            return Err(Error::context(what)
+                .hint("choose another directory with `--root` or NATIVEBUILD_ROOT"));
+        }
+        Ok(hidden::without_dir(tree, dir, &self.path, "the store is no part of a build context"))
     }
 
     /// The images.

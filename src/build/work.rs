@@ -141,14 +141,23 @@ impl Builder<'_> {
             return Ok(());
         }
         let changed = || {
-            Error::context("the build context changed while it was copied")
-                .hint("build again when nothing writes to it any more")
+            Error::context(format!("{} changed while it was copied", tree.label())).hint(
+                "build again when nothing writes to it any more, or leave out with .dockerignore what is written meanwhile",
+            )
         };
         let selected = tree
             .select(selection.sources, self.options(selection))
             .map_err(|error| changed().cause(error))?;
         let now = context::digest(tree, &selected, &self.file_digests)?;
-        if now == *digest { Ok(()) } else { Err(changed()) }
+        if now == *digest {
+            return Ok(());
+        }
+        Err(match context::newest(tree, &selected)? {
+            Some(path) if !path.is_empty() => {
+                changed().cause(format!("`{}` changed last", String::from_utf8_lossy(&path)))
+            }
+            _ => changed(),
+        })
     }
 }
 

@@ -54,6 +54,14 @@ fn carry_out_timed(
     environment: &Environment,
     style: Style,
 ) -> Result<Option<BuildOutcome>> {
+    let builds = call.method == Method::Build && !args.print_plan;
+    if let Some(path) =
+        builds.then_some(args.iidfile.as_ref()).flatten().filter(|path| path.is_file())
+    {
+        // That of an earlier build is not that of one which fails.
+        std::fs::remove_file(path)
+            .or_error(ErrorKind::Environment, || format!("cannot remove {}", path.display()))?;
+    }
     let form = form(&args, environment, style)?;
     let emitter = Emitter::new(Arc::new(Printer::new(form, style))).timed(timings.clone());
     let store = environment.store(args.root.as_ref()).and_then(|path| Store::open(&path));

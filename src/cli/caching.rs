@@ -99,18 +99,23 @@ pub(super) fn parse(
 }
 
 impl Caching {
-    /// Those that are directories.
+    /// Directories that are caches, or become ones: what is neither may be a mistake, and is no less a part of a context.
     pub(super) fn directories(&self) -> Vec<PathBuf> {
+        let is_layout = |dir: &PathBuf| dir.join("oci-layout").is_file();
+        let is_free = |dir: &PathBuf| match std::fs::read_dir(dir) {
+            Ok(mut names) => names.next().is_none(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
         let written = self.shared.to.iter().filter_map(|cache| match &cache.place {
-            ToPlace::Local { dir, .. } => Some(dir.clone()),
+            ToPlace::Local { dir, .. } => Some(dir).filter(|dir| is_layout(dir) || is_free(dir)),
             ToPlace::Registry(_) => None,
         });
         let read = self.shared.from.iter().filter_map(|cache| match &cache.place {
-            FromPlace::Local { dir, .. } => Some(dir.clone()),
+            FromPlace::Local { dir, .. } => Some(dir).filter(|dir| is_layout(dir)),
             FromPlace::Registry(_) => None,
         });
-        let all: BTreeSet<PathBuf> = written.chain(read).collect();
-        all.into_iter().collect()
+        let all: BTreeSet<&PathBuf> = written.chain(read).collect();
+        all.into_iter().cloned().collect()
     }
 
     fn note_insecure(&mut self, said: &Said) -> Result<()> {

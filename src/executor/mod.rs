@@ -12,6 +12,7 @@ pub mod init;
 pub mod isolation;
 pub mod mounts;
 pub mod network;
+mod path_bytes;
 pub mod plant;
 pub mod program;
 pub mod refusal;
@@ -54,6 +55,7 @@ pub struct RunSpec {
     /// Which network it is on.
     pub network: Net,
     /// An empty directory on which the rootfs is attached, in a mount namespace of its own.
+    #[serde(with = "path_bytes")]
     pub staging: PathBuf,
     /// All capabilities, no seccomp filter, nothing masked.
     pub insecure: bool,
@@ -103,6 +105,7 @@ pub struct Bequest {
     /// Path in the tree.
     pub path: String,
     /// Where it goes, outside of the tree; removed without.
+    #[serde(with = "path_bytes::optional")]
     pub home: Option<PathBuf>,
 }
 

@@ -26,6 +26,7 @@ pub const NAME_SERVER: &str = "10.0.2.3";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connector {
     /// Its file.
+    #[serde(with = "super::path_bytes")]
     pub program: PathBuf,
     /// Which of the two it is.
     pub kind: Kind,

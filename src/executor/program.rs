@@ -26,6 +26,7 @@ pub struct Program {
     /// The whole environment.
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Working directory.
+    #[serde(with = "super::path_bytes")]
     pub cwd: PathBuf,
     /// Its standard output goes where errors go, since ours is for something else.
     pub to_stderr: bool,

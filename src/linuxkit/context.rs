@@ -34,7 +34,7 @@ pub fn open(package: &Path, extra: &[(PathBuf, String)], store: &Store) -> Resul
     let what = || format!("cannot open the package {}", package.display());
     if extra.is_empty() {
         let dir = sys::open_dir_path(package).or_error(ErrorKind::Context, what)?;
-        let tree = store.hide(FileTree::context(dir, None), package);
+        let tree = store.hide(FileTree::context(dir, None), package)?;
         return Ok(Context { tree, copy: None });
     }
     let copy = TempTree::new(&store.sub("tmp"), "package-")?;

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::time::{Duration, Instant};
 
 /// What is written to standard error when a signal ends the process. Never freed: a handler may be reading it.
 static LAST_WORDS: AtomicPtr<Vec<u8>> = AtomicPtr::new(null_mut());
@@ -20,6 +21,9 @@ static SPEAKER: AtomicI32 = AtomicI32::new(0);
 
 /// Paths of files that are removed when a signal ends the process. Never freed, as above.
 static DOOMED: [AtomicPtr<libc::c_char>; 8] = [const { AtomicPtr::new(null_mut()) }; 8];
+
+/// Two signals that come within this time are one; nobody presses a key that fast.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// Sets what is written to standard error when a signal ends this process.
 pub fn set_last_words(text: &str) {
@@ -98,7 +102,8 @@ pub fn exit_on_signals() {
 }
 
 /// Blocks SIGINT, SIGTERM and SIGHUP in this thread (and so in all that it starts) and calls `on_signal` from a thread
-/// of its own for the first; a second one ends the process at once.
+/// of its own for the first; a second one ends the process at once, unless it comes with the first: timeout(1) sends one to
+/// the process and one to its group.
 pub fn watch_signals(on_signal: impl FnOnce(i32) + Send + 'static) -> SysResult<()> {
     use nix::sys::signal::{SigSet, Signal};
     let mut set = SigSet::empty();
@@ -107,11 +112,15 @@ pub fn watch_signals(on_signal: impl FnOnce(i32) + Send + 'static) -> SysResult<
     }
     set.thread_block().named(|| "pthread_sigmask".to_owned())?;
     let watch = move || {
+        let mut first = None;
         if let Ok(signal) = set.wait() {
+            first = Some((Instant::now(), signal));
             on_signal(signal as i32);
         }
-        if let Ok(signal) = set.wait() {
-            leave(signal as i32);
+        while let Ok(signal) = set.wait() {
+            if first.is_none_or(|(at, first)| signal != first || at.elapsed() > TOGETHER) {
+                leave(signal as i32);
+            }
         }
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(watch).map(drop).map_err(|error| {

@@ -54,6 +54,7 @@ fn what_is_copied_is_what_was_looked_at() {
         change(0o644);
         let said = edited(&world, dockerfile, || change(0o755)).failed(1);
         assert!(said.contains("the build context changed while it was copied"), "{said}");
+        assert!(said.contains("\n cause: `f` changed last\n"), "{said}");
         change(0o644);
         let said = world.build(dockerfile, &["--progress", "plain"]);
         assert!(said.stderr.contains("mode 644"), "{:?}: {}", world.who(), said.stderr);

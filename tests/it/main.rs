@@ -67,6 +67,7 @@ mod peers;
 mod planned;
 mod platforms;
 mod podman;
+mod projects;
 mod push;
 mod registries;
 mod registry_faults;

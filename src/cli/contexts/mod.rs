@@ -108,6 +108,13 @@ pub(super) fn open(
     })
 }
 
+/// Files that standard output and standard error go to.
+fn own_outputs() -> impl Iterator<Item = PathBuf> {
+    let outputs = [1, 2].map(|number| format!("/proc/self/fd/{number}"));
+    let files = outputs.into_iter().filter(|link| Path::new(link).is_file());
+    files.filter_map(|link| std::fs::read_link(link).ok())
+}
+
 /// The build argument that keeps `.git` of the main context.
 fn keep_git_dir(build_args: &[(String, String)]) -> Result<bool> {
     match build_args.iter().rev().find(|(name, _)| name == KEEP_GIT_DIR) {
@@ -159,7 +166,7 @@ impl Opener<'_> {
             let (dockerfile, path) = dockerfile_of_directory(args)?;
             let tree =
                 open_context(&args.context, path.as_deref(), args.real.ignorefile.as_deref())?;
-            return Ok((dockerfile, self.without_own(tree, &args.context)));
+            return Ok((dockerfile, self.without_own(tree, &args.context)?));
         };
         match (arrived, &args.file) {
             (Arrived::Tree(tree), _) if from_stdin => Ok((dockerfile_of_stdin()?, tree)),
@@ -216,19 +223,26 @@ impl Opener<'_> {
             return Err(Error::usage(format!("contexts by `{scheme}://` are not known here")));
         }
         let tree = open_context(Path::new(value), None, None)?;
-        Ok(ContextSource::Files(self.without_own(tree, Path::new(value))))
+        let tree = tree.labelled(format!("the build context `{name}`"));
+        Ok(ContextSource::Files(self.without_own(tree, Path::new(value))?))
     }
 
-    /// What a build keeps for the next one is no part of it, wherever it lies.
-    fn without_own(&self, mut tree: FileTree, dir: &Path) -> FileTree {
+    /// What a build keeps for the next one is no part of it, wherever it lies, nor is what it says.
+    fn without_own(&self, mut tree: FileTree, dir: &Path) -> Result<FileTree> {
         if let Some(store) = self.store {
-            tree = store.hide(tree, dir);
+            tree = store.hide(tree, dir)?;
+        }
+        for output in own_outputs() {
+            let why = "what the build itself writes there would be no end of it";
+            tree = hidden::without_dir(tree, dir, &output, why);
         }
         if let Some(lock) = &self.lock {
             tree = lock::hide(tree, dir, lock);
         }
         let why = "a cache of the build is no part of its context";
-        self.caches.iter().fold(tree, |tree, cache| hidden::without_dir(tree, dir, cache, why))
+        let tree =
+            self.caches.iter().fold(tree, |tree, cache| hidden::without_dir(tree, dir, cache, why));
+        Ok(tree)
     }
 
     /// Brings an image of a layout into the store, under no name; gives a reference that stands for it in this build.

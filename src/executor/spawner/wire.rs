@@ -1,6 +1,6 @@
 //! How requests travel: one byte and descriptors over a seqpacket socket, and what is longer as JSON in a memfd.
 
-use crate::sys::{Named, SysResult};
+use crate::sys::{Named, SysError, SysResult};
 use rustix::io::Errno;
 use rustix::net::{self as rnet, RecvAncillaryBuffer, SendAncillaryBuffer};
 use serde::Serialize;
@@ -59,7 +59,8 @@ pub(super) fn memory_file(value: &impl Serialize) -> SysResult<File> {
     let fd = rustix::fs::memfd_create("run-spec", rustix::fs::MemfdFlags::CLOEXEC)
         .named(|| "memfd_create()".to_owned())?;
     let mut file = File::from(fd);
-    let text = serde_json::to_vec(value).unwrap_or_default();
+    let not_sent = |_| SysError { call: "writing a message".to_owned(), errno: Errno::INVAL };
+    let text = serde_json::to_vec(value).map_err(not_sent)?;
     file.write_all(&text)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
         .named(|| "write(memfd)".to_owned())?;

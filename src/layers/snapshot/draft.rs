@@ -53,11 +53,17 @@ impl Draft<'_> {
         if lowers.is_empty() {
             lowers.push(self.snapshots.empty.as_fd());
         }
-        overlay_made(mount::overlay(&Overlay {
+        let made = overlay_made(mount::overlay(&Overlay {
             lowers,
             upper: Some((self.fs.as_fd(), self.work.as_fd())),
             userxattr: self.snapshots.userxattr(),
-        }))
+        }))?;
+        // The kernel's own directories have no permissions at all: what a killed build leaves could not be removed by whom
+        // it belongs to.
+        for own in [&b"work"[..], b"work/incompat", b"work/incompat/volatile"] {
+            let _only_for_that = fs::chmod(&self.work, own, 0o700);
+        }
+        Ok(made)
     }
 
     /// Puts one that was made on an empty tree onto what it belongs on. With `own_root` it says itself what the root is like.
