@@ -16,7 +16,11 @@ use crate::plan::step::{
     CopyFrom, CopyStep, NetworkMode, RunMountKind, RunStep, StagePlan, Step, StepKind,
 };
 use crate::source::Span;
+use crate::sys::caps::{self, CapSet};
 use std::sync::Arc;
+
+/// What lets a process read whatever the permissions say.
+const READ_ALL: CapSet = CapSet::DAC_OVERRIDE.union(CapSet::DAC_READ_SEARCH);
 
 /// A step with its key and what was looked up on the way.
 #[derive(Debug)]
@@ -206,6 +210,10 @@ impl Builder<'_> {
             return Ok(self.known_selection(selection)?.map(|digest| (digest, None)));
         }
         let Some(tree) = self.source(selection.from, worker)? else { return Ok(None) };
+        // In a user namespace of ours permissions of our own files mean nothing. Outside of it, where the same is looked at
+        // when all is cached, they do.
+        let as_user = worker.is_some_and(|worker| worker.as_user) && tree.is_context();
+        let _meanwhile = as_user.then(|| caps::lower(READ_ALL).ok()).flatten();
         let selected = tree.select(selection.sources, self.options(selection))?;
         // Without a worker nothing is carried out, and nobody asks later what it was.
         let mut list = worker.map(|_| FileList::default());

@@ -30,6 +30,8 @@ use std::sync::atomic::AtomicUsize;
 pub struct Worker {
     /// Isolation that was entered.
     pub isolation: Isolation,
+    /// Whoever builds is not root, though this process may look like it by now.
+    pub as_user: bool,
     /// How foreign programs run. Before the spawner, which waits for those that were made through it.
     pub ways: Ways,
     /// Clones RUNs.
@@ -57,6 +59,7 @@ pub struct Worker {
 impl Worker {
     /// Enters the namespaces, forks the spawner and starts watching for signals. Single-threaded callers only.
     pub fn enter(store: &Store, account: &Account, emulators: &Places) -> Result<Self> {
+        let as_user = !rustix::process::geteuid().is_root();
         let isolation = isolation::enter(account, &store.sub("tmp"))?;
         let spawner = Spawner::start(beforehand::pack).map_err(|error| {
             Error::environment("cannot start the process that runs commands").cause(error)
@@ -96,6 +99,7 @@ impl Worker {
         let ways = Ways::new(emulators.clone());
         Ok(Self {
             isolation,
+            as_user,
             ways,
             spawner,
             snapshots,

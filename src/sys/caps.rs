@@ -17,6 +17,7 @@
 use super::{Named, SysResult};
 use rustix::io::Errno;
 use rustix::thread as kernel;
+use std::marker::PhantomData;
 
 /// A set of capabilities; the constants are the kernel's names without `CAP_`. Unknown (newer) bits are kept.
 pub use rustix::thread::CapabilitySet as CapSet;
@@ -89,6 +90,34 @@ pub fn set_exact(set: CapSet) -> SysResult<()> {
     kernel::set_capabilities(None, sets).named(|| format!("capset(0, {:#x})", kept.bits()))
 }
 
+/// The calling thread without some capabilities for as long as this lives; threads that it starts meanwhile are, too.
+#[derive(Debug)]
+pub struct Lowered {
+    before: CapSet,
+    /// A thread's capabilities are its own.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// Gives up the effect of capabilities for a while.
+pub fn lower(caps: CapSet) -> SysResult<Lowered> {
+    let before = effective()?;
+    set_effective(before - caps)?;
+    Ok(Lowered { before, _not_send: PhantomData })
+}
+
+impl Drop for Lowered {
+    fn drop(&mut self) {
+        // What is permitted can always be had again.
+        let _again = set_effective(self.before);
+    }
+}
+
+fn set_effective(effective: CapSet) -> SysResult<()> {
+    let have = kernel::capabilities(None).named(|| "capget(0)".to_owned())?;
+    kernel::set_capabilities(None, kernel::CapabilitySets { effective, ..have })
+        .named(|| format!("capset(0, {:#x})", effective.bits()))
+}
+
 /// Each of the 64 possible capabilities as a set of one.
 fn each() -> impl Iterator<Item = CapSet> {
     (0..64).map(|index| CapSet::from_bits_retain(1 << index))
@@ -130,6 +159,19 @@ mod tests {
         assert_eq!(after.0.effective, kept);
         assert_eq!(after.0.inheritable, CapSet::empty());
         assert_eq!(after.1 - DOCKER_DEFAULT, CapSet::empty());
+    }
+
+    #[test]
+    fn what_is_lowered_comes_back() {
+        let (before, meanwhile, beside, after) = in_thread(|| {
+            let before = effective().unwrap();
+            let lowered = lower(CapSet::DAC_OVERRIDE).unwrap();
+            let (meanwhile, beside) = (effective().unwrap(), in_thread(|| effective().unwrap()));
+            drop(lowered);
+            (before, meanwhile, beside, effective().unwrap())
+        });
+        assert_eq!((meanwhile, beside), (before - CapSet::DAC_OVERRIDE, meanwhile));
+        assert_eq!(after, before);
     }
 
     #[test]

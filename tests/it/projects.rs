@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
 fn worlds() -> impl Iterator<Item = World> {
@@ -68,6 +69,44 @@ fn what_is_no_cache_is_copied_whatever_it_is_called() {
             said.ok();
         }
     }
+}
+
+/// When a step before it had to run, a COPY was looked up where our own files can be read whatever their permissions are; the
+/// same build once more failed.
+#[test]
+fn permissions_of_the_context_count_whatever_is_cached() {
+    let Some(world) = World::user() else { return };
+    let world = world.with_base();
+    world.file("secret", "s").file("dir/f", "f");
+    let plain = "FROM base\nRUN echo 1 > /k\n";
+    let mount = "RUN --mount=type=bind,target=/m true\n";
+    for (name, rest) in [
+        ("secret", "COPY secret /\n"),
+        ("secret", "COPY . /\n"),
+        ("dir", "COPY . /\n"),
+        ("dir/f", "COPY --from=o dir/* /\n"),
+        ("secret", mount),
+    ] {
+        let path = world.context().join(name);
+        let before = fs::metadata(&path).unwrap().permissions();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+        let named = format!("o={}", world.context().display());
+        for ids in ["range", "single"] {
+            let flags = ["--ids", ids, "--build-context", &named];
+            let build = |text: &str, more: &str| {
+                world.build(text, &[&flags[..], &[more]].concat()).failed(1)
+            };
+            let text = format!("{plain}{rest}");
+            let first = build(&text, "--no-cache");
+            world.build(plain, &flags).ok();
+            let again = build(&text, "--pull=never");
+            let error = |said: &str| said[said.find("error: ").unwrap()..].to_owned();
+            assert_eq!(error(&first), error(&again));
+            assert!(first.contains("permission denied"), "{first}");
+        }
+        fs::set_permissions(&path, before).unwrap();
+    }
+    world.build(&format!("{plain}COPY . /\n{mount}"), &[]).ok();
 }
 
 #[test]
