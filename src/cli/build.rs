@@ -58,9 +58,10 @@ fn carry_out_timed(
     if let Some(path) =
         builds.then_some(args.iidfile.as_ref()).flatten().filter(|path| path.is_file())
     {
-        // That of an earlier build is not that of one which fails.
-        std::fs::remove_file(path)
-            .or_error(ErrorKind::Environment, || format!("cannot remove {}", path.display()))?;
+        // That of an earlier build is not that of one which fails. In a directory that is not ours it can only be emptied.
+        if std::fs::remove_file(path).is_err() {
+            write_file(path, b"")?;
+        }
     }
     let form = form(&args, environment, style)?;
     let emitter = Emitter::new(Arc::new(Printer::new(form, style))).timed(timings.clone());
