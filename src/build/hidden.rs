@@ -30,7 +30,6 @@ fn hide(tree: FileTree, dir: &Path, path: Option<PathBuf>, why: &'static str) ->
 
 /// Whether two paths lead to one directory.
 pub(super) fn is_same(dir: &Path, path: &Path) -> bool {
-    let inode = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     inode(dir).is_some_and(|dir| Some(dir) == inode(path))
 }
 
@@ -50,7 +49,6 @@ fn below(dir: &Path, path: &Path) -> Option<Vec<u8>> {
 
 /// [`below`] for what is mounted at a second path: containers get the project at one and what is kept in it at another.
 fn through_mounts(dir: &Path, path: &Path) -> Option<PathBuf> {
-    let inode = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     let (there, found) = path.ancestors().find_map(|there| Some((there, inode(there)?)))?;
     // Within one mount a directory has one path.
     if mounts::id(dir)? == mounts::id(there)? || inode(dir)?.0 != found.0 {
@@ -65,6 +63,11 @@ fn through_mounts(dir: &Path, path: &Path) -> Option<PathBuf> {
     // Component by component: a path joined to an empty one ends in a slash.
     is_it
         .then_some(inside.components().chain(path.strip_prefix(there).ok()?.components()).collect())
+}
+
+/// Device and number of what a path leads to.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// Where a path leads, of which the end may be missing yet: what is missing is made as it is written.

@@ -1,5 +1,6 @@
 //! What changed last of what a copy takes, for an error that says that something did.
 
+use super::select::join;
 use super::tree::{FileTree, Selected};
 use super::walk::{Visitor, WalkEntry};
 use crate::error::Result;
@@ -27,12 +28,7 @@ struct Newest {
 impl Newest {
     fn see(&mut self, path: &[u8], stat: &Stat) {
         if self.found.as_ref().is_none_or(|(time, _)| *time < stat.ctime) {
-            let path = match (&self.top[..], path) {
-                (b"", path) => path.to_vec(),
-                (top, b"") => top.to_vec(),
-                (top, path) => [top, b"/", path].concat(),
-            };
-            self.found = Some((stat.ctime, path));
+            self.found = Some((stat.ctime, join(&self.top, path)));
         }
     }
 }

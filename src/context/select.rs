@@ -338,7 +338,7 @@ fn clean_rooted(text: &str) -> Vec<u8> {
     cleaned[1..].to_vec()
 }
 
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     match (dir, name) {
         (b"", path) | (path, b"") => path.to_vec(),
         (dir, name) => [dir, b"/", name].concat(),
