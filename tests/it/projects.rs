@@ -45,6 +45,16 @@ fn what_a_build_says_may_go_into_its_context() {
         // One of an earlier build is a file like any other.
         let old = fs::metadata(world.context().join("b.log")).unwrap().len();
         build("c.log");
+        let named = File::create(world.context().join("named")).unwrap();
+        let text = "FROM scratch\nCOPY named /\n";
+        world.file("named.Dockerfile", text);
+        let mut command = world.command(program());
+        command.args(["build", "-f", "context/named.Dockerfile", "context"]).stdout(named);
+        let said = Said::of(command.output().unwrap()).failed(1);
+        assert!(said.contains("\n cause: the output of the build itself goes there\n"), "{said}");
+        for name in ["named", "named.Dockerfile"] {
+            fs::remove_file(world.context().join(name)).unwrap();
+        }
         assert_eq!(
             listing(),
             [plain[0], &format!("c/b.log file 644 0:0 {old}"), plain[1]],

@@ -233,7 +233,7 @@ impl Opener<'_> {
             tree = store.hide(tree, dir)?;
         }
         for output in own_outputs() {
-            let why = "what the build itself writes there would be no end of it";
+            let why = "the output of the build itself goes there";
             tree = hidden::without_dir(tree, dir, &output, why);
         }
         if let Some(lock) = &self.lock {
